@@ -1,0 +1,119 @@
+"""The model port: what the core asks of a flow model, wherever it lives (diffusers, ComfyUI, a test).
+
+Everything that depends on a host hides behind it: devices, dtypes, offloading, classifier-free guidance, timestep
+scaling, how the LoRA is attached. The core sees tensors and one function, the velocity field.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
+from typing import Protocol, TypeVar
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+Velocity = Callable[[Tensor, Tensor], Tensor]
+"""``(x [B, *L], sigma []) -> v [B, *L]``: the velocity ``v = eps - x0`` in float32, guidance included."""
+
+LoraState = Mapping[str, Tensor]
+"""The LoRA's tensors by name, as the model holds them (alpha not baked in)."""
+
+Cond = TypeVar("Cond")
+R = TypeVar("R")
+
+
+class FlowModel(Protocol[Cond]):
+    """A flow-matching model with a trainable LoRA.
+
+    Attributes:
+        latent_shape: shape ``L`` of one latent, without the batch dimension.
+        device: where latents live; the memory report reads it, the core moves nothing.
+        evaluations: rows that have gone through the network since the model was made. It only grows, counts what
+            was really run (guidance counts two) and is where every NFE figure comes from.
+    """
+
+    latent_shape: tuple[int, ...]
+    device: torch.device
+    evaluations: int
+
+    def encode(self, prompt: str) -> Cond:
+        """The conditioning of one prompt; computed once and kept by the caller."""
+        ...
+
+    def noise(self, seed: int, count: int) -> Tensor:
+        """Standard normal noise ``[count, *L]``, float32, where the latents live; a function of its arguments alone."""
+        ...
+
+    def run(self, cond: Cond, body: Callable[[Velocity], R]) -> R:
+        """Load the network once, condition it on one prompt, and call ``body`` with its velocity field."""
+        ...
+
+    def using(self, weights: LoraState | None) -> AbstractContextManager[None]:
+        """Inside the context the velocity is that of ``weights``; ``None`` is the base model without the LoRA."""
+        ...
+
+    def decode(self, x: Tensor, *, grad: bool = False) -> Tensor:
+        """Latents ``[B, *L]`` to images ``[B, H, W, 3]`` in 0..1."""
+        ...
+
+    def parameters(self) -> Iterable[Parameter]:
+        """The LoRA's trainable tensors and nothing else, in the order of ``lora_state``."""
+        ...
+
+    def lora_state(self) -> LoraState:
+        """The LoRA's tensors, detached views of what is trained; clone them to keep them."""
+        ...
+
+    def load_lora_state(self, state: LoraState) -> None:
+        """Copy ``state`` into the LoRA. Raises ``ValueError`` when names or shapes are another architecture's."""
+        ...
+
+
+def derive_seed(*keys: int | str) -> int:
+    """A 63-bit seed from any mix of numbers and words: equal keys, equal seed; independent otherwise.
+
+    All randomness of a run is drawn from such seeds, so an iteration can be done again, or resumed, bit for bit.
+    """
+    digest = hashlib.blake2b(repr(keys).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+def seeded_noise(seed: int, shape: tuple[int, ...]) -> Tensor:
+    """Standard normal noise from a CPU generator of its own: the same numbers on every device. For ``FlowModel.noise``."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+class Policy:
+    """The velocity field an objective works with, and the other policies that it may name in its ``needs``.
+
+    Calling it gives the policy being trained. ``reference`` is the base model (LoRA off) and ``old`` the policy that
+    made the rollout; both are computed without gradient.
+    """
+
+    def __init__(
+        self,
+        current: Velocity,
+        using: Callable[[LoraState | None], AbstractContextManager[None]],
+        old: LoraState | None = None,
+    ) -> None:
+        self._current = current
+        self._using = using
+        self._old = old
+
+    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
+        return self._current(x, sigma)
+
+    def reference(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """Velocity of the base model ``[B, *L]``."""
+        return self._frozen(None, x, sigma)
+
+    def old(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """Velocity of the policy that made the rollout ``[B, *L]``."""
+        if self._old is None:
+            raise ValueError("the old policy was asked for but not kept: name 'old' in the objective's `needs`")
+        return self._frozen(self._old, x, sigma)
+
+    def _frozen(self, weights: LoraState | None, x: Tensor, sigma: Tensor) -> Tensor:
+        with torch.no_grad(), self._using(weights):
+            return self._current(x, sigma)
