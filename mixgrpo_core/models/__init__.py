@@ -1,0 +1,1 @@
+"""Models behind the port: where the core meets diffusers."""
