@@ -221,3 +221,30 @@ def lora_metadata(
 
 def _iso(moment: datetime) -> str:
     return moment.astimezone(timezone.utc).isoformat(timespec="seconds")
+
+
+def training_metadata(
+    *,
+    title: str,
+    config: Mapping[str, object],
+    learning_rate: float,
+    seed: int,
+    steps: int,
+    rewards_before: Mapping[str, float],
+    rewards_after: Mapping[str, float],
+    started: datetime,
+) -> dict[str, str]:
+    """What a LoRA file's header tells of the training: ``ss_*`` for LoRA managers, ``mixgrpo.*`` to redo the run."""
+    return {
+        "modelspec.title": title,
+        "modelspec.date": _iso(started),
+        "ss_learning_rate": repr(learning_rate),
+        "ss_seed": str(seed),
+        "ss_steps": str(steps),
+        "ss_output_name": title,
+        "ss_training_started_at": repr(started.timestamp()),
+        "ss_training_comment": f"MixGRPO, {steps} updates",
+        "mixgrpo.config": json.dumps(config, sort_keys=True),
+        "mixgrpo.rewards_before": json.dumps(dict(rewards_before), sort_keys=True),
+        "mixgrpo.rewards_after": json.dumps(dict(rewards_after), sort_keys=True),
+    }

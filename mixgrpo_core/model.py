@@ -6,7 +6,8 @@ scaling, how the LoRA is attached. The core sees tensors and one function, the v
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 import torch
@@ -31,11 +32,13 @@ class FlowModel(Protocol[Cond]):
         device: where latents live; the memory report reads it, the core moves nothing.
         evaluations: rows that have gone through the network since the model was made. It only grows, counts what
             was really run (guidance counts two) and is where every NFE figure comes from.
+        min_steps: fewest denoising steps with which this family makes an image at all.
     """
 
     latent_shape: tuple[int, ...]
     device: torch.device
     evaluations: int
+    min_steps: int
 
     def encode(self, prompt: str) -> Cond:
         """The conditioning of one prompt; computed once and kept by the caller."""
@@ -69,6 +72,13 @@ class FlowModel(Protocol[Cond]):
         """Copy ``state`` into the LoRA. Raises ``ValueError`` when names or shapes are another architecture's."""
         ...
 
+    def export_lora(self, path: Path, metadata: Mapping[str, str], weights: LoraState | None = None) -> Path:
+        """Write a LoRA file that every host loads: of ``weights``, or of the LoRA as it stands.
+
+        ``metadata`` tells of the training; the model adds what it knows of itself.
+        """
+        ...
+
 
 def derive_seed(*keys: int | str) -> int:
     """A 63-bit seed from any mix of numbers and words: equal keys, equal seed; independent otherwise.
@@ -88,7 +98,7 @@ class Policy:
     """The velocity field an objective works with, and the other policies that it may name in its ``needs``.
 
     Calling it gives the policy being trained. ``reference`` is the base model (LoRA off) and ``old`` the policy that
-    made the rollout; both are computed without gradient.
+    made the rollout; both are computed without gradient, in the phase ``reference`` of the report.
     """
 
     def __init__(
@@ -96,10 +106,12 @@ class Policy:
         current: Velocity,
         using: Callable[[LoraState | None], AbstractContextManager[None]],
         old: LoraState | None = None,
+        phase: Callable[[str], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self._current = current
         self._using = using
         self._old = old
+        self._phase = phase
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
         return self._current(x, sigma)
@@ -115,5 +127,5 @@ class Policy:
         return self._frozen(self._old, x, sigma)
 
     def _frozen(self, weights: LoraState | None, x: Tensor, sigma: Tensor) -> Tensor:
-        with torch.no_grad(), self._using(weights):
+        with self._phase("reference"), torch.no_grad(), self._using(weights):
             return self._current(x, sigma)

@@ -42,7 +42,12 @@ class LossReport:
 class Objective(Protocol):
     """``needs`` says what it asks of the rollout and of the policies: words of this module."""
 
-    needs: frozenset[str]
+    @property
+    def needs(self) -> frozenset[str]: ...
+
+    def clip_range(self, latent_elements: int) -> tuple[float, float] | None:
+        """(low, high) of its ratio; ``None`` when it has none. Rollout noise above a tenth of it is recomputed."""
+        ...
 
     def loss(self, velocity: Policy, trajectory: Trajectory, advantage: Tensor) -> LossReport:
         """Loss of one piece.

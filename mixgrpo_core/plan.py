@@ -36,7 +36,9 @@ class Step:
         if self.trained and not self.stochastic:
             raise ValueError("a trained step must be stochastic: a deterministic step has no probability to train on")
         if self.children < 1 or (self.children > 1 and not self.stochastic):
-            raise ValueError(f"only a stochastic step can branch; found children={self.children} on a deterministic one")
+            raise ValueError(
+                f"only a stochastic step can branch; found children={self.children} on a deterministic one"
+            )
         if not self.strength > 0 and self.stochastic:
             raise ValueError(f"a stochastic step needs a noise strength above 0, found {self.strength}")
 
@@ -55,9 +57,13 @@ class StepPlan:
     def __post_init__(self) -> None:
         check_sigmas(self.sigmas)
         if len(self.steps) != len(self.sigmas) - 1:
-            raise ValueError(f"expected {len(self.sigmas) - 1} steps for {len(self.sigmas)} sigmas, found {len(self.steps)}")
+            raise ValueError(
+                f"expected {len(self.sigmas) - 1} steps for {len(self.sigmas)} sigmas, found {len(self.steps)}"
+            )
         if self.steps[-1].stochastic:
-            raise ValueError("the last step must be deterministic: it ends at sigma 0, where noise would stay in the image")
+            raise ValueError(
+                "the last step must be deterministic: it ends at sigma 0, where noise would stay in the image"
+            )
 
     @property
     def trained(self) -> tuple[int, ...]:

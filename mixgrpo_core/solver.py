@@ -47,7 +47,7 @@ class Euler:
 
     def init(self) -> None:
         """Nothing to remember."""
-        return None
+        return
 
     def step(
         self, x: Tensor, v: Tensor, sigma: Tensor | float, sigma_next: Tensor | float, state: None
@@ -76,7 +76,7 @@ class DPMpp2M:
 
     def init(self) -> None:
         """No history yet."""
-        return None
+        return
 
     def step(
         self, x: Tensor, v: Tensor, sigma: Tensor | float, sigma_next: Tensor | float, state: History | None

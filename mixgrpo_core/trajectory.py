@@ -58,6 +58,16 @@ class Transition:
             mean_old=None if self.mean_old is None else self.mean_old[rows],
         )
 
+    def rescored(self, members: Tensor, log_prob: Tensor, mean: Tensor | None) -> "Transition":
+        """With the old log-probs ``[g]`` of some members, and the old means of their rows, taken anew."""
+        log_prob_old = self.log_prob_old.clone()
+        log_prob_old[members] = log_prob
+        if mean is None:
+            return replace(self, log_prob_old=log_prob_old)
+        mean_old = mean.new_empty(self.x.shape) if self.mean_old is None else self.mean_old.clone()
+        mean_old[torch.unique(self.parent[members])] = mean
+        return replace(self, log_prob_old=log_prob_old, mean_old=mean_old)
+
     @property
     def tensors(self) -> tuple[Tensor, ...]:
         kept = (self.x, self.parent, self.x_next, self.sigma, self.sigma_next, self.log_prob_old)
@@ -84,7 +94,9 @@ class Piece:
         if part.ndim == 1:
             return part
         if self.column is None:
-            raise ValueError(f"an advantage per step, {list(advantage.shape)}, needs an objective that trains on transitions")
+            raise ValueError(
+                f"an advantage per step, {list(advantage.shape)}, needs an objective that trains on transitions"
+            )
         return part[:, self.column]
 
 

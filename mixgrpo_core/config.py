@@ -1,0 +1,219 @@
+"""Everything that decides a run's mathematics, in one frozen dataclass, and its form in files.
+
+``CLASSES`` is the one table that names classes: a config file or a flag spells an object as the Python call that makes
+it (``kernel = "DanceSDE(eta=0.3)"``). A new class is one line here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from types import MappingProxyType
+from typing import Any, get_args, get_type_hints
+
+import torch
+
+from .objective import NEEDS, Objective
+from .objectives import GRPO, GuardGRPO
+from .plan import FullPlanner, Planner, WindowPlanner
+from .rollout import Sampling
+from .schedule import flow_sigmas
+from .solver import DPMpp2M, Euler, Solver
+from .spelling import parse, spell, suggest
+from .transition import DanceSDE, FlowCPS, FlowSDE, Kernel, PreciseSDE
+from .update import Updating
+from .window import DecayingWindow, FrozenWindow, RandomWindow, SlidingWindow
+
+CLASSES: Mapping[str, type] = MappingProxyType(
+    {
+        cls.__name__: cls
+        for cls in (
+            *(FlowSDE, DanceSDE, FlowCPS, PreciseSDE),
+            *(Euler, DPMpp2M),
+            *(SlidingWindow, FrozenWindow, RandomWindow, DecayingWindow),
+            *(WindowPlanner, FullPlanner),
+            *(GRPO, GuardGRPO),
+        )
+    }
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Settings of a run. The defaults are MixGRPO's; ``mixgrpo_core.presets`` holds the published ones.
+
+    Attributes:
+        iterations: rollout-and-update rounds; may be raised later to extend a finished run.
+        seed: all randomness of the run is a function of it.
+        steps: denoising steps T of a rollout.
+        shift: timestep shift of the sigma grid.
+        images_per_prompt: images G of a group, at least 2.
+        prompts_per_iteration: groups P of an iteration.
+        shared_noise: the images of a group start from the same noise.
+        planner: which steps are SDE and trained in which iteration.
+        kernel: how an SDE step is sampled.
+        solver: ODE solver up to the window's end.
+        tail_solver: ODE solver after it.
+        objective: the loss.
+        reward_weights: weight per reward in the advantage (1 where unnamed); 0 keeps a reward out of training: it is
+            then scored on held-out samples only.
+        spread_floor: least standard deviation a group's rewards are divided by, in the reward's units.
+        learning_rate, weight_decay, beta1, beta2: AdamW's.
+        updates: optimizer steps per pass over an iteration's images.
+        epochs: passes.
+        max_grad_norm: the gradient's norm is clipped to it.
+        ema: decay of an average of the LoRA, which is then what is evaluated; None for none.
+        rollout_batch, decode_batch, update_batch: images per network call, decode, and forward and backward.
+        eval_every: iterations between held-out evaluations (also before the first and after the last); 0 for none.
+        eval_images: held-out images per prompt.
+        eval_steps: denoising steps of held-out samples; None takes ``steps``.
+        checkpoint_every: iterations between checkpoints (the end, a stop and a new best always make one).
+        keep: checkpoints kept besides the best.
+    """
+
+    iterations: int = 300
+    seed: int = 0
+    steps: int = 25
+    shift: float = 3.0
+    images_per_prompt: int = 12
+    prompts_per_iteration: int = 4
+    shared_noise: bool = True
+    planner: Planner = WindowPlanner()
+    kernel: Kernel = FlowSDE(eta=0.7)
+    solver: Solver = Euler()
+    tail_solver: Solver = Euler()
+    objective: Objective = GRPO()
+    reward_weights: Mapping[str, float] = field(default_factory=dict)
+    spread_floor: float = 0.0
+    learning_rate: float = 3e-4
+    weight_decay: float = 1e-4
+    beta1: float = 0.9
+    beta2: float = 0.999
+    updates: int = 4
+    epochs: int = 1
+    max_grad_norm: float = 1.0
+    ema: float | None = None
+    rollout_batch: int = 16
+    decode_batch: int = 16
+    update_batch: int = 16
+    eval_every: int = 10
+    eval_images: int = 4
+    eval_steps: int | None = None
+    checkpoint_every: int = 10
+    keep: int = 3
+
+    def __post_init__(self) -> None:
+        if self.images_per_prompt < 2:
+            raise ValueError(
+                f"images_per_prompt must be at least 2, found {self.images_per_prompt}: advantages compare the images of "
+                "one prompt with each other (12 is the paper's)"
+            )
+        for name in ("iterations", "prompts_per_iteration", "updates", "epochs", "rollout_batch", "decode_batch",
+                     "update_batch", "eval_images", "checkpoint_every", "keep"):  # fmt: skip
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, found {getattr(self, name)}")
+        for name in ("learning_rate", "shift", "max_grad_norm"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be above 0, found {getattr(self, name)}")
+        if self.eval_every < 0 or self.weight_decay < 0 or self.spread_floor < 0:
+            raise ValueError("eval_every, weight_decay and spread_floor must be 0 or more")
+        if self.ema is not None and not 0 <= self.ema < 1:
+            raise ValueError(f"ema is a decay in 0..1 (below 1), such as 0.99, or None; found {self.ema}")
+        unknown = self.objective.needs - NEEDS
+        if unknown:
+            raise ValueError(f"the objective needs {sorted(unknown)}; known needs are {sorted(NEEDS)}")
+        for iteration in (0, self.iterations - 1):  # a window that does not fit says so here
+            self.planner.plan(iteration, 0, self.sigmas())
+
+    def sigmas(self) -> torch.Tensor:
+        """The base grid ``[steps + 1]`` of rollouts."""
+        return flow_sigmas(self.steps, self.shift)
+
+    def eval_sigmas(self) -> torch.Tensor:
+        """The grid of held-out samples."""
+        return flow_sigmas(self.eval_steps or self.steps, self.shift)
+
+    def sampling(self) -> Sampling:
+        return Sampling(
+            kernel=self.kernel,
+            solver=self.solver,
+            tail_solver=self.tail_solver,
+            shared_noise=self.shared_noise,
+            batch=self.rollout_batch,
+            keep_mean="mean_old" in self.objective.needs,
+        )
+
+    def updating(self) -> Updating:
+        return Updating(
+            updates=self.updates, epochs=self.epochs, batch=self.update_batch, max_grad_norm=self.max_grad_norm
+        )
+
+
+def to_dict(config: TrainConfig) -> dict[str, Any]:
+    """Plain JSON values; objects as the call that makes them. ``from_dict`` reads it back."""
+    plain = int | float | bool | str | None
+    values = {item.name: getattr(config, item.name) for item in fields(config)}
+    return {
+        name: dict(value) if isinstance(value, Mapping) else value if isinstance(value, plain) else spell(value)
+        for name, value in values.items()
+    }
+
+
+def from_dict(values: Mapping[str, Any], base: TrainConfig | None = None) -> TrainConfig:
+    """A config from plain values, over ``base`` (the defaults when None).
+
+    Raises:
+        ValueError: an unknown key (with the nearest known one), or a value of another kind than the setting's.
+    """
+    hints = get_type_hints(TrainConfig)
+    given = {item.name: getattr(base, item.name) for item in fields(TrainConfig)} if base else {}
+    for name, value in values.items():
+        if name not in hints:
+            raise ValueError(f"unknown setting {name!r}; {suggest(name, hints)}")
+        given[name] = _value(name, hints[name], value)
+    return TrainConfig(**given)
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Sentences "name: old -> new" for every setting that differs."""
+    names = sorted(old.keys() | new.keys())
+    return [f"{name}: {old.get(name)!r} -> {new.get(name)!r}" for name in names if old.get(name) != new.get(name)]
+
+
+def _value(name: str, hint: Any, value: Any) -> Any:
+    kinds = get_args(hint) or (hint,)
+    if hint in (Planner, Kernel, Solver, Objective):
+        made = parse(value, CLASSES) if isinstance(value, str) else value
+        if type(made) not in CLASSES.values() or not _fits(hint, made):
+            raise ValueError(f"{name} expects {_EXAMPLES[hint]}, found {value!r}")
+        return made
+    if Mapping in (hint, getattr(hint, "__origin__", None)) or isinstance(value, Mapping):
+        return _weights(name, value)
+    if isinstance(value, bool) != (hint is bool) or not isinstance(value, (*kinds, int) if float in kinds else kinds):
+        raise ValueError(
+            f"{name} expects {' or '.join(getattr(k, '__name__', str(k)) for k in kinds)}, found {value!r}"
+        )
+    return float(value) if float in kinds and isinstance(value, int) else value
+
+
+_EXAMPLES: Mapping[Any, str] = MappingProxyType(
+    {
+        Planner: "a planner such as 'WindowPlanner(window=SlidingWindow(size=4), tail_ratio=0.4)'",
+        Kernel: "a kernel such as 'FlowSDE(eta=0.7)'",
+        Solver: "a solver such as 'Euler()' or 'DPMpp2M()'",
+        Objective: "an objective such as 'GRPO(clip=0.001)'",
+    }
+)
+_METHODS: Mapping[Any, str] = MappingProxyType(
+    {Planner: "plan", Kernel: "coefficients", Solver: "step", Objective: "loss"}
+)
+
+
+def _fits(hint: Any, made: Any) -> bool:
+    return callable(getattr(made, _METHODS[hint], None))
+
+
+def _weights(name: str, value: Any) -> dict[str, float]:
+    if not isinstance(value, Mapping) or not all(isinstance(w, int | float) and w >= 0 for w in value.values()):
+        raise ValueError(
+            f"{name} expects a table of numbers of 0 or more, such as {{aesthetic = 1.0}}, found {value!r}"
+        )
+    return {str(key): float(weight) for key, weight in value.items()}

@@ -1,0 +1,164 @@
+"""Held-out evaluation: prompts never trained on, plain ODE sampling, fixed seeds."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Generic
+
+import torch
+from torch import Tensor
+
+from .model import Cond, FlowModel, LoraState, Velocity, derive_seed
+from .reward import Reward, RewardBatch, Scores
+from .scoring import Failure, score
+from .solver import Euler, Solver
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardStats:
+    """One reward over many images: ``mean`` and ``spread`` (standard deviation) of the ``valid`` ones, of ``count``;
+    ``within_group`` is the mean of the groups' own spreads (``None`` where groups were not formed). NaN without any.
+    """
+
+    mean: float
+    spread: float
+    valid: int
+    count: int
+    within_group: float | None = None
+
+    @classmethod
+    def of(cls, groups: Sequence[Scores]) -> "RewardStats":
+        """Statistics over the groups' valid values (unbiased spreads)."""
+        kept = [scores.values[scores.valid].double() for scores in groups]
+        values = torch.cat(kept)
+        spreads = [float(group.std()) for group in kept if len(group) > 1]
+        return cls(
+            mean=float(values.mean()) if len(values) else float("nan"),
+            spread=float(values.std()) if len(values) > 1 else float("nan"),
+            valid=len(values),
+            count=sum(len(scores.values) for scores in groups),
+            within_group=sum(spreads) / len(spreads) if spreads else None,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prompted(Generic[Cond]):
+    """A prompt and its conditioning."""
+
+    prompt: str
+    cond: Cond
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOut(Generic[Cond]):
+    """What is evaluated: every prompt with the same seeds each time.
+
+    Attributes:
+        prompts: the held-out prompts.
+        sigmas: ``[T + 1]``.
+        images_per_prompt: images of each prompt; the noise depends on the prompt's place and nothing else.
+        batch: rows per network call and decode.
+        solver: how to sample; plain Euler by default.
+    """
+
+    prompts: Sequence[Prompted[Cond]]
+    sigmas: Tensor
+    images_per_prompt: int = 4
+    batch: int = 16
+    solver: Solver = Euler()
+
+    def noise(self, model: FlowModel[Cond], index: int) -> Tensor:
+        """Starting noise of prompt number ``index``, ``[images_per_prompt, *L]``; never drawn in training."""
+        return model.noise(derive_seed("held-out", index), self.images_per_prompt)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Held-out rewards of the policy after ``iteration`` iterations; ``scores`` per reward, one entry per prompt."""
+
+    iteration: int
+    rewards: Mapping[str, RewardStats]
+    scores: Mapping[str, Sequence[Scores]]
+    failures: Sequence[Failure] = ()
+
+
+@torch.no_grad()
+def sample(
+    model: FlowModel[Cond],
+    cond: Cond,
+    noise: Tensor,
+    sigmas: Tensor,
+    *,
+    solver: Solver = Euler(),  # noqa: B008 (frozen)
+    lora_share: float = 1.0,
+    batch: int = 16,
+) -> Tensor:
+    """Sample by the plain ODE: latents ``[B, *L]`` at sigma 0.
+
+    Args:
+        noise: ``[B, *L]`` at ``sigmas[0]``.
+        lora_share: hybrid inference (paper, sec. "Hybrid inference"): the LoRA is on for the first
+            ``round(lora_share * T)`` steps and the base model does the rest; 0 is the base model, 1 the LoRA throughout.
+    """
+    if not 0 <= lora_share <= 1:
+        raise ValueError(f"lora_share lies in 0..1 (the share of the steps with the LoRA on), found {lora_share}")
+    steps = len(sigmas) - 1
+    with_lora = round(lora_share * steps)
+
+    def body(velocity: Velocity) -> Tensor:
+        return torch.cat([trajectory(velocity, x) for x in noise.split(batch)])
+
+    def trajectory(velocity: Velocity, x: Tensor) -> Tensor:
+        state = solver.init()
+        for i in range(steps):
+            with nullcontext() if i < with_lora else model.using(None):
+                v = velocity(x, sigmas[i])
+            x, state = solver.step(x, v, sigmas[i], sigmas[i + 1], state)
+        return x
+
+    return model.run(cond, body)
+
+
+@torch.no_grad()
+def decode(model: FlowModel, latents: Tensor, batch: int) -> Tensor:
+    """Images ``[B, H, W, 3]`` of latents ``[B, *L]``, a few at a time."""
+    return torch.cat([model.decode(x) for x in latents.split(batch)])
+
+
+def evaluate(
+    model: FlowModel[Cond],
+    held_out: HeldOut[Cond],
+    rewards: Mapping[str, Reward],
+    *,
+    iteration: int = 0,
+    weights: LoraState | None = None,
+    lora_share: float = 1.0,
+    on_prompt: Callable[[int, Tensor], None] = lambda index, images: None,
+) -> Evaluation:
+    """Score held-out samples of the model as it stands, or of ``weights`` (an EMA, say).
+
+    ``on_prompt`` hears each prompt's index and images ``[n, H, W, 3]``; raising from it cancels.
+    """
+    scores: dict[str, list[Scores]] = {name: [] for name in rewards}
+    failures: list[Failure] = []
+    for index, item in enumerate(held_out.prompts):
+        with nullcontext() if weights is None else model.using(weights):
+            noise = held_out.noise(model, index)
+            latents = sample(
+                model,
+                item.cond,
+                noise,
+                held_out.sigmas,
+                solver=held_out.solver,
+                lora_share=lora_share,
+                batch=held_out.batch,
+            )
+        images = decode(model, latents, held_out.batch)
+        batch = RewardBatch(images=images, prompts=(item.prompt,) * len(images), group=index)
+        found, failed = score(rewards, batch)
+        failures.extend(failed)
+        for name in rewards:
+            scores[name].append(found[name])
+        on_prompt(index, images)
+    stats = {name: RewardStats.of(groups) for name, groups in scores.items()}
+    return Evaluation(iteration=iteration, rewards=stats, scores=scores, failures=failures)

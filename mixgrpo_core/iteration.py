@@ -1,0 +1,177 @@
+"""One iteration: roll out groups, score them, update the policy, evaluate it."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from .advantage import has_spread, mix_advantages
+from .checkpoint import TrainState
+from .config import TrainConfig
+from .evaluate import Evaluation, HeldOut, Prompted, RewardStats, decode, evaluate
+from .model import FlowModel, derive_seed
+from .phases import PhaseClock, peak_memory
+from .plan import StepPlan
+from .reward import Reward, RewardBatch, Scores
+from .rollout import rollout
+from .scoring import Failure, score
+from .step_report import GroupScored, Observer, Progress, StepReport
+from .trajectory import Trajectory
+from .update import Group, UpdateStats, update_policy
+
+
+class RewardsFailed(RuntimeError):
+    """No image of an iteration got a valid score: there is nothing to train on."""
+
+
+def prompt_order(seed: int, iteration: int, count: int, pool: int) -> list[int]:
+    """Which ``count`` of ``pool`` prompts an iteration rolls out: a fresh shuffle each time the pool is used up."""
+    order = []
+    for place in range(iteration * count, (iteration + 1) * count):
+        epoch, index = divmod(place, pool)
+        generator = torch.Generator().manual_seed(derive_seed("prompts", seed, epoch))
+        order.append(int(torch.randperm(pool, generator=generator)[index]))
+    return order
+
+
+class Iteration:
+    """Runs the iteration that ``state`` stands at; changes the policy, the optimizer and the EMA, nothing else."""
+
+    def __init__(
+        self,
+        model: FlowModel,
+        pool: Sequence[Prompted],
+        rewards: Mapping[str, Reward],
+        config: TrainConfig,
+        held_out: HeldOut,
+        state: TrainState,
+        observer: Observer,
+    ) -> None:
+        self.model, self.pool, self.rewards, self.config = model, pool, rewards, config
+        self.held_out, self.state, self.observer = held_out, state, observer
+        self.weights = {name: config.reward_weights.get(name, 1.0) for name in rewards}
+        self.trained = {name: reward for name, reward in rewards.items() if self.weights[name] > 0}
+
+    def run(self) -> StepReport:
+        number = self.state.iteration
+        self.clock = PhaseClock(lambda: self.model.evaluations)
+        self.scores: dict[str, list[Scores]] = {name: [] for name in self.trained}
+        self.failures: list[Failure] = []
+        evaluations = [self._evaluate(0)] if number == 0 and self._evaluating else []
+        plans, groups, kept_bytes = [], [], 0
+        chosen = prompt_order(self.config.seed, number, self.config.prompts_per_iteration, len(self.pool))
+        for place, index in enumerate(chosen):
+            plan = self.config.planner.plan(number, index, self.config.sigmas())
+            trajectory = self._rollout(plan, self.pool[index], place)
+            group = self._scored(trajectory, self.pool[index], place)
+            kept_bytes += trajectory.nbytes
+            plans.append(plan)
+            groups.append(group)
+        self._require_scores()
+        update = self._update([group for group in groups if group is not None])
+        if self._evaluating and ((number + 1) % self.config.eval_every == 0 or number + 1 == self.config.iterations):
+            evaluations.append(self._evaluate(number + 1))
+        flat = sum(group is None for group in groups) / len(groups)
+        return self._report(evaluations, update, flat, plans[0], kept_bytes)
+
+    @property
+    def _evaluating(self) -> bool:
+        return bool(self.held_out.prompts) and self.config.eval_every > 0
+
+    def _rollout(self, plan: StepPlan, item: Prompted, place: int) -> Trajectory:
+        number, total = self.state.iteration, self.config.prompts_per_iteration * len(plan.steps)
+
+        def on_step(step: int) -> None:
+            done = place * len(plan.steps) + step + 1
+            self.observer(Progress(iteration=number, phase="rollout", done=done, total=total))
+
+        with self.clock.phase("rollout"):
+            return rollout(
+                self.model,
+                item.cond,
+                plan,
+                self.config.sampling(),
+                group_size=self.config.images_per_prompt,
+                seed=derive_seed(self.config.seed, number, place),
+                on_step=on_step,
+            )
+
+    def _scored(self, trajectory: Trajectory, item: Prompted, place: int) -> Group | None:
+        """The group with its advantages, without members that no reward could score; None when it has no spread."""
+        with self.clock.phase("decode"):
+            images = decode(self.model, trajectory.final, self.config.decode_batch)
+        with self.clock.phase("reward"):
+            batch = RewardBatch(images=images, prompts=(item.prompt,) * len(images), group=place)
+            scores, failures = score(self.trained, batch)
+        self.failures.extend(failures)
+        for name, values in scores.items():
+            self.scores[name].append(values)
+        weights = {name: self.weights[name] for name in scores}
+        floors = dict.fromkeys(scores, self.config.spread_floor)
+        advantage = mix_advantages(scores, weights, floors)
+        number = self.state.iteration
+        self.observer(
+            GroupScored(iteration=number, prompt=item.prompt, images=images, scores=scores, advantage=advantage)
+        )
+        if not has_spread(advantage):
+            return None
+        counted = torch.stack([values.valid for values in scores.values()]).any(0).nonzero()[:, 0]
+        group = Group(cond=item.cond, trajectory=trajectory, advantage=advantage.to(trajectory.final.device))
+        return group.select(counted.to(trajectory.final.device))
+
+    def _require_scores(self) -> None:
+        if not any(bool(values.valid.any()) for groups in self.scores.values() for values in groups):
+            raise RewardsFailed(
+                f"expected scores for iteration {self.state.iteration}, but no image got a valid one ({self.failures[-1]}). "
+                "The run is kept as it was before this iteration: mend the reward and resume"
+            )
+
+    def _update(self, groups: list[Group]) -> UpdateStats:
+        number = self.state.iteration
+
+        def on_update(done: int, total: int) -> None:
+            self.observer(Progress(iteration=number, phase="train", done=done, total=total))
+
+        with self.clock.phase("train"):
+            return update_policy(
+                self.model,
+                groups,
+                self.config.objective,
+                self.state.optimizer,
+                self.config.updating(),
+                clock=self.clock,
+                ema=self.state.ema,
+                on_update=on_update,
+            )
+
+    def _evaluate(self, iteration: int) -> Evaluation:
+        total = len(self.held_out.prompts)
+
+        def on_prompt(index: int, images: Tensor) -> None:
+            self.observer(Progress(iteration=self.state.iteration, phase="evaluation", done=index + 1, total=total))
+
+        with self.clock.phase("evaluation"):
+            weights = None if self.state.ema is None else self.state.ema.average
+            return evaluate(
+                self.model, self.held_out, self.rewards, iteration=iteration, weights=weights, on_prompt=on_prompt
+            )
+
+    def _report(
+        self, evaluations: list[Evaluation], update: UpdateStats, flat: float, plan: StepPlan, kept_bytes: int
+    ) -> StepReport:
+        images = self.config.prompts_per_iteration * self.config.images_per_prompt
+        held_out = max(1, len(evaluations) * len(self.held_out.prompts) * self.held_out.images_per_prompt)
+        per = {name: held_out if name == "evaluation" else images for name in self.clock.evaluations}
+        return StepReport(
+            iteration=self.state.iteration,
+            rewards={name: RewardStats.of(groups) for name, groups in self.scores.items()},
+            evaluations=evaluations,
+            update=update,
+            flat_groups=flat,
+            window=(plan.trained[0], plan.trained[-1] + 1) if plan.trained else (0, 0),
+            nfe={name: count / per[name] for name, count in self.clock.evaluations.items() if count},
+            seconds=dict(self.clock.seconds),
+            peak_memory=peak_memory(self.model.device),
+            trajectory_bytes=kept_bytes,
+            failures=self.failures,
+        )

@@ -1,0 +1,6 @@
+"""Objectives: one file each, all behind the port of ``mixgrpo_core.objective``."""
+
+from .grpo import GRPO
+from .guard import GuardGRPO
+
+__all__ = ["GRPO", "GuardGRPO"]

@@ -1,0 +1,30 @@
+"""What the clipped objectives share: guards of their weights, and the step from a policy loss to a report."""
+
+from torch import Tensor
+
+from ..loss import ClipRange, PolicyLoss, as_range, velocity_kl
+from ..model import Policy
+from ..objective import LossReport
+from ..trajectory import Transition
+
+
+def check_weights(clip: ClipRange | None, adv_clip: float, kl: float) -> None:
+    """Raise ``ValueError`` unless the weights of a clipped objective make sense."""
+    if clip is not None:
+        as_range(clip)
+    if not adv_clip > 0:
+        raise ValueError(f"adv_clip must be above 0, found {adv_clip}")
+    if kl < 0:
+        raise ValueError(f"kl is a weight and must be 0 or more, found {kl}")
+
+
+def policy_report(policy: PolicyLoss, velocity: Policy, transition: Transition, v: Tensor, kl: float) -> LossReport:
+    """Add ``kl`` times the KL to the base model in velocity space (skipped at 0) and gather the figures.
+
+    ``v [R, *L]`` is the current policy's velocity at ``transition.x``.
+    """
+    loss, means = policy.loss, {"clip_low": policy.clip_fraction_low, "clip_high": policy.clip_fraction_high}
+    if kl:
+        divergence = velocity_kl(v, velocity.reference(transition.x, transition.sigma))[transition.parent].mean()
+        loss, means = loss + kl * divergence, {**means, "kl": divergence.detach()}
+    return LossReport(loss=loss, means=means, maxima={"ratio_deviation": (policy.ratio.detach() - 1).abs().max()})

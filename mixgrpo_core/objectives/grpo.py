@@ -1,0 +1,46 @@
+"""GRPO on the recorded SDE transitions (MixGRPO, arXiv 2507.21802, eq. 8-9; Flow-GRPO, arXiv 2505.05470)."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ..loss import ClipRange, as_range, clipped_policy_loss, default_clip
+from ..model import Policy
+from ..objective import REFERENCE, TRANSITIONS, LossReport
+from ..trajectory import Trajectory
+from .common import check_weights, policy_report
+
+
+@dataclass(frozen=True)
+class GRPO:
+    """Clipped policy ratio times group advantage, averaged over members and trained steps.
+
+    Attributes:
+        clip: clip range of the ratio, one number or (low, high). The log-prob is the full Gaussian density, *mean*
+            over the latent elements, so ranges are small; ``None`` takes ``default_clip``: 0.036 / sqrt(elements).
+        adv_clip: advantages are clamped to +-adv_clip.
+        kl: weight of the KL to the base model (LoRA off) in velocity space; 0 never evaluates the base model.
+    """
+
+    clip: ClipRange | None = None
+    adv_clip: float = 5.0
+    kl: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_weights(self.clip, self.adv_clip, self.kl)
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset({TRANSITIONS, REFERENCE} if self.kl else {TRANSITIONS})
+
+    def clip_range(self, latent_elements: int) -> tuple[float, float]:
+        """(low, high) for latents of that many elements."""
+        return as_range(default_clip(latent_elements) if self.clip is None else self.clip)
+
+    def loss(self, velocity: Policy, trajectory: Trajectory, advantage: Tensor) -> LossReport:
+        (transition,) = trajectory.transitions
+        v = velocity(transition.x, transition.sigma)
+        log_prob = transition.per_member(transition.gaussian(v)).log_prob(transition.x_next)
+        clip = self.clip_range(transition.x[0].numel())
+        policy = clipped_policy_loss(log_prob, transition.log_prob_old, advantage, clip, self.adv_clip)
+        return policy_report(policy, velocity, transition, v, self.kl)

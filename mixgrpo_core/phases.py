@@ -1,0 +1,50 @@
+"""Seconds and network evaluations by phase, and peak memory: what the reports show is counted here."""
+
+import resource
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+class PhaseClock:
+    """Splits time and network evaluations among phases; an inner phase is not counted in the outer one.
+
+    Args:
+        evaluations: the model's own counter of rows through the network.
+    """
+
+    def __init__(self, evaluations: Callable[[], int]) -> None:
+        self._evaluations = evaluations
+        self._open: list[str] = []
+        self._mark = (time.perf_counter(), evaluations())
+        self.seconds: dict[str, float] = defaultdict(float)
+        self.evaluations: dict[str, int] = defaultdict(int)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        self._charge()
+        self._open.append(name)
+        try:
+            yield
+        finally:
+            self._charge()
+            self._open.pop()
+
+    def _charge(self) -> None:
+        now = (time.perf_counter(), self._evaluations())
+        if self._open:
+            self.seconds[self._open[-1]] += now[0] - self._mark[0]
+            self.evaluations[self._open[-1]] += now[1] - self._mark[1]
+        self._mark = now
+
+
+def peak_memory(device: torch.device) -> int:
+    """Peak bytes: what torch allocated on a GPU, or the resident size of the process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,53 @@
+"""What is checked before any work starts, so that a mistake costs a second and not an hour."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from .config import TrainConfig
+from .model import FlowModel
+from .reward import Reward
+
+LONGEST_PROMPT = 10_000
+
+
+def check(
+    model: FlowModel,
+    prompts: Sequence[str],
+    rewards: Mapping[str, Reward],
+    config: TrainConfig,
+    held_out: Sequence[str],
+) -> None:
+    """Raise ``ValueError`` with one sentence - expected, found, how to mend - when a run cannot be right."""
+    if isinstance(prompts, str) or not prompts:
+        raise ValueError(f"expected a list of prompts to train on, found {prompts!r}: give at least one")
+    for prompt in (*prompts, *held_out):
+        if not prompt.strip() or len(prompt) > LONGEST_PROMPT:
+            raise ValueError(
+                f"expected prompts of 1 to {LONGEST_PROMPT} characters, found one of {len(prompt)} "
+                f"({prompt[:40]!r}): split or remove it"
+            )
+    both = set(prompts) & set(held_out)
+    if both:
+        raise ValueError(
+            f"held-out prompts must never be trained on, but {len(both)} are in both lists (such as {sorted(both)[0]!r}): "
+            "take them out of one"
+        )
+    _check_rewards(rewards, config)
+    if config.steps < model.min_steps:
+        raise ValueError(
+            f"this model needs at least {model.min_steps} denoising steps to make an image, found steps={config.steps}"
+        )
+    if not any(True for _ in model.parameters()):
+        raise ValueError("the model has no LoRA parameters to train: attach a LoRA of rank 1 or more")
+    if math.prod(model.latent_shape) < 1:
+        raise ValueError(f"expected a latent shape of positive sizes, found {model.latent_shape}")
+
+
+def _check_rewards(rewards: Mapping[str, Reward], config: TrainConfig) -> None:
+    if not rewards:
+        raise ValueError("expected at least one reward, found none: GRPO learns from scores")
+    unknown = sorted(config.reward_weights.keys() - rewards.keys())
+    if unknown:
+        raise ValueError(f"reward_weights names {unknown}, but the rewards are {sorted(rewards)}: correct the names")
+    if not any(config.reward_weights.get(name, 1.0) > 0 for name in rewards):
+        raise ValueError("every reward has weight 0: give at least one a weight above 0 to train on")

@@ -1,0 +1,53 @@
+"""Calling rewards so that nothing they do can poison a run: what fails is masked, and said."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from .reward import Reward, RewardBatch, Scores
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """Why samples of a reward were masked."""
+
+    reward: str
+    group: int
+    masked: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"reward {self.reward!r} failed on {self.masked} images of group {self.group}: {self.reason}"
+
+
+def score(rewards: Mapping[str, Reward], batch: RewardBatch) -> tuple[dict[str, Scores], list[Failure]]:
+    """Scores of every reward by name, values on the CPU in float32, and what went wrong.
+
+    A reward that raises, or returns another number of values than images, masks the whole group; NaN and infinite
+    values mask their sample. Interrupts (``BaseException``) pass through.
+    """
+    scores, failures = {}, []
+    for name, reward in rewards.items():
+        scores[name], reason = _guarded(reward, batch)
+        masked = int((~scores[name].valid).sum())
+        if masked:
+            failures.append(Failure(reward=name, group=batch.group, masked=masked, reason=reason))
+    return scores, failures
+
+
+def _guarded(reward: Reward, batch: RewardBatch) -> tuple[Scores, str]:
+    count = len(batch.images)
+    masked = Scores(torch.zeros(count), torch.zeros(count, dtype=torch.bool))
+    try:
+        found = reward(batch)
+    except Exception as error:  # Any failure of a reward, a dead server too, costs its samples and not the run.
+        return masked, f"{type(error).__name__}: {error}"
+    values = torch.as_tensor(found.values).detach().float().cpu()
+    valid = torch.as_tensor(found.valid).cpu()
+    if values.shape != (count,) or valid.shape != (count,):
+        return masked, f"expected {count} values, found values {list(values.shape)} and valid {list(valid.shape)}"
+    finite = torch.isfinite(values)
+    valid = valid.bool() & finite
+    reason = "the reward marked samples as invalid" if finite.all() else "it returned NaN or infinity"
+    return Scores(torch.where(valid, values, 0.0), valid), reason

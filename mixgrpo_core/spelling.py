@@ -1,0 +1,59 @@
+"""Objects of a configuration as text: the Python call that makes them, ``SlidingWindow(size=4, stride=1)``.
+
+One spelling serves Python, a config file, a flag and ``config.json``. Only calls of known classes with literal keyword
+(or positional) arguments are read; nothing is evaluated.
+"""
+
+import ast
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass
+from difflib import get_close_matches
+from typing import Any
+
+
+def parse(text: str, classes: Mapping[str, type]) -> Any:
+    """The object that ``text`` spells. Raises ``ValueError`` that names the known classes or the class's fields."""
+    try:
+        node = ast.parse(text.strip(), mode="eval").body
+    except SyntaxError as error:
+        raise ValueError(f"expected a call like 'FlowSDE(eta=0.7)', found {text!r}") from error
+    return _build(node, text, classes)
+
+
+def spell(value: Any) -> str:
+    """The call that makes ``value`` again, or the literal."""
+    if not is_dataclass(value):
+        return repr(value)
+    arguments = ", ".join(f"{field.name}={spell(getattr(value, field.name))}" for field in fields(value))
+    return f"{type(value).__name__}({arguments})"
+
+
+def _build(node: ast.expr, text: str, classes: Mapping[str, type]) -> Any:
+    if isinstance(node, ast.Name):  # `Euler` is short for `Euler()`
+        node = ast.Call(func=node, args=[], keywords=[])
+    if not isinstance(node, ast.Call):
+        try:
+            return ast.literal_eval(node)
+        except ValueError as error:
+            raise ValueError(f"expected a number, a tuple or a call of a known class in {text!r}") from error
+    if not isinstance(node.func, ast.Name) or node.func.id not in classes:
+        name = ast.unparse(node.func)
+        raise ValueError(f"unknown class {name!r} in {text!r}; {suggest(name, classes)}")
+    cls = classes[node.func.id]
+    known = [field.name for field in fields(cls)]
+    for keyword in node.keywords:
+        if keyword.arg not in known:
+            raise ValueError(f"{cls.__name__} has no setting {keyword.arg!r}; {suggest(str(keyword.arg), known)}")
+    try:
+        return cls(
+            *(_build(argument, text, classes) for argument in node.args),
+            **{str(keyword.arg): _build(keyword.value, text, classes) for keyword in node.keywords},
+        )
+    except TypeError as error:
+        raise ValueError(f"{text!r} does not make a {cls.__name__}: {error}") from error
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """Words of help for an unknown name."""
+    close = get_close_matches(name, list(known), n=1)
+    return f"did you mean {close[0]!r}?" if close else f"known are: {', '.join(sorted(known)) or 'none'}"

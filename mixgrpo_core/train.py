@@ -1,0 +1,174 @@
+"""Training as a generator of reports: one iteration after another (arXiv 2507.21802, Algorithm 1).
+
+A node, the command line and a test are loops over ``train``. However it ends - the loop breaks, an observer raises,
+Ctrl-C, an error - a run folder holds a checkpoint of the last whole iteration, and the next call goes on from there.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+import torch
+from torch.nn import Parameter
+
+from .checkpoint import Snapshot, TrainState
+from .config import TrainConfig, to_dict
+from .ema import Ema
+from .evaluate import Evaluation, HeldOut, Prompted
+from .iteration import Iteration
+from .lora_format import training_metadata
+from .model import Cond, FlowModel
+from .preflight import check
+from .reward import Reward
+from .run_folder import RunFolder
+from .step_report import Observer, StepReport, ignore
+
+MakeOptimizer = Callable[[Iterable[Parameter]], torch.optim.Optimizer]
+
+
+def train(
+    model: FlowModel[Cond],
+    prompts: Sequence[str],
+    rewards: Mapping[str, Reward],
+    config: TrainConfig,
+    *,
+    held_out: Sequence[str] = (),
+    run: RunFolder | None = None,
+    observer: Observer = ignore,
+    make_optimizer: MakeOptimizer | None = None,
+) -> Iterator[StepReport]:
+    """Train the model's LoRA, yielding a report per iteration.
+
+    Args:
+        model: the policy; its LoRA is trained in place.
+        prompts: what is rolled out, in an order shuffled by the seed; each comes once before any comes again.
+        rewards: by name; ``config.reward_weights`` weighs them.
+        held_out: prompts that are evaluated and never trained on.
+        run: where checkpoints, metrics and LoRA files go; a run that has a checkpoint is resumed. None keeps nothing.
+        observer: hears what happens inside an iteration.
+        make_optimizer: makes the optimizer of the LoRA's parameters; AdamW by default.
+
+    Raises:
+        ValueError: settings, prompts and rewards that do not fit, before any work.
+        RunError: the run folder cannot be read or written.
+        RewardsFailed: no image of an iteration got a valid score. NonFiniteLoss: see ``update``.
+    """
+    check(model, prompts, rewards, config, held_out)
+    for reward in rewards.values():
+        reward.prepare([*prompts, *held_out])
+    pool = [Prompted(prompt=prompt, cond=model.encode(prompt)) for prompt in prompts]
+    kept = [Prompted(prompt=prompt, cond=model.encode(prompt)) for prompt in held_out]
+    state = _fresh_state(model, rewards, config, make_optimizer)
+    session = _Session(state, config, run)
+    session.resume()
+    evaluation = HeldOut(
+        prompts=kept, sigmas=config.eval_sigmas(), images_per_prompt=config.eval_images, batch=config.decode_batch
+    )
+    iteration = Iteration(model, pool, rewards, config, evaluation, state, observer)
+    try:
+        while state.iteration < config.iterations:
+            session.begin()
+            report = iteration.run()
+            session.finish(report)
+            yield report
+    finally:
+        session.close()
+
+
+def _fresh_state(
+    model: FlowModel[Cond], rewards: Mapping[str, Reward], config: TrainConfig, make_optimizer: MakeOptimizer | None
+) -> TrainState:
+    parameters = list(model.parameters())
+    optimizer = make_optimizer(parameters) if make_optimizer else adamw(parameters, config)
+    ema = None if config.ema is None else Ema(config.ema, model.lora_state())
+    return TrainState(model=model, optimizer=optimizer, rewards=rewards, ema=ema)
+
+
+def adamw(parameters: Iterable[Parameter], config: TrainConfig) -> torch.optim.Optimizer:
+    """The default optimizer, with the config's settings."""
+    return torch.optim.AdamW(
+        parameters, lr=config.learning_rate, betas=(config.beta1, config.beta2), weight_decay=config.weight_decay
+    )
+
+
+class _Session:
+    """Keeps a run resumable: knows the last whole state and puts it on disk."""
+
+    def __init__(self, state: TrainState, config: TrainConfig, run: RunFolder | None) -> None:
+        self.state, self.config, self.run = state, config, run
+        self.whole: Snapshot | None = None
+        self.saved: int | None = None
+
+    def resume(self) -> None:
+        """Go on from the run's newest checkpoint; a new run gets one right away."""
+        snapshot = self.run.latest() if self.run else None
+        if snapshot is not None:
+            self.state.restore(snapshot)
+            self.saved = snapshot.iteration
+        if self.run is not None:
+            self.run.cut_metrics(self.state.iteration)
+            if snapshot is None:
+                self._save(self.state.capture())
+
+    def begin(self) -> None:
+        self.whole = self.state.capture()
+
+    def finish(self, report: StepReport) -> None:
+        """An iteration is whole: count it, record it, and save when it is time."""
+        self.state.iteration = report.iteration + 1
+        self.state.notes["updates"] = self.state.notes.get("updates", 0) + report.update.steps
+        improved = self._note(report.evaluations)
+        self.whole = None
+        if self.run is None:
+            return
+        self.run.record(report)
+        done = self.state.iteration
+        if improved or done % self.config.checkpoint_every == 0 or done == self.config.iterations:
+            self._save(self.state.capture())
+        if improved:
+            self._export("best", self.state.ema is not None)
+
+    def close(self) -> None:
+        """Put an interrupted iteration back to its start, and leave a checkpoint of the last whole one."""
+        if self.whole is not None:
+            self.state.restore(self.whole)
+        if self.run is not None and self.saved != self.state.iteration:
+            self._save(self.state.capture())
+
+    def _note(self, evaluations: Sequence[Evaluation]) -> bool:
+        """Note held-out means; whether the policy as it stands is the best so far."""
+        improved = False
+        for evaluation in evaluations:
+            means = {name: stats.mean for name, stats in evaluation.rewards.items()}
+            self.state.notes.setdefault("before", means)
+            self.state.notes["after"] = means
+            value = held_out_reward(evaluation, self.config)
+            if value > self.state.notes.get("best", {}).get("reward", float("-inf")):
+                self.state.notes["best"] = {"iteration": evaluation.iteration, "reward": value}
+                improved = evaluation.iteration == self.state.iteration
+        return improved
+
+    def _save(self, snapshot: Snapshot) -> None:
+        self.run.save(snapshot, self.config.keep)
+        self.saved = snapshot.iteration
+        self._export("last", averaged=False)
+        if self.state.ema is not None:
+            self._export("ema", averaged=True)
+
+    def _export(self, name: str, averaged: bool) -> None:
+        metadata = training_metadata(
+            config=to_dict(self.config),
+            learning_rate=self.config.learning_rate,
+            seed=self.config.seed,
+            steps=self.state.notes.get("updates", 0),
+            rewards_before=self.state.notes.get("before", {}),
+            rewards_after=self.state.notes.get("after", {}),
+            title=f"{self.run.path.name}-{name}",
+            started=self.run.started,
+        )
+        self.state.model.export_lora(self.run.lora(name), metadata, self.state.ema.average if averaged else None)
+
+
+def held_out_reward(evaluation: Evaluation, config: TrainConfig) -> float:
+    """Weighted mean of the trained rewards' held-out means: what "best" means."""
+    weights = {name: config.reward_weights.get(name, 1.0) for name in evaluation.rewards}
+    trained = {name: weight for name, weight in weights.items() if weight > 0}
+    return sum(weight * evaluation.rewards[name].mean for name, weight in trained.items()) / sum(trained.values())
