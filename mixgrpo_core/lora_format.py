@@ -6,8 +6,6 @@ so ``alpha / r`` is multiplied into B when the file is written.
 """
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -17,6 +15,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
+
+from .files import write_atomically
 
 PREFIX = "transformer."
 DOWN = ".lora_A.weight"
@@ -77,19 +77,10 @@ def save_lora(
 
 def _write(path: Path, data: bytes) -> None:
     """Put ``data`` at ``path`` in one step, or leave everything as it was."""
-    temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp makes private files; a LoRA is read by whoever runs the host
-        os.replace(temporary, path)
+        write_atomically(path, data)
     except OSError as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
         raise LoraFileError(
             f"could not write {path} ({len(data) / 2**20:.1f} MiB): {error.strerror or error}; nothing was changed, "
             f"make room or choose another folder"
@@ -160,69 +151,6 @@ def some(names: list[str]) -> str:
     return ", ".join(names[:3]) + rest
 
 
-def lora_metadata(
-    *,
-    title: str,
-    architecture: str,
-    rank: int,
-    alpha: float,
-    resolution: tuple[int, int],
-    learning_rate: float,
-    steps: int,
-    seed: int,
-    config: Mapping[str, object],
-    rewards_before: Mapping[str, float],
-    rewards_after: Mapping[str, float],
-    started: datetime,
-    finished: datetime,
-    base_model: str = "",
-    optimizer: str = "",
-    precision: str = "",
-    trigger: str = "",
-    hint: str = "",
-) -> dict[str, str]:
-    """The header of a LoRA file: what LoRA managers show (``modelspec.*``, ``ss_*``) and what a run needs to be redone.
-
-    ``architecture`` is the base model's modelspec name (``stable-diffusion-3.5-medium``), ``resolution`` is
-    ``(height, width)``. ``ss_network_alpha`` says the rank, for that is what the file with its baked-in alpha amounts
-    to; the alpha of the training stands in ``mixgrpo.alpha``. Empty words are left out.
-    """
-    words = {
-        "modelspec.sai_model_spec": "1.0.1",
-        "modelspec.architecture": f"{architecture}/lora",
-        "modelspec.implementation": "diffusers",
-        "modelspec.title": title,
-        "modelspec.date": _iso(finished),
-        "modelspec.resolution": f"{resolution[1]}x{resolution[0]}",
-        "modelspec.prediction_type": "flow",
-        "modelspec.trigger_phrase": trigger,
-        "modelspec.usage_hint": hint,
-        "ss_network_module": "networks.lora",
-        "ss_network_dim": str(rank),
-        "ss_network_alpha": str(rank),
-        "ss_base_model_version": architecture,
-        "ss_sd_model_name": base_model,
-        "ss_learning_rate": repr(learning_rate),
-        "ss_optimizer": optimizer,
-        "ss_mixed_precision": precision,
-        "ss_seed": str(seed),
-        "ss_steps": str(steps),
-        "ss_output_name": title,
-        "ss_training_started_at": repr(started.timestamp()),
-        "ss_training_finished_at": repr(finished.timestamp()),
-        "ss_training_comment": f"MixGRPO, {steps} updates",
-        "mixgrpo.alpha": repr(alpha),
-        "mixgrpo.config": json.dumps(config, sort_keys=True),
-        "mixgrpo.rewards_before": json.dumps(dict(rewards_before), sort_keys=True),
-        "mixgrpo.rewards_after": json.dumps(dict(rewards_after), sort_keys=True),
-    }
-    return {key: word for key, word in words.items() if word}
-
-
-def _iso(moment: datetime) -> str:
-    return moment.astimezone(timezone.utc).isoformat(timespec="seconds")
-
-
 def training_metadata(
     *,
     title: str,
@@ -233,18 +161,65 @@ def training_metadata(
     rewards_before: Mapping[str, float],
     rewards_after: Mapping[str, float],
     started: datetime,
+    finished: datetime | None = None,
+    optimizer: str = "",
+    trigger: str = "",
+    hint: str = "",
 ) -> dict[str, str]:
-    """What a LoRA file's header tells of the training: ``ss_*`` for LoRA managers, ``mixgrpo.*`` to redo the run."""
-    return {
+    """What a LoRA file's header tells of the training: ``ss_*`` for LoRA managers, ``mixgrpo.*`` to redo the run.
+
+    ``steps`` are updates; rewards are held-out means by name. What is empty is left out.
+    """
+    words = {
         "modelspec.title": title,
-        "modelspec.date": _iso(started),
+        "modelspec.date": _iso(finished or started),
+        "modelspec.trigger_phrase": trigger,
+        "modelspec.usage_hint": hint,
         "ss_learning_rate": repr(learning_rate),
+        "ss_optimizer": optimizer,
         "ss_seed": str(seed),
         "ss_steps": str(steps),
         "ss_output_name": title,
         "ss_training_started_at": repr(started.timestamp()),
+        "ss_training_finished_at": repr(finished.timestamp()) if finished else "",
         "ss_training_comment": f"MixGRPO, {steps} updates",
         "mixgrpo.config": json.dumps(config, sort_keys=True),
         "mixgrpo.rewards_before": json.dumps(dict(rewards_before), sort_keys=True),
         "mixgrpo.rewards_after": json.dumps(dict(rewards_after), sort_keys=True),
     }
+    return {key: word for key, word in words.items() if word}
+
+
+def model_metadata(
+    *,
+    architecture: str,
+    base_model: str,
+    rank: int,
+    alpha: float,
+    resolution: tuple[int, int],
+    precision: str,
+) -> dict[str, str]:
+    """What a LoRA file's header tells of the model.
+
+    ``architecture`` is the base model's modelspec name (``stable-diffusion-3.5-medium``), ``resolution`` is
+    ``(height, width)``. ``ss_network_alpha`` says the rank, for that is what the file with its baked-in alpha amounts
+    to; the alpha of the training stands in ``mixgrpo.alpha``.
+    """
+    return {
+        "modelspec.sai_model_spec": "1.0.1",
+        "modelspec.architecture": f"{architecture}/lora",
+        "modelspec.implementation": "diffusers",
+        "modelspec.resolution": f"{resolution[1]}x{resolution[0]}",
+        "modelspec.prediction_type": "flow",
+        "ss_network_module": "networks.lora",
+        "ss_network_dim": str(rank),
+        "ss_network_alpha": str(rank),
+        "ss_base_model_version": architecture,
+        "ss_sd_model_name": base_model,
+        "ss_mixed_precision": precision,
+        "mixgrpo.alpha": repr(alpha),
+    }
+
+
+def _iso(moment: datetime) -> str:
+    return moment.astimezone(timezone.utc).isoformat(timespec="seconds")

@@ -47,6 +47,8 @@ def load_demo(
         shift=read_shift(folder / "scheduler"),
         device=device,
         gradient_checkpointing=gradient_checkpointing,
+        architecture="mixgrpo-demo",
+        base_model="mixgrpo-demo",
     )
 
 

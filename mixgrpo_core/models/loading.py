@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, SD3Transformer2DModel, StableDiffusion3Pipeline
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import CLIPTextModelWithProjection, CLIPTokenizer, T5EncoderModel, T5TokenizerFast
 
@@ -69,7 +70,7 @@ def _load_diffusers(kind: type[M], folder: Path, dtype: torch.dtype) -> M:
         model, info = kind.from_pretrained(
             folder, torch_dtype=dtype, local_files_only=True, use_safetensors=True, output_loading_info=True
         )
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         raise ModelFilesError(f"the weights in {folder} do not load: {error}; get the folder again") from error
     _refuse(folder, {"misses": info["missing_keys"], "has unknown": info["unexpected_keys"]})
     return model
@@ -78,9 +79,14 @@ def _load_diffusers(kind: type[M], folder: Path, dtype: torch.dtype) -> M:
 def _load_text_encoder(kind: type[M], folder: Path, dtype: torch.dtype) -> M:
     try:
         model, info = kind.from_pretrained(
-            folder, dtype=dtype, local_files_only=True, use_safetensors=True, output_loading_info=True
+            folder,
+            dtype=dtype,
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # so that they are named below
         )
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         raise ModelFilesError(f"the weights in {folder} do not load: {error}; get the folder again") from error
     _refuse(folder, {"misses": info["missing_keys"], "has mis-shaped": [key[0] for key in info["mismatched_keys"]]})
     return model.requires_grad_(False).eval()

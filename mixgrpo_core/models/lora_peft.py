@@ -68,7 +68,7 @@ class PeftLora:
 
     def load_state(self, state: LoraState) -> None:
         """Copy every tensor of ``state`` into the trained ones."""
-        self._check(state)
+        self.check(state)
         with torch.no_grad():
             for name, parameter in self.trained.items():
                 parameter.copy_(state[name])
@@ -98,13 +98,32 @@ class PeftLora:
         """Inside, the network wears ``weights``, or no LoRA; afterwards what it wore before, the same tensors."""
         frozen = None
         if weights is not None:
-            self._check(weights)
+            self.check(weights)
             frozen = {
                 name: Parameter(weights[name].detach().to(parameter.device, torch.float32), requires_grad=False)
                 for name, parameter in self.trained.items()
             }
         with self._wearing(frozen):
             yield
+
+    def check(self, state: LoraState) -> None:
+        """Raise unless ``state`` has exactly the names and shapes of this LoRA."""
+        missing = [name for name in self.trained if name not in state]
+        unknown = [name for name in state if name not in self.trained]
+        if missing or unknown:
+            told = (("without", missing), ("with unknown", unknown))
+            parts = [f"{word} {some(names)}" for word, names in told if names]
+            raise ValueError(
+                f"expected the {len(self.trained)} tensors of this model's LoRA, found a state {' and '.join(parts)}; "
+                f"it belongs to another architecture"
+            )
+        wrong = [
+            f"{name} (expected {list(parameter.shape)}, found {list(state[name].shape)})"
+            for name, parameter in self.trained.items()
+            if parameter.shape != state[name].shape
+        ]
+        if wrong:
+            raise ValueError(f"the LoRA's shapes are another architecture's or another rank's: {some(wrong)}")
 
     def checkpointed(self, block: Callable[..., object], *inputs: object) -> object:
         """Run ``block`` without keeping its activations; the backward pass does it again with the LoRA worn now."""
@@ -138,24 +157,6 @@ class PeftLora:
         for parameter in self.trained.values():
             parameter.requires_grad_(True)
         self._worn = choice
-
-    def _check(self, state: LoraState) -> None:
-        missing = [name for name in self.trained if name not in state]
-        unknown = [name for name in state if name not in self.trained]
-        if missing or unknown:
-            told = (("without", missing), ("with unknown", unknown))
-            parts = [f"{word} {some(names)}" for word, names in told if names]
-            raise ValueError(
-                f"expected the {len(self.trained)} tensors of this model's LoRA, found a state {' and '.join(parts)}; "
-                f"it belongs to another architecture"
-            )
-        wrong = [
-            f"{name} (expected {list(parameter.shape)}, found {list(state[name].shape)})"
-            for name, parameter in self.trained.items()
-            if parameter.shape != state[name].shape
-        ]
-        if wrong:
-            raise ValueError(f"the LoRA's shapes are another architecture's or another rank's: {some(wrong)}")
 
 
 def attach_lora(

@@ -14,7 +14,7 @@ from diffusers import AutoencoderKL, SD3Transformer2DModel
 from torch import Tensor, nn
 from torch.nn import Parameter
 
-from ..lora_format import load_lora, save_lora
+from ..lora_format import load_lora, model_metadata, save_lora
 from ..model import LoraState, R, Velocity, seeded_noise
 from .loading import (
     ModelFilesError,
@@ -57,6 +57,7 @@ class SD3Model:
         guidance: classifier-free guidance scale; 1 is off and costs one evaluation per row, more costs two.
         shift: what the folder's scheduler shifts its sigmas with.
         lora: the LoRA, its rank and its scale.
+        architecture, base_model: the model's names in the header of an exported LoRA.
     """
 
     def __init__(
@@ -72,12 +73,15 @@ class SD3Model:
         compute: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
         gradient_checkpointing: bool = False,
+        architecture: str = "stable-diffusion-3",
+        base_model: str = "",
     ) -> None:
         if guidance < 1:
             raise ValueError(f"expected a guidance scale of 1 (off) or more, found {guidance}")
         self.device = torch.device(device)
         self.guidance = guidance
         self.shift = shift
+        self.architecture, self.base_model = architecture, base_model
         self.lora = lora
         self.evaluations = 0
         self._compute = compute
@@ -173,16 +177,29 @@ class SD3Model:
         self.lora.load_file(load_lora(path))
 
     def export_lora(
-        self, path: str | Path, metadata: Mapping[str, str] | None = None, dtype: torch.dtype = torch.float32
+        self,
+        path: str | Path,
+        metadata: Mapping[str, str] | None = None,
+        weights: LoraState | None = None,
+        dtype: torch.dtype = torch.float32,
     ) -> Path:
-        """Write the LoRA as a file that diffusers and ComfyUI apply as trained."""
-        return save_lora(path, self.lora_state(), scale=self.lora.scale, metadata=metadata, dtype=dtype)
+        """Write a file that diffusers and ComfyUI apply as trained: of ``weights``, or of the LoRA as it stands."""
+        state = self.lora_state() if weights is None else weights
+        self.lora.check(state)
+        about = model_metadata(
+            architecture=self.architecture,
+            base_model=self.base_model,
+            rank=self.lora.rank,
+            alpha=self.lora.scale * self.lora.rank,
+            resolution=self.resolution,
+            precision=str(self._compute).removeprefix("torch."),
+        )
+        return save_lora(path, state, scale=self.lora.scale, metadata={**about, **(metadata or {})}, dtype=dtype)
 
     def _network(self, x: Tensor, sigma: Tensor, context: Tensor, vector: Tensor) -> Tensor:
         # One autocast region per forward and no cache of cast weights: a cached cast outlives the optimizer's step.
-        with torch.autocast(
-            self.device.type, self._autocast_dtype(), enabled=self._compute != torch.float32, cache_enabled=False
-        ):
+        low = None if self._compute == torch.float32 else self._compute
+        with torch.autocast(self.device.type, low, enabled=low is not None, cache_enabled=False):
             v = self._transformer(
                 hidden_states=x,
                 timestep=(sigma * 1000).expand(len(x)),  # exact: truncating it would move the policy off its schedule
@@ -191,9 +208,6 @@ class SD3Model:
                 return_dict=False,
             )[0]
         return v.float()
-
-    def _autocast_dtype(self) -> torch.dtype:
-        return torch.bfloat16 if self._compute == torch.float32 else self._compute
 
     def _embed(self, text: str) -> tuple[Tensor, Tensor]:
         if text not in self._embedded:
@@ -254,7 +268,16 @@ def load_sd3(
         compute=dtype,
         device=device,
         gradient_checkpointing=gradient_checkpointing,
+        architecture=_architecture(transformer),
+        base_model=folder.name,
     )
+
+
+def _architecture(transformer: SD3Transformer2DModel) -> str:
+    config = transformer.config
+    if config.qk_norm is None:
+        return "stable-diffusion-3-medium"
+    return f"stable-diffusion-3.5-{'medium' if config.dual_attention_layers else 'large'}"
 
 
 def _pixels_per_latent(vae: Vae) -> int:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from mixgrpo_core.lora_format import LoraFileError, load_lora, lora_metadata, save_lora
+from mixgrpo_core.lora_format import LoraFileError, load_lora, model_metadata, save_lora, training_metadata
 
 A, B = "lora_A.weight", "lora_B.weight"
 
@@ -141,27 +141,32 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
 
 
 def test_the_metadata_are_strings_that_lora_managers_know(tmp_path: Path) -> None:
-    words = lora_metadata(
+    training = training_metadata(
         title="circles",
-        architecture="stable-diffusion-3.5-medium",
-        rank=8,
-        alpha=16,
-        resolution=(512, 768),
-        learning_rate=3e-4,
-        steps=60,
-        seed=7,
         config={"window": {"size": 4}},
+        learning_rate=3e-4,
+        seed=7,
+        steps=60,
         rewards_before={"shape": 0.396},
         rewards_after={"shape": 0.729},
         started=datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc),
         finished=datetime(2026, 1, 2, 4, 4, 5, tzinfo=timezone.utc),
-        base_model="demo",
     )
+    model = model_metadata(
+        architecture="stable-diffusion-3.5-medium",
+        base_model="demo",
+        rank=8,
+        alpha=16.0,
+        resolution=(512, 768),
+        precision="bfloat16",
+    )
+    assert not set(training) & set(model)
+    words = {**training, **model}
     assert all(isinstance(value, str) and value for value in words.values())
     assert words["modelspec.architecture"] == "stable-diffusion-3.5-medium/lora"
     assert words["modelspec.resolution"] == "768x512"
     assert words["modelspec.date"] == "2026-01-02T04:04:05+00:00"
-    assert (words["ss_network_dim"], words["ss_network_alpha"], words["mixgrpo.alpha"]) == ("8", "8", "16")
+    assert (words["ss_network_dim"], words["ss_network_alpha"], words["mixgrpo.alpha"]) == ("8", "8", "16.0")
     assert (words["ss_learning_rate"], words["ss_steps"], words["ss_seed"]) == ("0.0003", "60", "7")
     assert float(words["ss_training_finished_at"]) - float(words["ss_training_started_at"]) == 3600
     assert json.loads(words["mixgrpo.config"]) == {"window": {"size": 4}}
