@@ -72,9 +72,7 @@ class CaptionEncoder(nn.Module):
     def _ids(self, caption: str) -> list[int]:
         words = caption.lower().split()
         if len(words) > TOKENS:
-            raise ValueError(
-                f"Expected at most {TOKENS} words, found {len(words)} in {caption!r}. Shorten the caption."
-            )
+            raise ValueError(f"Expected at most {TOKENS} words, found {len(words)} in {caption!r}. Shorten it.")
         for word in words:
             if word not in self.vocabulary:
                 known = ", ".join(self.vocabulary)

@@ -78,18 +78,6 @@ def _outline(shape: str) -> np.ndarray:
     if shape == "triangle":
         return np.asarray([(0, -1), (1, 0.9), (-1, 0.9)])
     a = CROSS_ARM
-    corner = [
-        (-a, -1),
-        (a, -1),
-        (a, -a),
-        (1, -a),
-        (1, a),
-        (a, a),
-        (a, 1),
-        (-a, 1),
-        (-a, a),
-        (-1, a),
-        (-1, -a),
-        (-a, -a),
-    ]
-    return np.asarray(corner)
+    quarter = np.asarray([(-a, -1), (a, -1), (a, -a)])
+    turn = np.asarray([(0, 1), (-1, 0)])  # (x, y) @ turn = (-y, x): a quarter turn
+    return np.concatenate([quarter @ np.linalg.matrix_power(turn, k) for k in range(4)])

@@ -90,6 +90,16 @@ def _loss(
     return (velocity - (noise - clean)).square().mean()
 
 
+def _optimisers(model: SD3Transformer2DModel) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
+    """Muon for the matrices, AdamW for the rest: at equal time a lower loss than AdamW alone."""
+    matrices = [weight for name, weight in model.named_parameters() if weight.ndim == 2 and name != "proj_out.weight"]
+    others = [weight for name, weight in model.named_parameters() if weight.ndim != 2 or name == "proj_out.weight"]
+    return (
+        torch.optim.Muon(matrices, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(others, betas=(0.9, 0.95), weight_decay=0.01),
+    )
+
+
 def train(
     settings: Settings, encoder: CaptionEncoder, latents: Tensor, autoencoder: AutoencoderTiny
 ) -> SD3Transformer2DModel:
@@ -97,17 +107,18 @@ def train(
     recipe = settings.flow
     torch.manual_seed(settings.seed)
     model = build(recipe.layers, encoder.width)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.95), weight_decay=0.01)
-    state = stage.Stage(settings.work / "flow.pt", model, optimiser)
+    optimisers = _optimisers(model)
+    state = stage.Stage(settings.work / "flow.pt", model, *optimisers)
     noise_captions = CaptionNoise(encoder, recipe)
     recent = 0.0
     while state.step < recipe.steps:
-        stage.set_learning_rate(optimiser, recipe.learning_rate * stage.cosine(state.step, recipe.steps))
         loss = _loss(model, noise_captions, latents, state, settings)
-        optimiser.zero_grad(set_to_none=True)
+        model.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
+        for optimiser in optimisers:
+            stage.set_learning_rate(optimiser, recipe.learning_rate * stage.cosine(state.step, recipe.steps))
+            optimiser.step()
         stage.average_into(state.average, model, min(recipe.average, (state.step + 1) / (state.step + 10)))
         recent = loss.item() if state.step == 0 else 0.98 * recent + 0.02 * loss.item()
         state.advance()

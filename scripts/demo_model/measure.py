@@ -1,5 +1,6 @@
 """Figures of the finished parts: how clean drawings come back, how clean and how obedient samples are."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -42,7 +43,7 @@ def sample(
     latents = torch.randn(len(captions), 16, 8, 8, generator=generator)
     tokens, pooled = encoder(captions)
     sigmas = schedule()
-    for sigma, sigma_next in zip(sigmas[:-1], sigmas[1:], strict=True):
+    for sigma, sigma_next in itertools.pairwise(sigmas):
         timestep = (sigma * 1000).expand(len(captions))
         velocity = transformer(latents, tokens, pooled, timestep, return_dict=False)[0]
         latents = latents + (sigma_next - sigma) * velocity

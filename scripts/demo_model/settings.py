@@ -26,9 +26,9 @@ class AutoencoderSettings:
 class FlowSettings:
     """Flow matching on the frozen latents with wrong captions mixed in."""
 
-    steps: int = 11000
+    steps: int = 9000
     batch: int = 128
-    learning_rate: float = 2e-3
+    learning_rate: float = 2.5e-3
     average: float = 0.999
     wrong_word: float = 0.36  # a wrong colour and, independently, a wrong shape: (1 - .75 * .36)^2 = .53 stay right
     empty_caption: float = 0.1

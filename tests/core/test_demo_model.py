@@ -1,5 +1,6 @@
 """The shipped demo model: small, loadable, clean, and only about half obedient (the room for learning)."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,7 @@ def samples(autoencoder: AutoencoderTiny, encoder: CaptionEncoder) -> RewardBatc
     latents = torch.randn(len(prompts), 16, 8, 8, generator=torch.Generator().manual_seed(0))
     u = torch.linspace(1, 0, 26)
     sigmas = 3 * u / (1 + 2 * u)
-    for sigma, sigma_next in zip(sigmas[:-1], sigmas[1:], strict=True):
+    for sigma, sigma_next in itertools.pairwise(sigmas):
         timestep = (1000 * sigma).expand(len(prompts))
         velocity = transformer(latents, tokens, pooled, timestep, return_dict=False)[0]
         latents = latents + (sigma_next - sigma) * velocity

@@ -1,5 +1,7 @@
 """The shapes world: captions, drawings, the detector and the three rewards."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -196,7 +198,7 @@ def test_the_reward_falls_with_every_corruption(kind: str) -> None:
         else:
             worse[:, 48 - round(16 * amount) :] = image[:, :1, :1]
         scores.append(ShapeReward()(batch(worse, circle())).values.item())
-    assert all(later < earlier for earlier, later in zip(scores, scores[1:], strict=False)), scores
+    assert all(later < earlier for earlier, later in itertools.pairwise(scores)), scores
     assert scores[-1] < 0.75 * scores[0]
 
 
