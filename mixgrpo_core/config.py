@@ -103,8 +103,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.images_per_prompt < 2:
             raise ValueError(
-                f"images_per_prompt must be at least 2, found {self.images_per_prompt}: advantages compare the images of "
-                "one prompt with each other (12 is the paper's)"
+                f"images_per_prompt must be at least 2, found {self.images_per_prompt}: advantages compare the images "
+                "of one prompt with each other (12 is the paper's)"
             )
         for name in ("iterations", "prompts_per_iteration", "updates", "epochs", "rollout_batch", "decode_batch",
                      "update_batch", "eval_images", "checkpoint_every", "keep"):  # fmt: skip

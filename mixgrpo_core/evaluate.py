@@ -98,7 +98,7 @@ def sample(
     Args:
         noise: ``[B, *L]`` at ``sigmas[0]``.
         lora_share: hybrid inference (paper, sec. "Hybrid inference"): the LoRA is on for the first
-            ``round(lora_share * T)`` steps and the base model does the rest; 0 is the base model, 1 the LoRA throughout.
+            ``round(lora_share * T)`` steps and the base model does the rest; 0 is the base model, 1 the LoRA alone.
     """
     if not 0 <= lora_share <= 1:
         raise ValueError(f"lora_share lies in 0..1 (the share of the steps with the LoRA on), found {lora_share}")

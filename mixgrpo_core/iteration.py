@@ -122,8 +122,8 @@ class Iteration:
     def _require_scores(self) -> None:
         if not any(bool(values.valid.any()) for groups in self.scores.values() for values in groups):
             raise RewardsFailed(
-                f"expected scores for iteration {self.state.iteration}, but no image got a valid one ({self.failures[-1]}). "
-                "The run is kept as it was before this iteration: mend the reward and resume"
+                f"expected scores for iteration {self.state.iteration}, but no image got a valid one "
+                f"({self.failures[-1]}). The run is kept as it was before this iteration: mend the reward and resume"
             )
 
     def _update(self, groups: list[Group]) -> UpdateStats:

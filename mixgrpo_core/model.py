@@ -90,7 +90,7 @@ def derive_seed(*keys: int | str) -> int:
 
 
 def seeded_noise(seed: int, shape: tuple[int, ...]) -> Tensor:
-    """Standard normal noise from a CPU generator of its own: the same numbers on every device. For ``FlowModel.noise``."""
+    """Standard normal noise of a CPU generator of its own: the same numbers on every device (``FlowModel.noise``)."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 

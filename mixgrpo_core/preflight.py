@@ -29,8 +29,8 @@ def check(
     both = set(prompts) & set(held_out)
     if both:
         raise ValueError(
-            f"held-out prompts must never be trained on, but {len(both)} are in both lists (such as {sorted(both)[0]!r}): "
-            "take them out of one"
+            f"held-out prompts must never be trained on, but {len(both)} are in both lists (such as "
+            f"{sorted(both)[0]!r}): take them out of one"
         )
     _check_rewards(rewards, config)
     if config.steps < model.min_steps:

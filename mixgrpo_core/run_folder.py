@@ -83,8 +83,8 @@ class RunFolder:
         changed += differences(self.config["setup"], json.loads(json.dumps(new["setup"])))
         if changed:
             raise RunError(
-                f"{self.path} is a run of other settings ({'; '.join(changed)}): resume it with its own, or start a new "
-                "run folder"
+                f"{self.path} is a run of other settings ({'; '.join(changed)}): resume it with its own, or start a "
+                "new run folder"
             )
         if new["train"]["iterations"] != self.config["train"]["iterations"]:
             self.config = new
@@ -120,8 +120,8 @@ class RunFolder:
             write_checkpoint(folder / f"{snapshot.iteration:06}.safetensors", snapshot)
         except OSError as error:
             raise RunError(
-                f"cannot write a checkpoint to {folder} ({error.strerror}): free space or mend the folder, then resume; "
-                "the checkpoints that are there are whole"
+                f"cannot write a checkpoint to {folder} ({error.strerror}): free space or mend the folder, then "
+                "resume; the checkpoints that are there are whole"
             ) from error
         best = snapshot.values["notes"].get("best", {}).get("iteration")
         for path in self.checkpoints[keep:]:

@@ -24,7 +24,8 @@ class StepReport:
         update: figures of its optimizer steps.
         flat_groups: share of groups without spread (skipped: they teach nothing).
         window: trained steps (first, stop) of the first prompt's plan; for scattered steps the hull.
-        nfe: network evaluations per image by phase (``rollout``, ``train``, ``probe``, ``reference``, ``evaluation``), counted.
+        nfe: network evaluations per image by phase (``rollout``, ``train``, ``probe``, ``reference``,
+            ``evaluation``), counted.
         seconds: by phase (``rollout``, ``decode``, ``reward``, ``train``, ``probe``, ``reference``,
             ``evaluation``).
         peak_memory: bytes.

@@ -173,8 +173,8 @@ class _Updater:
         norm = float(clip_grad_norm_(list(self.model.parameters()), self.updating.max_grad_norm))
         if not all(map(_finite, (means["loss"], norm))):
             raise NonFiniteLoss(
-                f"the update's loss is {means['loss']} and its gradient norm {norm}; expected finite numbers. The weights "
-                "before it are kept: lower the learning rate, or compute in float32 if this is bf16 or fp16"
+                f"the update's loss is {means['loss']} and its gradient norm {norm}; expected finite numbers. The "
+                "weights before it are kept: lower the learning rate, or compute in float32 if this is bf16 or fp16"
             )
         self.optimizer.step()
         return {**means, "grad_norm": norm}, dict(maxima)

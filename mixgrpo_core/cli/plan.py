@@ -1,0 +1,72 @@
+"""``mixgrpo plan``: what is trained when, and what it costs, without a model."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from ..config import TrainConfig
+from ..cost import iteration_cost
+from ..figures import plan_figure
+from ..presets import dance_grpo
+from .settings import RunConfig, parse_flags, read_toml
+
+
+def plan_command(arguments: Sequence[str]) -> int:
+    """``plan [RUN.toml] [flags]``: a table on the terminal and ``plan.png``."""
+    with_file = bool(arguments) and not arguments[0].startswith("-")
+    default = read_toml(arguments[0]) if with_file else RunConfig(out=".")
+    rest = arguments[int(with_file) :]
+    settings = parse_flags(default, rest, "mixgrpo plan [RUN.toml]", "Show what a run would train, and its cost.")
+    console = Console()
+    target = Path(settings.out).with_suffix("") if settings.out != "." else Path(".")
+    picture = Path(f"{target}-plan.png") if settings.out != "." else Path("plan.png")
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    plan_figure(settings.train, picture)
+    console.print(plan_table(settings.train, 2 if settings.model.guidance > 1 else 1))
+    console.print(f"picture: {picture}", highlight=False)
+    return 0
+
+
+def plan_table(config: TrainConfig, evaluations_per_call: int = 1) -> Table:
+    """Stretches of iterations with the same trained steps; network evaluations per image, counted; cost against
+    DanceGRPO with the same steps, group and updates."""
+    baseline = replace(
+        dance_grpo(),
+        steps=config.steps,
+        shift=config.shift,
+        images_per_prompt=config.images_per_prompt,
+        prompts_per_iteration=config.prompts_per_iteration,
+        shared_noise=config.shared_noise,
+        updates=config.updates,
+        epochs=config.epochs,
+    )
+    dance = iteration_cost(baseline, 0, evaluations_per_call=evaluations_per_call).units
+    table = Table("iterations", "trained steps", "NFE rollout", "NFE train", "cost, DanceGRPO = 1")
+    total = 0.0
+    for first, last, steps in _stretches(config):
+        cost = iteration_cost(config, first, evaluations_per_call=evaluations_per_call)
+        total += cost.units * (last - first + 1)
+        nfe = [f"{cost.nfe.get(phase, 0):.2f}" for phase in ("rollout", "train")]
+        table.add_row(f"{first}-{last}", _words(steps), *nfe, f"{cost.units / dance:.2f}")
+    table.caption = f"whole run: {total / (dance * config.iterations):.2f} of DanceGRPO's network cost"
+    return table
+
+
+def _stretches(config: TrainConfig) -> list[tuple[int, int, tuple[int, ...]]]:
+    """Runs of iterations that train the same steps (of their first prompt): (first, last, steps)."""
+    stretches: list[tuple[int, int, tuple[int, ...]]] = []
+    for iteration in range(config.iterations):
+        steps = config.planner.plan(iteration, 0, config.sigmas()).trained
+        if stretches and stretches[-1][2] == steps:
+            stretches[-1] = (stretches[-1][0], iteration, steps)
+        else:
+            stretches.append((iteration, iteration, steps))
+    return stretches
+
+
+def _words(steps: tuple[int, ...]) -> str:
+    whole = steps == tuple(range(steps[0], steps[-1] + 1)) if steps else False
+    return f"{steps[0]}-{steps[-1]}" if whole else ", ".join(map(str, steps))

@@ -1,0 +1,69 @@
+"""What a finished run leaves to look at: ``report.png`` with its before/after grid, and where everything is."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from ..evaluate import decode, sample
+from ..figures import report_figure
+from ..grids import labelled_grid
+from ..model import FlowModel, derive_seed
+from ..run_folder import RunFolder
+from .settings import RunConfig
+
+SHOWN_PROMPTS, SHOWN_IMAGES = 6, 4
+
+
+def finish(settings: RunConfig, run: RunFolder, model: FlowModel, console: Console) -> None:
+    """Draw the grid and the report, and print where they are."""
+    prompts = settings.make_prompts()
+    shown = list(prompts.held_out or prompts.train)[:: max(1, len(prompts.held_out or prompts.train) // SHOWN_PROMPTS)]
+    grid = before_after(model, shown[:SHOWN_PROMPTS], settings)
+    grid.save(run.path / "before_after.png")
+    metrics = run.metrics()
+    report_figure(metrics, settings.train, run.path / "report.png", grid)
+    _print_summary(run, metrics, console)
+
+
+def before_after(model: FlowModel, prompts: Sequence[str], settings: RunConfig) -> Image.Image:
+    """Held-out prompts with the base model and with the LoRA, from the same noise."""
+    cells = []
+    for index, prompt in enumerate(prompts):
+        noise = model.noise(derive_seed("before and after", index), SHOWN_IMAGES)
+        cells.append([_images(model, prompt, noise, settings, share) for share in (0.0, 1.0)])
+    columns = ("base model", f"with the LoRA ({settings.train.iterations} iterations)")
+    return labelled_grid(cells, list(prompts), columns, tile=96)
+
+
+def _images(model: FlowModel, prompt: str, noise: Tensor, settings: RunConfig, lora_share: float) -> Tensor:
+    config = settings.train
+    latents = sample(
+        model, model.encode(prompt), noise, config.eval_sigmas(), lora_share=lora_share, batch=config.rollout_batch
+    )
+    return decode(model, latents, config.decode_batch)
+
+
+def _print_summary(run: RunFolder, metrics: Sequence[dict], console: Console) -> None:
+    evaluations = [evaluation for report in metrics for evaluation in report["evaluations"]]
+    if evaluations:
+        table = Table("held-out reward", "before", "after", title=None)
+        for name, stats in evaluations[0]["rewards"].items():
+            table.add_row(name, f"{stats['mean']:.3f}", f"{evaluations[-1]['rewards'][name]['mean']:.3f}")
+        console.print(table)
+    seconds = sum(sum(report["seconds"].values()) for report in metrics)
+    console.print(f"{len(metrics)} iterations in {seconds:.0f} s", highlight=False)
+    for label, path in (
+        ("LoRA", run.lora("last")),
+        ("best LoRA by held-out reward", run.lora("best")),
+        ("report", run.path / "report.png"),
+        ("before and after", run.path / "before_after.png"),
+    ):
+        if Path(path).exists():
+            console.print(f"{label + ':':<30} {path}", highlight=False, soft_wrap=True)
+    if torch.cuda.is_available():
+        console.print(f"peak memory: {metrics[-1]['peak_memory'] / 2**30:.1f} GiB" if metrics else "")

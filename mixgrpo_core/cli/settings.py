@@ -1,0 +1,207 @@
+"""A run as the command line knows it: model, prompts, rewards and the training settings; a TOML file or flags.
+
+out = "runs/first"
+[model]
+folder = "demo"                       # or a local diffusers folder of Stable Diffusion 3 / 3.5
+[prompts]
+train = "prompts.txt"                 # a file with a prompt per line, or a list
+[rewards]
+shape = "ShapeReward()"
+[train]
+iterations = 60
+kernel = "FlowSDE(eta=0.7)"
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
+
+import torch
+import tyro
+
+from ..config import CLASSES, TrainConfig, from_dict
+from ..objective import Objective
+from ..plan import Planner
+from ..prompts import Prompts, read_prompts
+from ..reward import Reward
+from ..rewards.shapes import ShapeAdherence, ShapeCleanliness, ShapeReward
+from ..solver import Solver
+from ..spelling import parse, spell, suggest
+from ..transition import Kernel
+
+try:
+    import tomllib
+except ModuleNotFoundError:  # Python 3.10
+    import tomli as tomllib
+
+REWARDS: Mapping[str, type] = MappingProxyType(
+    {cls.__name__: cls for cls in (ShapeReward, ShapeAdherence, ShapeCleanliness)}
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Which model, and its LoRA.
+
+    Attributes:
+        folder: ``demo`` (the shipped one) or a local diffusers folder of Stable Diffusion 3 or 3.5.
+        rank: of the LoRA; None takes the LoRA file's, or 8 for the demo and 32 else.
+        alpha: scale of the LoRA times its rank; None is twice the rank.
+        lora: a LoRA file to start from.
+        height, width: of the images; None is the model's own.
+        guidance: classifier-free guidance; 1 is off and halves the cost.
+        dtype: of the frozen weights; the LoRA and the sampler's mathematics are always float32.
+        device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``; None takes a GPU if there is one.
+        gradient_checkpointing: less memory, about a third more time in the update.
+        seed: of the LoRA's first values.
+    """
+
+    folder: str = "demo"
+    rank: int | None = None
+    alpha: float | None = None
+    lora: str | None = None
+    height: int | None = None
+    width: int | None = None
+    guidance: float = 1.0
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    device: str | None = None
+    gradient_checkpointing: bool = False
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptConfig:
+    """Prompts: a file (.txt, one per line, or .jsonl with "prompt") or the prompts themselves.
+
+    Attributes:
+        train: what is trained on.
+        held_out: what is only evaluated; None takes ``held_out_share`` of ``train`` away for it.
+        held_out_share: share of the prompts that is held out when ``held_out`` is None.
+    """
+
+    train: str | tuple[str, ...] = ()
+    held_out: str | tuple[str, ...] | None = None
+    held_out_share: float = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Everything of a run.
+
+    Attributes:
+        out: the run folder; it must not exist yet.
+        rewards: per name a reward, spelled as the call that makes it: ``ShapeReward()``.
+        model, prompts, train: see there.
+    """
+
+    out: str = "runs/mixgrpo"
+    model: ModelConfig = field(default_factory=ModelConfig)
+    prompts: PromptConfig = field(default_factory=PromptConfig)
+    rewards: dict[str, str] = field(default_factory=dict)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+    def make_rewards(self) -> dict[str, Reward]:
+        """The reward objects by name."""
+        if not self.rewards:
+            raise ValueError(
+                f'expected at least one reward, such as [rewards] shape = "ShapeReward()"; known: {sorted(REWARDS)}'
+            )
+        return {name: parse(call, REWARDS) for name, call in self.rewards.items()}
+
+    def make_prompts(self) -> Prompts:
+        """The prompts, split into training and held-out."""
+        return read_prompts(self.prompts.train, self.prompts.held_out, self.prompts.held_out_share)
+
+    def make_model(self) -> Any:
+        """The model with its LoRA. Imports diffusers, so only here."""
+        from ..models.demo import load_demo
+        from ..models.sd3 import load_sd3
+
+        settings = self.model
+        device = settings.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        common = {
+            "rank": settings.rank,
+            "alpha": settings.alpha,
+            "lora": settings.lora,
+            "seed": settings.seed,
+            "guidance": settings.guidance,
+            "device": device,
+            "gradient_checkpointing": settings.gradient_checkpointing,
+        }
+        if settings.folder == "demo":
+            return load_demo(**common)
+        if (settings.height is None) != (settings.width is None):
+            raise ValueError("give both model.height and model.width, or neither")
+        resolution = (settings.height, settings.width) if settings.height and settings.width else None
+        return load_sd3(settings.folder, dtype=getattr(torch, settings.dtype), resolution=resolution, **common)
+
+    def setup(self) -> dict[str, Any]:
+        """What a resume needs besides the training settings, as JSON values; files of prompts are written out."""
+        prompts = self.make_prompts()
+        return {
+            "model": asdict(self.model),
+            "prompts": {"train": list(prompts.train), "held_out": list(prompts.held_out)},
+            "rewards": dict(self.rewards),
+        }
+
+
+def read_toml(path: str | Path) -> RunConfig:
+    """A run file. Raises ``ValueError`` that names an unknown key and the nearest known one."""
+    path = Path(path)
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ValueError(f"expected a run file at {path}, found nothing: give the path of a .toml file") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ValueError(f"{path} is not a TOML file in UTF-8: {error}") from error
+    return from_values(values)
+
+
+def from_values(values: Mapping[str, Any]) -> RunConfig:
+    """A run from plain values (a TOML file, or the ``setup`` and ``train`` of a run folder)."""
+    known = {item.name for item in fields(RunConfig)}
+    for name in values:
+        if name not in known:
+            raise ValueError(f"unknown table or key {name!r}; {suggest(name, known)}")
+    parts: dict[str, Any] = {name: values[name] for name in ("out", "rewards") if name in values}
+    parts["model"] = _part(ModelConfig, "model", values)
+    parts["prompts"] = _part(PromptConfig, "prompts", values)
+    parts["train"] = from_dict(values.get("train", {}))
+    return RunConfig(**parts)
+
+
+def _part(cls: type, name: str, values: Mapping[str, Any]) -> Any:
+    table = values.get(name, {})
+    known = {item.name for item in fields(cls)}
+    for key in table:
+        if key not in known:
+            raise ValueError(f"unknown setting {name}.{key}; {suggest(key, known)}")
+    return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in table.items()})
+
+
+def parse_flags(default: RunConfig, arguments: Sequence[str], prog: str, description: str) -> RunConfig:
+    """Flags over a run: ``--train.iterations 50 --train.kernel 'DanceSDE(eta=0.3)'``."""
+    return tyro.cli(
+        RunConfig, default=default, args=arguments, prog=prog, description=description, registry=_registry()
+    )
+
+
+def _registry() -> tyro.constructors.ConstructorRegistry:
+    """Objects as flags: the call that makes them."""
+    registry = tyro.constructors.ConstructorRegistry()
+
+    @registry.primitive_rule
+    def by_call(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec | None:
+        if info.type not in (Planner, Kernel, Solver, Objective):
+            return None
+        return tyro.constructors.PrimitiveConstructorSpec(
+            nargs=1,
+            metavar="CALL",
+            instance_from_str=lambda words: parse(words[0], CLASSES),
+            is_instance=lambda value: type(value) in CLASSES.values(),
+            str_from_instance=lambda value: [spell(value)],
+        )
+
+    return registry

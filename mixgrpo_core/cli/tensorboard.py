@@ -1,0 +1,43 @@
+"""TensorBoard events beside a run, when tensorboard is installed."""
+
+from pathlib import Path
+from types import TracebackType
+
+from ..step_report import StepReport
+
+try:
+    from torch.utils.tensorboard import SummaryWriter
+except ImportError:
+    SummaryWriter = None
+
+
+class EventLog:
+    """Writes scalars of each report to ``<run>/tensorboard``; does nothing without tensorboard."""
+
+    def __init__(self, run: Path) -> None:
+        self._writer = None if SummaryWriter is None else SummaryWriter(str(run / "tensorboard"))
+
+    def __enter__(self) -> "EventLog":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+    def write(self, report: StepReport) -> None:
+        if self._writer is None:
+            return
+        step = report.iteration + 1
+        for name, stats in report.rewards.items():
+            self._writer.add_scalar(f"reward/{name}", stats.mean, step)
+        for evaluation in report.evaluations:
+            for name, stats in evaluation.rewards.items():
+                self._writer.add_scalar(f"held_out/{name}", stats.mean, evaluation.iteration)
+        figures = ("loss", "clip_low", "clip_high", "kl", "grad_norm", "ratio_first", "ratio_max")
+        for name in figures:
+            value = getattr(report.update, name)
+            if value is not None:
+                self._writer.add_scalar(f"update/{name}", value, step)
+        self._writer.add_scalar("update/flat_groups", report.flat_groups, step)
+        for phase, seconds in report.seconds.items():
+            self._writer.add_scalar(f"seconds/{phase}", seconds, step)
