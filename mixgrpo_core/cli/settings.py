@@ -116,6 +116,11 @@ class RunConfig:
 
     def make_model(self) -> Any:
         """The model with its LoRA. Imports diffusers, so only here."""
+        from diffusers.utils import logging as diffusers_logging
+        from transformers.utils import logging as transformers_logging
+
+        diffusers_logging.set_verbosity_error()  # their hints are for callers of theirs, not for users of a command
+        transformers_logging.set_verbosity_error()
         from ..models.demo import load_demo
         from ..models.sd3 import load_sd3
 

@@ -60,6 +60,8 @@ class SD3Model:
         architecture, base_model: the model's names in the header of an exported LoRA.
     """
 
+    min_steps = 4  # what the distilled (turbo) members of the family are made for; below it there is no image
+
     def __init__(
         self,
         *,
