@@ -133,6 +133,8 @@ class _Packer:
 
     def pack(self, path: str, value: Any) -> Any:
         if isinstance(value, Tensor):
+            while path in self.tensors:  # "a.b" of one mapping and "b" within "a" of another
+                path += "'"
             # clone() keeps 0-dim and empty tensors apart from shared storages; the copy is the snapshot.
             self.tensors[path] = value.detach().to("cpu", copy=True).contiguous()
             return {"tensor": path}
@@ -148,7 +150,7 @@ def _unpack(packed: Any, tensors: Mapping[str, Tensor]) -> Any:
         return None
     ((kind, value),) = packed.items()
     if kind == "tensor":
-        return tensors[value]
+        return tensors[value].clone()  # optimizers adopt the tensors they are given and change them in place
     if kind == "map":
         return {key: _unpack(item, tensors) for key, item in value.items()}
     if kind == "list":

@@ -44,12 +44,11 @@ class RunFolder:
         """
         path = Path(path)
         try:
-            if path.exists() and any(path.iterdir()):
+            if path.exists() and any(entry.suffix != ".tmp" for entry in path.iterdir()):
                 raise RunError(
                     f"{path} exists and is not empty: choose another folder, or resume the run that is there"
                 )
-            for part in ("checkpoints", "lora"):
-                (path / part).mkdir(parents=True, exist_ok=True)
+            path.mkdir(parents=True, exist_ok=True)
             started = datetime.now(timezone.utc).isoformat(timespec="seconds")
             parts = {"train": to_dict(config), "setup": dict(setup or {})}
             run = cls(path, {"format": FORMAT, "started": started, **parts})
@@ -68,8 +67,9 @@ class RunFolder:
             config = json.loads((path / "config.json").read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise RunError(f"{path} is not a run folder: expected a readable config.json in it ({error})") from error
-        if config.get("format") != FORMAT:
-            raise RunError(f"{path} was written in format {config.get('format')}; this version reads {FORMAT}")
+        found = config.get("format") if isinstance(config, dict) else None
+        if found != FORMAT:
+            raise RunError(f"{path} was written in format {found}; this version reads {FORMAT}")
         return cls(path, config)
 
     def require(self, config: TrainConfig, setup: Mapping[str, Any] | None = None) -> None:
@@ -97,7 +97,8 @@ class RunFolder:
     @property
     def checkpoints(self) -> list[Path]:
         """Checkpoint files, newest first."""
-        return sorted((self.path / "checkpoints").glob("[0-9]*.safetensors"), reverse=True)
+        files = (self.path / "checkpoints").glob("*.safetensors")
+        return sorted((path for path in files if path.stem.isdecimal()), reverse=True)
 
     def latest(self) -> Snapshot | None:
         """The newest whole checkpoint; a corrupt one is passed over with a warning."""
@@ -113,7 +114,10 @@ class RunFolder:
         return None
 
     def save(self, snapshot: Snapshot, keep: int) -> None:
-        """Write a checkpoint, then drop old ones but for the newest ``keep`` and the best."""
+        """Write a checkpoint, then drop old ones but for the newest ``keep`` and the best, and those ahead of it.
+
+        Ahead are only files that could not be read: they must not count as the newest.
+        """
         folder = self.path / "checkpoints"
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -124,15 +128,14 @@ class RunFolder:
                 "resume; the checkpoints that are there are whole"
             ) from error
         best = snapshot.values["notes"].get("best", {}).get("iteration")
-        for path in self.checkpoints[keep:]:
+        behind = [path for path in self.checkpoints if int(path.stem) <= snapshot.iteration]
+        for path in {*self.checkpoints} - {*behind[:keep]}:
             if int(path.stem) != best:
                 path.unlink(missing_ok=True)
 
     def lora(self, name: str) -> Path:
         """Where the LoRA file ``name`` (``last``, ``best``, ``ema``) belongs."""
-        folder = self.path / "lora"
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder / f"{name}.safetensors"
+        return self.path / "lora" / f"{name}.safetensors"
 
     def record(self, report: StepReport) -> None:
         """Append a report to ``metrics.jsonl``."""
@@ -150,7 +153,7 @@ class RunFolder:
         reports: list[dict[str, Any]] = []
         if not path.exists():
             return reports
-        for line in path.read_text(encoding="utf-8").splitlines():
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
                 reports.append(json.loads(line))
             except ValueError:
@@ -159,8 +162,18 @@ class RunFolder:
 
     def cut_metrics(self, iteration: int) -> None:
         """Forget reports from ``iteration`` on: those iterations will be done again."""
-        kept = [json.dumps(report) + "\n" for report in self.metrics() if report["iteration"] < iteration]
-        write_atomically(self.path / "metrics.jsonl", "".join(kept).encode())
+        try:
+            kept = [json.dumps(report) + "\n" for report in self.metrics() if report["iteration"] < iteration]
+            write_atomically(self.path / "metrics.jsonl", "".join(kept).encode())
+        except OSError as error:
+            raise RunError(
+                f"cannot write {self.path / 'metrics.jsonl'} ({error.strerror}): free space or mend the folder, then resume"
+            ) from error
+
+    def sweep(self) -> None:
+        """Remove what a killed process left half written. Only for who goes on with the run."""
+        for path in self.path.rglob(".*.tmp"):
+            path.unlink(missing_ok=True)
 
     def _write_config(self) -> None:
         write_atomically(self.path / "config.json", json.dumps(self.config, indent=1).encode())

@@ -14,11 +14,11 @@ from .config import TrainConfig, to_dict
 from .ema import Ema
 from .evaluate import Evaluation, HeldOut, Prompted
 from .iteration import Iteration
-from .lora_format import training_metadata
+from .lora_format import LoraFileError, training_metadata
 from .model import Cond, FlowModel
 from .preflight import check
 from .reward import Reward
-from .run_folder import RunFolder
+from .run_folder import RunError, RunFolder
 from .step_report import Observer, StepReport, ignore
 
 MakeOptimizer = Callable[[Iterable[Parameter]], torch.optim.Optimizer]
@@ -48,10 +48,12 @@ def train(
 
     Raises:
         ValueError: settings, prompts and rewards that do not fit, before any work.
-        RunError: the run folder cannot be read or written.
+        RunError: the run folder cannot be read or written, or is a run of other settings.
         RewardsFailed: no image of an iteration got a valid score. NonFiniteLoss: see ``update``.
     """
     check(model, prompts, rewards, config, held_out)
+    if run is not None:
+        run.require(config, run.config["setup"])
     for reward in rewards.values():
         reward.prepare([*prompts, *held_out])
     pool = [Prompted(prompt=prompt, cond=model.encode(prompt)) for prompt in prompts]
@@ -103,28 +105,31 @@ class _Session:
         if snapshot is not None:
             self.state.restore(snapshot)
             self.saved = snapshot.iteration
-        if self.run is not None:
-            self.run.cut_metrics(self.state.iteration)
-            if snapshot is None:
-                self._save(self.state.capture())
+        if self.run is None:
+            return
+        self.run.sweep()
+        self.run.cut_metrics(self.state.iteration)
+        if snapshot is None:
+            self._save(self.state.capture())
+        else:
+            self._export_all()  # a crash may have come between the checkpoint and its LoRA files
 
     def begin(self) -> None:
         self.whole = self.state.capture()
 
     def finish(self, report: StepReport) -> None:
-        """An iteration is whole: count it, record it, and save when it is time."""
+        """An iteration is whole: record it, count it, and save when it is time."""
+        if self.run is not None:
+            self.run.record(report)  # first: an iteration that cannot be recorded is done again
         self.state.iteration = report.iteration + 1
         self.state.notes["updates"] = self.state.notes.get("updates", 0) + report.update.steps
         improved = self._note(report.evaluations)
         self.whole = None
         if self.run is None:
             return
-        self.run.record(report)
         done = self.state.iteration
         if improved or done % self.config.checkpoint_every == 0 or done == self.config.iterations:
             self._save(self.state.capture())
-        if improved:
-            self._export("best", self.state.ema is not None)
 
     def close(self) -> None:
         """Put an interrupted iteration back to its start, and leave a checkpoint of the last whole one."""
@@ -149,9 +154,15 @@ class _Session:
     def _save(self, snapshot: Snapshot) -> None:
         self.run.save(snapshot, self.config.keep)
         self.saved = snapshot.iteration
+        self._export_all()
+
+    def _export_all(self) -> None:
+        averaged = self.state.ema is not None
         self._export("last", averaged=False)
-        if self.state.ema is not None:
+        if averaged:
             self._export("ema", averaged=True)
+        if 0 < self.state.iteration == self.state.notes.get("best", {}).get("iteration"):
+            self._export("best", averaged)
 
     def _export(self, name: str, averaged: bool) -> None:
         metadata = training_metadata(
@@ -164,7 +175,11 @@ class _Session:
             title=f"{self.run.path.name}-{name}",
             started=self.run.started,
         )
-        self.state.model.export_lora(self.run.lora(name), metadata, self.state.ema.average if averaged else None)
+        path = self.run.lora(name)
+        try:
+            self.state.model.export_lora(path, metadata, self.state.ema.average if averaged else None)
+        except (OSError, LoraFileError) as error:
+            raise RunError(f"cannot write {path} ({error}): the checkpoint is whole, mend the folder and resume") from error
 
 
 def held_out_reward(evaluation: Evaluation, config: TrainConfig) -> float:

@@ -34,13 +34,13 @@ def clip_encoder(width: int) -> CLIPTextModelWithProjection:
     )
 
 
-def transformer() -> SD3Transformer2DModel:
+def transformer(context: int = 32, pooled: int = 20) -> SD3Transformer2DModel:
     """Three blocks of the SD3.5-medium kind: a second attention in the first, normalised queries and keys."""
     widths = {"attention_head_dim": 8, "num_attention_heads": 2, "caption_projection_dim": 16}
-    context = {"joint_attention_dim": 32, "pooled_projection_dim": 20}
+    texts = {"joint_attention_dim": context, "pooled_projection_dim": pooled}
     kind = {"dual_attention_layers": (0,), "qk_norm": "rms_norm"}
     return SD3Transformer2DModel(
-        sample_size=8, patch_size=2, in_channels=16, num_layers=3, pos_embed_max_size=12, **widths, **context, **kind
+        sample_size=8, patch_size=2, in_channels=16, num_layers=3, pos_embed_max_size=12, **widths, **texts, **kind
     )
 
 

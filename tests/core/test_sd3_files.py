@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import StableDiffusion3Pipeline
+from diffusers import AutoencoderTiny, StableDiffusion3Pipeline
 from safetensors.torch import load_file, save_file
-from tiny_sd3 import PROMPT, UNUSED, kept, load, make_folder, same, stir, velocity_of, without_gradient
+from tiny_sd3 import PROMPT, UNUSED, kept, load, make_folder, same, stir, transformer, velocity_of, without_gradient
 from torch import Tensor
 
 from mixgrpo_core.lora_format import LoraFileError, load_lora, save_lora
+from mixgrpo_core.models.caption_encoder import CaptionEncoder
 from mixgrpo_core.models.demo import load_demo
 from mixgrpo_core.models.loading import ModelFilesError
 from mixgrpo_core.models.sd3 import SD3Model, load_sd3
@@ -101,6 +102,9 @@ def test_a_file_of_some_layers_leaves_the_others_fresh(folder: Path, tmp_path: P
     with whole.using(rest):
         expected = velocity_of(whole)
     torch.testing.assert_close(velocity_of(load(folder, lora=path)), expected, rtol=0, atol=2e-6)
+    model = stir(load(folder), seed=2)
+    model.load_lora_file(path)
+    torch.testing.assert_close(velocity_of(model), expected, rtol=0, atol=2e-6)
 
 
 def test_states_of_another_model_are_told_apart(folder: Path) -> None:
@@ -243,6 +247,34 @@ def test_weights_of_another_model_are_an_error(copy: Path, part: str) -> None:
 
 
 # The demo model
+
+
+@pytest.fixture
+def demo(folder: Path, tmp_path: Path) -> Path:
+    """Another model of the demo's make: half-precision files, a tiny autoencoder, captions of known words."""
+    shutil.copytree(folder / "scheduler", tmp_path / "scheduler")
+    blocks = {"encoder_block_out_channels": (4,) * 4, "decoder_block_out_channels": (4,) * 4}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        transformer(context=8, pooled=8).half().save_pretrained(tmp_path / "transformer")
+        AutoencoderTiny(latent_channels=16, **blocks).half().save_pretrained(tmp_path / "vae")
+    CaptionEncoder.create(["a", "red", "circle"], width=8).save(tmp_path / "caption_encoder.safetensors")
+    return tmp_path
+
+
+def test_the_demo_model_is_computed_in_float32_from_half_precision_files(demo: Path) -> None:
+    model = stir(load_demo(folder=demo, guidance=2.0))
+    assert (model.latent_shape, model.resolution, model.shift) == ((16, 8, 8), (64, 64), 3.0)
+    assert (model.lora.rank, model.lora_scale) == (8, 2.0)
+    assert model.encode(PROMPT).embeds.shape == (1, 8, 8)
+    assert velocity_of(model).dtype == torch.float32
+    images = model.decode(model.noise(1, 2))
+    assert images.shape == (2, 64, 64, 3)
+    assert 0 <= images.min() < images.max() <= 1
+    path = model.export_lora(demo / "a.safetensors")
+    torch.testing.assert_close(velocity_of(load_demo(folder=demo, guidance=2.0, lora=path)), velocity_of(model))
+    with pytest.raises(ValueError, match="Expected words out of: a, red, circle"):
+        model.encode("a blue circle")
 
 
 def test_a_missing_demo_model_is_told(tmp_path: Path) -> None:

@@ -102,6 +102,9 @@ def test_a_fresh_lora_is_the_base_model_and_sits_on_attention_and_mlp_only(folde
     assert torch.equal(velocity_of(model), base)
     assert same(model.parameters(), again.parameters())
     assert not same(model.parameters(), other.parameters())
+    down = [tensor for name, tensor in model.lora_state().items() if name.endswith("to_q.lora_A.weight")]
+    assert not torch.equal(down[0], down[1])
+    assert all(0.9 / 4 < tensor.abs().max() <= 1 / 4 for tensor in down)
     layers = {name.split(".", 2)[2].rsplit(".", 2)[0] for name in model.lora_state()}
     attention = {"to_q", "to_k", "to_v", "to_out.0"}
     assert layers == (
