@@ -11,6 +11,7 @@ import argparse
 import logging
 import multiprocessing
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,29 +21,30 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from demo_model import autoencoder, data, export, flow, stage  # noqa: E402
-from demo_model.settings import Settings  # noqa: E402
+from demo_model import autoencoder, data, export, flow, stage
+from demo_model.settings import Settings
 
-from mixgrpo_core.models.caption_encoder import CaptionEncoder  # noqa: E402
+from mixgrpo_core.models.caption_encoder import CaptionEncoder
 
 
 def main() -> None:
-    settings, snapshot = _command_line()
+    settings, snapshot, note = _command_line()
     _prepare_process()
     if not snapshot:
         _make_latents(settings)
         _run_both(settings)
-    _export(settings)
+    _export(settings, note)
 
 
-def _command_line() -> tuple[Settings, bool]:
+def _command_line() -> tuple[Settings, bool, str]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     default = Settings()
     parser.add_argument("--work", type=Path, default=default.work, help="checkpoints of unfinished work")
     parser.add_argument("--assets", type=Path, default=default.assets, help="where the finished model goes")
     parser.add_argument("--snapshot", action="store_true", help="train nothing, export the latest checkpoints")
+    parser.add_argument("--note", default="", help="a sentence for training.json, if a run was out of the ordinary")
     found = parser.parse_args()
-    return Settings(work=found.work, assets=found.assets), found.snapshot
+    return Settings(work=found.work, assets=found.assets), found.snapshot, found.note
 
 
 def _prepare_process() -> None:
@@ -59,13 +61,14 @@ def _make_latents(settings: Settings) -> None:
     images = data.drawings(settings)
     model = autoencoder.train(settings, images)
     stage.save(settings.work / "normalised.pt", model.state_dict())
-    stage.save(path, autoencoder.encode_all(model, images))
+    begun = time.monotonic()
+    stage.save(path, {"latents": autoencoder.encode_all(model, images), "seconds": time.monotonic() - begun})
 
 
 def _load(settings: Settings) -> tuple[AutoencoderTiny, Tensor]:
     model = autoencoder.build()
     model.load_state_dict(stage.load(settings.work / "normalised.pt"))
-    return model, stage.load(settings.work / "latents.pt")
+    return model, stage.load(settings.work / "latents.pt")["latents"]
 
 
 def _run_both(settings: Settings) -> None:
@@ -91,20 +94,21 @@ def _train_flow(settings: Settings) -> None:
     flow.train(settings, CaptionEncoder.create(flow.WORDS), latents, model)
 
 
-def _export(settings: Settings) -> None:
+def _export(settings: Settings, note: str) -> None:
     """Write the averaged weights of the latest checkpoints and the figures measured on the written files."""
     model = autoencoder.build()
     model.load_state_dict(stage.load(settings.work / "normalised.pt"))
     encoder = CaptionEncoder.create(flow.WORDS)
     transformer = flow.build(settings.flow.layers, encoder.width)
     stages: dict[str, Any] = {"autoencoder": _journal(settings.work / "autoencoder.pt")}
+    stages["latents"] = {"seconds": round(stage.load(settings.work / "latents.pt")["seconds"])}
     for name, module in (("decoder", model.decoder), ("flow", transformer)):
         path = settings.work / f"{name}.pt"
         if path.exists():
             module.load_state_dict(stage.load(path)["average"])
             stages[name] = _journal(path)
     export.write(settings, transformer, model, encoder)
-    export.write_report(settings, stages)
+    export.write_report(settings, stages, note)
 
 
 def _journal(path: Path) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import numpy as np
 import torch
 from diffusers import AutoencoderTiny, FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel
@@ -25,8 +26,16 @@ def write(
     settings.assets.mkdir(parents=True, exist_ok=True)
     transformer.half().save_pretrained(settings.assets / "transformer")
     autoencoder.half().to(memory_format=torch.contiguous_format).save_pretrained(settings.assets / "vae")
+    _without_derived_entry(settings.assets / "vae" / "config.json")
     FlowMatchEulerDiscreteScheduler(shift=measure.SHIFT).save_pretrained(settings.assets / "scheduler")
     CaptionEncoder(encoder.vocabulary, encoder.table.half()).save(settings.assets / "caption_encoder.safetensors")
+
+
+def _without_derived_entry(config: Path) -> None:
+    """Drop what `AutoencoderTiny` adds to its configuration and warns about when it is read back."""
+    entries = json.loads(config.read_text())
+    del entries["block_out_channels"]
+    config.write_text(json.dumps(entries, indent=2) + "\n")
 
 
 def read(assets: Path) -> tuple[SD3Transformer2DModel, AutoencoderTiny, CaptionEncoder]:
@@ -52,13 +61,15 @@ def measure_assets(assets: Path, *, repeats: int = 20) -> dict[str, Any]:
     return result
 
 
-def write_report(settings: Settings, stages: dict[str, Any]) -> None:
-    """`training.json`: settings, journals and figures; replaced in one move."""
+def write_report(settings: Settings, stages: dict[str, Any], note: str) -> None:
+    """`training.json`: settings, versions, journals and figures; replaced in one move."""
     recipe = asdict(settings)
     del recipe["work"], recipe["assets"]
     report = {
         "settings": recipe,
+        "note": note,
         "threads_per_process": torch.get_num_threads(),
+        "versions": {"torch": torch.__version__, "diffusers": diffusers.__version__},
         "stages": stages,
         "figures": measure_assets(settings.assets),
     }

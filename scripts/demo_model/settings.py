@@ -15,7 +15,7 @@ class AutoencoderSettings:
     crop: int = 32
     learning_rate: float = 1e-3
     noise: float = 0.15  # latent noise from a third of the steps on: neighbours in latent space decode alike
-    tuning_steps: int = 4000
+    tuning_steps: int = 2200
     tuning_batch: int = 8
     tuning_learning_rate: float = 6e-4
     tuning_noise: float = 0.12
