@@ -4,14 +4,15 @@
 it (``kernel = "DanceSDE(eta=0.3)"``). A new class is one line here.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 import torch
 
-from .objective import NEEDS, Objective
+from .objective import NEEDS, TRANSITIONS, Objective
 from .objectives import GRPO, GuardGRPO
 from .plan import FullPlanner, Planner, WindowPlanner
 from .rollout import Sampling
@@ -110,18 +111,38 @@ class TrainConfig:
                      "update_batch", "eval_images", "checkpoint_every", "keep"):  # fmt: skip
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, found {getattr(self, name)}")
+        if self.eval_steps is not None and self.eval_steps < 1:
+            raise ValueError(f"eval_steps must be at least 1, found {self.eval_steps}; None takes steps")
         for name in ("learning_rate", "shift", "max_grad_norm"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0, found {getattr(self, name)}")
-        if self.eval_every < 0 or self.weight_decay < 0 or self.spread_floor < 0:
-            raise ValueError("eval_every, weight_decay and spread_floor must be 0 or more")
+        for name in ("eval_every", "weight_decay", "spread_floor"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must be 0 or more, found {getattr(self, name)}")
+        for name in ("beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} is a decay in 0..1 (below 1), found {getattr(self, name)}")
+        for name, weight in self.reward_weights.items():
+            if not (math.isfinite(weight) and weight >= 0):
+                raise ValueError(
+                    f"the weight of reward {name!r} must be a finite number of 0 or more, found {weight}: to "
+                    "punish what a reward likes, negate the reward"
+                )
+        if not self.kernel.eta > 0:
+            raise ValueError(
+                f"the kernel's eta must be above 0, found {self.kernel.eta}: without noise nothing can be learned"
+            )
         if self.ema is not None and not 0 <= self.ema < 1:
             raise ValueError(f"ema is a decay in 0..1 (below 1), such as 0.99, or None; found {self.ema}")
         unknown = self.objective.needs - NEEDS
         if unknown:
             raise ValueError(f"the objective needs {sorted(unknown)}; known needs are {sorted(NEEDS)}")
         for iteration in (0, self.iterations - 1):  # a window that does not fit says so here
-            self.planner.plan(iteration, 0, self.sigmas())
+            plan = self.planner.plan(iteration, 0, self.sigmas())
+            if TRANSITIONS in self.objective.needs and not plan.trained:
+                raise ValueError(
+                    f"the planner trains none of the {self.steps} steps (the last one never is): take more steps"
+                )
 
     def sigmas(self) -> torch.Tensor:
         """The base grid ``[steps + 1]`` of rollouts."""
@@ -185,7 +206,7 @@ def _value(name: str, hint: Any, value: Any) -> Any:
         if type(made) not in CLASSES.values() or not _fits(hint, made):
             raise ValueError(f"{name} expects {_EXAMPLES[hint]}, found {value!r}")
         return made
-    if Mapping in (hint, getattr(hint, "__origin__", None)) or isinstance(value, Mapping):
+    if get_origin(hint) is Mapping:
         return _weights(name, value)
     if isinstance(value, bool) != (hint is bool) or not isinstance(value, (*kinds, int) if float in kinds else kinds):
         raise ValueError(
@@ -212,7 +233,9 @@ def _fits(hint: Any, made: Any) -> bool:
 
 
 def _weights(name: str, value: Any) -> dict[str, float]:
-    if not isinstance(value, Mapping) or not all(isinstance(w, int | float) and w >= 0 for w in value.values()):
+    if not isinstance(value, Mapping) or not all(
+        isinstance(weight, int | float) and not isinstance(weight, bool) and weight >= 0 for weight in value.values()
+    ):
         raise ValueError(
             f"{name} expects a table of numbers of 0 or more, such as {{aesthetic = 1.0}}, found {value!r}"
         )

@@ -102,6 +102,8 @@ class WindowPlanner:
     tail_ratio: float = 1.0
 
     def __post_init__(self) -> None:
+        if not callable(getattr(self.window, "at", None)):
+            raise ValueError(f"window must be a window such as SlidingWindow(size=4), found {self.window!r}")
         if not 0 < self.tail_ratio <= 1:
             raise ValueError(f"tail_ratio must be above 0 and at most 1, found {self.tail_ratio}")
 

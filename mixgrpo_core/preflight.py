@@ -20,7 +20,11 @@ def check(
     """Raise ``ValueError`` with one sentence - expected, found, how to mend - when a run cannot be right."""
     if isinstance(prompts, str) or not prompts:
         raise ValueError(f"expected a list of prompts to train on, found {prompts!r}: give at least one")
+    if isinstance(held_out, str):
+        raise ValueError(f"expected a list of held-out prompts, found {held_out!r}: put it in a list")
     for prompt in (*prompts, *held_out):
+        if not isinstance(prompt, str):
+            raise ValueError(f"expected prompts as text, found {prompt!r}: remove it")
         if not prompt.strip() or len(prompt) > LONGEST_PROMPT:
             raise ValueError(
                 f"expected prompts of 1 to {LONGEST_PROMPT} characters, found one of {len(prompt)} "
@@ -33,10 +37,12 @@ def check(
             f"{sorted(both)[0]!r}): take them out of one"
         )
     _check_rewards(rewards, config)
-    if config.steps < model.min_steps:
-        raise ValueError(
-            f"this model needs at least {model.min_steps} denoising steps to make an image, found steps={config.steps}"
-        )
+    for name, steps in (("steps", config.steps), ("eval_steps", config.eval_steps or config.steps)):
+        if steps < model.min_steps:
+            raise ValueError(
+                f"this model needs at least {model.min_steps} denoising steps to make an image, found {name}={steps}: "
+                "raise it"
+            )
     if not any(True for _ in model.parameters()):
         raise ValueError("the model has no LoRA parameters to train: attach a LoRA of rank 1 or more")
     if math.prod(model.latent_shape) < 1:

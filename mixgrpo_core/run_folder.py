@@ -167,7 +167,7 @@ class RunFolder:
             write_atomically(self.path / "metrics.jsonl", "".join(kept).encode())
         except OSError as error:
             raise RunError(
-                f"cannot write {self.path / 'metrics.jsonl'} ({error.strerror}): free space or mend the folder, then resume"
+                f"cannot write {self.path / 'metrics.jsonl'} ({error.strerror}): free space or mend it, then resume"
             ) from error
 
     def sweep(self) -> None:

@@ -41,10 +41,10 @@ def _guarded(reward: Reward, batch: RewardBatch) -> tuple[Scores, str]:
     masked = Scores(torch.zeros(count), torch.zeros(count, dtype=torch.bool))
     try:
         found = reward(batch)
+        values = torch.as_tensor(found.values).detach().float().cpu()
+        valid = torch.as_tensor(found.valid).cpu()
     except Exception as error:  # Any failure of a reward, a dead server too, costs its samples and not the run.
         return masked, f"{type(error).__name__}: {error}"
-    values = torch.as_tensor(found.values).detach().float().cpu()
-    valid = torch.as_tensor(found.valid).cpu()
     if values.shape != (count,) or valid.shape != (count,):
         return masked, f"expected {count} values, found values {list(values.shape)} and valid {list(valid.shape)}"
     finite = torch.isfinite(values)

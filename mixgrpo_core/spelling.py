@@ -5,6 +5,7 @@ One spelling serves Python, a config file, a flag and ``config.json``. Only call
 """
 
 import ast
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
@@ -15,13 +16,17 @@ def parse(text: str, classes: Mapping[str, type]) -> Any:
     """The object that ``text`` spells. Raises ``ValueError`` that names the known classes or the class's fields."""
     try:
         node = ast.parse(text.strip(), mode="eval").body
-    except SyntaxError as error:
+    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
         raise ValueError(f"expected a call like 'FlowSDE(eta=0.7)', found {text!r}") from error
     return _build(node, text, classes)
 
 
 def spell(value: Any) -> str:
     """The call that makes ``value`` again, or the literal."""
+    if isinstance(value, tuple):
+        return f"({', '.join(map(spell, value))},)"
+    if isinstance(value, float) and math.isinf(value):
+        return repr(value).replace("inf", "1e999")  # a literal, which "inf" is not
     if not is_dataclass(value):
         return repr(value)
     arguments = ", ".join(f"{field.name}={spell(getattr(value, field.name))}" for field in fields(value))
@@ -34,7 +39,7 @@ def _build(node: ast.expr, text: str, classes: Mapping[str, type]) -> Any:
     if not isinstance(node, ast.Call):
         try:
             return ast.literal_eval(node)
-        except ValueError as error:
+        except (ValueError, TypeError, MemoryError, RecursionError) as error:
             raise ValueError(f"expected a number, a tuple or a call of a known class in {text!r}") from error
     if not isinstance(node.func, ast.Name) or node.func.id not in classes:
         name = ast.unparse(node.func)

@@ -179,7 +179,7 @@ class _Session:
         try:
             self.state.model.export_lora(path, metadata, self.state.ema.average if averaged else None)
         except (OSError, LoraFileError) as error:
-            raise RunError(f"cannot write {path} ({error}): the checkpoint is whole, mend the folder and resume") from error
+            raise RunError(f"cannot write {path} ({error}): the checkpoint is whole, mend it and resume") from error
 
 
 def held_out_reward(evaluation: Evaluation, config: TrainConfig) -> float:

@@ -186,10 +186,14 @@ class _Updater:
         clip = self.objective.clip_range(group.trajectory.final[0].numel())
         if clip is None or TRANSITIONS not in self.objective.needs:
             return None, chunks
-        probe = list(self.pieces(group))[-1]
+        last_step = [piece for piece in self.pieces(group) if piece.column == len(group.trajectory.transitions) - 1]
+        probes = last_step[:1] + last_step[1:][-1:]  # a full batch, and what is left over
+
+        def deviation(velocity: Velocity) -> float:
+            return max(float(self.loss(velocity, group, probe).maxima["ratio_deviation"]) for probe in probes)
+
         with self.clock.phase("probe"):
-            report = self.model.run(group.cond, lambda velocity: self.loss(velocity, group, probe))
-        noise = float(report.maxima["ratio_deviation"])
+            noise = self.model.run(group.cond, deviation)
         if noise <= min(clip) / 10:
             return noise, chunks
         self.recomputed = True

@@ -8,6 +8,7 @@ import tyro
 from rich.console import Console
 
 from ..config import TrainConfig
+from ..preflight import check
 from ..run_folder import RunFolder
 from ..train import train
 from .progress import headline, run_progress
@@ -26,10 +27,12 @@ def train_command(arguments: Sequence[str]) -> int:
 
 def start(settings: RunConfig, console: Console) -> int:
     """Check everything, make the run folder, train, and leave a report."""
-    settings.make_rewards()
-    setup = settings.setup()
+    prompts, rewards = settings.make_prompts(), settings.make_rewards()
+    for reward in rewards.values():
+        reward.prepare([*prompts.train, *prompts.held_out])
     model = settings.make_model()
-    run = RunFolder.create(settings.out, settings.train, setup)
+    check(model, prompts.train, rewards, settings.train, prompts.held_out)
+    run = RunFolder.create(settings.out, settings.train, settings.setup())
     return drive(from_run(run), run, model, console)
 
 
