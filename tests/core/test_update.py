@@ -19,7 +19,7 @@ from mixgrpo_core.loss import default_clip
 from mixgrpo_core.objective import LossReport
 from mixgrpo_core.objectives import GRPO, GuardGRPO
 from mixgrpo_core.phases import PhaseClock
-from mixgrpo_core.plan import WindowPlanner, windowed_plan
+from mixgrpo_core.plan import ODE, Step, StepPlan, WindowPlanner, windowed_plan
 from mixgrpo_core.reward import RewardBatch, Scores
 from mixgrpo_core.rollout import Sampling, rollout
 from mixgrpo_core.run_folder import RunFolder
@@ -357,6 +357,19 @@ def test_kl_away_from_the_base_model(batch):
     assert clock.evaluations["reference"] == clock.evaluations["train"] + probe > 0
 
 
+def test_kl_counts_a_row_once_for_each_of_its_members():
+    """A tree of which one leaf was masked: three members on two rows weigh them 2 to 1."""
+    model = Toy()
+    fork = Step(stochastic=True, trained=True)
+    plan = StepPlan(flow_sigmas(4, 3.0), (Step(stochastic=True), replace(fork, children=2), ODE, ODE))
+    (group,) = make_groups(model, count=1, size=4, plan=plan)
+    group = replace(group, advantage=torch.zeros(4))
+    rows = [update(model, [group.select(torch.tensor([member]))], GRPO(kl=1.0))[0].kl for member in (0, 2)]
+    stats, _ = update(model, [group.select(torch.tensor([0, 1, 2]))], GRPO(kl=1.0))
+    assert stats.kl == pytest.approx((2 * rows[0] + rows[1]) / 3, rel=1e-9)
+    assert abs(rows[0] - rows[1]) > 1e-3
+
+
 def test_without_kl_the_base_model_is_never_asked():
     model = Toy()
     clock = PhaseClock(lambda: model.evaluations)
@@ -525,6 +538,15 @@ class Refuses(Red):
         return Scores(scores.values, torch.arange(len(scores.values)) > 0)
 
 
+class Boasts(Red):
+    """Calls values valid that are no numbers."""
+
+    def __call__(self, batch):
+        values = super().__call__(batch).values
+        values[0], values[3] = torch.inf, torch.nan
+        return Scores(values, torch.ones(len(values), dtype=torch.bool))
+
+
 CONFIG = TrainConfig(
     iterations=1,
     steps=6,
@@ -613,6 +635,7 @@ def test_only_groups_without_spread_leave_the_policy_as_it_was():
         (TooFew(), 6, "expected 6 values"),
         (Nothing(), 6, "AttributeError"),
         (NaNs(1, 2), 2, "NaN"),
+        (Boasts(), 2, "infinity"),
         (Refuses(), 1, "invalid"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Red) else None,
