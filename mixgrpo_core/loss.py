@@ -154,8 +154,8 @@ def _mean_square(a: Tensor, b: Tensor) -> Tensor:
 
 def as_range(clip: ClipRange) -> tuple[float, float]:
     """(low, high) of a clip range; ValueError unless both are above 0."""
-    low, high = clip if isinstance(clip, (tuple, list)) else (clip, clip)
-    if not (low > 0 and high > 0):
+    low, high = clip if isinstance(clip, (tuple, list)) and len(clip) == 2 else (clip, clip)
+    if isinstance(low, (tuple, list)) or not (low > 0 and high > 0):
         raise ValueError(
             f"clip must be c or (low, high) with both > 0 (ratios stay in 1 - low .. 1 + high), found {clip!r}."
         )

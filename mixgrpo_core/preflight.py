@@ -27,8 +27,8 @@ def check(
             raise ValueError(f"expected prompts as text, found {prompt!r}: remove it")
         if not prompt.strip() or len(prompt) > LONGEST_PROMPT:
             raise ValueError(
-                f"expected prompts of 1 to {LONGEST_PROMPT} characters, found one of {len(prompt)} "
-                f"({prompt[:40]!r}): split or remove it"
+                f"expected prompts with words, of at most {LONGEST_PROMPT} characters, found one of {len(prompt)} "
+                f"characters ({prompt[:40]!r}): split or remove it"
             )
     both = set(prompts) & set(held_out)
     if both:

@@ -14,7 +14,7 @@ def check_weights(clip: ClipRange | None, adv_clip: float, kl: float) -> None:
         as_range(clip)
     if not adv_clip > 0:
         raise ValueError(f"adv_clip must be above 0, found {adv_clip}")
-    if kl < 0:
+    if not kl >= 0:
         raise ValueError(f"kl is a weight and must be 0 or more, found {kl}")
 
 
