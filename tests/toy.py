@@ -5,11 +5,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from torch import Tensor
+from torch.nn import Parameter
+
 from mixgrpo_core.lora_format import save_lora
 from mixgrpo_core.model import seeded_noise
 from mixgrpo_core.reward import RewardBatch, Scores
-from torch import Tensor
-from torch.nn import Parameter
 
 
 class ToyModel:

@@ -9,6 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
+from PIL import Image
+from torch import tensor
+
 from mixgrpo_core.cli import main
 from mixgrpo_core.cli.compare import win_rate
 from mixgrpo_core.cli.settings import parse_flags, read_toml
@@ -18,8 +21,6 @@ from mixgrpo_core.reward import Scores
 from mixgrpo_core.run_folder import RunFolder
 from mixgrpo_core.transition import DanceSDE
 from mixgrpo_core.window import FrozenWindow
-from PIL import Image
-from torch import tensor
 
 PROMPTS = ["a small red circle on the left", "a large blue cross in the middle", "a small green square at the top"]
 SMALL = """

@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from toy import Dark, Red, ToyModel
+
 from mixgrpo_core import DPMpp2M, RunFolder, Scores, SlidingWindow, TrainConfig, WindowPlanner, presets, train
 from mixgrpo_core.evaluate import HeldOut, Prompted, evaluate, sample
 from mixgrpo_core.schedule import flow_sigmas
-from toy import Dark, Red, ToyModel
 
 PROMPTS = ["a", "bbbb", "ccccccc"]
 MIX = TrainConfig(
