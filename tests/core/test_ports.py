@@ -9,7 +9,7 @@ from toy import ToyModel
 from mixgrpo_core.advantage import group_advantages
 from mixgrpo_core.loss import clipped_policy_loss
 from mixgrpo_core.objective import MEAN_OLD, NEEDS, OLD, TRANSITIONS, LossReport
-from mixgrpo_core.objectives import GRPO
+from mixgrpo_core.objectives import GRPO, GuardGRPO
 from mixgrpo_core.phases import PhaseClock
 from mixgrpo_core.plan import ODE, SDE, Step, StepPlan, deterministic_plan, windowed_plan
 from mixgrpo_core.rollout import Sampling, rollout
@@ -158,10 +158,11 @@ def test_leaves_that_cancel_teach_their_shared_edge_nothing_and_their_own_edges_
     torch.testing.assert_close(flat(whole) * 2, flat(alone), rtol=1e-9, atol=1e-12)
 
 
-def test_a_row_serves_all_its_leaves_in_training():
+@pytest.mark.parametrize("objective", [GRPO(), GuardGRPO()], ids=["grpo", "guard"])
+def test_a_row_serves_all_its_leaves_in_training(objective):
     model = Toy()
-    tree = sample(model, tree_plan(ODE, SDE, BRANCH, SDE, ODE), 8)
-    _, stats, clock = update(model, tree, group_advantages(torch.arange(8.0)), GRPO(), batch=3)
+    tree = sample(model, tree_plan(ODE, SDE, BRANCH, SDE, ODE), 8, keep_mean=True)
+    _, stats, clock = update(model, tree, group_advantages(torch.arange(8.0)), objective, batch=3)
     assert clock.evaluations["train"] == 1 + 4 + 8  # of 3 * 8 without sharing
     assert stats.ratio_first < 1e-12
 

@@ -698,3 +698,26 @@ def test_when_no_image_gets_a_score_the_run_stops_with_its_state_kept(tmp_path):
     assert [r.iteration for r in train(resumed, PROMPTS, {"red": Red()}, config, run=run)] == [1, 2]
     list(train(undisturbed, PROMPTS, {"red": Red()}, config))
     assert torch.equal(weights_of(resumed), weights_of(undisturbed))
+
+
+class BreaksLater(GRPO):
+    """Its loss becomes NaN once `left` pieces have been looked at."""
+
+    left = 0
+
+    def loss(self, velocity, trajectory, advantage):
+        BreaksLater.left -= 1
+        return super().loss(velocity, trajectory, advantage if BreaksLater.left >= 0 else advantage * torch.nan)
+
+
+def test_an_iteration_that_breaks_after_its_first_update_is_undone():
+    config = replace(CONFIG, iterations=2, objective=BreaksLater())
+    BreaksLater.left = (1 + 2 + 2) + (1 + 2)  # per iteration a probe, then two updates of two trained steps
+    model, heard = ToyModel(), []
+    reports = train(model, PROMPTS, {"red": Red()}, config, observer=heard.append)
+    next(reports)
+    after_one, heard[:] = weights_of(model), []
+    with pytest.raises(NonFiniteLoss):
+        next(reports)
+    assert [event.done for event in heard if getattr(event, "phase", None) == "train"] == [1]  # one update was made
+    assert torch.equal(weights_of(model), after_one)
