@@ -133,11 +133,16 @@ class _Rollout:
             step=i,
             kernel=kernel,
             x=x,
-            parent=parent.repeat_interleave(leaves),
-            x_next=x_next.repeat_interleave(leaves, dim=0),
+            parent=_per_leaf(parent, leaves),
+            x_next=_per_leaf(x_next, leaves),
             sigma=sigma,
             sigma_next=sigma_next,
-            log_prob_old=gaussian.log_prob(x_next).repeat_interleave(leaves),
+            log_prob_old=_per_leaf(gaussian.log_prob(x_next), leaves),
             mean_old=rows.mean if self.sampling.keep_mean else None,
         )
         return x_next, transition
+
+
+def _per_leaf(rows: Tensor, leaves: int) -> Tensor:
+    """Each row once per leaf under it; with one leaf each no copy: a latent is kept once, not as x and as x_next."""
+    return rows if leaves == 1 else rows.repeat_interleave(leaves, dim=0)

@@ -40,7 +40,8 @@ def _guarded(reward: Reward, batch: RewardBatch) -> tuple[Scores, str]:
     count = len(batch.images)
     masked = Scores(torch.zeros(count), torch.zeros(count, dtype=torch.bool))
     try:
-        found = reward(batch)
+        with torch.no_grad():
+            found = reward(batch)
         values = torch.as_tensor(found.values).detach().float().cpu()
         valid = torch.as_tensor(found.valid).cpu()
     except Exception as error:  # Any failure of a reward, a dead server too, costs its samples and not the run.

@@ -122,9 +122,10 @@ class Trajectory:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all tensors kept."""
+        """Bytes kept; a latent that ends one step and begins the next counts once."""
         tensors = [self.final, self.sigmas, *(t for transition in self.transitions for t in transition.tensors)]
-        return sum(t.numel() * t.element_size() for t in tensors)
+        storages = [t.untyped_storage() for t in tensors]
+        return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
 
     def select(self, members: Tensor) -> "Trajectory":
         """The trajectory of some members (indices ``[g]``), as if the others had never been sampled."""

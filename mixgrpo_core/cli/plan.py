@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 from rich.console import Console
@@ -12,6 +13,8 @@ from ..cost import iteration_cost
 from ..figures import plan_figure
 from ..presets import dance_grpo
 from .settings import RunConfig, parse_flags, read_toml
+
+MOST_ROWS = 30
 
 
 def plan_command(arguments: Sequence[str]) -> int:
@@ -50,13 +53,17 @@ def plan_table(config: TrainConfig, evaluations_per_call: int = 1) -> Table:
         cost = iteration_cost(config, first, evaluations_per_call=evaluations_per_call)
         total += cost.units * (last - first + 1)
         nfe = [f"{cost.nfe.get(phase, 0):.2f}" for phase in ("rollout", "train")]
-        table.add_row(f"{first}-{last}", _words(steps), *nfe, f"{cost.units / dance:.2f}")
+        changing = config.planner.plan(last, 0, config.sigmas()).trained != steps
+        table.add_row(f"{first}-{last}", "changing" if changing else _words(steps), *nfe, f"{cost.units / dance:.2f}")
     table.caption = f"whole run: {total / (dance * config.iterations):.2f} of DanceGRPO's network cost"
     return table
 
 
 def _stretches(config: TrainConfig) -> list[tuple[int, int, tuple[int, ...]]]:
-    """Runs of iterations that train the same steps (of their first prompt): (first, last, steps)."""
+    """Runs of iterations that train the same steps (of their first prompt): (first, last, steps).
+
+    Where the steps change too often for a table (random ones), even parts, costed by their first iteration.
+    """
     stretches: list[tuple[int, int, tuple[int, ...]]] = []
     for iteration in range(config.iterations):
         steps = config.planner.plan(iteration, 0, config.sigmas()).trained
@@ -64,7 +71,15 @@ def _stretches(config: TrainConfig) -> list[tuple[int, int, tuple[int, ...]]]:
             stretches[-1] = (stretches[-1][0], iteration, steps)
         else:
             stretches.append((iteration, iteration, steps))
-    return stretches
+    if len(stretches) <= MOST_ROWS:
+        return stretches
+    return [(at[0], at[-1], stretches[0][2]) for at in _even_parts(config.iterations, MOST_ROWS // 2)]
+
+
+def _even_parts(count: int, parts: int) -> list[range]:
+    """0 .. count - 1 in ``parts`` pieces of about equal length."""
+    edges = [round(i * count / parts) for i in range(parts + 1)]
+    return [range(a, b) for a, b in pairwise(edges) if a < b]
 
 
 def _words(steps: tuple[int, ...]) -> str:

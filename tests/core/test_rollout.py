@@ -289,11 +289,11 @@ def test_bytes_kept_are_those_of_theory(steps, keep_mean, dtype):
     sampling = Sampling(kernel=FlowSDE(), keep_mean=keep_mean, store_dtype={4: torch.float32, 2: torch.bfloat16}[dtype])
     trajectory = rollout(Recorder(), COND, window_plan(steps, size, 2), sampling, group_size=group, seed=0)
     rows = 1 + (size - 1) * group
-    before = elements * (4 + (size - 1) * group * dtype)  # the shared row comes from the solver, in float32
-    after = size * group * elements * dtype
+    shared = elements * 4  # the row that all start from comes from the solver, in float32
+    after = size * group * elements * dtype  # what ends one step begins the next, and is kept once
     means = keep_mean * rows * elements * 4
-    small = size * (group * 8 + group * 4 + 2 * 4) + (steps + 1) * 4  # parents, log-probs, levels; the grid
-    assert trajectory.nbytes == before + after + means + small + group * elements * 4
+    small = size * (group * 8 + group * 4) + (steps + 1) * 4  # parents, log-probs; the grid, which the levels are of
+    assert trajectory.nbytes == shared + after + means + small + group * elements * 4
 
 
 def live_bytes():
@@ -322,7 +322,7 @@ def test_memory_does_not_grow_with_the_number_of_steps():
     few, many = kept_and_late(5), kept_and_late(30)
     assert few[0] == pytest.approx(many[0], abs=latent // 100)
     assert few[1] == pytest.approx(many[1], abs=latent // 100)
-    assert many[0] < latent * (1 + (2 * size + 1) * group)  # every step kept would be 30 x 4 latents and more
+    assert many[0] < latent * (2 + (size + 1) * group)  # every step kept would be 30 x 4 latents and more
 
 
 # --- taking trajectories apart -----------------------------------------------------------------------------------
