@@ -2,7 +2,7 @@
 
     python scripts/make_demo_model.py                  # everything; goes on where it was interrupted
     python scripts/make_demo_model.py --snapshot       # export what the work folder holds now, half trained or not
-    python scripts/make_demo_model.py --work /tmp/demo --assets /tmp/demo_assets
+    python scripts/make_demo_model.py --work build/try --assets build/try_assets
 
 After the autoencoder its decoder is tuned in one process while the flow is trained in another, one thread each.
 """
