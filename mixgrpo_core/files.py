@@ -1,8 +1,21 @@
-"""Writing files so that they are whole or not there."""
+"""Writing files so that they are whole or not there, by one process at a time."""
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+if os.name == "nt":
+    import msvcrt
+
+    def _lock(descriptor: int) -> None:
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+else:
+    import fcntl
+
+    def _lock(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -22,3 +35,15 @@ def write_atomically(path: Path, data: bytes) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Hold a lock on the file ``path``; the system frees it however the process ends.
+
+    Raises:
+        BlockingIOError, PermissionError: another process holds it (POSIX, Windows).
+    """
+    with path.open("a+b") as file:
+        _lock(file.fileno())
+        yield

@@ -8,14 +8,15 @@
 
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from .checkpoint import CorruptCheckpoint, Snapshot, read_checkpoint, write_checkpoint
 from .config import TrainConfig, differences, to_dict
-from .files import write_atomically
+from .files import exclusive, write_atomically
 from .step_report import StepReport
 
 FORMAT = 1
@@ -169,6 +170,19 @@ class RunFolder:
             raise RunError(
                 f"cannot write {self.path / 'metrics.jsonl'} ({error.strerror}): free space or mend it, then resume"
             ) from error
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Be the only process that goes on with this run. Raises ``RunError`` when another does."""
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(exclusive(self.path / ".lock"))
+            except OSError as error:
+                raise RunError(
+                    f"{self.path} cannot be locked ({error.strerror}): another process may be training in it; wait for "
+                    "it or stop it"
+                ) from error
+            yield
 
     def sweep(self) -> None:
         """Remove what a killed process left half written. Only for who goes on with the run."""

@@ -5,6 +5,7 @@ Ctrl-C, an error - a run folder holds a checkpoint of the last whole iteration, 
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 
 import torch
 from torch.nn import Parameter
@@ -59,20 +60,21 @@ def train(
     pool = [Prompted(prompt=prompt, cond=model.encode(prompt)) for prompt in prompts]
     kept = [Prompted(prompt=prompt, cond=model.encode(prompt)) for prompt in held_out]
     state = _fresh_state(model, rewards, config, make_optimizer)
-    session = _Session(state, config, run)
-    session.resume()
     evaluation = HeldOut(
         prompts=kept, sigmas=config.eval_sigmas(), images_per_prompt=config.eval_images, batch=config.decode_batch
     )
     iteration = Iteration(model, pool, rewards, config, evaluation, state, observer)
-    try:
-        while state.iteration < config.iterations:
-            session.begin()
-            report = iteration.run()
-            session.finish(report)
-            yield report
-    finally:
-        session.close()
+    with run.locked() if run else nullcontext():
+        session = _Session(state, config, run)
+        session.resume()
+        try:
+            while state.iteration < config.iterations:
+                session.begin()
+                report = iteration.run()
+                session.finish(report)
+                yield report
+        finally:
+            session.close()
 
 
 def _fresh_state(

@@ -549,8 +549,10 @@ def test_a_torn_line_and_lines_ahead_of_the_checkpoint_are_cut(tmp_path, referen
     run = stopped_run(tmp_path / "run", 3)
     lines = (reference / "metrics.jsonl").read_text().splitlines(keepends=True)
     (tmp_path / "run/metrics.jsonl").write_text("".join(lines[:5]) + lines[5][:100])
-    next(Session(run, seed=1).reports)
+    session = Session(run, seed=1)
+    next(session.reports)
     assert [line["iteration"] for line in run.metrics()] == [0, 1, 2, 3]
+    session.reports.close()
     resumed(tmp_path / "run")
     assert_same_run(tmp_path / "run", reference)
 
@@ -812,3 +814,14 @@ def test_awkward_names_and_kinds_survive_the_file(tmp_path):
 
 def test_the_limit_of_a_child_does_not_reach_this_process():
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
+
+
+def test_two_cannot_train_in_one_run_at_a_time(tmp_path):
+    run = RunFolder.create(tmp_path / "run", CONFIG)
+    first = train(ToyModel(), PROMPTS, {"red": Red()}, CONFIG, run=run)
+    next(first)
+    with pytest.raises(RunError, match="another process"):
+        next(train(ToyModel(), PROMPTS, {"red": Red()}, CONFIG, run=RunFolder.open(tmp_path / "run")))
+    first.close()
+    second = train(ToyModel(), PROMPTS, {"red": Red()}, CONFIG, run=RunFolder.open(tmp_path / "run"))
+    assert next(second).iteration == 1
