@@ -5,7 +5,7 @@ it (``kernel = "DanceSDE(eta=0.3)"``). A new class is one line here.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any, get_args, get_origin, get_type_hints
@@ -107,33 +107,11 @@ class TrainConfig:
                 f"images_per_prompt must be at least 2, found {self.images_per_prompt}: advantages compare the images "
                 "of one prompt with each other (12 is the paper's)"
             )
-        for name in ("iterations", "prompts_per_iteration", "updates", "epochs", "rollout_batch", "decode_batch",
-                     "update_batch", "eval_images", "checkpoint_every", "keep"):  # fmt: skip
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, found {getattr(self, name)}")
-        if self.eval_steps is not None and self.eval_steps < 1:
-            raise ValueError(f"eval_steps must be at least 1, found {self.eval_steps}; None takes steps")
-        for name in ("learning_rate", "shift", "max_grad_norm"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be above 0, found {getattr(self, name)}")
-        for name in ("eval_every", "weight_decay", "spread_floor"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must be 0 or more, found {getattr(self, name)}")
-        for name in ("beta1", "beta2"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} is a decay in 0..1 (below 1), found {getattr(self, name)}")
-        for name, weight in self.reward_weights.items():
-            if not (math.isfinite(weight) and weight >= 0):
-                raise ValueError(
-                    f"the weight of reward {name!r} must be a finite number of 0 or more, found {weight}: to "
-                    "punish what a reward likes, negate the reward"
-                )
+        _check_numbers(self)
         if not self.kernel.eta > 0:
             raise ValueError(
                 f"the kernel's eta must be above 0, found {self.kernel.eta}: without noise nothing can be learned"
             )
-        if self.ema is not None and not 0 <= self.ema < 1:
-            raise ValueError(f"ema is a decay in 0..1 (below 1), such as 0.99, or None; found {self.ema}")
         unknown = self.objective.needs - NEEDS
         if unknown:
             raise ValueError(f"the objective needs {sorted(unknown)}; known needs are {sorted(NEEDS)}")
@@ -166,6 +144,31 @@ class TrainConfig:
         return Updating(
             updates=self.updates, epochs=self.epochs, batch=self.update_batch, max_grad_norm=self.max_grad_norm
         )
+
+
+_COUNTS = ("iterations", "prompts_per_iteration", "updates", "epochs", "rollout_batch", "decode_batch", "update_batch")
+_COUNTS += ("eval_images", "eval_steps", "checkpoint_every", "keep")
+
+
+def _check_numbers(config: TrainConfig) -> None:
+    """Every number within its range; None is "not set" where the setting allows it. NaN fails every comparison."""
+    rules: tuple[tuple[tuple[str, ...], str, Callable[[float], bool]], ...] = (
+        (_COUNTS, "at least 1", lambda value: value >= 1),
+        (("learning_rate", "shift", "max_grad_norm"), "above 0", lambda value: value > 0),
+        (("eval_every", "weight_decay", "spread_floor"), "0 or more", lambda value: value >= 0),
+        (("beta1", "beta2", "ema"), "a decay in 0..1 and below 1, such as 0.99", lambda value: 0 <= value < 1),
+    )
+    for names, words, holds in rules:
+        for name in names:
+            value = getattr(config, name)
+            if value is not None and not holds(value):
+                raise ValueError(f"{name} must be {words}, found {value}")
+    for name, weight in config.reward_weights.items():
+        if not (math.isfinite(weight) and weight >= 0):
+            raise ValueError(
+                f"the weight of reward {name!r} must be a finite number of 0 or more, found {weight}: to punish what a "
+                "reward likes, negate the reward"
+            )
 
 
 def to_dict(config: TrainConfig) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -15,6 +15,7 @@ from ..evaluate import Evaluation, HeldOut, Prompted, decode, evaluate, sample
 from ..grids import labelled_grid, to_image
 from ..lora_format import load_lora
 from ..model import derive_seed
+from ..prompts import read_prompts
 from ..schedule import flow_sigmas
 from .settings import ModelConfig, PromptConfig, RunConfig
 
@@ -167,15 +168,11 @@ def _scores(evaluation: Evaluation, index: int) -> str:
 
 
 def _prompts(words: Sequence[str]) -> list[str]:
-    from ..prompts import read_prompts
-
     is_file = len(words) == 1 and Path(words[0]).suffix in (".txt", ".jsonl")
     return list(read_prompts(words[0] if is_file else words, held_out=()).train)
 
 
 def _with_lora(model: ModelConfig, lora: str | None) -> ModelConfig:
-    from dataclasses import replace
-
     return replace(model, lora=lora, rank=load_lora(lora).rank if lora else 1, alpha=None)
 
 
