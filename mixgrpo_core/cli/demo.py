@@ -7,7 +7,7 @@ import tyro
 from rich.console import Console
 
 from ..demo import demo_config, held_out_prompts, train_prompts
-from .settings import PromptConfig, RunConfig
+from .settings import ModelConfig, PromptConfig, RunConfig
 from .training import start
 
 
@@ -16,7 +16,7 @@ class DemoFlags:
     """Attributes:
     out: the run folder; it must not exist yet.
     iterations: None takes the demo's own number.
-    seed: of the run.
+    seed: of the run and of the LoRA's first values.
     """
 
     out: str = "runs/demo"
@@ -34,6 +34,7 @@ def demo_run(out: str, iterations: int | None = None, seed: int = 0) -> RunConfi
     """The demo as a run: the graded reward is trained on, adherence and cleanliness are only watched."""
     return RunConfig(
         out=out,
+        model=ModelConfig(seed=seed),
         prompts=PromptConfig(train=train_prompts(), held_out=held_out_prompts()),
         rewards={"shape": "ShapeReward()", "adherence": "ShapeAdherence()", "clean": "ShapeCleanliness()"},
         train=demo_config(iterations=iterations, seed=seed),
