@@ -6,9 +6,9 @@ it (``kernel = "DanceSDE(eta=0.3)"``). A new class is one line here.
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
-from types import MappingProxyType
-from typing import Any, get_args, get_origin, get_type_hints
+from dataclasses import dataclass, field, fields, is_dataclass
+from types import MappingProxyType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import torch
 
@@ -189,10 +189,10 @@ def from_dict(values: Mapping[str, Any], base: TrainConfig | None = None) -> Tra
     """
     hints = get_type_hints(TrainConfig)
     given = {item.name: getattr(base, item.name) for item in fields(TrainConfig)} if base else {}
-    for name, value in values.items():
+    for name, value in checked("train", Mapping[str, Any], values).items():
         if name not in hints:
             raise ValueError(f"unknown setting {name!r}; {suggest(name, hints)}")
-        given[name] = _value(name, hints[name], value)
+        given[name] = checked(name, hints[name], value)
     return TrainConfig(**given)
 
 
@@ -202,28 +202,67 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     return [f"{name}: {old.get(name)!r} -> {new.get(name)!r}" for name in names if old.get(name) != new.get(name)]
 
 
-def _value(name: str, hint: Any, value: Any) -> Any:
-    kinds = get_args(hint) or (hint,)
-    if hint in (Planner, Kernel, Solver, Objective):
+def checked(name: str, hint: Any, value: Any) -> Any:
+    """``value`` as a setting of type ``hint`` holds it: a list as a tuple, a whole number as a float, text as the
+    object that it spells.
+
+    Raises:
+        ValueError: "name expects ..., found ...", for a value of another kind.
+    """
+    kinds = get_args(hint) if isinstance(hint, UnionType) or get_origin(hint) is Union else (hint,)
+    for kind in kinds:
+        try:
+            return _as_object(kind, value) if kind in _METHODS else _as_plain(kind, value)
+        except TypeError:
+            continue
+    raise ValueError(f"{name} expects {' or '.join(map(_in_words, kinds))}, found {value!r}")
+
+
+def _as_plain(kind: Any, value: Any) -> Any:
+    """Numbers, words, lists and tables. Raises ``TypeError`` when ``value`` is none of this kind."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if kind is Any or (origin is Literal and value in inner):
+        return value
+    if origin is tuple and isinstance(value, list | tuple):
+        return tuple(_as_plain(inner[0], item) for item in value)
+    if origin in (dict, Mapping) and isinstance(value, Mapping):
+        return {_as_plain(inner[0], key): _as_plain(inner[1], item) for key, item in value.items()}
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if origin is None and isinstance(value, kind) and isinstance(value, bool) == (kind is bool):
+        return value
+    raise TypeError
+
+
+def _as_object(kind: Any, value: Any) -> Any:
+    """An object of the table. One of another copy of this package (a host may load it twice) is made again here."""
+    if is_dataclass(value) and not isinstance(value, type):
+        try:
+            made = parse(spell(value), CLASSES)
+        except ValueError as error:
+            raise TypeError from error
+    else:
         made = parse(value, CLASSES) if isinstance(value, str) else value
-        if type(made) not in CLASSES.values() or not _fits(hint, made):
-            raise ValueError(f"{name} expects {_EXAMPLES[hint]}, found {value!r}")
-        return made
-    if get_origin(hint) is Mapping:
-        return _weights(name, value)
-    if isinstance(value, bool) != (hint is bool) or not isinstance(value, (*kinds, int) if float in kinds else kinds):
-        raise ValueError(
-            f"{name} expects {' or '.join(getattr(k, '__name__', str(k)) for k in kinds)}, found {value!r}"
-        )
-    return float(value) if float in kinds and isinstance(value, int) else value
+    if type(made) not in CLASSES.values() or not callable(getattr(made, _METHODS[kind], None)):
+        raise TypeError
+    return made
 
 
-_EXAMPLES: Mapping[Any, str] = MappingProxyType(
+_WORDS: Mapping[Any, str] = MappingProxyType(
     {
+        int: "a whole number",
+        float: "a number",
+        bool: "true or false",
+        str: "text",
+        type(None): "nothing",
         Planner: "a planner such as 'WindowPlanner(window=SlidingWindow(size=4), tail_ratio=0.4)'",
         Kernel: "a kernel such as 'FlowSDE(eta=0.7)'",
         Solver: "a solver such as 'Euler()' or 'DPMpp2M()'",
         Objective: "an objective such as 'GRPO(clip=0.001)'",
+        Mapping[str, float]: "a table of numbers, such as {aesthetic = 1.0}",
+        dict[str, str]: 'a table of calls in quotes, such as {shape = "ShapeReward()"}',
+        Mapping[str, Any]: "a table of settings",
+        tuple[str, ...]: "a list of texts",
     }
 )
 _METHODS: Mapping[Any, str] = MappingProxyType(
@@ -231,15 +270,5 @@ _METHODS: Mapping[Any, str] = MappingProxyType(
 )
 
 
-def _fits(hint: Any, made: Any) -> bool:
-    return callable(getattr(made, _METHODS[hint], None))
-
-
-def _weights(name: str, value: Any) -> dict[str, float]:
-    if not isinstance(value, Mapping) or not all(
-        isinstance(weight, int | float) and not isinstance(weight, bool) and weight >= 0 for weight in value.values()
-    ):
-        raise ValueError(
-            f"{name} expects a table of numbers of 0 or more, such as {{aesthetic = 1.0}}, found {value!r}"
-        )
-    return {str(key): float(weight) for key, weight in value.items()}
+def _in_words(kind: Any) -> str:
+    return " or ".join(map(repr, get_args(kind))) if get_origin(kind) is Literal else _WORDS[kind]

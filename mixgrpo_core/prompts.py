@@ -25,7 +25,8 @@ def read_prompts(
 
     Args:
         train, held_out: the path of a file (.txt: a prompt per line; .jsonl: a ``prompt`` per line), or prompts.
-        held_out_share: share taken from ``train`` when ``held_out`` is None; which ones depends on the prompts alone.
+        held_out_share: share taken from ``train`` when ``held_out`` is None, at least one prompt of two unless it is 0;
+            which ones depends on the prompts alone.
 
     Raises:
         ValueError: a file that is missing, empty, not UTF-8, or has a line of over 10,000 characters.
@@ -38,7 +39,8 @@ def read_prompts(
     if held_out is not None:
         kept = _unique(read_prompt_file(held_out) if isinstance(held_out, str) else held_out)
         return Prompts(train=pool, held_out=kept)
-    count = min(round(len(pool) * held_out_share), len(pool) - 1)
+    wanted = max(1, round(len(pool) * held_out_share)) if held_out_share else 0  # a few prompts hold out one, not none
+    count = min(wanted, len(pool) - 1)
     kept = set(sorted(pool, key=lambda prompt: derive_seed("split", prompt))[:count])
     return Prompts(
         train=tuple(prompt for prompt in pool if prompt not in kept),
@@ -62,7 +64,7 @@ def read_prompt_file(path: str | Path) -> list[str]:
             f"cannot read the prompt file {path} ({error.strerror}): check the path and its rights"
         ) from error
     prompts = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):  # splitlines() would also break a prompt at U+2028 and the like
         line = line.strip()
         if len(line) > LONGEST_LINE:
             raise ValueError(
@@ -81,10 +83,12 @@ def _prompt(line: str, number: int, path: Path) -> str:
         return line
     try:
         prompt = json.loads(line)["prompt"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f'line {number} of {path} is not {{"prompt": "..."}}: {error}') from error
     if not isinstance(prompt, str):
         raise ValueError(f"line {number} of {path}: expected the prompt to be a string, found {type(prompt).__name__}")
+    if not prompt.strip():
+        raise ValueError(f"line {number} of {path}: expected a prompt with words, found none: remove the line")
     return prompt
 
 

@@ -1,8 +1,12 @@
 """Settings: published figures, the way through a file and back, and what is refused on that way."""
 
+import importlib.util
 import json
 import math
-from dataclasses import fields, replace
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
@@ -26,8 +30,9 @@ from mixgrpo_core import (
     TrainConfig,
     WindowPlanner,
     presets,
+    window,
 )
-from mixgrpo_core.config import CLASSES, differences, from_dict, to_dict
+from mixgrpo_core.config import CLASSES, checked, differences, from_dict, to_dict
 from mixgrpo_core.model import Policy
 from mixgrpo_core.spelling import parse, spell
 from mixgrpo_core.transition import Kernel
@@ -239,13 +244,96 @@ def test_unknown_names_get_a_suggestion(values, words):
         ("reward_weights", [1.0]),
         ("reward_weights", {"red": "1"}),
         ("reward_weights", {"red": True}),
-        ("reward_weights", {"red": -1}),
         ("reward_weights", {"red": None}),
     ],
 )
 def test_a_value_of_another_kind_is_refused_by_name(name, value):
     with pytest.raises(ValueError, match=rf"^{name} expects .*, found "):
         from_dict({name: value})
+
+
+def test_a_negative_weight_is_refused_with_the_name_of_the_reward():
+    with pytest.raises(ValueError, match="weight of reward 'red' must be .* 0 or more, found -1"):
+        from_dict({"reward_weights": {"red": -1}})
+
+
+TABLE = [
+    (int, 3, 3),
+    (float, 3, 3.0),
+    (float | None, None, None),
+    (float | None, 1, 1.0),
+    (bool, True, True),
+    (str, "a", "a"),
+    (Literal["a", "b"], "b", "b"),
+    (str | tuple[str, ...], "a", "a"),
+    (str | tuple[str, ...], ["a", "b"], ("a", "b")),
+    (str | tuple[str, ...], [], ()),
+    (Mapping[str, float], {"a": 1}, {"a": 1.0}),
+    (dict[str, str], {"a": "b"}, {"a": "b"}),
+    (Mapping[str, Any], {"a": [1]}, {"a": [1]}),
+]
+NOT_IN_TABLE = [
+    (int, True, "a whole number"),
+    (int, 3.0, "a whole number"),
+    (int | None, "3", "a whole number or nothing"),
+    (float, "x", "a number"),
+    (float, True, "a number"),
+    (bool, "yes", "true or false"),
+    (bool, 1, "true or false"),
+    (str, 5, "text"),
+    (str | None, ["a"], "text or nothing"),
+    (Literal["a", "b"], "c", "'a' or 'b'"),
+    (Literal["a", "b"], [], "'a' or 'b'"),
+    (str | tuple[str, ...], [1, 2], "text or a list of texts"),
+    (str | tuple[str, ...], {"a": 1}, "text or a list of texts"),
+    (Mapping[str, float], {"a": "1"}, "a table of numbers"),
+    (Mapping[str, float], {1: 1.0}, "a table of numbers"),
+    (dict[str, str], {"a": 5}, "a table of calls"),
+    (dict[str, str], "a", "a table of calls"),
+    (Mapping[str, Any], 5, "a table of settings"),
+]
+
+
+@pytest.mark.parametrize(("hint", "value", "held"), TABLE)
+def test_a_value_of_the_kind_is_held_as_the_setting_holds_it(hint, value, held):
+    found = checked("x", hint, value)
+    assert found == held
+    assert type(found) is type(held)
+
+
+@pytest.mark.parametrize(("hint", "value", "words"), NOT_IN_TABLE)
+def test_what_a_setting_expects_is_said_in_words(hint, value, words):
+    with pytest.raises(ValueError, match=f"^x expects .*, found ") as error:
+        checked("x", hint, value)
+    assert words in str(error.value)
+
+
+def test_objects_of_another_copy_of_the_package_are_made_again_here():
+    """ComfyUI loads the pack under a name of its own, beside an installed copy."""
+    spec = importlib.util.spec_from_file_location("another_home_window", window.__file__)
+    other = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = other
+    try:
+        spec.loader.exec_module(other)
+    finally:
+        del sys.modules[spec.name]
+    foreign = other.SlidingWindow(size=3, hold=7)
+    assert not isinstance(foreign, SlidingWindow)
+    config = from_dict({"planner": WindowPlanner(window=foreign, tail_ratio=0.5)})
+    assert config.planner == WindowPlanner(window=SlidingWindow(size=3, hold=7), tail_ratio=0.5)
+    assert type(config.planner.window) is SlidingWindow
+
+
+def test_an_object_of_an_unknown_class_is_still_refused():
+    @dataclass(frozen=True)
+    class Mine:
+        size: int = 4
+
+        def plan(self, iteration, prompt, sigmas):
+            raise AssertionError
+
+    with pytest.raises(ValueError, match=r"^planner expects a planner such as .*, found .*Mine"):
+        from_dict({"planner": Mine()})
 
 
 @pytest.mark.parametrize(
