@@ -69,8 +69,12 @@ class TrainState:
         }
         return Snapshot(iteration=self.iteration, tensors=packer.tensors, values=values)
 
-    def restore(self, snapshot: Snapshot) -> None:
-        """Put a snapshot back. Raises ``ValueError`` when it belongs to another model or another set of rewards."""
+    def restore(self, snapshot: Snapshot, *, generators: bool = True) -> None:
+        """Put a snapshot back, the process's global random generators too unless ``generators`` is off.
+
+        Raises:
+            ValueError: it belongs to another model or another set of rewards.
+        """
 
         def part(name: str) -> Any:
             return _unpack(snapshot.values[name], snapshot.tensors)
@@ -86,7 +90,8 @@ class TrainState:
             self.ema.load(part("ema"))
         for name, reward in self.rewards.items():
             reward.load_state_dict(rewards[name])
-        _restore_random(part("random"))
+        if generators:
+            _restore_random(part("random"))
         self.iteration, self.notes = snapshot.iteration, dict(snapshot.values["notes"])
 
 

@@ -1,6 +1,6 @@
 """What an iteration costs, counted by running it: the real rollout and update on a network that only counts."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +63,8 @@ class _CountingModel:
 
     def encode(self, prompt: str) -> None:
         return None
+
+    def prepare(self, prompts: Sequence[str]) -> None: ...
 
     def noise(self, seed: int, count: int) -> Tensor:
         return seeded_noise(seed, (count, 1))

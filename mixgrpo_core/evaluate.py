@@ -57,7 +57,8 @@ class HeldOut(Generic[Cond]):
         prompts: the held-out prompts.
         sigmas: ``[T + 1]``.
         images_per_prompt: images of each prompt; the noise depends on the prompt's place and nothing else.
-        batch: rows per network call and decode.
+        batch: rows per network call.
+        decode_batch: images per decode.
         solver: how to sample; plain Euler by default.
     """
 
@@ -65,6 +66,7 @@ class HeldOut(Generic[Cond]):
     sigmas: Tensor
     images_per_prompt: int = 4
     batch: int = 16
+    decode_batch: int = 16
     solver: Solver = Euler()
 
     def noise(self, model: FlowModel[Cond], index: int) -> Tensor:
@@ -153,7 +155,7 @@ def evaluate(
                 lora_share=lora_share,
                 batch=held_out.batch,
             )
-        images = decode(model, latents, held_out.batch)
+        images = decode(model, latents, held_out.decode_batch)
         batch = RewardBatch(images=images, prompts=(item.prompt,) * len(images), group=index)
         found, failed = score(rewards, batch)
         failures.extend(failed)

@@ -1,6 +1,7 @@
 """One iteration: roll out groups, score them, update the policy, evaluate it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -9,10 +10,10 @@ from .advantage import has_spread, mix_advantages
 from .checkpoint import TrainState
 from .config import TrainConfig
 from .evaluate import Evaluation, HeldOut, Prompted, RewardStats, decode, evaluate
-from .model import FlowModel, derive_seed
-from .phases import PhaseClock, peak_memory
+from .model import derive_seed
+from .phases import PhaseClock, peak_memory, reset_peak_memory
 from .plan import StepPlan
-from .reward import Reward, RewardBatch, Scores
+from .reward import RewardBatch, Scores
 from .rollout import rollout
 from .scoring import Failure, score
 from .step_report import GroupScored, Observer, Progress, StepReport
@@ -26,40 +27,52 @@ class RewardsFailed(RuntimeError):
 
 def prompt_order(seed: int, iteration: int, count: int, pool: int) -> list[int]:
     """Which ``count`` of ``pool`` prompts an iteration rolls out: a fresh shuffle each time the pool is used up."""
-    order = []
-    for place in range(iteration * count, (iteration + 1) * count):
-        epoch, index = divmod(place, pool)
-        generator = torch.Generator().manual_seed(derive_seed("prompts", seed, epoch))
-        order.append(int(torch.randperm(pool, generator=generator)[index]))
-    return order
+    places = range(iteration * count, (iteration + 1) * count)
+    return [int(_shuffle(seed, place // pool, pool)[place % pool]) for place in places]
+
+
+def visited(config: TrainConfig, first: int, pool: int) -> list[int]:
+    """Which of ``pool`` prompts the iterations from ``first`` on roll out, ascending."""
+    count = config.prompts_per_iteration
+    orders = (prompt_order(config.seed, iteration, count, pool) for iteration in range(first, config.iterations))
+    return sorted({index for order in orders for index in order})
+
+
+@lru_cache(maxsize=2)
+def _shuffle(seed: int, epoch: int, pool: int) -> Tensor:
+    return torch.randperm(pool, generator=torch.Generator().manual_seed(derive_seed("prompts", seed, epoch)))
 
 
 class Iteration:
-    """Runs the iteration that ``state`` stands at; changes the policy, the optimizer and the EMA, nothing else."""
+    """Runs the iteration that ``state`` stands at; changes the policy, the optimizer and the EMA, nothing else.
+
+    ``pool`` holds the prompts that will be rolled out, by their place among all ``pool_size`` prompts.
+    """
 
     def __init__(
         self,
-        model: FlowModel,
-        pool: Sequence[Prompted],
-        rewards: Mapping[str, Reward],
+        state: TrainState,
+        pool: Mapping[int, Prompted],
+        pool_size: int,
         config: TrainConfig,
         held_out: HeldOut,
-        state: TrainState,
         observer: Observer,
     ) -> None:
-        self.model, self.pool, self.rewards, self.config = model, pool, rewards, config
-        self.held_out, self.state, self.observer = held_out, state, observer
-        self.weights = {name: config.reward_weights.get(name, 1.0) for name in rewards}
-        self.trained = {name: reward for name, reward in rewards.items() if self.weights[name] > 0}
+        self.state, self.model, self.rewards = state, state.model, state.rewards
+        self.pool, self.pool_size, self.config = pool, pool_size, config
+        self.held_out, self.observer = held_out, observer
+        self.weights = {name: config.reward_weights.get(name, 1.0) for name in self.rewards}
+        self.trained = {name: reward for name, reward in self.rewards.items() if self.weights[name] > 0}
 
     def run(self) -> StepReport:
         number = self.state.iteration
-        self.clock = PhaseClock(lambda: self.model.evaluations)
+        self.clock = PhaseClock(lambda: self.model.evaluations, self.model.device)
+        reset_peak_memory(self.model.device)
         self.scores: dict[str, list[Scores]] = {name: [] for name in self.trained}
         self.failures: list[Failure] = []
         evaluations = [self._evaluate(0)] if number == 0 and self._evaluating else []
         plans, groups, kept_bytes = [], [], 0
-        chosen = prompt_order(self.config.seed, number, self.config.prompts_per_iteration, len(self.pool))
+        chosen = prompt_order(self.config.seed, number, self.config.prompts_per_iteration, self.pool_size)
         for place, index in enumerate(chosen):
             plan = self.config.planner.plan(number, index, self.config.sigmas())
             trajectory = self._rollout(plan, self.pool[index], place)
@@ -152,9 +165,11 @@ class Iteration:
 
         with self.clock.phase("evaluation"):
             weights = None if self.state.ema is None else self.state.ema.average
-            return evaluate(
+            found = evaluate(
                 self.model, self.held_out, self.rewards, iteration=iteration, weights=weights, on_prompt=on_prompt
             )
+        self.failures.extend(found.failures)
+        return found
 
     def _report(
         self, evaluations: list[Evaluation], update: UpdateStats, flat: float, plan: StepPlan, kept_bytes: int

@@ -5,7 +5,7 @@ scaling, how the LoRA is attached. The core sees tensors and one function, the v
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -27,6 +27,16 @@ R = TypeVar("R")
 class FlowModel(Protocol[Cond]):
     """A flow-matching model with a trainable LoRA.
 
+    What the core counts on:
+
+    * ``sigma`` reaches the velocity as a 0-dim tensor on the CPU; ``x`` is float32 where ``noise`` put it.
+    * ``using`` is entered outside of ``run`` (an evaluation of other weights) and inside (a reference policy, hybrid
+      sampling), nested, and between the forward and the backward of the current policy: it must not write into the
+      trained tensors.
+    * Rollouts run without gradient, updates with it. ``decode`` and ``noise`` are called outside of ``run`` too.
+    * ``evaluations`` leaves out what gradient checkpointing computes again.
+    * The LoRA's state can be read and put back after any exception, ``KeyboardInterrupt`` out of ``run`` included.
+
     Attributes:
         latent_shape: shape ``L`` of one latent, without the batch dimension.
         device: where latents live; the memory report reads it, the core moves nothing.
@@ -42,6 +52,10 @@ class FlowModel(Protocol[Cond]):
 
     def encode(self, prompt: str) -> Cond:
         """The conditioning of one prompt; computed once and kept by the caller."""
+        ...
+
+    def prepare(self, prompts: Sequence[str]) -> None:
+        """Hears every prompt of a run before it starts: the time to embed them all and to free the text encoders."""
         ...
 
     def noise(self, seed: int, count: int) -> Tensor:

@@ -1,6 +1,5 @@
 """Seconds and network evaluations by phase, and peak memory: what the reports show is counted here."""
 
-import resource
 import sys
 import time
 from collections import defaultdict
@@ -15,10 +14,12 @@ class PhaseClock:
 
     Args:
         evaluations: the model's own counter of rows through the network.
+        device: where it computes; a GPU's queue is waited for at the borders of phases, so that each pays its own.
     """
 
-    def __init__(self, evaluations: Callable[[], int]) -> None:
+    def __init__(self, evaluations: Callable[[], int], device: torch.device = torch.device("cpu")) -> None:  # noqa: B008
         self._evaluations = evaluations
+        self._device = device
         self._open: list[str] = []
         self._mark = (time.perf_counter(), evaluations())
         self.seconds: dict[str, float] = defaultdict(float)
@@ -35,6 +36,8 @@ class PhaseClock:
             self._open.pop()
 
     def _charge(self) -> None:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
         now = (time.perf_counter(), self._evaluations())
         if self._open:
             self.seconds[self._open[-1]] += now[0] - self._mark[0]
@@ -43,8 +46,21 @@ class PhaseClock:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Peak bytes: what torch allocated on a GPU, or the resident size of the process on a CPU."""
+    """Peak bytes: what torch allocated on a GPU since ``reset_peak_memory``, or the resident size of the process.
+
+    0 where the system does not tell (Windows without a GPU).
+    """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    if sys.platform == "win32":
+        return 0
+    import resource  # POSIX only
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Begin a new peak on a GPU; the peak of a process cannot be begun anew."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)

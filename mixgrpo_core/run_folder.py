@@ -20,6 +20,8 @@ from .files import exclusive, write_atomically
 from .step_report import StepReport
 
 FORMAT = 1
+FREE = ("iterations", "rollout_batch", "decode_batch", "update_batch", "checkpoint_every", "keep")
+"""Settings that may differ when a run is gone on with."""
 
 
 class RunError(RuntimeError):
@@ -74,20 +76,24 @@ class RunFolder:
         return cls(path, config)
 
     def require(self, config: TrainConfig, setup: Mapping[str, Any] | None = None) -> None:
-        """Refuse to go on with other settings than the run was started with; more iterations extend it.
+        """Refuse to go on with other settings than the run was started with.
+
+        More iterations extend it, and the sizes of batches, how often and how many checkpoints are written (``FREE``)
+        may change; with other batches a resumed run equals the uninterrupted one to rounding and not bit for bit.
 
         Raises:
             RunError: names every setting that differs.
         """
         new = {**self.config, "train": to_dict(config), "setup": dict(setup or {})}
-        changed = differences({**self.config["train"], "iterations": 0}, {**new["train"], "iterations": 0})
+        free = dict.fromkeys(FREE)
+        changed = differences({**self.config["train"], **free}, {**new["train"], **free})
         changed += differences(self.config["setup"], json.loads(json.dumps(new["setup"])))
         if changed:
             raise RunError(
                 f"{self.path} is a run of other settings ({'; '.join(changed)}): resume it with its own, or start a "
                 "new run folder"
             )
-        if new["train"]["iterations"] != self.config["train"]["iterations"]:
+        if new["train"] != self.config["train"]:
             self.config = new
             self._write_config()
 

@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from .reward import Reward, RewardBatch, Scores
 
@@ -42,8 +44,8 @@ def _guarded(reward: Reward, batch: RewardBatch) -> tuple[Scores, str]:
     try:
         with torch.no_grad():
             found = reward(batch)
-        values = torch.as_tensor(found.values).detach().float().cpu()
-        valid = torch.as_tensor(found.valid).cpu()
+        found = _as_scores(found)
+        values, valid = found.values.detach().float().cpu(), found.valid.cpu()
     except Exception as error:  # Any failure of a reward, a dead server too, costs its samples and not the run.
         return masked, f"{type(error).__name__}: {error}"
     if values.shape != (count,) or valid.shape != (count,):
@@ -52,3 +54,12 @@ def _guarded(reward: Reward, batch: RewardBatch) -> tuple[Scores, str]:
     valid = valid.bool() & finite
     reason = "the reward marked samples as invalid" if finite.all() else "it returned NaN or infinity"
     return Scores(torch.where(valid, values, 0.0), valid), reason
+
+
+def _as_scores(found: object) -> Scores:
+    """What a reward returned: ``Scores``, or plain values of which the finite ones count."""
+    if isinstance(found, Scores):
+        return Scores(torch.as_tensor(found.values), torch.as_tensor(found.valid))
+    if isinstance(found, Tensor | np.ndarray | list | tuple):
+        return Scores.of(torch.as_tensor(found))
+    raise TypeError(f"expected Scores or a list of numbers, found {type(found).__name__}")

@@ -22,13 +22,19 @@ def parse(text: str, classes: Mapping[str, type]) -> Any:
 
 
 def spell(value: Any) -> str:
-    """The call that makes ``value`` again, or the literal."""
+    """The call that makes ``value`` again, or the literal.
+
+    Raises:
+        ValueError: an object that is neither a literal nor a dataclass has no such form.
+    """
     if isinstance(value, tuple):
         return f"({', '.join(map(spell, value))},)"
     if isinstance(value, float) and math.isinf(value):
         return repr(value).replace("inf", "1e999")  # a literal, which "inf" is not
-    if not is_dataclass(value):
+    if isinstance(value, int | float | str | None):
         return repr(value)
+    if not is_dataclass(value) or isinstance(value, type):
+        raise ValueError(f"{value!r} cannot be written into a config file: make its class a frozen dataclass")
     arguments = ", ".join(f"{field.name}={spell(getattr(value, field.name))}" for field in fields(value))
     return f"{type(value).__name__}({arguments})"
 

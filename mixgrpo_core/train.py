@@ -5,7 +5,8 @@ Ctrl-C, an error - a run folder holds a checkpoint of the last whole iteration, 
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
+from functools import partial
 
 import torch
 from torch.nn import Parameter
@@ -14,9 +15,9 @@ from .checkpoint import Snapshot, TrainState
 from .config import TrainConfig, to_dict
 from .ema import Ema
 from .evaluate import Evaluation, HeldOut, Prompted
-from .iteration import Iteration
+from .iteration import Iteration, visited
 from .lora_format import LoraFileError, training_metadata
-from .model import Cond, FlowModel
+from .model import Cond, FlowModel, derive_seed
 from .preflight import check
 from .reward import Reward
 from .run_folder import RunError, RunFolder
@@ -53,37 +54,71 @@ def train(
         RewardsFailed: no image of an iteration got a valid score. NonFiniteLoss: see ``update``.
     """
     check(model, prompts, rewards, config, held_out)
-    if run is not None:
-        run.require(config, run.config["setup"])
     for reward in rewards.values():
         reward.prepare([*prompts, *held_out])
-    pool = [Prompted(prompt=prompt, cond=model.encode(prompt)) for prompt in prompts]
-    kept = [Prompted(prompt=prompt, cond=model.encode(prompt)) for prompt in held_out]
-    state = _fresh_state(model, rewards, config, make_optimizer)
-    evaluation = HeldOut(
-        prompts=kept, sigmas=config.eval_sigmas(), images_per_prompt=config.eval_images, batch=config.decode_batch
+    return _train(
+        model, prompts, rewards, config, held_out, run, observer, make_optimizer or partial(adamw, config=config)
     )
-    iteration = Iteration(model, pool, rewards, config, evaluation, state, observer)
+
+
+def _train(
+    model: FlowModel[Cond],
+    prompts: Sequence[str],
+    rewards: Mapping[str, Reward],
+    config: TrainConfig,
+    held_out: Sequence[str],
+    run: RunFolder | None,
+    observer: Observer,
+    make_optimizer: MakeOptimizer,
+) -> Iterator[StepReport]:
     with run.locked() if run else nullcontext():
-        session = _Session(state, config, run)
-        session.resume()
+        with _gradients():
+            state = _fresh_state(model, rewards, config, make_optimizer)
+            session = _Session(state, config, run, prompts_digest=derive_seed(*prompts, "held out", *held_out))
+            session.resume()
+            iteration = _iteration(state, prompts, held_out, config, observer)
         try:
             while state.iteration < config.iterations:
-                session.begin()
-                report = iteration.run()
-                session.finish(report)
+                with _gradients():
+                    session.begin()
+                    report = iteration.run()
+                    session.finish(report)
                 yield report
         finally:
-            session.close()
+            with _gradients():
+                session.close()
+
+
+@contextmanager
+def _gradients() -> Iterator[None]:
+    """Training's own gradient mode, whatever the caller's: a node of ComfyUI runs in inference mode."""
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
+
+
+def _iteration(
+    state: TrainState, prompts: Sequence[str], held_out: Sequence[str], config: TrainConfig, observer: Observer
+) -> Iteration:
+    """Encode what will be used, and make the object that runs iterations."""
+    model = state.model
+    needed = visited(config, state.iteration, len(prompts))
+    model.prepare([*(prompts[index] for index in needed), *held_out])
+    pool = {index: Prompted(prompt=prompts[index], cond=model.encode(prompts[index])) for index in needed}
+    evaluation = HeldOut(
+        prompts=[Prompted(prompt=prompt, cond=model.encode(prompt)) for prompt in held_out],
+        sigmas=config.eval_sigmas(),
+        images_per_prompt=config.eval_images,
+        batch=config.rollout_batch,
+        decode_batch=config.decode_batch,
+    )
+    return Iteration(state, pool, len(prompts), config, evaluation, observer)
 
 
 def _fresh_state(
-    model: FlowModel[Cond], rewards: Mapping[str, Reward], config: TrainConfig, make_optimizer: MakeOptimizer | None
+    model: FlowModel[Cond], rewards: Mapping[str, Reward], config: TrainConfig, make_optimizer: MakeOptimizer
 ) -> TrainState:
-    parameters = list(model.parameters())
-    optimizer = make_optimizer(parameters) if make_optimizer else adamw(parameters, config)
     ema = None if config.ema is None else Ema(config.ema, model.lora_state())
-    return TrainState(model=model, optimizer=optimizer, rewards=rewards, ema=ema)
+    return TrainState(model=model, optimizer=make_optimizer(list(model.parameters())), rewards=rewards, ema=ema)
 
 
 def adamw(parameters: Iterable[Parameter], config: TrainConfig) -> torch.optim.Optimizer:
@@ -96,25 +131,42 @@ def adamw(parameters: Iterable[Parameter], config: TrainConfig) -> torch.optim.O
 class _Session:
     """Keeps a run resumable: knows the last whole state and puts it on disk."""
 
-    def __init__(self, state: TrainState, config: TrainConfig, run: RunFolder | None) -> None:
+    def __init__(self, state: TrainState, config: TrainConfig, run: RunFolder | None, prompts_digest: int) -> None:
         self.state, self.config, self.run = state, config, run
+        self.prompts_digest = prompts_digest
         self.whole: Snapshot | None = None
         self.saved: int | None = None
 
     def resume(self) -> None:
         """Go on from the run's newest checkpoint; a new run gets one right away."""
-        snapshot = self.run.latest() if self.run else None
+        if self.run is None:
+            return
+        snapshot = self.run.latest()
+        if snapshot is not None:
+            self._require_same_run(snapshot)
+        self.run.require(self.config, self.run.config["setup"])
         if snapshot is not None:
             self.state.restore(snapshot)
             self.saved = snapshot.iteration
-        if self.run is None:
-            return
+        self.state.notes["prompts"] = self.prompts_digest
         self.run.sweep()
         self.run.cut_metrics(self.state.iteration)
         if snapshot is None:
             self._save(self.state.capture())
         else:
             self._export_all()  # a crash may have come between the checkpoint and its LoRA files
+
+    def _require_same_run(self, snapshot: Snapshot) -> None:
+        if snapshot.iteration > self.config.iterations:
+            raise RunError(
+                f"{self.run.path} has done {snapshot.iteration} iterations, found iterations={self.config.iterations}: "
+                "ask for as many or more"
+            )
+        if snapshot.values["notes"].get("prompts") != self.prompts_digest:
+            raise RunError(
+                f"{self.run.path} was trained on other prompts (or other held-out ones): give the same, in the same "
+                "order, or start a new run folder"
+            )
 
     def begin(self) -> None:
         self.whole = self.state.capture()
@@ -135,10 +187,10 @@ class _Session:
 
     def close(self) -> None:
         """Put an interrupted iteration back to its start, and leave a checkpoint of the last whole one."""
-        if self.whole is not None:
-            self.state.restore(self.whole)
+        if self.whole is not None:  # the process's generators are left to its caller
+            self.state.restore(self.whole, generators=False)
         if self.run is not None and self.saved != self.state.iteration:
-            self._save(self.state.capture())
+            self._save(self.whole or self.state.capture())
 
     def _note(self, evaluations: Sequence[Evaluation]) -> bool:
         """Note held-out means; whether the policy as it stands is the best so far."""

@@ -129,6 +129,8 @@ class Trajectory:
 
     def select(self, members: Tensor) -> "Trajectory":
         """The trajectory of some members (indices ``[g]``), as if the others had never been sampled."""
+        if members.tolist() == list(range(self.group_size)):
+            return self  # a selection is a copy, and would keep apart what steps share
         return replace(self, transitions=tuple(t.select(members) for t in self.transitions), final=self.final[members])
 
     def step_pieces(self, batch: int) -> Iterator[Piece]:

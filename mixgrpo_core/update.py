@@ -113,6 +113,8 @@ def split_into_chunks(groups: Sequence[Group[Cond]], updates: int) -> list[list[
     Whole groups keep the shared first step one evaluation per group; nothing is dropped.
     """
     parts_per_group = ceil(updates / len(groups)) if groups else 1
+    if parts_per_group == 1:
+        return [list(groups[i::updates]) for i in range(min(updates, len(groups)))]
     parts = [
         group.select(torch.arange(start, group.trajectory.group_size, parts_per_group))
         for start in range(parts_per_group)
@@ -174,7 +176,8 @@ class _Updater:
         if not all(map(_finite, (means["loss"], norm))):
             raise NonFiniteLoss(
                 f"the update's loss is {means['loss']} and its gradient norm {norm}; expected finite numbers. The "
-                "weights before it are kept: lower the learning rate, or compute in float32 if this is bf16 or fp16"
+                "weights before it are kept, and the same seed would end here again: start a new run from them "
+                "(lora/last) with a lower learning rate, or compute in float32 if this is bf16"
             )
         self.optimizer.step()
         return {**means, "grad_norm": norm}, dict(maxima)

@@ -34,6 +34,9 @@ class ToyModel:
     def encode(self, prompt: str) -> float:
         return len(prompt) / 10
 
+    def prepare(self, prompts) -> None:
+        pass
+
     def noise(self, seed: int, count: int) -> Tensor:
         return seeded_noise(seed, (count, *self.latent_shape))
 

@@ -6,7 +6,7 @@ import torch
 
 from ..lora_format import load_lora
 from .caption_encoder import CaptionEncoder
-from .loading import TextEmbedder, load_transformer, load_vae, read_shift, require_folder
+from .loading import load_transformer, load_vae, read_shift, require_folder
 from .lora_peft import attach_lora
 from .sd3 import SD3Model
 
@@ -41,7 +41,7 @@ def load_demo(
     return SD3Model(
         transformer=transformer,
         vae=load_vae(folder / "vae"),
-        texts=_caption_texts(folder / _CAPTIONS),
+        texts=CaptionTexts(CaptionEncoder.load(folder / _CAPTIONS)),
         lora=attach_lora(transformer, rank=rank, alpha=alpha, seed=seed, file=file, default_rank=8),
         guidance=guidance,
         shift=read_shift(folder / "scheduler"),
@@ -52,6 +52,14 @@ def load_demo(
     )
 
 
-def _caption_texts(path: Path) -> TextEmbedder:
-    encoder = CaptionEncoder.load(path)
-    return lambda text: encoder([text])
+class CaptionTexts:
+    """Prompts through the caption encoder, which is too small to be worth releasing."""
+
+    def __init__(self, encoder: CaptionEncoder) -> None:
+        self._encoder = encoder
+
+    def __call__(self, text: str) -> tuple[torch.Tensor, torch.Tensor]:
+        return self._encoder([text])
+
+    def release(self) -> None:
+        """Nothing to let go of."""

@@ -1,9 +1,9 @@
 """Parts of a local diffusers folder, loaded strictly: what diffusers only warns about is an error here."""
 
 import json
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, SD3Transformer2DModel, StableDiffusion3Pipeline
@@ -14,7 +14,18 @@ from transformers import CLIPTextModelWithProjection, CLIPTokenizer, T5EncoderMo
 from ..lora_format import some
 
 Vae = AutoencoderKL | AutoencoderTiny
-TextEmbedder = Callable[[str], tuple[Tensor, Tensor]]
+
+
+class TextEmbedder(Protocol):
+    """A prompt's token embeddings ``[1, S, C]`` and pooled embedding ``[1, P]``."""
+
+    def __call__(self, text: str) -> tuple[Tensor, Tensor]: ...
+
+    def release(self) -> None:
+        """Let go of the memory; the next prompt takes it again."""
+        ...
+
+
 """One text to its embeddings ``[1, S, C]`` and its pooled embedding ``[1, P]``."""
 
 M = TypeVar("M", bound=nn.Module)
@@ -100,26 +111,32 @@ def _refuse(folder: Path, faults: dict[str, object]) -> None:
         )
 
 
-def pipeline_texts(
-    folder: Path, transformer: SD3Transformer2DModel, dtype: torch.dtype, device: torch.device
-) -> TextEmbedder:
+class PipelineTexts:
     """Prompts through the text encoders of an SD3 folder, which are loaded at the first prompt.
 
     A folder without ``text_encoder_3`` (T5) is complete: the pipeline puts zeros in its place, as it does for images.
     """
-    require_folder(folder, ("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2"))
-    loaded: list[StableDiffusion3Pipeline] = []
 
-    def embed(text: str) -> tuple[Tensor, Tensor]:
-        if not loaded:
-            loaded.append(_text_pipeline(folder, transformer, dtype, device))
+    def __init__(
+        self, folder: Path, transformer: SD3Transformer2DModel, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        require_folder(folder, ("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2"))
+        self._device = device
+        self._load = partial(_text_pipeline, folder, transformer, dtype, device)
+        self._pipeline: StableDiffusion3Pipeline | None = None
+
+    def __call__(self, text: str) -> tuple[Tensor, Tensor]:
+        self._pipeline = self._pipeline or self._load()
         with torch.no_grad():
-            embeds, _, pooled, _ = loaded[0].encode_prompt(
-                prompt=text, prompt_2=None, prompt_3=None, device=device, do_classifier_free_guidance=False
+            embeds, _, pooled, _ = self._pipeline.encode_prompt(
+                prompt=text, prompt_2=None, prompt_3=None, device=self._device, do_classifier_free_guidance=False
             )
         return embeds, pooled
 
-    return embed
+    def release(self) -> None:
+        self._pipeline = None
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
 
 
 def _text_pipeline(

@@ -4,7 +4,7 @@ v(x, sigma) = network(x, t = 1000 sigma, c)                       guidance 1
 v           = v_neg + g (v_pos - v_neg)                           guidance g > 1, one doubled batch
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +18,11 @@ from ..lora_format import load_lora, model_metadata, save_lora
 from ..model import LoraState, R, Velocity, seeded_noise
 from .loading import (
     ModelFilesError,
+    PipelineTexts,
     TextEmbedder,
     Vae,
     load_transformer,
     load_vae,
-    pipeline_texts,
     read_json,
     read_shift,
     require_folder,
@@ -90,7 +90,7 @@ class SD3Model:
         self._transformer = transformer.to(self.device)
         # Convolutions on a CPU run over twice as fast with channels last; the images differ by rounding.
         self._vae = vae.to(self.device, memory_format=torch.channels_last)
-        self._texts: TextEmbedder | None = texts
+        self._texts = texts
         self._embedded: dict[str, tuple[Tensor, Tensor]] = {}
         side = _pixels_per_latent(vae)
         self.resolution = resolution or (transformer.config.sample_size * side,) * 2
@@ -112,11 +112,11 @@ class SD3Model:
         negative_embeds, negative_pooled = self._embed("")
         return SD3Cond(embeds=embeds, pooled=pooled, negative_embeds=negative_embeds, negative_pooled=negative_pooled)
 
-    def release_text_encoders(self) -> None:
-        """Free the text encoders once every prompt has been encoded."""
-        self._texts = None
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
+    def prepare(self, prompts: Sequence[str]) -> None:
+        """Encode every prompt, and let go of the text encoders; a prompt that comes later loads them again."""
+        for prompt in prompts:
+            self.encode(prompt)
+        self._texts.release()
 
     def noise(self, seed: int, count: int) -> Tensor:
         """Standard normal noise ``[count, *L]``."""
@@ -214,11 +214,6 @@ class SD3Model:
 
     def _embed(self, text: str) -> tuple[Tensor, Tensor]:
         if text not in self._embedded:
-            if self._texts is None:
-                raise ValueError(
-                    f"expected a prompt that was encoded before the text encoders were freed, found {text!r}; "
-                    f"encode every prompt first"
-                )
             embeds, pooled = self._texts(text)
             self._embedded[text] = (embeds.detach().cpu(), pooled.detach().cpu())
         return self._embedded[text]
@@ -258,7 +253,7 @@ def load_sd3(
             f"expected a StableDiffusion3Pipeline in {folder}, found {found}; use a folder of SD3 or SD3.5"
         )
     transformer = load_transformer(folder / "transformer", dtype)
-    texts = pipeline_texts(folder, transformer, dtype, torch.device(device))
+    texts = PipelineTexts(folder, transformer, dtype, torch.device(device))
     file = None if lora is None else load_lora(lora)
     return SD3Model(
         transformer=transformer,

@@ -1,7 +1,9 @@
 """The SD3 model's files: LoRAs that diffusers loads too, prompts, and folders that are not what they should be."""
 
+import gc
 import json
 import shutil
+import weakref
 from itertools import pairwise
 from pathlib import Path
 
@@ -161,10 +163,15 @@ def test_prompts_are_the_pipelines_encoded_once_and_kept_when_the_encoders_go(fo
         (cond.negative_pooled, negative_pooled),
     ):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=2e-5)
-    model.release_text_encoders()
+    encoder = weakref.ref(model._texts._pipeline.text_encoder)
+    model.prepare(["a dog", PROMPT])
+    gc.collect()
+    assert encoder() is None  # the memory is free
     assert model.encode(PROMPT).embeds is cond.embeds
-    with pytest.raises(ValueError, match="before the text encoders were freed, found 'a cat'"):
-        model.encode("a cat")
+    assert model._texts._pipeline is None  # known prompts do not load it again, new ones do
+    torch.testing.assert_close(
+        model.encode("a cat").embeds, pipe.encode_prompt("a cat", None, None)[0], rtol=1e-5, atol=2e-5
+    )
 
 
 def test_a_folder_without_t5_is_whole(copy: Path) -> None:

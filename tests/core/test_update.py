@@ -633,7 +633,7 @@ def test_only_groups_without_spread_leave_the_policy_as_it_was():
     [
         (Raises(), 6, "ConnectionError: the server is gone"),
         (TooFew(), 6, "expected 6 values"),
-        (Nothing(), 6, "AttributeError"),
+        (Nothing(), 6, "expected Scores"),
         (NaNs(1, 2), 2, "NaN"),
         (Boasts(), 2, "infinity"),
         (Refuses(), 1, "invalid"),
