@@ -6,7 +6,7 @@
 #   OUT       where the demo's run goes; it must not exist yet
 PYTHON   ?= python3
 VENV     ?= .venv
-TORCH    ?= torch==2.13.0
+TORCH    ?= $(shell grep '^torch==' requirements-dev.txt)
 PIP_ARGS ?=
 OUT      ?= runs/demo-$(shell date +%Y%m%d-%H%M%S)
 BIN      := $(VENV)/bin

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +104,7 @@ def run(config: TrainConfig, budget: Budget, reward: Reward | None = None) -> di
             due += budget.every
         if last:
             break
-    return {"config": to_dict(config), "curve": curve, "seconds_per_iteration": seconds / (report.iteration + 1)}
+    return {"curve": curve, "seconds_per_iteration": seconds / (report.iteration + 1)}
 
 
 def _point(iteration: int, seconds: float, evaluations: float, stats: Mapping[str, Any]) -> dict[str, Any]:
@@ -113,12 +113,20 @@ def _point(iteration: int, seconds: float, evaluations: float, stats: Mapping[st
 
 
 def kept_run(path: Path, config: TrainConfig, budget: Budget, reward: Reward | None = None) -> dict[str, Any]:
-    """The run at ``path`` if it is there, else a new one put there: a benchmark that was stopped goes on."""
+    """The run at ``path`` if it is there, else a new one put there: a benchmark that was stopped goes on.
+
+    Raises:
+        ValueError: the run that is there was made with other settings.
+    """
+    asked = {"config": to_dict(config), "budget": asdict(budget)}
     if not path.exists():
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
         result = run(config, budget, reward)
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(result))
+        partial.write_text(json.dumps({**result, **asked}))
         os.replace(partial, path)
-    return json.loads(path.read_text())
+    kept = json.loads(path.read_text())
+    if {name: kept.get(name) for name in asked} != asked:
+        raise ValueError(f"{path} was made with other settings: remove it to make it anew")
+    return kept

@@ -10,7 +10,7 @@ from .lora_format import load_lora, save_lora
 from .loss import PolicyLoss, clipped_policy_loss, default_clip
 from .objectives import GRPO, GuardGRPO
 from .plan import FullPlanner, StepPlan, WindowPlanner, deterministic_plan, windowed_plan
-from .presets import dance_grpo, flow_grpo, flow_grpo_fast, mixgrpo, mixgrpo_flash, mixgrpo_flash_star
+from .presets import dance_grpo, flow_grpo, flow_grpo_fast, mixgrpo, mixgrpo_flash, mixgrpo_flash_star, mixgrpo_sd35
 from .reward import RewardBatch, Scores
 from .rollout import Sampling, rollout
 from .run_folder import RunFolder
@@ -60,6 +60,7 @@ __all__ = [
     "mixgrpo",
     "mixgrpo_flash",
     "mixgrpo_flash_star",
+    "mixgrpo_sd35",
     "rollout",
     "sample",
     "save_lora",

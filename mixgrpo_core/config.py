@@ -261,7 +261,7 @@ _WORDS: Mapping[Any, str] = MappingProxyType(
         Objective: "an objective such as 'GRPO(clip=0.001)'",
         Mapping[str, float]: "a table of numbers, such as {aesthetic = 1.0}",
         dict[str, str]: 'a table of calls in quotes, such as {shape = "ShapeReward()"}',
-        Mapping[str, Any]: "a table of settings",
+        Mapping[str, Any]: "a table: its name in brackets on a line, such as [train], and a setting per line below",
         tuple[str, ...]: "a list of texts",
     }
 )

@@ -15,8 +15,8 @@ from .config import TrainConfig
 _BLUE, _ORANGE, _GREY, _GREEN = "#2563eb", "#ea580c", "#a1a1aa", "#16a34a"
 
 
-def plan_figure(config: TrainConfig, path: Path, *, prompt: int = 0) -> None:
-    """What is trained when: steps across, iterations down, the sigma curve above."""
+def plan_figure(config: TrainConfig, path: Path, *, prompt: int = 0, caption: str = "") -> None:
+    """What is trained when: steps across, iterations down, the sigma curve above; ``caption`` below."""
     grid = np.zeros((config.iterations, config.steps))
     for iteration in range(config.iterations):
         plan = config.planner.plan(iteration, prompt, config.sigmas())
@@ -39,6 +39,8 @@ def plan_figure(config: TrainConfig, path: Path, *, prompt: int = 0) -> None:
         "denoising step (orange: SDE, trained; pale orange: SDE; grey: ODE; white: saved by the short tail)"
     )
     below.set_ylabel("iteration")
+    if caption:
+        figure.supxlabel(caption, fontsize=10)
     _save(figure, path)
 
 

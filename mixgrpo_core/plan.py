@@ -118,8 +118,8 @@ class FullPlanner:
     """SDE on every step but the last (Flow-GRPO, DanceGRPO), training on a random share of them.
 
     Attributes:
-        trained_share: share of all T steps that is trained (DanceGRPO: 0.6, i.e. 14 of 24 at T = 25 when rounded
-            down after the last step is set aside); every prompt draws its own. 1 trains all T - 1.
+        trained_share: share of the T - 1 noisy steps that is trained (DanceGRPO: 0.6, i.e. 14 of 24 at T = 25,
+            rounded down); every prompt draws its own. 1 trains them all.
         seed: seed of the draw.
     """
 

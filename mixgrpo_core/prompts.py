@@ -55,7 +55,7 @@ def read_prompt_file(path: str | Path) -> list[str]:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
         raise ValueError(
-            f"expected a prompt file at {path}, found nothing: check prompts.train and held_out"
+            f"expected a prompt file at {path}, found nothing: check the path, or give the prompts themselves as a list"
         ) from error
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 (byte {error.start}): save it as UTF-8") from error

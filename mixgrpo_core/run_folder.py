@@ -75,6 +75,13 @@ class RunFolder:
             raise RunError(f"{path} was written in format {found}; this version reads {FORMAT}")
         return cls(path, config)
 
+    @classmethod
+    def open_or_create(
+        cls, path: str | Path, config: TrainConfig, setup: Mapping[str, Any] | None = None
+    ) -> "RunFolder":
+        """The run at ``path`` if there is one, else a new one: a script that is started again goes on."""
+        return cls.open(path) if (Path(path) / "config.json").exists() else cls.create(path, config, setup)
+
     def require(self, config: TrainConfig, setup: Mapping[str, Any] | None = None) -> None:
         """Refuse to go on with other settings than the run was started with.
 

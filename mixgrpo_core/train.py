@@ -228,6 +228,7 @@ class _Session:
             rewards_after=self.state.notes.get("after", {}),
             title=f"{self.run.path.name}-{name}",
             started=self.run.started,
+            optimizer=type(self.state.optimizer).__name__,
         )
         path = self.run.lora(name)
         try:

@@ -1,1 +1,6 @@
 """Rewards: one file per family, all behind the port of ``mixgrpo_core.reward``."""
+
+from .function import FunctionReward
+from .shapes import ShapeAdherence, ShapeCleanliness, ShapeReward
+
+__all__ = ["FunctionReward", "ShapeAdherence", "ShapeCleanliness", "ShapeReward"]

@@ -165,3 +165,8 @@ def test_files_and_functions_stay_short(module):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             length = node.end_lineno - node.lineno + 1
             assert length <= 70, f"{module}.{node.name} has {length} lines; split it"
+
+
+def test_every_folder_of_code_is_a_package_so_that_an_installed_copy_has_it():
+    folders = {path.parent for path in CORE.rglob("*.py")}
+    assert [str(folder) for folder in folders if not (folder / "__init__.py").exists()] == []

@@ -6,8 +6,19 @@ import pytest
 import torch
 from toy import Dark, Red, ToyModel
 
-from mixgrpo_core import DPMpp2M, RunFolder, Scores, SlidingWindow, TrainConfig, WindowPlanner, presets, train
+from mixgrpo_core import (
+    DPMpp2M,
+    RunFolder,
+    Scores,
+    SlidingWindow,
+    TrainConfig,
+    WindowPlanner,
+    load_lora,
+    presets,
+    train,
+)
 from mixgrpo_core.evaluate import HeldOut, Prompted, evaluate, sample
+from mixgrpo_core.rewards import FunctionReward
 from mixgrpo_core.schedule import flow_sigmas
 
 PROMPTS = ["a", "bbbb", "ccccccc"]
@@ -121,3 +132,18 @@ def test_the_best_lora_is_the_one_with_the_highest_held_out_reward(tmp_path) -> 
     assert run.latest().values["notes"]["best"]["iteration"] == best.iteration
     kept = {int(path.stem) for path in run.checkpoints}
     assert kept == {8, best.iteration}
+
+
+def test_any_function_is_a_reward_and_a_script_that_is_started_again_goes_on(tmp_path) -> None:
+    def redness(images: torch.Tensor, prompts: tuple[str, ...]) -> list[float]:
+        return [float(image[..., 0].mean()) for image in images]
+
+    def script(iterations: int) -> list[int]:
+        config = replace(MIX, iterations=iterations, eval_every=0)
+        run = RunFolder.open_or_create(tmp_path / "run", config)
+        rewards = {"red": FunctionReward(redness)}
+        return [report.iteration for report in train(ToyModel(), PROMPTS, rewards, config, run=run)]
+
+    assert script(2) == [0, 1]
+    assert script(4) == [2, 3]
+    assert load_lora(tmp_path / "run/lora/last.safetensors").metadata["ss_optimizer"] == "AdamW"
