@@ -7,7 +7,8 @@ from types import MappingProxyType
 from ..iteration import RewardsFailed
 from ..run_folder import RunError
 from ..update import NonFiniteLoss
-from . import compare, demo, plan, training
+from . import compare, demo, plan, sampling, training
+from .memory import OutOfMemory, ran_out
 
 COMMANDS: Mapping[str, tuple[Callable[[Sequence[str]], int], str]] = MappingProxyType(
     {
@@ -15,7 +16,7 @@ COMMANDS: Mapping[str, tuple[Callable[[Sequence[str]], int], str]] = MappingProx
         "train": (training.train_command, "train RUN.toml: a new run; every setting is also a flag"),
         "resume": (training.resume_command, "resume RUN: go on with a run, or extend it by more iterations"),
         "plan": (plan.plan_command, "what is trained when, and what it costs, before anything runs"),
-        "sample": (compare.sample_command, "images of prompts: with a LoRA, without, and hybrid"),
+        "sample": (sampling.sample_command, "images of prompts: with a LoRA, without, and hybrid"),
         "evaluate": (compare.evaluate_command, "two LoRAs (or none) on the same prompts and seeds"),
     }
 )
@@ -33,15 +34,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     try:
         return COMMANDS[name][0](rest)
-    except (RewardsFailed, NonFiniteLoss) as error:
+    except (RewardsFailed, NonFiniteLoss, OutOfMemory) as error:
         print(f"mixgrpo {name}: {error}", file=sys.stderr)
         return 1
     except (ValueError, RunError, OSError) as error:
         print(f"mixgrpo {name}: {error}", file=sys.stderr)
         return 2
+    except (RuntimeError, MemoryError) as error:
+        if not ran_out(error):
+            raise
+        print(f"mixgrpo {name}: out of memory: {_ROOM.get(name, _ROOM['train'])}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print(f"mixgrpo {name}: stopped", file=sys.stderr)
         return 130
+
+
+_ROOM: Mapping[str, str] = MappingProxyType(
+    {
+        "train": "use a smaller model or a smaller height and width, or close what else uses the memory",
+        "sample": "lower --batch, or a smaller --model.height and --model.width",
+        "evaluate": "lower --batch, or a smaller --model.height and --model.width",
+    }
+)
+"""What to do when memory runs out outside of an iteration of training."""
 
 
 def _usage() -> str:

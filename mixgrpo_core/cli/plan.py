@@ -1,7 +1,7 @@
 """``mixgrpo plan``: what is trained when, and what it costs, without a model."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..config import TrainConfig
-from ..cost import iteration_cost
+from ..cost import IterationCost, iteration_cost
 from ..figures import plan_figure
 from ..presets import dance_grpo
 from .settings import RunConfig, parse_flags, read_toml
@@ -27,15 +27,62 @@ def plan_command(arguments: Sequence[str]) -> int:
     target = Path(settings.out).with_suffix("") if settings.out != "." else Path(".")
     picture = Path(f"{target}-plan.png") if settings.out != "." else Path("plan.png")
     picture.parent.mkdir(parents=True, exist_ok=True)
-    plan_figure(settings.train, picture)
-    console.print(plan_table(settings.train, 2 if settings.model.guidance > 1 else 1))
+    costs = count_costs(settings.train, 2 if settings.model.guidance > 1 else 1)
+    plan_figure(settings.train, picture, caption=costs.caption)
+    console.print(costs.table())
     console.print(f"picture: {picture}", highlight=False)
     return 0
 
 
-def plan_table(config: TrainConfig, evaluations_per_call: int = 1) -> Table:
-    """Stretches of iterations with the same trained steps; network evaluations per image, counted; cost against
-    DanceGRPO with the same steps, group and updates."""
+@dataclass(frozen=True, kw_only=True)
+class Stretch:
+    """Iterations ``first`` to ``last``, which train the same ``steps`` (None: changing ones) at the same ``cost``."""
+
+    first: int
+    last: int
+    steps: tuple[int, ...] | None
+    cost: IterationCost
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanCosts:
+    """What a run costs, counted; ``dance`` is an iteration of DanceGRPO with the same steps, group and updates."""
+
+    stretches: Sequence[Stretch]
+    dance: float
+
+    @property
+    def whole(self) -> float:
+        """Cost of the run, DanceGRPO's is 1."""
+        units = sum(part.cost.units * (part.last - part.first + 1) for part in self.stretches)
+        return units / (self.dance * (self.stretches[-1].last + 1))
+
+    @property
+    def caption(self) -> str:
+        """The figures of the run in one line."""
+        return (
+            f"network evaluations per image: rollout {self._span('rollout')}, training {self._span('train')}; "
+            f"cost of the run: {self.whole:.2f} of DanceGRPO's"
+        )
+
+    def table(self) -> Table:
+        """A row per stretch."""
+        table = Table("iterations", "trained steps", "NFE rollout", "NFE train", "cost, DanceGRPO = 1")
+        for part in self.stretches:
+            nfe = [f"{part.cost.nfe.get(phase, 0):.2f}" for phase in ("rollout", "train")]
+            steps = "changing" if part.steps is None else _words(part.steps)
+            table.add_row(f"{part.first}-{part.last}", steps, *nfe, f"{part.cost.units / self.dance:.2f}")
+        table.caption = f"whole run: {self.whole:.2f} of DanceGRPO's network cost"
+        return table
+
+    def _span(self, phase: str) -> str:
+        found = [part.cost.nfe.get(phase, 0) for part in self.stretches]
+        low, high = f"{min(found):.1f}", f"{max(found):.1f}"
+        return low if low == high else f"{low} to {high}"
+
+
+def count_costs(config: TrainConfig, evaluations_per_call: int = 1) -> PlanCosts:
+    """Count the network evaluations of a run, one iteration per stretch."""
     baseline = replace(
         dance_grpo(),
         steps=config.steps,
@@ -46,17 +93,14 @@ def plan_table(config: TrainConfig, evaluations_per_call: int = 1) -> Table:
         updates=config.updates,
         epochs=config.epochs,
     )
-    dance = iteration_cost(baseline, 0, evaluations_per_call=evaluations_per_call).units
-    table = Table("iterations", "trained steps", "NFE rollout", "NFE train", "cost, DanceGRPO = 1")
-    total = 0.0
+    parts = []
     for first, last, steps in _stretches(config):
+        same = config.planner.plan(last, 0, config.sigmas()).trained == steps
         cost = iteration_cost(config, first, evaluations_per_call=evaluations_per_call)
-        total += cost.units * (last - first + 1)
-        nfe = [f"{cost.nfe.get(phase, 0):.2f}" for phase in ("rollout", "train")]
-        changing = config.planner.plan(last, 0, config.sigmas()).trained != steps
-        table.add_row(f"{first}-{last}", "changing" if changing else _words(steps), *nfe, f"{cost.units / dance:.2f}")
-    table.caption = f"whole run: {total / (dance * config.iterations):.2f} of DanceGRPO's network cost"
-    return table
+        parts.append(Stretch(first=first, last=last, steps=steps if same else None, cost=cost))
+    return PlanCosts(
+        stretches=parts, dance=iteration_cost(baseline, 0, evaluations_per_call=evaluations_per_call).units
+    )
 
 
 def _stretches(config: TrainConfig) -> list[tuple[int, int, tuple[int, ...]]]:

@@ -1,10 +1,13 @@
-"""Progress in the terminal: iterations with reward, window and time left, and what is going on inside one."""
+"""Progress in the terminal: the run with the time left, what is going on inside an iteration, and the last reward."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.table import Column
+from rich.text import Text
 
 from ..step_report import Event, StepReport
 from ..step_report import Progress as PhaseProgress
@@ -13,25 +16,64 @@ from ..step_report import Progress as PhaseProgress
 class RunProgress:
     """Two bars: the run and the current iteration. ``observe`` is the core's observer."""
 
-    def __init__(self, bars: Progress, iterations: int, done: int) -> None:
+    def __init__(self, bars: "_Bars", iterations: int, done: int) -> None:
         self._bars = bars
-        self._run = bars.add_task("training", total=iterations, completed=done, note="")
-        self._inner = bars.add_task("", total=1, note="")
+        self._run = bars.add_task("training", total=iterations, completed=done, before=done, spent=0.0)
+        self._inner = bars.add_task("", total=1, visible=False)
 
     def observe(self, event: Event) -> None:
         if isinstance(event, PhaseProgress):
-            self._bars.update(self._inner, description=f"  {event.phase}", completed=event.done, total=event.total)
+            at = {"description": f"  {event.phase}", "completed": event.done, "total": event.total}
+            self._bars.update(self._inner, visible=True, **at)
 
     def report(self, report: StepReport) -> None:
-        self._bars.update(self._run, completed=report.iteration + 1, note=headline(report))
+        words, console = headline(report), self._bars.console
+        self._bars.note = words
+        self._bars.update(self._run, completed=report.iteration + 1, spent=self._bars.tasks[self._run].elapsed or 0.0)
+        if report.evaluations or not console.is_terminal:
+            console.print(f"{report.iteration + 1:>5}  {words}", highlight=False, soft_wrap=True)
+        for failure in report.failures:
+            console.print(f"       {failure}", style="yellow", highlight=False, markup=False, soft_wrap=True)
+
+
+class _Bars(Progress):
+    """Bars with a line of words below them, which is cut off and never takes the bars' room."""
+
+    note = ""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield self.make_tasks_table(self.tasks)
+        yield Text(self.note, style="dim", no_wrap=True, overflow="ellipsis")
+
+
+class _Times(ProgressColumn):
+    """Time spent and left, of the run alone. rich's own estimate forgets what is over 30 s old, as iterations are."""
+
+    def render(self, task: Task) -> Text:
+        if "before" not in task.fields or task.elapsed is None:
+            return Text("")
+        made, spent = task.completed - task.fields["before"], task.fields["spent"]
+        if not made:
+            return Text(_clock(task.elapsed), style="cyan")
+        left = spent / made * (task.total - task.completed) - (task.elapsed - spent)
+        return Text(f"{_clock(task.elapsed)}  left {_clock(max(left, 0))}", style="cyan")
+
+
+def _clock(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))
 
 
 @contextmanager
 def run_progress(iterations: int, done: int, console: Console) -> Iterator[RunProgress]:
-    """Bars on a terminal; a line per report in a log file."""
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn())
-    left = (TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
-    with Progress(*columns, *left, console=console, disable=not console.is_terminal) as bars:
+    """Bars on a terminal, gone at the end; a line per report in a log file."""
+    widest = Column(min_width=len("  evaluation"))  # or the bars would jump from phase to phase
+    columns = (
+        TextColumn("{task.description}", table_column=widest),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        _Times(),
+    )
+    with _Bars(*columns, console=console, disable=not console.is_terminal, transient=True) as bars:
         yield RunProgress(bars, iterations, done)
 
 

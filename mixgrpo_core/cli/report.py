@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image
@@ -13,31 +14,46 @@ from ..evaluate import decode, sample
 from ..figures import report_figure
 from ..grids import labelled_grid
 from ..model import FlowModel, derive_seed
+from ..prompts import Prompts
 from ..run_folder import RunFolder
 from .settings import RunConfig
+
+if TYPE_CHECKING:  # it imports diffusers
+    from ..models.sd3 import SD3Model
 
 SHOWN_PROMPTS, SHOWN_IMAGES = 6, 4
 
 
-def finish(settings: RunConfig, run: RunFolder, model: FlowModel, console: Console) -> None:
-    """Draw the grid and the report, and print where they are."""
-    prompts = settings.make_prompts()
-    shown = list(prompts.held_out or prompts.train)[:: max(1, len(prompts.held_out or prompts.train) // SHOWN_PROMPTS)]
-    grid = before_after(model, shown[:SHOWN_PROMPTS], settings)
+def finish(settings: RunConfig, run: RunFolder, model: "SD3Model", console: Console) -> None:
+    """Draw the grid and the report, and print where they are.
+
+    Where the run kept an average of the LoRA, held-out figures and the best LoRA are the average's; so are
+    the pictures.
+    """
+    averaged = settings.train.ema is not None and run.lora("ema").exists()
+    if averaged:
+        model.load_lora_file(run.lora("ema"))
+    after = f"with the LoRA{', averaged' if averaged else ''} ({settings.train.iterations} iterations)"
+    grid = before_after(model, shown_prompts(settings.make_prompts()), settings, after)
     grid.save(run.path / "before_after.png")
     metrics = run.metrics()
     report_figure(metrics, settings.train, run.path / "report.png", grid)
     _print_summary(run, metrics, console)
 
 
-def before_after(model: FlowModel, prompts: Sequence[str], settings: RunConfig) -> Image.Image:
-    """Held-out prompts with the base model and with the LoRA, from the same noise."""
+def shown_prompts(prompts: Prompts) -> list[str]:
+    """Which prompts the grid shows: a few held-out ones, or training ones where none are."""
+    offered = prompts.held_out or prompts.train
+    return list(offered[:: max(1, len(offered) // SHOWN_PROMPTS)][:SHOWN_PROMPTS])
+
+
+def before_after(model: FlowModel, prompts: Sequence[str], settings: RunConfig, after: str) -> Image.Image:
+    """Held-out prompts with the base model and with the LoRA, from the same noise; ``after`` labels the latter."""
     cells = []
     for index, prompt in enumerate(prompts):
         noise = model.noise(derive_seed("before and after", index), SHOWN_IMAGES)
         cells.append([_images(model, prompt, noise, settings, share) for share in (0.0, 1.0)])
-    columns = ("base model", f"with the LoRA ({settings.train.iterations} iterations)")
-    return labelled_grid(cells, list(prompts), columns, tile=96)
+    return labelled_grid(cells, list(prompts), ("base model", after), tile=96)
 
 
 def _images(model: FlowModel, prompt: str, noise: Tensor, settings: RunConfig, lora_share: float) -> Tensor:
@@ -59,11 +75,12 @@ def _print_summary(run: RunFolder, metrics: Sequence[dict], console: Console) ->
     console.print(f"{len(metrics)} iterations in {seconds:.0f} s", highlight=False)
     for label, path in (
         ("LoRA", run.lora("last")),
+        ("averaged LoRA (EMA)", run.lora("ema")),
         ("best LoRA by held-out reward", run.lora("best")),
         ("report", run.path / "report.png"),
         ("before and after", run.path / "before_after.png"),
     ):
         if Path(path).exists():
             console.print(f"{label + ':':<30} {path}", highlight=False, soft_wrap=True)
-    if torch.cuda.is_available():
-        console.print(f"peak memory: {metrics[-1]['peak_memory'] / 2**30:.1f} GiB" if metrics else "")
+    if torch.cuda.is_available() and metrics:
+        console.print(f"peak memory: {metrics[-1]['peak_memory'] / 2**30:.1f} GiB", highlight=False)

@@ -16,12 +16,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
 import torch
 import tyro
 
-from ..config import CLASSES, TrainConfig, from_dict
+from ..config import CLASSES, TrainConfig, checked, from_dict
 from ..objective import Objective
 from ..plan import Planner
 from ..prompts import Prompts, read_prompts
@@ -50,9 +50,11 @@ class ModelConfig:
         rank: of the LoRA; None takes the LoRA file's, or 8 for the demo and 32 else.
         alpha: scale of the LoRA times its rank; None is twice the rank.
         lora: a LoRA file to start from.
-        height, width: of the images; None is the model's own.
+        height, width: of the images; None is the model's own. The demo model draws one size only.
         guidance: classifier-free guidance; 1 is off and halves the cost.
-        dtype: of the frozen weights; the LoRA and the sampler's mathematics are always float32.
+        dtype: of the frozen weights and their products; the LoRA and the sampler's mathematics are always float32, and
+            so is all of the demo model. There is no float16: the gradient of a mean log-probability is about 1e-8,
+            which is 0 in it.
         device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``; None takes a GPU if there is one.
         gradient_checkpointing: less memory, about a third more time in the update.
         seed: of the LoRA's first values.
@@ -65,7 +67,7 @@ class ModelConfig:
     height: int | None = None
     width: int | None = None
     guidance: float = 1.0
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
     device: str | None = None
     gradient_checkpointing: bool = False
     seed: int = 0
@@ -124,23 +126,31 @@ class RunConfig:
         from ..models.demo import load_demo
         from ..models.sd3 import load_sd3
 
-        settings = self.model
-        device = settings.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        settings, resolution = self.model, self._resolution()
         common = {
             "rank": settings.rank,
             "alpha": settings.alpha,
             "lora": settings.lora,
             "seed": settings.seed,
             "guidance": settings.guidance,
-            "device": device,
+            "device": _usable_device(settings.device),
             "gradient_checkpointing": settings.gradient_checkpointing,
         }
         if settings.folder == "demo":
             return load_demo(**common)
-        if (settings.height is None) != (settings.width is None):
-            raise ValueError("give both model.height and model.width, or neither")
-        resolution = (settings.height, settings.width) if settings.height and settings.width else None
         return load_sd3(settings.folder, dtype=getattr(torch, settings.dtype), resolution=resolution, **common)
+
+    def _resolution(self) -> tuple[int, int] | None:
+        height, width = self.model.height, self.model.width
+        if height is None and width is None:
+            return None
+        if self.model.folder == "demo":
+            raise ValueError("the demo model draws 64 x 64 pixels only: leave model.height and model.width out")
+        if height is None or width is None:
+            raise ValueError(
+                f"expected both model.height and model.width, found {height} and {width}: give both or none"
+            )
+        return height, width
 
     def setup(self) -> dict[str, Any]:
         """What a resume needs besides the training settings, as JSON values; files of prompts are written out."""
@@ -170,20 +180,37 @@ def from_values(values: Mapping[str, Any]) -> RunConfig:
     for name in values:
         if name not in known:
             raise ValueError(f"unknown table or key {name!r}; {suggest(name, known)}")
-    parts: dict[str, Any] = {name: values[name] for name in ("out", "rewards") if name in values}
-    parts["model"] = _part(ModelConfig, "model", values)
-    parts["prompts"] = _part(PromptConfig, "prompts", values)
-    parts["train"] = from_dict(values.get("train", {}))
-    return RunConfig(**parts)
+    plain = {"out": str, "rewards": dict[str, str]}
+    return RunConfig(
+        **{name: checked(name, hint, values[name]) for name, hint in plain.items() if name in values},
+        model=ModelConfig(**_table("model", ModelConfig, values)),
+        prompts=PromptConfig(**_table("prompts", PromptConfig, values)),
+        train=from_dict(values.get("train", {})),
+    )
 
 
-def _part(cls: type, name: str, values: Mapping[str, Any]) -> Any:
-    table = values.get(name, {})
-    known = {item.name for item in fields(cls)}
+def _table(name: str, cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The checked settings of one table."""
+    hints = get_type_hints(cls)
+    table = checked(name, Mapping[str, Any], values.get(name, {}))
     for key in table:
-        if key not in known:
-            raise ValueError(f"unknown setting {name}.{key}; {suggest(key, known)}")
-    return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in table.items()})
+        if key not in hints:
+            raise ValueError(f"unknown setting {name}.{key}; {suggest(key, hints)}")
+    return {key: checked(f"{name}.{key}", hints[key], value) for key, value in table.items()}
+
+
+def _usable_device(name: str | None) -> str:
+    """A device on which one number can be kept and read."""
+    name = name or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.zeros(1, device=name).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ValueError(
+            f"expected model.device to be a device of this machine such as cpu or cuda, found {name!r}, which cannot "
+            f"be used ({reason}): choose another or leave it out"
+        ) from error
+    return name
 
 
 def parse_flags(default: RunConfig, arguments: Sequence[str], prog: str, description: str) -> RunConfig:

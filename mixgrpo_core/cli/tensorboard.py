@@ -12,10 +12,14 @@ except ImportError:
 
 
 class EventLog:
-    """Writes scalars of each report to ``<run>/tensorboard``; does nothing without tensorboard."""
+    """Writes scalars of each report to ``<run>/tensorboard``; does nothing without tensorboard.
 
-    def __init__(self, run: Path) -> None:
-        self._writer = None if SummaryWriter is None else SummaryWriter(str(run / "tensorboard"))
+    ``done`` iterations are kept; what an earlier process wrote of later ones, which are done again, is not shown.
+    """
+
+    def __init__(self, run: Path, done: int) -> None:
+        again = done + 1 if done else 0  # points stand at iterations done; the first evaluation stands at 0
+        self._writer = None if SummaryWriter is None else SummaryWriter(str(run / "tensorboard"), purge_step=again)
 
     def __enter__(self) -> "EventLog":
         return self

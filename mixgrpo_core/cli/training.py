@@ -1,20 +1,29 @@
 """``mixgrpo train`` and ``mixgrpo resume``: the loop over the core's generator, and what is left at the end."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from contextlib import closing
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import tyro
 from rich.console import Console
 
-from ..config import TrainConfig
+from ..config import TrainConfig, checked
+from ..iteration import visited
 from ..preflight import check
+from ..prompts import Prompts
 from ..run_folder import RunFolder
 from ..train import train
-from .progress import headline, run_progress
-from .report import finish
+from .memory import OutOfMemory, ran_out, training_advice
+from .progress import RunProgress, run_progress
+from .report import finish, shown_prompts
 from .settings import RunConfig, from_values, parse_flags, read_toml
 from .tensorboard import EventLog
+
+if TYPE_CHECKING:  # it imports diffusers
+    from ..models.sd3 import SD3Model
 
 
 def train_command(arguments: Sequence[str]) -> int:
@@ -32,77 +41,100 @@ def start(settings: RunConfig, console: Console) -> int:
         reward.prepare([*prompts.train, *prompts.held_out])
     model = settings.make_model()
     check(model, prompts.train, rewards, settings.train, prompts.held_out)
+    model.prepare(_needed(prompts, settings.train, 0))  # a prompt that cannot be encoded leaves no run folder behind
     run = RunFolder.create(settings.out, settings.train, settings.setup())
     return drive(from_run(run), run, model, console)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResumeFlags:
-    """``iterations``: train until that many in all; a finished run is extended by raising it."""
+    """What may change when a run goes on; None leaves it as it was.
+
+    Attributes:
+        iterations: train until that many in all; a finished run is extended by raising it.
+        rollout_batch, decode_batch, update_batch: images per network call, decode, and forward and backward: smaller
+            ones need less memory.
+    """
 
     iterations: int | None = None
+    rollout_batch: int | None = None
+    decode_batch: int | None = None
+    update_batch: int | None = None
 
 
 def resume_command(arguments: Sequence[str]) -> int:
-    """``resume RUN [--iterations N]``."""
-    if not arguments or arguments[0].startswith("-"):
-        raise ValueError("expected a run folder: mixgrpo resume RUN [--iterations N]")
-    flags = tyro.cli(ResumeFlags, args=arguments[1:], prog="mixgrpo resume RUN", description="Go on with a run.")
+    """``resume RUN [--iterations N] [--update-batch N] ...``."""
+    if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):
+        raise ValueError("expected a run folder: mixgrpo resume RUN [--iterations N] [--update-batch N]")
+    words = arguments if arguments[0] in ("-h", "--help") else arguments[1:]
+    flags = tyro.cli(ResumeFlags, args=words, prog="mixgrpo resume RUN", description="Go on with a run.")
     run = RunFolder.open(arguments[0])
     settings = from_run(run)
-    if flags.iterations is not None:
-        settings = replace(settings, train=replace(settings.train, iterations=flags.iterations))
-        run.require(settings.train, run.config["setup"])
+    changes = {item.name: getattr(flags, item.name) for item in fields(ResumeFlags)}
+    changes = {name: value for name, value in changes.items() if value is not None}
+    settings = replace(settings, train=replace(settings.train, **changes))
     return drive(settings, run, settings.make_model(), Console())
 
 
 def from_run(run: RunFolder) -> RunConfig:
     """The settings a run folder was started with."""
-    return from_values({**run.config["setup"], "train": run.config["train"], "out": str(run.path)})
+    setup = checked("the setup of config.json", dict[str, Any], run.config.get("setup"))
+    return from_values({**setup, "train": run.config.get("train"), "out": str(run.path)})
 
 
-def drive(settings: RunConfig, run: RunFolder, model: object, console: Console) -> int:
+def drive(settings: RunConfig, run: RunFolder, model: "SD3Model", console: Console) -> int:
     """The training loop of the command line."""
-    prompts = settings.make_prompts()
-    for prompt in (*prompts.train, *prompts.held_out):
-        model.encode(prompt)
-    model.release_text_encoders()
-    before = run.latest()
+    prompts, before = settings.make_prompts(), run.latest()
     done = before.iteration if before else 0
-    if done >= settings.train.iterations:
-        console.print(
-            f"{run.path} is finished ({done} iterations); extend it: mixgrpo resume {run.path} --iterations N"
-        )
-    _announce(settings, run, console)
-    try:
-        with run_progress(settings.train.iterations, done, console) as progress, EventLog(run.path) as events:
-            reports = train(
-                model,
-                prompts.train,
-                settings.make_rewards(),
-                settings.train,
-                held_out=prompts.held_out,
-                run=run,
-                observer=progress.observe,
-            )
-            for report in reports:
-                progress.report(report)
-                events.write(report)
-                if report.evaluations or not console.is_terminal:
-                    console.print(f"{report.iteration + 1:>5}  {headline(report)}", highlight=False)
-                for failure in report.failures:
-                    console.print(f"       {failure}", style="yellow")
-    except KeyboardInterrupt:
-        console.print(f"stopped; everything is kept. Go on with: mixgrpo resume {run.path}")
-        return 130
+    model.prepare(_needed(prompts, settings.train, done))
+    if done == settings.train.iterations:
+        words = f"{run.path} is finished ({done} iterations); extend it: mixgrpo resume {run.path} --iterations N"
+        console.print(words, highlight=False, soft_wrap=True)
+    console.print(_announcement(settings, run, model), highlight=False, soft_wrap=True)
+    with run_progress(settings.train.iterations, done, console) as progress, EventLog(run.path, done) as events:
+        try:
+            _loop(settings, run, model, prompts, progress, events)
+        except KeyboardInterrupt:
+            words = f"stopped; everything is kept. Go on with: mixgrpo resume {run.path}"
+            console.print(words, highlight=False, soft_wrap=True)
+            return 130
+        except (RuntimeError, MemoryError) as error:
+            if not ran_out(error):
+                raise
+            raise OutOfMemory(training_advice(error, settings.train, run.path)) from error
     finish(settings, run, model, console)
     return 0
 
 
-def _announce(settings: RunConfig, run: RunFolder, console: Console) -> None:
-    config: TrainConfig = settings.train
-    console.print(
+def _loop(
+    settings: RunConfig, run: RunFolder, model: "SD3Model", prompts: Prompts, progress: RunProgress, events: EventLog
+) -> None:
+    reports = train(
+        model,
+        prompts.train,
+        settings.make_rewards(),
+        settings.train,
+        held_out=prompts.held_out,
+        run=run,
+        observer=progress.observe,
+    )
+    with closing(reports):  # Ctrl-C in the loop's body must reach the generator too, which then saves
+        for report in reports:
+            events.write(report)
+            progress.report(report)
+
+
+def _needed(prompts: Prompts, config: TrainConfig, done: int) -> list[str]:
+    """Prompts that the rest of a run and its report encode."""
+    rolled_out = (prompts.train[index] for index in visited(config, done, len(prompts.train)))
+    return list(dict.fromkeys([*rolled_out, *prompts.held_out, *shown_prompts(prompts)]))
+
+
+def _announcement(settings: RunConfig, run: RunFolder, model: "SD3Model") -> str:
+    config = settings.train
+    clip = config.objective.clip_range(math.prod(model.latent_shape))
+    return (
         f"{Path(run.path)}: {config.iterations} iterations of {config.prompts_per_iteration} prompts x "
-        f"{config.images_per_prompt} images, {config.steps} steps, {type(config.planner).__name__}",
-        highlight=False,
+        f"{config.images_per_prompt} images, {config.steps} steps, {type(config.planner).__name__}, "
+        f"learning rate {config.learning_rate:g}" + (f", clip -{clip[0]:.3g}/+{clip[1]:.3g}" if clip else "")
     )

@@ -290,7 +290,7 @@ NOT_IN_TABLE = [
     (Mapping[str, float], {1: 1.0}, "a table of numbers"),
     (dict[str, str], {"a": 5}, "a table of calls"),
     (dict[str, str], "a", "a table of calls"),
-    (Mapping[str, Any], 5, "a table of settings"),
+    (Mapping[str, Any], 5, "a table: its name in brackets"),
 ]
 
 
@@ -303,7 +303,7 @@ def test_a_value_of_the_kind_is_held_as_the_setting_holds_it(hint, value, held):
 
 @pytest.mark.parametrize(("hint", "value", "words"), NOT_IN_TABLE)
 def test_what_a_setting_expects_is_said_in_words(hint, value, words):
-    with pytest.raises(ValueError, match=f"^x expects .*, found ") as error:
+    with pytest.raises(ValueError, match="^x expects .*, found ") as error:
         checked("x", hint, value)
     assert words in str(error.value)
 
