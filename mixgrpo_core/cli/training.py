@@ -52,8 +52,9 @@ class ResumeFlags:
 
     Attributes:
         iterations: train until that many in all; a finished run is extended by raising it.
-        rollout_batch, decode_batch, update_batch: images per network call, decode, and forward and backward: smaller
-            ones need less memory.
+        rollout_batch: images per network call; fewer need less memory.
+        decode_batch: images per decode.
+        update_batch: images per forward and backward.
     """
 
     iterations: int | None = None
