@@ -19,6 +19,7 @@ from typing import Any
 
 from demo_runs import RESULTS, Budget, Shuffled, kept_run
 
+from mixgrpo_core.cli.plan import count_costs
 from mixgrpo_core.config import TrainConfig
 from mixgrpo_core.demo import demo_config
 from mixgrpo_core.figures import plan_figure
@@ -95,7 +96,7 @@ def main() -> None:
     pictures.mkdir(exist_ok=True)
     shutil.copy(RUNS / "seed-0" / "before_after.png", pictures / "demo-before-after.png")
     shutil.copy(RUNS / "seed-0" / "report.png", pictures / "demo-report.png")
-    plan_figure(TrainConfig(), pictures / "plan.png")
+    plan_figure(TrainConfig(), pictures / "plan.png", caption=count_costs(TrainConfig()).caption)
     print(table(runs, shuffled, longer))
 
 

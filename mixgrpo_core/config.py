@@ -57,12 +57,17 @@ class TrainConfig:
         reward_weights: weight per reward in the advantage (1 where unnamed); 0 keeps a reward out of training: it is
             then scored on held-out samples only.
         spread_floor: least standard deviation a group's rewards are divided by, in the reward's units.
-        learning_rate, weight_decay, beta1, beta2: AdamW's.
+        learning_rate: AdamW's.
+        weight_decay: AdamW's.
+        beta1: AdamW's decay of the gradient's mean.
+        beta2: AdamW's decay of its square.
         updates: optimizer steps per pass over an iteration's images.
         epochs: passes.
         max_grad_norm: the gradient's norm is clipped to it.
         ema: decay of an average of the LoRA, which is then what is evaluated; None for none.
-        rollout_batch, decode_batch, update_batch: images per network call, decode, and forward and backward.
+        rollout_batch: images per network call in rollouts and evaluations.
+        decode_batch: images per decode.
+        update_batch: images per forward and backward.
         eval_every: iterations between held-out evaluations (also before the first and after the last); 0 for none.
         eval_images: held-out images per prompt.
         eval_steps: denoising steps of held-out samples; None takes ``steps``.

@@ -145,6 +145,7 @@ class Iteration:
         def on_update(done: int, total: int) -> None:
             self.observer(Progress(iteration=number, phase="train", done=done, total=total))
 
+        on_update(0, self.config.updates * self.config.epochs)
         with self.clock.phase("train"):
             return update_policy(
                 self.model,

@@ -46,11 +46,8 @@ class RunFolder:
             RunError: the path holds something, or cannot be written.
         """
         path = Path(path)
+        cls.require_free(path)
         try:
-            if path.exists() and any(entry.suffix != ".tmp" for entry in path.iterdir()):
-                raise RunError(
-                    f"{path} exists and is not empty: choose another folder, or resume the run that is there"
-                )
             path.mkdir(parents=True, exist_ok=True)
             started = datetime.now(timezone.utc).isoformat(timespec="seconds")
             parts = {"train": to_dict(config), "setup": dict(setup or {})}
@@ -61,6 +58,13 @@ class RunFolder:
                 f"cannot write a run to {path} ({error.strerror}): choose a folder you may write to"
             ) from error
         return run
+
+    @staticmethod
+    def require_free(path: str | Path) -> None:
+        """Raise ``RunError`` when a new run cannot be made at ``path`` because something is there."""
+        path = Path(path)
+        if path.exists() and (not path.is_dir() or any(entry.suffix != ".tmp" for entry in path.iterdir())):
+            raise RunError(f"{path} exists and is not empty: choose another folder, or resume the run that is there")
 
     @classmethod
     def open(cls, path: str | Path) -> "RunFolder":

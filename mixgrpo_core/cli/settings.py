@@ -12,7 +12,7 @@ iterations = 60
 kernel = "FlowSDE(eta=0.7)"
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
@@ -21,6 +21,7 @@ from typing import Any, Literal, get_type_hints
 import torch
 import tyro
 
+from .. import presets
 from ..config import CLASSES, TrainConfig, checked, from_dict
 from ..objective import Objective
 from ..plan import Planner
@@ -36,6 +37,15 @@ try:
 except ModuleNotFoundError:  # Python 3.10
     import tomli as tomllib
 
+PRESETS: Mapping[str, Callable[[], TrainConfig]] = MappingProxyType(
+    {
+        preset.__name__: preset
+        for preset in (
+            *(presets.mixgrpo, presets.mixgrpo_sd35, presets.mixgrpo_flash, presets.mixgrpo_flash_star),
+            *(presets.flow_grpo, presets.flow_grpo_fast, presets.dance_grpo),
+        )
+    }
+)
 REWARDS: Mapping[str, type] = MappingProxyType(
     {cls.__name__: cls for cls in (ShapeReward, ShapeAdherence, ShapeCleanliness)}
 )
@@ -50,7 +60,8 @@ class ModelConfig:
         rank: of the LoRA; None takes the LoRA file's, or 8 for the demo and 32 else.
         alpha: scale of the LoRA times its rank; None is twice the rank.
         lora: a LoRA file to start from.
-        height, width: of the images; None is the model's own. The demo model draws one size only.
+        height: of the images, in pixels; None is the model's own. The demo model draws one size only.
+        width: see height.
         guidance: classifier-free guidance; 1 is off and halves the cost.
         dtype: of the frozen weights and their products; the LoRA and the sampler's mathematics are always float32, and
             so is all of the demo model. There is no float16: the gradient of a mean log-probability is about 1e-8,
@@ -175,17 +186,23 @@ def read_toml(path: str | Path) -> RunConfig:
 
 
 def from_values(values: Mapping[str, Any]) -> RunConfig:
-    """A run from plain values (a TOML file, or the ``setup`` and ``train`` of a run folder)."""
-    known = {item.name for item in fields(RunConfig)}
+    """A run from plain values (a TOML file, or the ``setup`` and ``train`` of a run folder).
+
+    ``preset`` names a function of ``mixgrpo_core.presets``; what ``train`` sets is changed in it.
+    """
+    known = {"preset", *(item.name for item in fields(RunConfig))}
     for name in values:
         if name not in known:
             raise ValueError(f"unknown table or key {name!r}; {suggest(name, known)}")
+    preset = values.get("preset")
+    if preset is not None and preset not in PRESETS:
+        raise ValueError(f"unknown preset {preset!r}; {suggest(str(preset), PRESETS)}")
     plain = {"out": str, "rewards": dict[str, str]}
     return RunConfig(
         **{name: checked(name, hint, values[name]) for name, hint in plain.items() if name in values},
         model=ModelConfig(**_table("model", ModelConfig, values)),
         prompts=PromptConfig(**_table("prompts", PromptConfig, values)),
-        train=from_dict(values.get("train", {})),
+        train=from_dict(values.get("train", {}), PRESETS[preset]() if preset else None),
     )
 
 

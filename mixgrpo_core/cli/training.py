@@ -36,6 +36,7 @@ def train_command(arguments: Sequence[str]) -> int:
 
 def start(settings: RunConfig, console: Console) -> int:
     """Check everything, make the run folder, train, and leave a report."""
+    RunFolder.require_free(settings.out)
     prompts, rewards = settings.make_prompts(), settings.make_rewards()
     for reward in rewards.values():
         reward.prepare([*prompts.train, *prompts.held_out])

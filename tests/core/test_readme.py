@@ -5,6 +5,7 @@ from pathlib import Path
 
 from mixgrpo_core.cli.settings import read_toml
 from mixgrpo_core.lora_format import load_lora
+from mixgrpo_core.solver import DPMpp2M
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 
@@ -27,6 +28,7 @@ def test_the_run_file_is_read_as_it_stands(tmp_path) -> None:
     settings = read_toml(tmp_path / "run.toml")
     assert settings.train.planner.tail_ratio == 0.4
     assert settings.model.rank == 8
+    assert settings.train.tail_solver == DPMpp2M()  # of the preset
 
 
 def test_every_picture_and_page_that_is_linked_exists() -> None:
