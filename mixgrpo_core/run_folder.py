@@ -63,7 +63,9 @@ class RunFolder:
     def require_free(path: str | Path) -> None:
         """Raise ``RunError`` when a new run cannot be made at ``path`` because something is there."""
         path = Path(path)
-        if path.exists() and (not path.is_dir() or any(entry.suffix != ".tmp" for entry in path.iterdir())):
+        if path.exists() and not path.is_dir():
+            raise RunError(f"cannot write a run to {path} (it is a file): choose a folder")
+        if path.exists() and any(entry.suffix != ".tmp" for entry in path.iterdir()):
             raise RunError(f"{path} exists and is not empty: choose another folder, or resume the run that is there")
 
     @classmethod
