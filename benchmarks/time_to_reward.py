@@ -28,7 +28,7 @@ from mixgrpo_core.plan import WindowPlanner
 from mixgrpo_core.window import SlidingWindow
 
 HERE = Path(__file__).parent
-RATES = (3e-4, 1e-3, 3e-3)
+RATES = (3e-4, 1e-3, 3e-3, 1e-2)
 SEEDS = (0, 1, 2)
 HOLD = 4  # the window moves as far in a run of 50 iterations as the published 25 does in 300
 PRESETS: dict[str, Callable[[], TrainConfig]] = {
