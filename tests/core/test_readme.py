@@ -20,7 +20,7 @@ def test_the_twelve_lines_run_and_leave_a_lora(tmp_path, monkeypatch, capsys) ->
     assert len([line for line in code.splitlines() if line.strip()]) <= 14
     exec(compile(code.replace("iterations=3", "iterations=1"), "README.md", "exec"), {})
     assert "LoRA:" in capsys.readouterr().out
-    assert load_lora(tmp_path / "runs/first/lora/last.safetensors").rank == 8
+    assert load_lora(tmp_path / "runs/readme/lora/last.safetensors").rank == 8
 
 
 def test_the_run_file_is_read_as_it_stands(tmp_path) -> None:
