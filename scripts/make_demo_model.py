@@ -29,11 +29,16 @@ from mixgrpo_core.models.caption_encoder import CaptionEncoder
 
 def main() -> None:
     settings, snapshot, note = _command_line()
-    _prepare_process()
     if not snapshot:
-        _make_latents(settings)
-        _run_both(settings)
-    _export(settings, note)
+        make(settings)
+    export_latest(settings, note)
+
+
+def make(settings: Settings) -> None:
+    """Every stage that is not finished yet; checkpoints go to ``settings.work``."""
+    _prepare_process()
+    _make_latents(settings)
+    _run_both(settings)
 
 
 def _command_line() -> tuple[Settings, bool, str]:
@@ -94,7 +99,7 @@ def _train_flow(settings: Settings) -> None:
     flow.train(settings, CaptionEncoder.create(flow.WORDS), latents, model)
 
 
-def _export(settings: Settings, note: str) -> None:
+def export_latest(settings: Settings, note: str) -> None:
     """Write the averaged weights of the latest checkpoints and the figures measured on the written files."""
     model = autoencoder.build()
     model.load_state_dict(stage.load(settings.work / "normalised.pt"))
