@@ -35,14 +35,13 @@ def mixgrpo_sd35() -> TrainConfig:
     The published runs take guidance 4.5 (a setting of the model, ``load_sd3(guidance=4.5)``), 96 prompts an update on
     24 GPUs, a KL weight of 0.001 to the base model, and an EMA whose decay is not told: 0.99 here.
     """
-    return TrainConfig(
+    return replace(
+        mixgrpo(),
         iterations=600,
         steps=10,
-        shift=3.0,
         images_per_prompt=24,
         prompts_per_iteration=96,
         planner=WindowPlanner(window=SlidingWindow(size=4, stride=1, hold=150)),
-        kernel=FlowSDE(eta=0.7),
         objective=GRPO(kl=1e-3),
         updates=1,
         ema=0.99,

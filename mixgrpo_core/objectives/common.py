@@ -1,21 +1,34 @@
-"""What the clipped objectives share: guards of their weights, and the step from a policy loss to a report."""
+"""What the clipped objectives share: their weights, and the step from a policy loss to a report."""
+
+from dataclasses import dataclass
 
 from torch import Tensor
 
 from ..loss import ClipRange, PolicyLoss, as_range, velocity_kl
 from ..model import Policy
-from ..objective import LossReport
+from ..objective import REFERENCE, TRANSITIONS, LossReport
 from ..trajectory import Transition
 
 
-def check_weights(clip: ClipRange | None, adv_clip: float, kl: float) -> None:
-    """Raise ``ValueError`` unless the weights of a clipped objective make sense."""
-    if clip is not None:
-        as_range(clip)
-    if not adv_clip > 0:
-        raise ValueError(f"adv_clip must be above 0, found {adv_clip}")
-    if not kl >= 0:
-        raise ValueError(f"kl is a weight and must be 0 or more, found {kl}")
+@dataclass(frozen=True)
+class ClippedObjective:
+    """The weights of a clipped objective; ``GRPO`` says what they mean."""
+
+    clip: ClipRange | None = None
+    adv_clip: float = 5.0
+    kl: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.clip is not None:
+            as_range(self.clip)
+        if not self.adv_clip > 0:
+            raise ValueError(f"adv_clip must be above 0, found {self.adv_clip}")
+        if not self.kl >= 0:
+            raise ValueError(f"kl is a weight and must be 0 or more, found {self.kl}")
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset({TRANSITIONS, REFERENCE} if self.kl else {TRANSITIONS})
 
 
 def policy_report(policy: PolicyLoss, velocity: Policy, transition: Transition, v: Tensor, kl: float) -> LossReport:

@@ -4,15 +4,15 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..loss import ClipRange, as_range, clipped_policy_loss, default_clip
+from ..loss import as_range, clipped_policy_loss, default_clip
 from ..model import Policy
-from ..objective import REFERENCE, TRANSITIONS, LossReport
+from ..objective import LossReport
 from ..trajectory import Trajectory
-from .common import check_weights, policy_report
+from .common import ClippedObjective, policy_report
 
 
 @dataclass(frozen=True)
-class GRPO:
+class GRPO(ClippedObjective):
     """Clipped policy ratio times group advantage, averaged over members and trained steps.
 
     Attributes:
@@ -21,17 +21,6 @@ class GRPO:
         adv_clip: advantages are clamped to +-adv_clip.
         kl: weight of the KL to the base model (LoRA off) in velocity space; 0 never evaluates the base model.
     """
-
-    clip: ClipRange | None = None
-    adv_clip: float = 5.0
-    kl: float = 0.0
-
-    def __post_init__(self) -> None:
-        check_weights(self.clip, self.adv_clip, self.kl)
-
-    @property
-    def needs(self) -> frozenset[str]:
-        return frozenset({TRANSITIONS, REFERENCE} if self.kl else {TRANSITIONS})
 
     def clip_range(self, latent_elements: int) -> tuple[float, float]:
         """(low, high) for latents of that many elements."""

@@ -5,15 +5,15 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..loss import ClipRange, as_range, clipped_policy_loss, default_clip, guard_step_weight, normalised_log_ratio
+from ..loss import as_range, clipped_policy_loss, default_clip, guard_step_weight, normalised_log_ratio
 from ..model import Policy
-from ..objective import MEAN_OLD, REFERENCE, TRANSITIONS, LossReport
+from ..objective import MEAN_OLD, LossReport
 from ..trajectory import Trajectory
-from .common import check_weights, policy_report
+from .common import ClippedObjective, policy_report
 
 
 @dataclass(frozen=True)
-class GuardGRPO:
+class GuardGRPO(ClippedObjective):
     """GRPO on the normalised log-ratio ``mean(eps * (mu - mu_old))``, each step's policy loss weighted by ``1 / h``.
 
     Attributes:
@@ -22,16 +22,9 @@ class GuardGRPO:
         adv_clip, kl: as in ``GRPO``.
     """
 
-    clip: ClipRange | None = None
-    adv_clip: float = 5.0
-    kl: float = 0.0
-
-    def __post_init__(self) -> None:
-        check_weights(self.clip, self.adv_clip, self.kl)
-
     @property
     def needs(self) -> frozenset[str]:
-        return frozenset({TRANSITIONS, MEAN_OLD} | ({REFERENCE} if self.kl else set()))
+        return super().needs | {MEAN_OLD}
 
     def clip_range(self, latent_elements: int) -> tuple[float, float]:
         """(low, high) of the normalised ratio for latents of that many elements."""
