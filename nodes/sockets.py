@@ -1,0 +1,66 @@
+"""What travels on the wires between the nodes of this pack."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from comfy_api.latest import io
+
+from ..mixgrpo_core import TrainConfig
+from ..mixgrpo_core.reward import Reward
+from ..mixgrpo_core.window import Window
+
+WindowSocket = io.Custom("MIXGRPO_WINDOW")
+"""Carries a ``Window`` of the core."""
+
+SettingsSocket = io.Custom("MIXGRPO_SETTINGS")
+"""Carries ``TrainerSettings``."""
+
+PromptsSocket = io.Custom("MIXGRPO_PROMPTS")
+"""Carries a ``PromptSet``."""
+
+RewardSocket = io.Custom("MIXGRPO_REWARD")
+"""Carries ``Rewards``: one or more rewards by name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rewards:
+    """Rewards by name, and the weight of each in the advantage; weight 0 is scored on held-out images only."""
+
+    rewards: Mapping[str, Reward]
+    weights: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainerSettings:
+    """A run's settings: the core's, and what belongs to the model on the canvas.
+
+    Attributes:
+        train: the core's settings; their ``shift`` is replaced by the model's own where ``model_shift`` is set.
+        width, height: pixels of the images.
+        cfg: classifier-free guidance scale; 1 is off.
+        guidance: guidance that a distilled model (FLUX.1-dev) takes as an input; None leaves it to the model.
+        model_shift: take the timestep shift of the loaded model.
+        rank, alpha: of the LoRA.
+        checkpointing: compute the blocks' activations again in the backward pass.
+    """
+
+    train: TrainConfig
+    width: int = 512
+    height: int = 512
+    cfg: float = 1.0
+    guidance: float | None = None
+    model_shift: bool = True
+    rank: int = 32
+    alpha: float = 64.0
+    checkpointing: bool = True
+
+
+__all__ = [
+    "PromptsSocket",
+    "RewardSocket",
+    "Rewards",
+    "SettingsSocket",
+    "TrainerSettings",
+    "Window",
+    "WindowSocket",
+]
