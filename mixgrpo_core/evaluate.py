@@ -164,3 +164,14 @@ def evaluate(
         on_prompt(index, images)
     stats = {name: RewardStats.of(groups) for name, groups in scores.items()}
     return Evaluation(iteration=iteration, rewards=stats, scores=scores, failures=failures)
+
+
+def win_rate(a: Evaluation, b: Evaluation, reward: str) -> float:
+    """Share of image pairs (same prompt, same noise) in which ``a`` scores higher; a tie is half; NaN without pairs."""
+    wins, pairs = 0.0, 0
+    for left, right in zip(a.scores[reward], b.scores[reward], strict=True):
+        valid = left.valid & right.valid
+        difference = (left.values - right.values)[valid]
+        wins += float((difference > 0).sum() + 0.5 * (difference == 0).sum())
+        pairs += int(valid.sum())
+    return wins / pairs if pairs else float("nan")

@@ -2,7 +2,9 @@
 
 from comfy_api.latest import ComfyExtension, io
 
-NODES: list[type[io.ComfyNode]] = []
+from .demo import DemoModel
+
+NODES: list[type[io.ComfyNode]] = [DemoModel]
 
 
 class MixGRPOExtension(ComfyExtension):

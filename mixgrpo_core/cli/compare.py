@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from ..evaluate import Evaluation, HeldOut, Prompted, evaluate
+from ..evaluate import Evaluation, HeldOut, Prompted, evaluate, win_rate
 from ..grids import labelled_grid
 from ..reward import Reward
 from .pictures import check_share, checked_sigmas, loaded, new_folder, read_words, with_lora
@@ -115,17 +115,6 @@ def _run(
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     return Found(name=side.name, evaluation=found, pictures=pictures)
-
-
-def win_rate(a: Evaluation, b: Evaluation, reward: str) -> float:
-    """Share of image pairs (same prompt, same noise) in which ``a`` scores higher; a tie is half; NaN without pairs."""
-    wins, pairs = 0.0, 0
-    for left, right in zip(a.scores[reward], b.scores[reward], strict=True):
-        valid = left.valid & right.valid
-        difference = (left.values - right.values)[valid]
-        wins += float((difference > 0).sum() + 0.5 * (difference == 0).sum())
-        pairs += int(valid.sum())
-    return wins / pairs if pairs else float("nan")
 
 
 def _write_comparison(folder: Path, prompts: Sequence[str], a: Found, b: Found) -> None:

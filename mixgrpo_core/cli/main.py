@@ -5,10 +5,11 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 from ..iteration import RewardsFailed
+from ..out_of_memory import ran_out
 from ..run_folder import RunError
 from ..update import NonFiniteLoss
 from . import compare, demo, plan, sampling, training
-from .memory import OutOfMemory, ran_out
+from .memory import OutOfMemory
 
 COMMANDS: Mapping[str, tuple[Callable[[Sequence[str]], int], str]] = MappingProxyType(
     {

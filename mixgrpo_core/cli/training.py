@@ -12,11 +12,12 @@ from rich.console import Console
 
 from ..config import TrainConfig, checked
 from ..iteration import visited
+from ..out_of_memory import ran_out
 from ..preflight import check
 from ..prompts import Prompts
 from ..run_folder import RunFolder
 from ..train import train
-from .memory import OutOfMemory, ran_out, training_advice
+from .memory import OutOfMemory, training_advice
 from .progress import RunProgress, run_progress
 from .report import finish, shown_prompts
 from .settings import RunConfig, from_values, parse_flags, read_toml

@@ -1,0 +1,111 @@
+"""What ComfyUI's class says of a model: whether it is a flow model, its latents, its timestep shift, its name."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+import torch
+from comfy.model_base import BaseModel
+from comfy.model_patcher import ModelPatcher
+from comfy.model_sampling import CONST, IMG_TO_IMG_FLOW
+
+ARCHITECTURES = MappingProxyType(
+    {
+        "SD3": "stable-diffusion-3",
+        "Flux": "flux-1-dev",
+        "Flux2": "flux-2",
+        "Chroma": "chroma",
+        "QwenImage": "qwen-image",
+        "Lumina2": "lumina-2",
+        "AuraFlow": "auraflow",
+        "HiDream": "hidream-i1",
+    }
+)
+"""The ``modelspec.architecture`` of ComfyUI's classes, for the headers of LoRA files; others go by their class."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """A flow model of the host.
+
+    Attributes:
+        name: ComfyUI's class (``SD3``, ``Flux``, ...).
+        architecture, base_model: names in the header of a LoRA file.
+        channels: channels of a latent.
+        pixels: pixels per latent along one side.
+        patch: latents per token along one side.
+        frames: whether latents have a frame dimension ``[C, 1, H, W]`` (models that share a video VAE).
+        shift: timestep shift of the model's own schedule: ``sigma = shift t / (1 + (shift - 1) t)``.
+    """
+
+    name: str
+    architecture: str
+    base_model: str
+    channels: int
+    pixels: int
+    patch: int
+    frames: bool
+    shift: float
+
+    def latent_shape(self, width: int, height: int) -> tuple[int, ...]:
+        """Shape of one latent. Raises ``ValueError`` for a size that does not divide into tokens."""
+        unit = self.pixels * self.patch
+        if width < unit or height < unit or width % unit or height % unit:
+            near = tuple(max(unit, round(side / unit) * unit) for side in (width, height))
+            raise ValueError(
+                f"this model ({self.name}) makes images whose width and height are multiples of {unit}, found "
+                f"{width} x {height}: take {near[0]} x {near[1]}"
+            )
+        size = (height // self.pixels, width // self.pixels)
+        return (self.channels, 1, *size) if self.frames else (self.channels, *size)
+
+
+def require_flow_model(model: ModelPatcher) -> Family:
+    """What is known of ``model``. Raises ``ValueError`` when it is no flow model that makes images."""
+    base = getattr(model, "model", None)
+    if not isinstance(base, BaseModel):
+        raise ValueError(f"expected a MODEL of ComfyUI, found {type(model).__name__}: connect a model loader")
+    name = type(base).__name__
+    sampling = model.get_model_object("model_sampling")
+    if not isinstance(sampling, CONST) or isinstance(sampling, IMG_TO_IMG_FLOW):
+        raise ValueError(
+            f"MixGRPO trains flow-matching models (SD3.5, FLUX, Qwen-Image, Z-Image, ...), found {name}, which is "
+            "none: its noise is of another kind. Load a flow model"
+        )
+    if getattr(sampling, "noise_scale", 1.0) != 1.0:
+        raise ValueError(
+            f"{name} starts from noise of scale {sampling.noise_scale}, expected 1: this kind is not supported yet"
+        )
+    latent = model.get_model_object("latent_format")
+    if latent.latent_dimensions not in (2, 3):
+        raise ValueError(f"expected a model that makes images, found {name}, whose latents are no pictures")
+    return Family(
+        name=name,
+        architecture=ARCHITECTURES.get(name, name.lower()),
+        base_model=_file_name(model),
+        channels=latent.latent_channels,
+        pixels=latent.spacial_downscale_ratio,
+        patch=_patch(base.diffusion_model),
+        frames=latent.latent_dimensions == 3,
+        shift=_shift(sampling),
+    )
+
+
+def _shift(sampling: torch.nn.Module) -> float:
+    """The shift behind any schedule of the host's flow models, FLUX's exponential one too: read off half way."""
+    half = sampling.sigma(torch.tensor(0.5 * getattr(sampling, "multiplier", 1.0), dtype=torch.float64))
+    sigma = float(half)
+    return round(sigma / (1 - sigma), 6) if 0 < sigma < 1 else math.nan
+
+
+def _patch(network: torch.nn.Module) -> int:
+    found = getattr(network, "patch_size", 1)
+    return int(found[-1]) if isinstance(found, tuple | list) else int(found)
+
+
+def _file_name(model: ModelPatcher) -> str:
+    """The file that the host loaded the model from, where it remembers it (0.26 and newer)."""
+    loader = getattr(model, "cached_patcher_init", None)
+    arguments = loader[1] if loader else ()
+    return Path(arguments[0]).stem if arguments and isinstance(arguments[0], str | Path) else ""
