@@ -1,0 +1,5 @@
+"""The live view's server side: what a training run tells the browser, and the commands it takes back."""
+
+from .board import Command, LiveRun
+
+__all__ = ["Command", "LiveRun"]

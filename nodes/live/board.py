@@ -1,0 +1,225 @@
+"""Runs that are being trained right now: what they tell the browser, and the commands that wait for them.
+
+Training runs in the host's worker thread, the routes in the server's event loop: both meet here, under a lock.
+"""
+
+import threading
+from collections import deque
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management
+from torch import Tensor
+
+from ...mixgrpo_core.plan import Planner
+from ...mixgrpo_core.step_report import Event, GroupScored, Progress, StepReport
+from . import sheet
+from .events import Line, reference, workflow_id
+from .pace import Pace, Throttle
+from .words import progress_text
+
+PHASES = {"rollout": "sampling", "train": "updating", "evaluation": "evaluating"}
+"""The core's phases in the words of the live view."""
+STATES = frozenset({*PHASES.values(), "loading", "scoring", "saving", *("paused", "stopped", "finished")})
+STATES |= {"interrupted", "failed"}
+ENDED = frozenset({"paused", "stopped", "finished", "interrupted", "failed"})
+PROGRESS_SECONDS, SHEET_SECONDS = 0.25, 0.5
+
+
+class Command(Enum):
+    """What the buttons of the live view ask of a run."""
+
+    SAMPLE = "sample"
+    SAVE = "save"
+    PAUSE = "pause"
+    STOP = "stop"
+
+
+class LiveRun:
+    """One training run, seen from outside; the trainer's observer.
+
+    Live inside ``with``; however that ends, a last status says how.
+
+    Args:
+        run: name of the run, that of its folder.
+        node: id of the trainer node on the canvas.
+        folder: the run's folder.
+        iterations: how many the run has in all.
+        planner: which steps each iteration trains.
+        sigmas: the base grid ``[T + 1]`` of the rollouts.
+    """
+
+    def __init__(self, *, run: str, node: str, folder: Path, iterations: int, planner: Planner, sigmas: Tensor) -> None:
+        self.run, self.node, self.folder = run, str(node), folder
+        self.iterations, self.planner, self.sigmas = iterations, planner, sigmas
+        self._line = Line(run, self.node, iterations)
+        self._lock = threading.Lock()
+        self._pending: deque[Command] = deque()
+        self._pace, self._peak = Pace(), 0
+        self._progress_gate, self._sheet_gate = Throttle(PROGRESS_SECONDS), Throttle(SHEET_SECONDS)
+        self._seen: dict[str, Any] = {"run": run, "node": self.node, "iterations": iterations, "workflow": None}
+        self._seen |= {"state": "loading", "note": "", "progress": None, "group": None, "sample": None}
+
+    def __enter__(self) -> "LiveRun":
+        self._seen["workflow"] = self._line.workflow = workflow_id()
+        board.add(self)
+        self._pace.start()
+        self.status("loading")
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        board.end(self)
+        with self._lock:
+            self._pending.clear()
+            state = self._seen["state"]
+        if kind is not None:
+            interrupted = issubclass(kind, comfy.model_management.InterruptProcessingException | KeyboardInterrupt)
+            self.status("interrupted" if interrupted else "failed", "" if interrupted else str(error))
+        else:
+            self.status(state if state in ENDED else "finished", self._seen["note"] if state in ENDED else "")
+
+    def __call__(self, event: Event) -> None:
+        """The core's observer. Raises the host's interrupt as soon as the user asks for it."""
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        if isinstance(event, GroupScored):
+            self._group(event)
+        else:
+            self._progress(event)
+
+    def status(self, state: str, note: str = "") -> None:
+        """Say what the run is doing, one of ``STATES``, with a sentence where there is more to say."""
+        if state not in STATES:
+            raise ValueError(f"expected a state of {sorted(STATES)}, found {state!r}")
+        self._remember(state=state, note=note)
+        self._send_status()
+        if state in ENDED or self._seen["progress"] is None:
+            self._line.text(f"{state}: {note}" if note else state)
+
+    def report(self, report: StepReport) -> None:
+        """An iteration is whole."""
+        self._pace.finished(report.iteration)
+        self._peak = max(self._peak, report.peak_memory)
+        self._line.send("report", report=report.to_json(), **self._times(report.iteration + 1))
+        self._line.bar(report.iteration + 1)
+
+    def sampled(self, iteration: int, images: Tensor, captions: list[str]) -> Path:
+        """Keep images ``[B, H, W, 3]`` that were asked for in the run's folder, and show them.
+
+        Returns:
+            the file: a grid of the images with a caption under each.
+        """
+        path = self.folder / "samples" / f"{iteration:06}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sheet.captioned(images, captions).save(path)
+        data = {"iteration": iteration, "captions": list(captions), "image": reference(path)}
+        self._remember(sample=data)
+        self._line.send("sample", **data)
+        return path
+
+    def take(self) -> Command | None:
+        """The oldest command that waits, if any; it no longer waits then."""
+        with self._lock:
+            command = self._pending.popleft() if self._pending else None
+        if command is not None:
+            self._send_status()
+        return command
+
+    def ask(self, command: Command) -> None:
+        """Let a command wait for the end of the iteration; asked twice it waits once. For the routes."""
+        with self._lock:
+            if command not in self._pending:
+                self._pending.append(command)
+        self._send_status()
+
+    def snapshot(self) -> dict[str, Any]:
+        """What the run said last, as JSON values: state, progress, group, sample and the commands that wait."""
+        with self._lock:
+            return {**self._seen, "pending": [command.value for command in self._pending]}
+
+    def _remember(self, **seen: Any) -> None:
+        with self._lock:
+            self._seen.update(seen)
+
+    def _send_status(self) -> None:
+        seen = self.snapshot()
+        self._line.send("status", **{name: seen[name] for name in ("state", "note", "pending", "iterations")})
+
+    def _progress(self, event: Progress) -> None:
+        self._pace.begun(event.iteration)
+        scoring = event.phase == "rollout" and event.done == event.total
+        state = "scoring" if scoring else PHASES[event.phase]
+        data = {
+            "iteration": event.iteration,
+            "phase": state,
+            "done": event.done,
+            "total": event.total,
+            **self._times(event.iteration),
+        }
+        changed = state != self._seen["state"]
+        self._remember(progress=data, state=state, note="")
+        if self._progress_gate.open(changed):
+            self._line.send("progress", **data)
+            trained = self.planner.plan(event.iteration, 0, self.sigmas).trained
+            self._line.text(progress_text(event, self.iterations, trained, data["seconds_left"]))
+            self._line.bar(event.iteration)
+
+    def _times(self, done: int) -> dict[str, Any]:
+        return {
+            "iterations": self.iterations,
+            "seconds_per_iteration": self._pace.seconds_per_iteration,
+            "seconds_left": self._pace.seconds_left(self.iterations - done),
+            "peak_memory": self._peak or None,
+        }
+
+    def _group(self, event: GroupScored) -> None:
+        if not self._sheet_gate.open(False):
+            return
+        made = sheet.contact_sheet(event.images, event.scores, event.advantage)
+        path = sheet.save(made, self.run)
+        data = {"iteration": event.iteration, "prompt": event.prompt, "image": reference(path), **made.layout()}
+        self._remember(group=data)
+        self._line.send("group", **data)
+        self._line.bar(event.iteration, sheet.with_scores(made))
+
+
+class Board:
+    """The runs that are live, by name, and what ended ones said last."""
+
+    KEPT = 32
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._live: dict[str, LiveRun] = {}
+        self._ended: dict[str, LiveRun] = {}
+
+    def add(self, run: LiveRun) -> None:
+        with self._lock:
+            self._ended.pop(run.run, None)
+            self._live[run.run] = run
+
+    def end(self, run: LiveRun) -> None:
+        with self._lock:
+            if self._live.get(run.run) is run:
+                del self._live[run.run]
+            self._ended[run.run] = run
+            while len(self._ended) > self.KEPT:
+                del self._ended[next(iter(self._ended))]
+
+    def live(self) -> list[LiveRun]:
+        with self._lock:
+            return list(self._live.values())
+
+    def find(self, run: str) -> LiveRun | None:
+        """The live run of that name."""
+        with self._lock:
+            return self._live.get(run)
+
+    def ended(self, run: str) -> LiveRun | None:
+        """The run of that name that ended since the host started."""
+        with self._lock:
+            return self._ended.get(run)
+
+
+board = Board()
+"""The one board of this process."""

@@ -1,0 +1,68 @@
+"""Speaking to the host: events to the browser, the node's progress bar, text and preview image.
+
+Without a server (tests in this process) nothing is sent and nothing fails.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import comfy.utils
+import folder_paths
+from PIL import Image
+from server import PromptServer
+
+PREVIEW_PIXELS = 768
+
+
+class Line:
+    """What one node says about one run; every event names both, and the workflow that was queued."""
+
+    def __init__(self, run: str, node: str, iterations: int) -> None:
+        self.run, self.node, self.workflow = run, node, None
+        self._bar = comfy.utils.ProgressBar(iterations, node_id=node)
+
+    def send(self, name: str, **data: Any) -> None:
+        """Send ``mixgrpo.<name>`` to every browser that is connected."""
+        server = host()
+        if server is not None:
+            about = {"run": self.run, "node": self.node, "workflow": self.workflow}
+            server.send_sync(f"mixgrpo.{name}", {**about, **data})
+
+    def text(self, text: str) -> None:
+        """The line of text in the node, for browsers without this pack's scripts."""
+        server = host()
+        if server is not None:
+            server.send_progress_text(text, self.node)
+
+    def bar(self, done: int, preview: Image.Image | None = None) -> None:
+        """Move the node's progress bar to ``done`` iterations, and show a picture in the node."""
+        self._bar.update_absolute(done, preview=preview and ("JPEG", preview, PREVIEW_PIXELS))
+
+
+def host() -> PromptServer | None:
+    """The running server, if there is one."""
+    return getattr(PromptServer, "instance", None)
+
+
+def workflow_id() -> str | None:
+    """The id of the workflow whose prompt runs right now: node ids are unique only within one."""
+    queue = getattr(host(), "prompt_queue", None)
+    if queue is None:
+        return None
+    running, _ = queue.get_current_queue_volatile()
+    for item in running:
+        workflow = item[3].get("extra_pnginfo", {}).get("workflow")
+        if isinstance(workflow, dict) and isinstance(workflow.get("id"), str):
+            return workflow["id"]
+    return None
+
+
+def reference(path: Path) -> dict[str, str] | None:
+    """How the browser asks the host's ``/view`` for a file in its output or temp folder; None for one elsewhere."""
+    for kind, folder in (("output", folder_paths.get_output_directory()), ("temp", folder_paths.get_temp_directory())):
+        place = Path(os.path.abspath(path.parent))
+        if place.is_relative_to(os.path.abspath(folder)):
+            subfolder = place.relative_to(os.path.abspath(folder)).as_posix()
+            return {"filename": path.name, "subfolder": subfolder, "type": kind}
+    return None
