@@ -3,8 +3,9 @@
 from comfy_api.latest import ComfyExtension, io
 
 from .demo import DemoModel
+from .prompts import PromptSetNode
 
-NODES: list[type[io.ComfyNode]] = [DemoModel]
+NODES: list[type[io.ComfyNode]] = [DemoModel, PromptSetNode]
 
 
 class MixGRPOExtension(ComfyExtension):
