@@ -1,0 +1,169 @@
+"""The velocity field of ComfyUI's MODEL, from inside the host's own sampling call.
+
+x0 = guider(x, sigma)          conditioning, guidance, timestep scaling and casting as in every sampler of the host
+v  = (x - x0) / sigma          flow models only: their x0 is x - sigma v
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+
+import comfy.model_management
+import comfy.samplers
+import node_helpers
+import torch
+from comfy.model_patcher import ModelPatcher
+from comfy.patcher_extension import WrappersMP
+from comfy.sd import VAE
+from torch import Tensor
+
+from ...mixgrpo_core.model import R, Velocity, seeded_noise
+from .family import Family, require_flow_model
+from .gradients import trainable
+from .texts import Conditioning, PromptSet
+
+_KEY = "mixgrpo"
+
+
+class HostField:
+    """A flow model of ComfyUI that the core can sample from; its MODEL stays as it is.
+
+    Attributes:
+        latent_shape, device, evaluations, min_steps: see the core's port.
+        patcher: the clone of the MODEL that is sampled.
+        family: what the host's class says of the model: its names in LoRA files and its timestep shift.
+    """
+
+    min_steps = 4
+
+    def __init__(
+        self,
+        model: ModelPatcher,
+        vae: VAE,
+        texts: PromptSet,
+        *,
+        width: int,
+        height: int,
+        cfg: float = 1.0,
+        guidance: float | None = None,
+        room: int = 1,
+    ) -> None:
+        """Look at ``model`` and clone it.
+
+        Args:
+            width, height: pixels.
+            cfg: classifier-free guidance scale; 1 is off.
+            guidance: the distilled guidance that models such as FLUX.1-dev take as an input; None leaves it.
+            room: how many latents' worth of activations the host makes room for when it loads the model.
+
+        Raises:
+            ValueError: no flow model, or a size that the model cannot make.
+        """
+        self.family: Family = require_flow_model(model)
+        if not cfg >= 1:
+            raise ValueError(f"expected a CFG of 1 (off) or more, found {cfg}")
+        if vae is None:
+            raise ValueError("expected a VAE, found none: this checkpoint has none, load one with Load VAE")
+        self.latent_shape = self.family.latent_shape(width, height)
+        self.resolution = (height, width)
+        self.cfg, self.guidance = cfg, guidance
+        self.device = torch.device(model.load_device)
+        self.evaluations = 0
+        self.vae, self.texts = vae, texts
+        self._room = room
+        self.patcher = model.clone()
+        self.patcher.add_wrapper_with_key(WrappersMP.APPLY_MODEL, _KEY, self._counted)
+        self.patcher.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, _KEY, self._with_room)
+
+    def encode(self, prompt: str) -> tuple[Conditioning, Conditioning | None]:
+        """The conditioning of one prompt, and the negative one where guidance is on."""
+        positive = self.texts.encode(prompt)
+        if self.guidance is not None:
+            positive = node_helpers.conditioning_set_values(positive, {"guidance": self.guidance})
+        return positive, self.texts.encode(self.texts.negative) if self.cfg > 1 else None
+
+    def prepare(self, prompts: Sequence[str]) -> None:
+        """Encode every prompt, then let the text encoder go."""
+        for prompt in prompts:
+            self.encode(prompt)
+        self.texts.release()
+
+    def noise(self, seed: int, count: int) -> Tensor:
+        """Standard normal noise ``[count, *L]``, the same numbers on every device."""
+        return seeded_noise(seed, (count, *self.latent_shape)).to(self.device)
+
+    def run(self, cond: tuple[Conditioning, Conditioning | None], body: Callable[[Velocity], R]) -> R:
+        """Call ``body`` with the velocity of one prompt, from inside the host's sampling call."""
+        positive, negative = cond
+        guider = comfy.samplers.CFGGuider(self.patcher)
+        guider.set_conds(positive, positive if negative is None else negative)
+        guider.set_cfg(self.cfg)
+        inside = _Inside(body, self.loaded(grad=torch.is_grad_enabled()))
+        blank = torch.zeros(1, *self.latent_shape)
+        try:
+            with torch.inference_mode(False), torch.no_grad():
+                guider.sample(blank, blank, inside, torch.tensor([1.0, 0.0]), disable_pbar=True)
+        finally:  # an interrupt may come anywhere: what is injected into the network goes in any case
+            self.patcher.eject_model()
+        return inside.result
+
+    @contextmanager
+    def loaded(self, *, grad: bool) -> Iterator[None]:
+        """Entered around ``body``, when the network is on its device."""
+        with torch.set_grad_enabled(grad):
+            yield
+
+    def decode(self, x: Tensor, *, grad: bool = False) -> Tensor:
+        """Latents ``[B, *L]`` to images ``[B, H, W, 3]`` in 0..1, float32, where the VAE puts them."""
+        latents = self.patcher.model.process_latent_out(x.float())
+        with torch.set_grad_enabled(grad):
+            images = self._decoded_with_gradient(latents) if grad else self.vae.decode(latents)
+        images = images.reshape(-1, *images.shape[-3:])  # a video VAE gives one frame
+        return images[..., :3].float().clamp(0, 1)
+
+    def _decoded_with_gradient(self, latents: Tensor) -> Tensor:
+        """As the host's ``VAE.decode``, which writes into a buffer and so keeps no graph."""
+        vae = self.vae
+        needed = vae.memory_used_decode(latents.shape, vae.vae_dtype)
+        comfy.model_management.load_models_gpu([vae.patcher], memory_required=needed)
+        with trainable(vae.first_stage_model):
+            images = vae.first_stage_model.decode(latents.to(vae.device, vae.vae_dtype)).float()
+        return vae.process_output(images.clone()).movedim(1, -1)
+
+    def close(self) -> None:
+        """Take what is injected out of the network, and the network off the device."""
+        self.patcher.eject_model()
+        comfy.model_management.unload_model_and_clones(self.patcher)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _counted(self, apply: Callable, x: Tensor, *rest, **options) -> Tensor:
+        self.evaluations += len(x)
+        return apply(x, *rest, **options)
+
+    def _with_room(self, prepare: Callable, model: ModelPatcher, shape: Sequence[int], *rest, **options) -> tuple:
+        """Ask the host for the memory of what will be run, not of the one blank latent."""
+        return prepare(model, [self._room, *shape[1:]], *rest, **options)
+
+
+class _Inside(comfy.samplers.Sampler):
+    """A sampler to the host: calls ``body`` with the loaded, conditioned network and keeps the answer."""
+
+    def __init__(self, body: Callable[[Velocity], R], loaded: AbstractContextManager[None]) -> None:
+        self.body, self.loaded = body, loaded
+        self.result: R
+
+    def sample(
+        self, model_wrap, sigmas, extra_args, callback, noise, latent_image=None, denoise_mask=None, disable_pbar=False
+    ):
+        def velocity(x: Tensor, sigma: Tensor) -> Tensor:
+            comfy.model_management.throw_exception_if_processing_interrupted()
+            sigma = sigma.to(x.device, torch.float32)
+            return (x - model_wrap(x, sigma.expand(len(x)), **extra_args)) / sigma
+
+        with self.loaded:
+            self.result = self.body(velocity)
+        return noise

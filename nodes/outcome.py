@@ -1,0 +1,70 @@
+"""What is left of a run: a picture of before and after, the curves, a summary in words."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..mixgrpo_core import TrainConfig
+from ..mixgrpo_core.grids import labelled_grid
+from .host.texts import PromptSet
+from .host_model import HostModel
+from .runs import CanvasRun
+from .training import sample_prompt, shown_prompts
+
+TILE = 160  # pixels
+
+
+def before_after(policy: HostModel, prompts: PromptSet, config: TrainConfig) -> Image.Image:
+    """A few prompts with the base model and with the LoRA, from the same noise."""
+    shown = shown_prompts(prompts)
+    cells = [
+        [sample_prompt(policy, prompt, index, config, lora_share=share) for share in (0.0, 1.0)]
+        for index, prompt in enumerate(shown)
+    ]
+    return labelled_grid(cells, shown, ("without the LoRA", "with the LoRA"), tile=TILE)
+
+
+def to_tensor(picture: Image.Image) -> Tensor:
+    """A picture as an IMAGE ``[1, H, W, 3]`` in 0..1."""
+    return torch.from_numpy(np.asarray(picture.convert("RGB"), dtype=np.float32) / 255)[None]
+
+
+def curve(metrics: Sequence[Mapping[str, Any]], config: TrainConfig, path: Path, grid: Image.Image) -> Tensor:
+    """The report's drawing as an IMAGE, and as a file at ``path``; the grid where matplotlib is missing."""
+    try:
+        from ..mixgrpo_core.figures import report_figure
+    except ImportError:  # the one requirement beyond the host's; a run must not be lost for a drawing
+        return to_tensor(grid)
+    report_figure(metrics, config, path, grid)
+    return to_tensor(Image.open(path))
+
+
+def summary(run: CanvasRun, config: TrainConfig, metrics: Sequence[Mapping[str, Any]], file: Path) -> str:
+    """Iterations, held-out rewards before and after, time, and where the files are."""
+    seconds = sum(sum(report["seconds"].values()) for report in metrics)
+    lines = [f"{run.path.name}: {len(metrics)} of {config.iterations} iterations in {_duration(seconds)}"]
+    points = [evaluation for report in metrics for evaluation in report["evaluations"]]
+    for name in points[0]["rewards"] if points else ():
+        first, last = (point["rewards"][name] for point in (points[0], points[-1]))
+        lines.append(
+            f"held-out {name}: {_figures(first)} before, {_figures(last)} at iteration {points[-1]['iteration']}"
+        )
+    for name in metrics[0]["rewards"] if metrics and not points else ():
+        first, last = (metrics[place]["rewards"][name] for place in (0, -1))
+        lines.append(f"{name} while training: {_figures(first)} at first, {_figures(last)} at last")
+    return "\n".join([*lines, f"LoRA: {file}", f"run: {run.path}"])
+
+
+def _figures(stats: Mapping[str, Any]) -> str:
+    mean, spread = stats["mean"], stats["spread"]
+    return "no score" if mean is None else f"{mean:.4g}" if spread is None else f"{mean:.4g} ± {spread:.3g}"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min {rest} s"

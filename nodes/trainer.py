@@ -1,0 +1,193 @@
+"""The node that trains: group rollouts on the local GPU, rewards, LoRA updates."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import comfy.model_management
+import comfy.sd
+import comfy.utils
+import folder_paths
+import torch
+from comfy_api.latest import io, ui
+
+from ..mixgrpo_core import TrainConfig
+from ..mixgrpo_core.lora_format import load_lora
+from ..mixgrpo_core.model import derive_seed
+from .host.family import require_flow_model
+from .host.identity import model_digest
+from .host.texts import PromptSet
+from .host_model import HostModel
+from .live.board import Command, LiveRun
+from .outcome import before_after, curve, summary, to_tensor
+from .paths import check_name
+from .runs import CanvasRun, loras_folder, open_run, require_writable, runs_folder, state_of_runs
+from .sockets import PromptsSocket, Rewards, RewardSocket, SettingsSocket, TrainerSettings
+from .training import Training
+
+NEW = "none"
+
+
+class TrainLora(io.ComfyNode):
+    """Trains a LoRA by reinforcement learning."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="MixGRPO_TrainLora",
+            display_name="MixGRPO Train LoRA",
+            category="MixGRPO",
+            description=(
+                "Teaches the model what the rewards ask for: it makes groups of images, scores them, and trains a LoRA "
+                "towards the better ones of each group. Queue it again after a stop and it goes on; a higher number "
+                "of iterations extends the run; other settings start a new one."
+            ),
+            search_aliases=["mixgrpo", "grpo", "rlhf", "reinforcement learning", "train lora", "flow-grpo", "reward"],
+            inputs=_inputs(),
+            outputs=[
+                io.Model.Output(display_name="model", tooltip="The model with the trained LoRA."),
+                io.LoraModel.Output(display_name="lora", tooltip="The LoRA, for Save LoRA and Compare LoRA."),
+                io.Image.Output(display_name="grid", tooltip="The same noise without and with the LoRA."),
+                io.Image.Output(display_name="curve", tooltip="Rewards, window and health of the run."),
+                io.LossMap.Output(display_name="loss_map", tooltip="The loss of every iteration, for Plot Loss Graph."),
+                io.String.Output(display_name="summary", tooltip="What came of it, and where the files are."),
+            ],
+            hidden=[io.Hidden.unique_id, io.Hidden.extra_pnginfo],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def validate_inputs(cls, run_name="", start_from=NEW):
+        try:
+            check_name(run_name, "run_name")
+            require_writable(runs_folder(), loras_folder())
+        except (ValueError, RuntimeError) as error:
+            return str(error)
+        if start_from not in (NEW, *folder_paths.get_filename_list("loras")):
+            return f"no LoRA file {start_from!r}: press R and choose it again"
+        return True
+
+    @classmethod
+    def fingerprint_inputs(cls, run_name="", start_from=NEW, **_others) -> str:
+        """What the run has on disk: a run that was stopped, or whose folder is gone, goes on when queued again."""
+        return repr((start_from, state_of_runs(run_name)))
+
+    @classmethod
+    def execute(cls, model, vae, prompts, rewards, settings, run_name, start_from) -> io.NodeOutput:
+        config = configured(settings, rewards, model)
+        with torch.inference_mode(False), host_model(model, vae, prompts, settings, start_from) as policy:
+            policy.notes = _workflow(cls.hidden.extra_pnginfo)
+            setup = run_setup(policy, model, prompts, rewards, settings, start_from)
+            run, config = open_run(run_name, config, setup)
+            live = LiveRun(
+                run=run.path.name,
+                node=cls.hidden.unique_id,
+                folder=run.path,
+                iterations=config.iterations,
+                planner=config.planner,
+                sigmas=config.sigmas(),
+            )
+            with live:
+                training = Training(policy, prompts, rewards.rewards, config, run, live)
+                command = training.go()
+                if command is Command.PAUSE:
+                    live.status("paused", "queue again to go on")
+                    raise comfy.model_management.InterruptProcessingException
+                live.status("evaluating")
+                found = _outputs(model, policy, prompts, training.config, run)
+                live.status("stopped" if command else "finished", str(found.args[-1]).splitlines()[0])
+        return found
+
+
+def _inputs() -> list[io.Input]:
+    return [
+        io.Model.Input(
+            "model", tooltip="A flow model: SD3.5, FLUX, Qwen-Image, Z-Image, ... LoRAs that it carries stay."
+        ),
+        io.Vae.Input("vae", tooltip="The model's VAE: rewards look at images, not at latents."),
+        PromptsSocket.Input("prompts", tooltip="What to make images of: a Prompt Set."),
+        RewardSocket.Input("rewards", tooltip="What to reward: one reward, or several through Combine Rewards."),
+        SettingsSocket.Input("settings", tooltip="How to train: Trainer Settings."),
+        io.String.Input(
+            "run_name",
+            default="my-lora",
+            tooltip="Name of the run and of its LoRA files. The run is kept in output/mixgrpo/<name>, the LoRA in "
+            "output/loras/mixgrpo. With other settings than before a new run <name>-2 is made.",
+        ),
+        io.Combo.Input(
+            "start_from",
+            options=[NEW, *folder_paths.get_filename_list("loras")],
+            default=NEW,
+            advanced=True,
+            tooltip="A LoRA file to go on from; its rank must be that of the settings.",
+        ),
+    ]
+
+
+def configured(settings: TrainerSettings, rewards: Rewards, model: Any) -> TrainConfig:
+    """The core's settings with the rewards' weights and, where asked for, the model's own timestep shift."""
+    shift = require_flow_model(model).shift if settings.model_shift else settings.train.shift
+    return replace(settings.train, shift=shift, reward_weights=dict(rewards.weights))
+
+
+def host_model(model: Any, vae: Any, prompts: PromptSet, settings: TrainerSettings, start_from: str = NEW) -> HostModel:
+    """The MODEL as a policy with a LoRA: a fresh one, or the one of a file."""
+    policy = HostModel(
+        model,
+        vae,
+        prompts,
+        width=settings.width,
+        height=settings.height,
+        rank=settings.rank,
+        alpha=settings.alpha,
+        seed=settings.train.seed,
+        cfg=settings.cfg,
+        guidance=settings.guidance,
+        checkpointing=settings.checkpointing,
+        batch=settings.train.update_batch,
+    )
+    if start_from != NEW:
+        policy.load_lora_file(load_lora(folder_paths.get_full_path_or_raise("loras", start_from)))
+    return policy
+
+
+def run_setup(
+    policy: HostModel, model: Any, prompts: PromptSet, rewards: Rewards, settings: TrainerSettings, start_from: str
+) -> dict[str, Any]:
+    """What must be the same for a run to go on, besides the core's settings."""
+    words = (*prompts.train, "held out", *prompts.held_out)
+    return {
+        "model": f"{policy.family.name} {model_digest(model)}",
+        "prompts": f"{derive_seed(*words):x}",
+        "negative": prompts.negative,
+        "rewards": {name: repr(reward) for name, reward in rewards.rewards.items()},
+        "size": [settings.width, settings.height],
+        "cfg": settings.cfg,
+        "guidance": settings.guidance,
+        "rank": settings.rank,
+        "alpha": settings.alpha,
+        "start": start_from,
+    }
+
+
+def _outputs(model: Any, policy: HostModel, prompts: PromptSet, config: TrainConfig, run: CanvasRun) -> io.NodeOutput:
+    """The LoRA as it stands (its average where one is kept), what it does, and what came of the run."""
+    file = run.lora("last" if config.ema is None else "ema")
+    if config.ema is not None:
+        policy.load_lora_file(load_lora(file))
+    grid = before_after(policy, prompts, config)
+    grid.save(run.path / "before_after.png")
+    metrics = run.metrics()
+    picture = to_tensor(grid)
+    lora = comfy.utils.load_torch_file(str(file), safe_load=True)
+    with_lora, _ = comfy.sd.load_lora_for_models(model, None, lora, 1.0, 0.0)
+    text = summary(run, config, metrics, file)
+    losses = {"loss": [report["update"]["loss"] or 0.0 for report in metrics]}
+    image = curve(metrics, config, run.path / "report.png", grid)
+    return io.NodeOutput(with_lora, lora, picture, image, losses, text, ui=ui.PreviewImage(picture, cls=TrainLora))
+
+
+def _workflow(extra: dict[str, Any] | None) -> dict[str, str]:
+    """The workflow for the header of the LoRA file: dragging it back restores the graph."""
+    workflow = (extra or {}).get("workflow")
+    return {"workflow": json.dumps(workflow)} if workflow else {}
