@@ -3,13 +3,18 @@
 from comfy_api.latest import ComfyExtension, io
 
 from .demo import DemoModel
+from .live.routes import register_routes
 from .prompts import PromptSetNode
+from .sampler import Sampler
 
-NODES: list[type[io.ComfyNode]] = [DemoModel, PromptSetNode]
+NODES: list[type[io.ComfyNode]] = [DemoModel, PromptSetNode, Sampler]
 
 
 class MixGRPOExtension(ComfyExtension):
     """All nodes of the pack, in the order of a workflow."""
+
+    async def on_load(self) -> None:
+        register_routes()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return NODES
