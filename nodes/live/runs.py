@@ -1,0 +1,106 @@
+"""Reading a run's folder for the live view. What cannot be read becomes a sentence, never an error."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import folder_paths
+from torch import Tensor
+
+from ...mixgrpo_core import TrainConfig
+from ...mixgrpo_core.config import from_dict
+from ...mixgrpo_core.plan import Planner
+from ...mixgrpo_core.run_folder import RunError, RunFolder
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,79}")
+
+
+def runs_folder() -> Path:
+    """Where all runs of the canvas live."""
+    return Path(folder_paths.get_output_directory()) / "mixgrpo"
+
+
+def find_run(name: str) -> Path | None:
+    """The folder of a run: a plain name, directly in the runs' folder and not a link out of it; None otherwise."""
+    if not _NAME.fullmatch(name):
+        return None
+    root = runs_folder().resolve()
+    path = (root / name).resolve()
+    return path if path.parent == root and path.is_dir() else None
+
+
+def stored(path: Path) -> dict[str, Any]:
+    """What a run's folder tells: ``config``, ``plan``, ``reports``, and ``problems`` in plain words."""
+    problems: list[str] = []
+    config, plan = _settings(path, problems)
+    return {"config": config, "plan": plan, "reports": _reports(path, problems), "problems": problems}
+
+
+def drawn_plan(planner: Planner, sigmas: Tensor, iterations: int) -> dict[str, Any]:
+    """The plan as JSON values.
+
+    Returns:
+        ``sigmas``, the base grid; ``iterations``; and ``windows``, a list of [iteration, first, stop]: from that
+        iteration on, steps ``first .. stop - 1`` are trained (for scattered steps the hull).
+    """
+    windows: list[list[int]] = []
+    for iteration in range(iterations):
+        trained = planner.plan(iteration, 0, sigmas).trained
+        place = [trained[0], trained[-1] + 1] if trained else [0, 0]
+        if not windows or windows[-1][1:] != place:
+            windows.append([iteration, *place])
+    return {"sigmas": [round(sigma, 5) for sigma in sigmas.tolist()], "iterations": iterations, "windows": windows}
+
+
+def _settings(path: Path, problems: list[str]) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    try:
+        train = RunFolder.open(path).config["train"]
+        config: TrainConfig = from_dict(train)
+        plan = drawn_plan(config.planner, config.sigmas(), config.iterations)
+    except (RunError, KeyError, TypeError, ValueError) as error:
+        found = f"its settings cannot be read ({error})"
+        problems.append(f"The run {path.name!r} is shown without its window: {found}.")
+        return None, None
+    return dict(train), plan
+
+
+def _reports(path: Path, problems: list[str]) -> list[dict[str, Any]]:
+    """The reports up to the first one that is no report; only a torn last line is nothing to speak of."""
+    try:
+        found = RunFolder(path, {}).metrics()
+        lines = _lines(path / "metrics.jsonl")
+    except OSError as error:
+        problems.append(f"The curves of {path.name!r} cannot be read: metrics.jsonl ({error.strerror}).")
+        return []
+    reports = []
+    for report in found:
+        if not _is_report(report):
+            break
+        reports.append(report)
+    if lines - len(reports) > 1:
+        problems.append(
+            f"metrics.jsonl of {path.name!r} is damaged after {len(reports)} of {lines} lines: the rest is not shown. "
+            "Training goes on from the last checkpoint all the same."
+        )
+    return reports
+
+
+def _lines(path: Path) -> int:
+    if not path.exists():
+        return 0
+    return sum(bool(line.strip()) for line in path.read_bytes().splitlines())
+
+
+def _is_report(found: object) -> bool:
+    """Whether it has what the live view draws, in numbers that JSON knows."""
+    if not isinstance(found, dict) or not isinstance(found.get("iteration"), int):
+        return False
+    kinds = {"rewards": dict, "update": dict, "evaluations": list, "window": list, "seconds": dict}
+    if not all(isinstance(found.get(name), kind) for name, kind in kinds.items()):
+        return False
+    try:
+        json.dumps(found, allow_nan=False)
+    except ValueError:
+        return False
+    return True
