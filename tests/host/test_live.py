@@ -1,0 +1,559 @@
+"""The live view's server side: events, pictures, routes and commands, on the host's own server object."""
+
+import asyncio
+import json
+import threading
+
+import aiohttp.web
+import comfy.model_management
+import folder_paths
+import pytest
+import torch
+from aiohttp.test_utils import TestClient, TestServer
+from mixgrpo_pack.mixgrpo_core import SlidingWindow, TrainConfig
+from mixgrpo_pack.mixgrpo_core.evaluate import RewardStats
+from mixgrpo_pack.mixgrpo_core.plan import WindowPlanner
+from mixgrpo_pack.mixgrpo_core.reward import Scores
+from mixgrpo_pack.mixgrpo_core.run_folder import RunFolder
+from mixgrpo_pack.mixgrpo_core.step_report import GroupScored, Progress, StepReport
+from mixgrpo_pack.mixgrpo_core.update import UpdateStats
+from mixgrpo_pack.nodes.live import Command, LiveRun, sheet
+from mixgrpo_pack.nodes.live.board import Board, board
+from mixgrpo_pack.nodes.live.pace import Pace, Throttle
+from mixgrpo_pack.nodes.live.routes import add_routes, register_routes
+from mixgrpo_pack.nodes.live.runs import drawn_plan, find_run
+from mixgrpo_pack.nodes.live.words import duration
+from PIL import Image
+from server import PromptServer
+
+CONFIG = TrainConfig(iterations=7, steps=8, planner=WindowPlanner(window=SlidingWindow(size=2, stride=1, hold=3)))
+
+
+class Ears:
+    """Stands where the host's server stands and writes down what it is told to send."""
+
+    def __init__(self):
+        self.sent, self.texts = [], []
+
+    def send_sync(self, name, data, sid=None):
+        json.dumps(data, allow_nan=False)  # what a browser cannot parse must not be sent
+        self.sent.append((name, data))
+
+    def send_progress_text(self, text, node, sid=None):
+        self.texts.append((text, node))
+
+    def named(self, name):
+        return [data for told, data in self.sent if told == name]
+
+
+@pytest.fixture
+def ears(monkeypatch):
+    ears = Ears()
+    monkeypatch.setattr(PromptServer, "instance", ears, raising=False)
+    return ears
+
+
+@pytest.fixture
+def output(tmp_path, monkeypatch):
+    monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path / "output"))
+    monkeypatch.setattr(folder_paths, "temp_directory", str(tmp_path / "temp"))
+    (tmp_path / "output" / "mixgrpo").mkdir(parents=True)
+    return tmp_path / "output"
+
+
+def live_run(output, run="my run", node="12"):
+    folder = RunFolder.open_or_create(output / "mixgrpo" / run, CONFIG).path
+    return LiveRun(run=run, node=node, folder=folder, iterations=7, planner=CONFIG.planner, sigmas=CONFIG.sigmas())
+
+
+def step_report(iteration, mean=0.5):
+    return StepReport(
+        iteration=iteration,
+        rewards={"taste": RewardStats(mean=mean, spread=float("nan"), valid=4, count=4)},
+        evaluations=[],
+        update=UpdateStats(steps=1, clip_low=0.1),
+        flat_groups=0.25,
+        window=(0, 2),
+        nfe={"rollout": 8.0},
+        seconds={"rollout": 1.0},
+        peak_memory=3 << 30,
+        trajectory_bytes=10,
+    )
+
+
+def scored(advantage, valid=None, side=16):
+    count = len(advantage)
+    values = torch.arange(count).float()
+    mask = torch.ones(count, dtype=torch.bool) if valid is None else torch.tensor(valid)
+    return GroupScored(
+        iteration=0,
+        prompt="a red circle",
+        images=torch.linspace(0, 1, count)[:, None, None, None].expand(count, side, side, 3),
+        scores={"taste": Scores(values, mask)},
+        advantage=torch.tensor(advantage),
+    )
+
+
+# What the browser hears
+
+
+def test_a_run_tells_its_whole_story_in_order(output, ears):
+    with live_run(output) as live:
+        live(Progress(iteration=0, phase="rollout", done=3, total=8))
+        live(Progress(iteration=0, phase="train", done=0, total=4))
+        live.report(step_report(0))
+    states = [data["state"] for data in ears.named("mixgrpo.status")]
+    assert states == ["loading", "finished"]
+    assert [data["phase"] for data in ears.named("mixgrpo.progress")] == ["sampling", "updating"]
+    (report,) = ears.named("mixgrpo.report")
+    assert report["report"]["rewards"]["taste"]["mean"] == 0.5
+    assert report["report"]["rewards"]["taste"]["spread"] is None
+    assert report["peak_memory"] == 3 << 30
+    assert all(data["run"] == "my run" and data["node"] == "12" for _, data in ears.sent)
+
+
+def test_the_line_of_text_says_where_training_is(output, ears):
+    with live_run(output) as live:
+        live.report(step_report(2))
+        live(Progress(iteration=3, phase="rollout", done=3, total=8))
+    texts = [text for text, node in ears.texts]
+    assert any(text.startswith("iteration 4/7 - sampling 3/8 - window 1-2") for text in texts)
+    assert all(node == "12" for _, node in ears.texts)
+
+
+def test_events_within_a_phase_are_thinned_out_and_a_new_phase_is_not(output, ears):
+    with live_run(output) as live:
+        for done in range(1, 200):
+            live(Progress(iteration=0, phase="rollout", done=done, total=200))
+        live(Progress(iteration=0, phase="train", done=0, total=1))
+    phases = [data["phase"] for data in ears.named("mixgrpo.progress")]
+    assert 1 <= phases.count("sampling") < 20
+    assert phases[-1] == "updating"
+
+
+@pytest.mark.parametrize("event", [Progress(iteration=0, phase="rollout", done=1, total=8), scored([1.0, -1.0])])
+def test_the_hosts_interrupt_stops_at_every_event(output, ears, event):
+    def training():
+        with live_run(output) as live:
+            comfy.model_management.interrupt_current_processing()
+            live(event)
+
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        training()
+    assert ears.named("mixgrpo.status")[-1]["state"] == "interrupted"
+    assert board.find("my run") is None
+
+
+def test_a_failure_is_told_in_its_own_words(output, ears):
+    with pytest.raises(RuntimeError), live_run(output):
+        raise RuntimeError("the disk is full")
+    assert ears.named("mixgrpo.status")[-1]["state"] == "failed"
+    assert ears.named("mixgrpo.status")[-1]["note"] == "the disk is full"
+
+
+@pytest.mark.parametrize("state", ["paused", "stopped"])
+def test_an_end_that_the_trainer_named_stays(output, ears, state):
+    with live_run(output) as live:
+        live.status(state, "kept as my.safetensors")
+    last = ears.named("mixgrpo.status")[-1]
+    assert (last["state"], last["note"]) == (state, "kept as my.safetensors")
+
+
+def test_without_a_server_nothing_fails(output, monkeypatch):
+    monkeypatch.delattr(PromptServer, "instance", raising=False)
+    with live_run(output) as live:
+        live(Progress(iteration=0, phase="evaluation", done=1, total=8))
+        live.report(step_report(0))
+    register_routes()
+
+
+def test_an_unknown_state_is_refused(output, ears):
+    with live_run(output) as live, pytest.raises(ValueError, match="'sleeping'"):
+        live.status("sleeping")
+
+
+def test_the_node_shows_a_picture_and_its_progress(output, ears, monkeypatch):
+    shown = []
+    monkeypatch.setattr("comfy.utils.PROGRESS_BAR_HOOK", lambda *told, node_id: shown.append((*told, node_id)))
+    with live_run(output) as live:
+        live.report(step_report(3))
+        live(scored([1.0, -1.0]))
+    assert (4, 7, None, "12") in shown
+    kind, picture, _ = shown[-1][2]
+    assert kind == "JPEG" and isinstance(picture, Image.Image)
+
+
+def test_the_event_names_the_workflow_that_was_queued(output, ears):
+    class Queue:
+        def get_current_queue_volatile(self):
+            return [(0, "prompt", {}, {"extra_pnginfo": {"workflow": {"id": "abc"}}}, [])], []
+
+    ears.prompt_queue = Queue()
+    with live_run(output):
+        pass
+    assert {data["workflow"] for _, data in ears.sent} == {"abc"}
+
+
+def test_samples_are_kept_in_the_runs_folder(output, ears):
+    images = torch.stack([torch.zeros(20, 30, 3), torch.ones(20, 30, 3)])
+    with live_run(output) as live:
+        path = live.sampled(4, images, ["black", "white"])
+    assert path == output / "mixgrpo" / "my run" / "samples" / "000004.png"
+    (told,) = ears.named("mixgrpo.sample")
+    assert told["image"] == {"filename": "000004.png", "subfolder": "mixgrpo/my run/samples", "type": "output"}
+    pixels = Image.open(path)
+    assert pixels.getpixel((sheet.FRAME, sheet.FRAME)) == (0, 0, 0)
+    colours = {colour for _, colour in pixels.getcolors(1 << 16)}
+    assert (255, 255, 255) in colours
+
+
+# Pictures
+
+
+def test_tiles_lie_where_the_layout_says(output):
+    event = scored([0.0, 1.0, -1.0, 0.5, -0.5])
+    made = sheet.contact_sheet(event.images, event.scores, event.advantage)
+    for index in range(5):
+        left, top = made.corner(index)
+        centre = (left + sheet.FRAME + 8, top + sheet.FRAME + 8)
+        assert made.image.getpixel(centre) == (round(255 * index / 4),) * 3
+    assert made.size == (16, 16)
+
+
+def test_best_and_worst_are_framed_and_masked_images_never_are(output):
+    event = scored([0.0, 2.0, -3.0, 0.0, 0.5], valid=[True, True, True, False, True])
+    made = sheet.contact_sheet(event.images, event.scores, event.advantage)
+    assert [tile.best for tile in made.tiles] == [False, True, False, False, False]
+    assert [tile.worst for tile in made.tiles] == [False, False, True, False, False]
+    assert made.tiles[3].scores == {"taste": None}
+    frames = [made.image.getpixel(made.corner(index)) for index in range(5)]
+    assert frames[1][1] > 150 > frames[1][0]  # green
+    assert frames[2][0] > 150 > frames[2][1]  # red
+    assert frames[0] == frames[3] == frames[4]
+
+
+def test_a_masked_image_is_not_the_worst_though_its_zero_is_lowest(output):
+    event = scored([1.0, 0.5, 0.0], valid=[True, True, False])
+    tiles = sheet.contact_sheet(event.images, event.scores, event.advantage).tiles
+    assert [tile.worst for tile in tiles] == [False, True, False]
+
+
+def test_a_group_without_spread_has_neither_best_nor_worst(output):
+    event = scored([0.0, 0.0, 0.0])
+    tiles = sheet.contact_sheet(event.images, event.scores, event.advantage).tiles
+    assert not any(tile.best or tile.worst for tile in tiles)
+
+
+def test_large_images_are_made_smaller_and_keep_their_shape():
+    images = torch.zeros(2, 640, 1280, 3)
+    event = scored([1.0, -1.0])
+    made = sheet.contact_sheet(images, event.scores, event.advantage)
+    assert made.size == (512, 256)
+
+
+def test_the_preview_carries_the_scores_and_the_sheet_does_not():
+    event = scored([1.0, -1.0], side=128)
+    made = sheet.contact_sheet(event.images * 0, event.scores, event.advantage)
+    written = sheet.with_scores(made)
+    assert written.size == made.image.size
+    assert len({colour for _, colour in written.getcolors(1 << 16)}) > len(
+        {colour for _, colour in made.image.getcolors(1 << 16)}
+    )
+
+
+@pytest.mark.parametrize(("count", "columns"), [(1, 1), (4, 2), (6, 3), (12, 4), (24, 6)])
+def test_sheets_are_about_as_wide_as_a_photograph(count, columns):
+    assert sheet.columns_for(count, (64, 64)) == columns
+
+
+def test_the_sheet_is_a_file_in_the_temp_folder(output, ears, tmp_path):
+    with live_run(output) as live:
+        live(scored([1.0, -1.0]))
+    (group,) = ears.named("mixgrpo.group")
+    assert group["image"] == {"filename": "my run.jpg", "subfolder": "mixgrpo", "type": "temp"}
+    size = Image.open(tmp_path / "temp" / "mixgrpo" / "my run.jpg").size
+    tile, rows = group["tile"], -(-len(group["tiles"]) // group["columns"])
+    step = (tile["width"] + 2 * tile["frame"], tile["height"] + 2 * tile["frame"])
+    assert size == (group["columns"] * step[0], rows * step[1])
+    assert group["tiles"][0] == {"scores": {"taste": 0.0}, "advantage": 1.0, "best": True, "worst": False}
+    assert [path.name for path in (tmp_path / "temp" / "mixgrpo").iterdir()] == ["my run.jpg"]
+
+
+# Time
+
+
+def test_the_pace_counts_the_clock_on_the_wall():
+    now = [100.0]
+    pace = Pace(lambda: now[0])
+    assert pace.seconds_left(5) is None
+    now[0] = 160.0  # a minute of loading
+    pace.begun(0)
+    for iteration, seconds in enumerate((10, 20)):
+        now[0] += seconds
+        pace.finished(iteration)
+    assert pace.seconds_per_iteration == 15
+    assert pace.seconds_left(4) == 60
+    now[0] += 5
+    assert pace.seconds_left(4) == 55
+    now[0] += 500
+    assert pace.seconds_left(4) == 45  # an iteration that takes long does not eat up the others' time
+
+
+def test_a_throttle_opens_again_after_its_time():
+    now = [0.0]
+    gate = Throttle(1.0, lambda: now[0])
+    assert [gate.open(False), gate.open(False), gate.open(True)] == [True, False, True]
+    now[0] = 1.0
+    assert gate.open(False)
+
+
+def test_durations_are_read_at_a_glance():
+    assert [duration(seconds) for seconds in (4.4, 89, 2460, 11100)] == ["4 s", "89 s", "41 min", "3 h 05 min"]
+
+
+# Commands
+
+
+def test_commands_wait_in_order_and_once(output, ears):
+    with live_run(output) as live:
+        for command in (Command.SAVE, Command.STOP, Command.SAVE):
+            live.ask(command)
+        assert ears.named("mixgrpo.status")[-1]["pending"] == ["save", "stop"]
+        assert [live.take(), live.take(), live.take()] == [Command.SAVE, Command.STOP, None]
+        assert ears.named("mixgrpo.status")[-1]["pending"] == []
+
+
+def test_commands_from_another_thread_all_arrive(output, ears):
+    with live_run(output) as live:
+        threads = [threading.Thread(target=live.ask, args=(command,)) for command in Command]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert {live.take() for _ in Command} == set(Command)
+
+
+def test_the_board_remembers_some_ended_runs(output, ears):
+    short = Board()
+    for index in range(Board.KEPT + 5):
+        run = live_run(output, run="same folder")
+        run.run = f"run {index}"
+        short.add(run)
+        short.end(run)
+    assert short.live() == []
+    assert short.ended("run 0") is None
+    assert short.ended(f"run {Board.KEPT + 4}") is not None
+
+
+# Routes
+
+
+def over_http(*calls):
+    """Answers (status, JSON) to ``(method, path, body)`` calls, over a real connection to the pack's handlers."""
+
+    async def ask():
+        routes = aiohttp.web.RouteTableDef()
+        add_routes(routes)
+        app = aiohttp.web.Application()
+        app.add_routes(routes)
+        async with TestClient(TestServer(app)) as client:
+            answers = []
+            for method, path, body in calls:
+                sent = {"data": body} if isinstance(body, str | bytes) else {"json": body}
+                async with client.request(method, path, **sent) as answer:
+                    kind = answer.content_type
+                    answers.append((answer.status, await answer.json() if kind == "application/json" else None))
+            return answers
+
+    return asyncio.run(ask())
+
+
+def get(path):
+    (answer,) = over_http(("GET", path, None))
+    return answer
+
+
+def test_the_live_runs_and_their_nodes_are_listed(output, ears):
+    assert get("/mixgrpo/live") == (200, {"runs": []})
+    with live_run(output):
+        status, found = get("/mixgrpo/live")
+    assert status == 200
+    assert [(run["run"], run["node"], run["state"]) for run in found["runs"]] == [("my run", "12", "loading")]
+
+
+def test_a_run_comes_back_from_its_folder(output, ears):
+    run = RunFolder.create(output / "mixgrpo" / "old", CONFIG)
+    for iteration in range(3):
+        run.record(step_report(iteration, mean=iteration / 10))
+    status, found = get("/mixgrpo/runs/old")
+    assert status == 200
+    assert [report["rewards"]["taste"]["mean"] for report in found["reports"]] == [0.0, 0.1, 0.2]
+    assert found["config"]["steps"] == 8
+    assert found["plan"]["windows"] == [[0, 0, 2], [3, 1, 3], [6, 2, 4]]
+    assert len(found["plan"]["sigmas"]) == 9
+    assert found["live"] is False and found["said"] is None and found["problems"] == []
+
+
+def test_the_drawn_plan_is_the_planners(output):
+    drawn = drawn_plan(CONFIG.planner, CONFIG.sigmas(), 7)
+    for iteration in range(7):
+        first, stop = next(w[1:] for w in reversed(drawn["windows"]) if w[0] <= iteration)
+        assert list(range(first, stop)) == list(CONFIG.planner.plan(iteration, 0, CONFIG.sigmas()).trained)
+
+
+def test_a_live_run_says_what_it_does_and_what_it_showed_last(output, ears):
+    with live_run(output) as live:
+        live(scored([1.0, -1.0]))
+        live(Progress(iteration=0, phase="train", done=1, total=4))
+        _, found = get("/mixgrpo/runs/my%20run")
+    assert found["live"] is True
+    assert found["said"]["state"] == "updating"
+    assert found["said"]["progress"]["done"] == 1
+    assert len(found["said"]["group"]["tiles"]) == 2
+    _, found = get("/mixgrpo/runs/my%20run")
+    assert found["live"] is False and found["said"]["state"] == "finished"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "..",
+        "%2e%2e",
+        "..%2fsecret",
+        "..%5csecret",
+        "%2fetc",
+        "%2e%2e%2f%2e%2e%2fetc",
+        "old%00",
+        ".hidden",
+        "old%2f..%2fold",
+    ]
+    + ["a" * 81, "old%0a", "C:%5cx", "-", "nobody"],
+)
+def test_no_name_leads_out_of_the_runs_folder(output, ears, name):
+    RunFolder.create(output / "mixgrpo" / "old", CONFIG)
+    RunFolder.create(output / "secret", CONFIG)
+    RunFolder.create(output / "mixgrpo" / ".hidden", CONFIG)
+    assert get(f"/mixgrpo/runs/{name}")[0] == 404
+    (posted, _) = over_http(("POST", f"/mixgrpo/runs/{name}/command", {"command": "stop"}))[0]
+    assert posted == 404
+
+
+@pytest.mark.parametrize(
+    "name", ["..", ".", "", "../secret", "old/../old", "../mixgrpo/old", "/etc", "old\n", "old/", "a\0"]
+)
+def test_a_name_is_a_name_and_no_path(output, name):
+    RunFolder.create(output / "mixgrpo" / "old", CONFIG)
+    RunFolder.create(output / "secret", CONFIG)
+    assert find_run("old") == (output / "mixgrpo" / "old").resolve()
+    assert find_run(name) is None
+
+
+def test_a_link_out_of_the_runs_folder_is_not_followed(output, ears, tmp_path):
+    RunFolder.create(tmp_path / "secret", CONFIG)
+    (output / "mixgrpo" / "link").symlink_to(tmp_path / "secret")
+    assert get("/mixgrpo/runs/link")[0] == 404
+
+
+def test_a_command_reaches_the_live_run(output, ears):
+    with live_run(output) as live:
+        ((status, told),) = over_http(("POST", "/mixgrpo/runs/my%20run/command", {"command": "pause"}))
+        assert status == 200 and told["pending"] == ["pause"]
+        assert live.take() is Command.PAUSE
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"command": "rm"},
+        {"command": None},
+        {"command": ["stop"]},
+        {},
+        [],
+        "stop",
+        "{",
+        b"\xff\xfe",
+        {"command": "STOP"},
+    ],
+)
+def test_an_unknown_command_is_refused_with_the_known_ones(output, ears, body):
+    with live_run(output) as live:
+        ((status, told),) = over_http(("POST", "/mixgrpo/runs/my%20run/command", body))
+        assert status == 400
+        assert "sample, save, pause, stop" in told["error"]
+        assert live.take() is None
+
+
+def test_a_run_that_is_over_takes_no_commands(output, ears):
+    with live_run(output):
+        pass
+    ((status, told),) = over_http(("POST", "/mixgrpo/runs/my%20run/command", {"command": "stop"}))
+    assert status == 409 and "not being trained" in told["error"]
+
+
+def test_damaged_metrics_are_shown_as_far_as_they_go(output, ears):
+    run = RunFolder.create(output / "mixgrpo" / "torn", CONFIG)
+    for iteration in range(3):
+        run.record(step_report(iteration))
+    path = run.path / "metrics.jsonl"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([lines[0], "{torn", lines[2]]))
+    status, found = get("/mixgrpo/runs/torn")
+    assert status == 200 and len(found["reports"]) == 1
+    assert "damaged after 1 of 3 lines" in found["problems"][0]
+
+
+def test_a_line_that_is_being_written_is_no_damage(output, ears):
+    run = RunFolder.create(output / "mixgrpo" / "torn", CONFIG)
+    run.record(step_report(0))
+    with (run.path / "metrics.jsonl").open("a") as file:
+        file.write('{"iteration": 1, "rew')
+    _, found = get("/mixgrpo/runs/torn")
+    assert len(found["reports"]) == 1 and found["problems"] == []
+
+
+@pytest.mark.parametrize("line", ["5", "[]", "null", "{}", '{"iteration": "x"}', '"text"'])
+def test_a_line_that_is_no_report_ends_the_curves(output, ears, line):
+    run = RunFolder.create(output / "mixgrpo" / "odd", CONFIG)
+    run.record(step_report(0))
+    (run.path / "metrics.jsonl").open("a").write(f"{line}\n{line}\n")
+    status, found = get("/mixgrpo/runs/odd")
+    assert status == 200 and len(found["reports"]) == 1 and found["problems"]
+
+
+def test_not_a_number_never_reaches_the_browser(output, ears):
+    run = RunFolder.create(output / "mixgrpo" / "nan", CONFIG)
+    broken = json.dumps(step_report(0).to_json()).replace("0.25", "NaN")
+    (run.path / "metrics.jsonl").write_text(broken + "\n" + broken + "\n")
+    status, found = get("/mixgrpo/runs/nan")
+    assert status == 200 and found["reports"] == [] and found["problems"]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"format": 99}', '{"format": 1}', '{"format": 1, "train": {"steps": "many"}}']
+)
+def test_unreadable_settings_are_a_sentence(output, ears, text):
+    run = RunFolder.create(output / "mixgrpo" / "odd", CONFIG)
+    run.record(step_report(0))
+    (run.path / "config.json").write_text(text)
+    status, found = get("/mixgrpo/runs/odd")
+    assert status == 200 and len(found["reports"]) == 1
+    assert found["plan"] is None and "without its window" in found["problems"][0]
+
+
+def test_metrics_that_are_no_file_are_a_sentence(output, ears):
+    run = RunFolder.create(output / "mixgrpo" / "odd", CONFIG)
+    (run.path / "metrics.jsonl").mkdir()
+    status, found = get("/mixgrpo/runs/odd")
+    assert status == 200 and "cannot be read" in found["problems"][0]
+
+
+def test_routes_are_registered_once_on_the_hosts_own_table(ears):
+    ears.routes = aiohttp.web.RouteTableDef()
+    register_routes()
+    register_routes()
+    found = [(route.method, route.path) for route in ears.routes]
+    assert found == [
+        ("GET", "/mixgrpo/live"),
+        ("GET", "/mixgrpo/runs/{run}"),
+        ("POST", "/mixgrpo/runs/{run}/command"),
+    ]
