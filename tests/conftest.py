@@ -1,5 +1,3 @@
-from hypothesis import settings
+import pytest
 
-# The same examples in every run, and no time limit per example: a busy machine is no failure.
-settings.register_profile("mixgrpo", deadline=None, derandomize=True)
-settings.load_profile("mixgrpo")
+pytest.register_assert_rewrite("port_duties")

@@ -1,0 +1,120 @@
+"""What the core counts on in every model: the port's duties, for any model that a fixture ``model`` gives.
+
+A test file imports the functions it puts its models through: ``from port_duties import *``.
+"""
+
+import pytest
+import torch
+from torch import Tensor
+
+PROMPT = "a small red circle on the left"
+
+
+@pytest.fixture(autouse=True)
+def a_lora_that_does_something(model):
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.1)
+
+
+def velocity(model, sigma: float = 0.7, count: int = 3) -> Tensor:
+    x = model.noise(3, count)
+    return model.run(model.encode(PROMPT), lambda v: v(x, torch.tensor(sigma)))
+
+
+def kept(model) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in model.lora_state().items()}
+
+
+def test_noise_is_a_function_of_seed_and_count(model) -> None:
+    assert torch.equal(model.noise(5, 4), model.noise(5, 4))
+    assert not torch.equal(model.noise(5, 4), model.noise(6, 4))
+    assert model.noise(5, 4).shape == (4, *model.latent_shape)
+    assert model.noise(5, 4).dtype == torch.float32
+
+
+def test_only_the_lora_is_trained_and_its_order_is_that_of_its_state(model) -> None:
+    velocity(model).square().sum().backward()
+    parameters = list(model.parameters())
+    assert all(p.requires_grad and p.dtype == torch.float32 for p in parameters)
+    assert [p.data_ptr() for p in parameters] == [t.data_ptr() for t in model.lora_state().values()]
+    assert sum(p.grad is not None and bool(p.grad.any()) for p in parameters) > len(parameters) // 2
+
+
+def test_using_outside_inside_and_nested_gives_those_weights_and_comes_back(model) -> None:
+    trained = kept(model)
+    other = {name: tensor * 2 for name, tensor in trained.items()}
+    current = velocity(model).detach()
+    with model.using(None):
+        base = velocity(model).detach()
+        with model.using(other):
+            doubled = velocity(model).detach()
+        assert torch.equal(velocity(model), base)
+    assert torch.equal(velocity(model).detach(), current)
+    x, sigma = model.noise(3, 3), torch.tensor(0.7)
+
+    def inside(v) -> tuple[Tensor, Tensor]:
+        with model.using(None):
+            off = v(x, sigma)
+        with model.using(other):
+            return off.detach(), v(x, sigma).detach()
+
+    found = model.run(model.encode(PROMPT), inside)
+    assert torch.equal(found[0], base)
+    assert torch.equal(found[1], doubled)
+    assert not torch.allclose(base, current)
+    assert all(torch.equal(tensor, trained[name]) for name, tensor in model.lora_state().items())
+
+
+def test_asking_another_policy_between_forward_and_backward_leaves_the_gradient_as_it_is(model) -> None:
+    x, sigma = model.noise(3, 3), torch.tensor(0.7)
+
+    def gradient(disturb: bool) -> list[Tensor]:
+        for parameter in model.parameters():
+            parameter.grad = None
+
+        def body(v) -> None:
+            loss = v(x, sigma).square().mean()
+            if disturb:
+                with torch.no_grad(), model.using(None):
+                    v(x, sigma)
+                with torch.no_grad(), model.using({name: 2 * t for name, t in model.lora_state().items()}):
+                    v(x, sigma)
+            loss.backward()
+
+        model.run(model.encode(PROMPT), body)
+        return [torch.zeros(()) if p.grad is None else p.grad.clone() for p in model.parameters()]
+
+    for undisturbed, disturbed in zip(gradient(False), gradient(True), strict=True):
+        assert torch.equal(undisturbed, disturbed)
+
+
+def test_weights_come_back_after_an_exception_and_an_interrupt(model) -> None:
+    current, trained = velocity(model).detach(), kept(model)
+    for error in (ValueError, KeyboardInterrupt):
+        with pytest.raises(error), model.using(None):
+            raise error
+        with pytest.raises(error):
+            model.run(model.encode(PROMPT), lambda v, error=error: (_ for _ in ()).throw(error()))
+    assert torch.equal(velocity(model).detach(), current)
+    model.load_lora_state({name: tensor * 0 for name, tensor in trained.items()})
+    model.load_lora_state(trained)
+    assert torch.equal(velocity(model).detach(), current)
+
+
+def test_evaluations_count_rows_and_guidance_twice(model) -> None:
+    before = model.evaluations
+    velocity(model, count=3)
+    assert model.evaluations - before == 3 * (2 if getattr(model, "guidance", 1.0) > 1 else 1)
+
+
+def test_decoded_images_lie_in_0_to_1_and_each_row_is_its_own(model) -> None:
+    latents = model.noise(8, 3) * 3
+    images = model.decode(latents)
+    assert images.shape[0] == 3
+    assert images.shape[-1] == 3
+    assert float(images.min()) >= 0
+    assert float(images.max()) <= 1
+    torch.testing.assert_close(images[1:2], model.decode(latents[1:2]), atol=1e-4, rtol=0)
+    assert not images.requires_grad
