@@ -6,8 +6,9 @@ from .demo import DemoModel
 from .live.routes import register_routes
 from .prompts import PromptSetNode
 from .sampler import Sampler
+from .window import WindowNode
 
-NODES: list[type[io.ComfyNode]] = [DemoModel, PromptSetNode, Sampler]
+NODES: list[type[io.ComfyNode]] = [DemoModel, PromptSetNode, Sampler, WindowNode]
 
 
 class MixGRPOExtension(ComfyExtension):
