@@ -6,9 +6,10 @@ from .demo import DemoModel
 from .live.routes import register_routes
 from .prompts import PromptSetNode
 from .sampler import Sampler
+from .settings import TrainerSettingsNode
 from .window import WindowNode
 
-NODES: list[type[io.ComfyNode]] = [DemoModel, PromptSetNode, Sampler, WindowNode]
+NODES: list[type[io.ComfyNode]] = [DemoModel, PromptSetNode, Sampler, WindowNode, TrainerSettingsNode]
 
 
 class MixGRPOExtension(ComfyExtension):

@@ -109,6 +109,7 @@ def _inputs() -> list[io.Input]:
             default=0,
             min=0,
             max=2**31 - 1,
+            control_after_generate=False,  # the frontend would give a "seed" a new value after every run
             advanced=True,
             tooltip="Which prompts the share picks; 0 picks the same as the command line does.",
         ),

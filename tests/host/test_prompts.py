@@ -115,6 +115,11 @@ def test_given_held_out_prompts_replace_the_share(clip, inputs):
     assert texts.train == ("a", "b", "c") and texts.held_out == ("x", "y")
 
 
+def test_the_seed_stays_as_it_is_after_a_run():
+    [seed] = [item for item in PromptSetNode.define_schema().inputs if item.id == "seed"]
+    assert seed.control_after_generate is False
+
+
 def test_a_changed_file_changes_the_fingerprint(inputs):
     file = inputs / "p.txt"
     file.write_text("one")
@@ -148,13 +153,17 @@ def test_texts_are_encoded_once_into_tensors_that_a_backward_pass_takes(clip, in
     assert "guidance" not in texts.encode(CAPTIONS[0])[0][1], "what a caller adds stays with the caller"
 
 
-def test_encoding_outside_of_inference_mode_keeps_no_graph(inputs):
-    with torch.inference_mode():
-        clip = load_clip()
-    for parameter in clip.cond_stage_model.parameters():
-        parameter.requires_grad_(True)
-    texts = PromptSet(train=(CAPTIONS[0],), held_out=(), negative="", clip=clip)
-    with torch.enable_grad():
+def test_encoding_outside_of_inference_mode_keeps_no_graph(clip):
+    class WithGraph(Counting):
+        """A text encoder that would keep a graph, as those of the host do."""
+
+        weight = torch.ones(1, requires_grad=True)
+
+        def encode_from_tokens_scheduled(self, tokens):
+            return [[x * self.weight, extra] for x, extra in super().encode_from_tokens_scheduled(tokens)]
+
+    texts = PromptSet(train=(CAPTIONS[0],), held_out=(), negative="", clip=WithGraph(clip))
+    with torch.inference_mode(False), torch.enable_grad():
         [[tokens, _]] = texts.encode(CAPTIONS[0])
     assert tokens.grad_fn is None and not tokens.requires_grad
 

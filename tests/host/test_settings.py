@@ -1,0 +1,205 @@
+"""The Trainer Settings node: published numbers, what every input changes, and what it refuses."""
+
+from dataclasses import fields, replace
+
+import pytest
+from mixgrpo_pack.mixgrpo_core import FrozenWindow, RandomWindow, SlidingWindow, WindowPlanner
+from mixgrpo_pack.mixgrpo_core.cost import iteration_cost
+from mixgrpo_pack.mixgrpo_core.demo import demo_config
+from mixgrpo_pack.mixgrpo_core.solver import DPMpp2M, Euler
+from mixgrpo_pack.mixgrpo_core.transition import DanceSDE, FlowCPS, FlowSDE
+from mixgrpo_pack.nodes.presets import FAMILIES, MEMORY, PRESETS
+from mixgrpo_pack.nodes.settings import TrainerSettingsNode
+
+BASE = {"preset": "MixGRPO", "model_family": "FLUX.1-dev", "memory": "plenty"}
+
+
+def settings(window=None, **values):
+    given = {**BASE, **values}
+    said = TrainerSettingsNode.validate_inputs(input_types={"window": "MIXGRPO_WINDOW"} if window else None, **given)
+    assert said is True, said
+    return TrainerSettingsNode.execute(window=window, **given).args[0]
+
+
+def refusal(**values):
+    said = TrainerSettingsNode.validate_inputs(**{**BASE, **values})
+    assert isinstance(said, str), "this should have been refused"
+    return said
+
+
+def test_mixgrpo_on_flux_is_the_paper_but_for_the_prompts():
+    found = settings()
+    train = found.train
+    assert (train.steps, train.images_per_prompt, train.iterations) == (25, 12, 300)
+    assert train.planner == WindowPlanner(window=SlidingWindow(size=4, stride=1, hold=25))
+    assert train.kernel == FlowSDE(eta=0.7) and train.learning_rate == 3e-4 and train.objective.kl == 0
+    assert train.planner.window.at(299, 25) == range(11, 15)
+    assert (found.width, found.height, found.cfg, found.guidance, found.model_shift) == (720, 720, 1.0, 3.5, True)
+    assert train.prompts_per_iteration == 2
+
+
+def test_mixgrpo_on_sd35_takes_its_guidance_kl_and_average():
+    found = settings(model_family="SD3.5")
+    assert (found.train.steps, found.width, found.cfg, found.guidance) == (10, 512, 4.5, None)
+    assert (found.train.objective.kl, found.train.ema, found.train.images_per_prompt) == (1e-3, 0.99, 24)
+    starts = {found.train.planner.window.at(iteration, 10).start for iteration in range(found.train.iterations)}
+    assert starts == set(range(6)), "within the run the window visits every start"
+
+
+def test_flash_and_its_relatives():
+    flash = settings(preset="MixGRPO-Flash").train
+    assert flash.planner.tail_ratio == 0.4 and flash.tail_solver == DPMpp2M() and flash.planner.window.hold == 20
+    star = settings(preset="MixGRPO-Flash*").train
+    assert star.planner == WindowPlanner(window=FrozenWindow(size=4, start=0), tail_ratio=0.2)
+    assert settings(preset="DanceGRPO").train.kernel == DanceSDE(eta=0.3)
+    rollout = {
+        name: iteration_cost(replace(settings(preset=name).train, prompts_per_iteration=1), 0).nfe["rollout"]
+        for name in ("MixGRPO", "MixGRPO-Flash", "MixGRPO-Flash*")
+    }
+    assert rollout["MixGRPO"] > rollout["MixGRPO-Flash"] > rollout["MixGRPO-Flash*"]
+
+
+def test_the_demo_is_the_command_lines_demo():
+    found = settings(preset="Demo", model_family="demo", memory="8 GB", seed=5)
+    assert found.train == replace(demo_config(seed=5), reward_weights={})
+    assert (found.width, found.height, found.cfg, found.rank, found.alpha) == (64, 64, 1.0, 8, 16.0)
+
+
+def test_few_step_models_get_few_steps_no_cfg_and_no_shortened_tail():
+    found = settings(model_family="distilled, 4-8 steps", preset="MixGRPO-Flash")
+    assert 4 <= found.train.steps <= 8 and found.cfg == 1.0
+    assert found.train.planner.tail_ratio == 1.0 and found.train.tail_solver == Euler()
+    assert found.train.planner.window.size < found.train.steps - 1
+    assert isinstance(found.train.kernel, FlowCPS)
+    assert "CFG" in refusal(model_family="distilled, 4-8 steps", cfg=2.0)
+    assert "CFG" in refusal(model_family="FLUX.2", cfg=1.1)
+    assert settings(model_family="other flow model", cfg=2.0).cfg == 2.0
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("preset", [name for name in PRESETS if name != "Demo"])
+def test_every_preset_fits_every_family(preset, family):
+    found = settings(preset=preset, model_family=family, memory="16 GB")
+    train = found.train
+    for iteration in range(0, train.iterations, 7):
+        plan = train.planner.plan(iteration, 0, train.sigmas())
+        assert plan.trained and max(plan.trained) < train.steps - 1 and plan.sigmas[-1] == 0
+    assert train.updates <= train.prompts_per_iteration or family == "demo"
+    assert found.cfg >= 1 and found.width % 16 == 0 and train.reward_weights == {}
+
+
+def test_less_memory_never_asks_for_more():
+    names = ("width", "height", "rank")
+    sizes = ("images_per_prompt", "rollout_batch", "decode_batch", "update_batch")
+    for family in FAMILIES:
+        found = [settings(model_family=family, memory=memory) for memory in MEMORY]
+        for more, less in zip(found, found[1:], strict=False):
+            assert all(getattr(more, name) >= getattr(less, name) for name in names)
+            assert all(getattr(more.train, name) >= getattr(less.train, name) for name in sizes)
+    assert settings(memory="8 GB").checkpointing and settings(memory="8 GB").width == 384
+
+
+CHANGES = {
+    "iterations": (7, "iterations"),
+    "images_per_prompt": (6, "images_per_prompt"),
+    "prompts_per_iteration": (5, "prompts_per_iteration"),
+    "learning_rate": (1e-5, "learning_rate"),
+    "rank": (4, "rank"),
+    "seed": (3, "seed"),
+    "width": (256, "width"),
+    "height": (320, "height"),
+    "guidance": (0.0, "guidance"),
+    "steps": (12, "steps"),
+    "shift": (2.5, "shift"),
+    "kernel": ("Flow-CPS", "kernel"),
+    "eta": (0.5, "kernel"),
+    "shared_noise": ("off", "shared_noise"),
+    "tail_ratio": (0.5, "planner"),
+    "tail_solver": ("DPM-Solver++ 2M", "tail_solver"),
+    "objective": ("GRPO-Guard", "objective"),
+    "clip": (0.01, "objective"),
+    "adv_clip": (2.0, "objective"),
+    "kl": (0.02, "objective"),
+    "updates": (1, "updates"),
+    "epochs": (2, "epochs"),
+    "max_grad_norm": (0.5, "max_grad_norm"),
+    "weight_decay": (0.0, "weight_decay"),
+    "ema": (0.9, "ema"),
+    "spread_floor": (0.1, "spread_floor"),
+    "alpha": (3.0, "alpha"),
+    "checkpointing": ("on", "checkpointing"),
+    "rollout_batch": (3, "rollout_batch"),
+    "decode_batch": (3, "decode_batch"),
+    "update_batch": (3, "update_batch"),
+    "eval_every": (0, "eval_every"),
+    "eval_images": (9, "eval_images"),
+    "eval_steps": (30, "eval_steps"),
+    "checkpoint_every": (50, "checkpoint_every"),
+    "keep": (1, "keep"),
+}
+FOLLOWS = {"rank": {"alpha"}, "shift": {"model_shift"}}
+
+
+def flat(found):
+    train = {item.name: getattr(found.train, item.name) for item in fields(found.train)}
+    rest = {item.name: getattr(found, item.name) for item in fields(found) if item.name != "train"}
+    return {**train, **rest}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_an_input_changes_its_setting_and_no_other(name):
+    value, setting = CHANGES[name]
+    before, after = flat(settings()), flat(settings(**{name: value}))
+    changed = {key for key in before if before[key] != after[key]}
+    assert changed == {setting} | FOLLOWS.get(name, set())
+    if not isinstance(value, str) and setting not in ("kernel", "objective", "planner"):
+        assert after[setting] == value
+
+
+def test_every_input_is_tried_above_and_told():
+    inputs = TrainerSettingsNode.define_schema().inputs
+    assert {item.id for item in inputs} == {*CHANGES, *BASE, "window", "cfg"}
+    assert all(item.tooltip for item in inputs)
+    seeds = [item for item in inputs if item.id == "seed"]
+    assert [item.control_after_generate for item in seeds] == [False], "a seed that changes by itself starts a new run"
+
+
+def test_choices_within_an_object():
+    objective = settings(preset="Flow-GRPO", objective="GRPO-Guard", clip=0.01).train.objective
+    assert type(objective).__name__ == "GuardGRPO" and objective.kl == 1e-3 and objective.clip == 0.01
+    assert settings(kl=0.0, model_family="SD3.5").train.objective.kl == 0.0
+    assert settings(kernel="DanceGRPO SDE", eta=0.2).train.kernel == DanceSDE(eta=0.2)
+
+
+def test_a_window_by_wire_replaces_the_presets():
+    window = RandomWindow(size=3, seed=1)
+    assert settings(window=window).train.planner == WindowPlanner(window=window)
+    assert settings(window=window, preset="MixGRPO-Flash").train.planner == WindowPlanner(window=window, tail_ratio=0.4)
+    assert settings(window=window, preset="DanceGRPO").train.planner == WindowPlanner(window=window)
+    assert settings(window=FrozenWindow(size=2), steps=4).train.steps == 4
+    with pytest.raises(ValueError, match="does not fit"):
+        TrainerSettingsNode.execute(window=RandomWindow(size=25), **BASE)
+
+
+def test_messages_in_plain_words():
+    assert "at least 2" in refusal(images_per_prompt=1)
+    assert "does not fit 4 sampling steps" in refusal(steps=4)
+    assert "multiple of 16" in refusal(width=500) and "take 496" in refusal(width=500)
+    assert "1 (off) or more" in refusal(cfg=0.5)
+    assert "demo model" in refusal(preset="Demo")
+    assert "has none" in refusal(tail_ratio=0.5, preset="Flow-GRPO")
+    assert "[0, 1]" in refusal(kernel="Flow-CPS", eta=1.5)
+    assert "learning_rate lies in 0..1" in refusal(learning_rate=float("nan"))
+    assert "iterations lies in" in refusal(iterations=-3)
+    assert "expected one of" in refusal(preset="../MixGRPO")
+    said = TrainerSettingsNode.validate_inputs(input_types={"window": "LATENT"}, **BASE)
+    assert said == "window takes a wire of type MIXGRPO_WINDOW, found LATENT"
+    assert TrainerSettingsNode.validate_inputs(input_types={"steps": "INT"}, **BASE) is True, "checked when it is there"
+    with pytest.raises(ValueError, match="steps lies in"):
+        TrainerSettingsNode.execute(**BASE, steps=-1)
+
+
+def test_the_summary_says_what_will_happen():
+    text = TrainerSettingsNode.execute(**{**BASE, "memory": "24 GB"}).args[1]
+    assert "720 x 720 pixels, 25 steps" in text and "24 images: 12 of each of 2 prompts" in text
+    assert "rank 32" in text and "SlidingWindow(size=4" in text
