@@ -72,12 +72,14 @@ class LiveRun:
         board.end(self)
         with self._lock:
             self._pending.clear()
-            state = self._seen["state"]
-        if kind is not None:
-            interrupted = issubclass(kind, comfy.model_management.InterruptProcessingException | KeyboardInterrupt)
-            self.status("interrupted" if interrupted else "failed", "" if interrupted else str(error))
+            said = (self._seen["state"], self._seen["note"])
+        interrupted = kind and issubclass(kind, comfy.model_management.InterruptProcessingException | KeyboardInterrupt)
+        if kind and not interrupted:
+            self.status("failed", str(error))
+        elif said[0] in ENDED:  # the trainer has named the end: a pause ends the prompt by an interrupt, too
+            self.status(*said)
         else:
-            self.status(state if state in ENDED else "finished", self._seen["note"] if state in ENDED else "")
+            self.status("interrupted" if interrupted else "finished")
 
     def __call__(self, event: Event) -> None:
         """The core's observer. Raises the host's interrupt as soon as the user asks for it."""

@@ -159,6 +159,18 @@ def test_an_end_that_the_trainer_named_stays(output, ears, state):
     assert (last["state"], last["note"]) == (state, "kept as my.safetensors")
 
 
+def test_a_pause_that_ends_the_prompt_by_an_interrupt_stays_a_pause(output, ears):
+    def training():
+        with live_run(output) as live:
+            live.status("paused", "queue again to go on")
+            raise comfy.model_management.InterruptProcessingException
+
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        training()
+    last = ears.named("mixgrpo.status")[-1]
+    assert (last["state"], last["note"]) == ("paused", "queue again to go on")
+
+
 def test_without_a_server_nothing_fails(output, monkeypatch):
     monkeypatch.delattr(PromptServer, "instance", raising=False)
     with live_run(output) as live:
