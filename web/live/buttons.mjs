@@ -1,0 +1,31 @@
+// What can be asked of a live run.
+
+import { make, write } from "./dom.mjs";
+
+const BUTTONS = [
+  ["sample", "Sample now", "Sampling soon", "Make sample images after this iteration."],
+  ["save", "Save now", "Saving soon", "Save a checkpoint and the LoRA after this iteration."],
+  ["pause", "Pause", "Pausing soon", "Save and stop after this iteration: frees the queue and the memory. Run again to go on."],
+  ["stop", "Stop and keep", "Stopping soon", "End the training after this iteration and give the LoRA on."],
+];
+
+export class Buttons {
+  constructor(ask) {
+    this.buttons = BUTTONS.map(([command, , , title]) => {
+      const button = make(`button.button.${command}`, { type: "button", title, onclick: () => ask(command) });
+      button.dataset.command = command;
+      return button;
+    });
+    this.element = make("section.buttons", {}, ...this.buttons);
+  }
+
+  show({ live, pending }) {
+    BUTTONS.forEach(([command, label, soon], index) => {
+      const waits = pending.includes(command);
+      const button = this.buttons[index];
+      write(button, waits ? `✓ ${soon}` : label);
+      button.disabled = !live || waits;
+      button.dataset.waits = waits ? "yes" : "";
+    });
+  }
+}

@@ -1,0 +1,87 @@
+// State, phase, progress and time.
+
+import { bytes, duration, pace } from "./format.mjs";
+import { make, write } from "./dom.mjs";
+
+const WORDS = {
+  idle: ["Not run yet", "Press Run: reward, window and pictures appear here while it trains."],
+  loading: ["Loading"],
+  sampling: ["Sampling"],
+  scoring: ["Scoring"],
+  updating: ["Updating"],
+  evaluating: ["Held-out samples"],
+  saving: ["Saving"],
+  paused: ["Paused", "Run again to go on where it stopped."],
+  stopped: ["Stopped", "The LoRA is kept. Run again to go on."],
+  finished: ["Finished"],
+  interrupted: ["Cancelled", "Nothing saved is lost: run again to go on."],
+  failed: ["Failed"],
+  resting: ["Not running", "Run again to go on where it stopped."],
+  lost: ["No connection", "Waiting for the server."],
+};
+const KINDS = {
+  idle: "quiet", resting: "quiet", paused: "wait", interrupted: "wait", lost: "wait",
+  stopped: "good", finished: "good", failed: "bad",
+};
+
+export class Header {
+  constructor() {
+    this.badge = make("span.badge");
+    this.run = make("span.run");
+    this.count = make("span.count");
+    this.total = make("span.total");
+    this.bar = make("i.fill");
+    this.inner = make("i.fill.step");
+    this.phase = make("span.phase");
+    this.note = make("p.note");
+    this.figures = Object.fromEntries(
+      [["left", "left"], ["pace", "per iteration"], ["memory", "peak memory"]].map(([key, label]) => {
+        const value = make("b");
+        return [key, { value, element: make("span.figure", {}, value, make("small", {}, label)) }];
+      }),
+    );
+    this.element = make("section.header", {},
+      make("div.row", {},
+        make("div.who", {}, this.badge, this.run),
+        make("div.at", {}, make("small", {}, "iteration "), this.count, this.total)),
+      make("div.bars", {}, make("div.bar", {}, this.bar), make("div.bar.thin", {}, this.inner)),
+      make("div.row.now", {}, this.phase,
+        make("div.figures", {}, ...Object.values(this.figures).map((figure) => figure.element))),
+      this.note);
+  }
+
+  show(state) {
+    const { progress, times, live } = state;
+    const [word, hint] = WORDS[state.state] ?? [state.state];
+    write(this.badge, word);
+    this.badge.dataset.kind = KINDS[state.state] ?? "busy";
+    write(this.run, state.run ?? "");
+    this.run.title = state.run ?? "";
+    const started = state.iterations > 0;
+    write(this.count, started ? String(live ? state.current + 1 : state.done) : "–");
+    write(this.total, started ? ` / ${state.iterations}` : "");
+    this.bar.style.width = `${started ? (100 * state.done) / state.iterations : 0}%`;
+    const share = live && progress && progress.total ? progress.done / progress.total : 0;
+    this.inner.style.width = `${100 * share}%`;
+    write(this.phase, live && progress ? `${word} ${progress.done} of ${progress.total}` : "");
+    this.element.dataset.started = started ? "yes" : "";
+    write(this.note, state.notice || state.note || (hint ?? ""));
+    this.note.title = this.note.textContent;
+    this.note.dataset.kind = state.notice || state.state === "failed" ? "bad" : "";
+    this.figures.left.element.style.display = live ? "" : "none";
+    write(this.figures.left.value, duration(times.seconds_left));
+    write(this.figures.pace.value, pace(times.seconds_per_iteration ?? meanSeconds(state.reports)));
+    write(this.figures.memory.value, bytes(times.peak_memory ?? peak(state.reports)));
+  }
+}
+
+/** Seconds per iteration of a run that is over, from its last reports. */
+function meanSeconds(reports) {
+  const last = reports.slice(-20);
+  if (!last.length) return null;
+  return last.reduce((sum, report) => sum + Object.values(report.seconds).reduce((a, b) => a + b, 0), 0) / last.length;
+}
+
+function peak(reports) {
+  return reports.reduce((most, report) => Math.max(most, report.peak_memory ?? 0), 0);
+}

@@ -1,0 +1,92 @@
+// What is known of one run, from its folder and from events. Nothing here draws.
+
+const ENDED = ["finished", "paused", "stopped", "interrupted", "failed"];
+
+export class RunState {
+  constructor() {
+    this.begin(null);
+  }
+
+  /** Forget everything: another run begins. */
+  begin(run) {
+    Object.assign(this, { run, live: false, state: run ? "loading" : "idle", note: "", notice: "", pending: [] });
+    Object.assign(this, { iterations: 0, progress: null, times: {}, group: null, sample: null, asked: false });
+    Object.assign(this, { config: null, plan: null, reports: [], problems: [] });
+  }
+
+  /** An event of this run. */
+  hear(name, data) {
+    this.iterations = data.iterations ?? this.iterations;
+    if (name === "status") this.#status(data);
+    if (name === "progress") this.#progress(data);
+    if (name === "report") this.#report(data);
+    if (name === "group") this.group = data;
+    if (name === "sample") this.sample = data;
+  }
+
+  /** What the run's folder tells; `mine` says that what the server remembers is about this node. */
+  restore(stored, mine) {
+    this.config = stored.config;
+    this.plan = stored.plan;
+    this.problems = stored.problems;
+    this.reports = merged(stored.reports, this.reports);
+    this.iterations = stored.plan?.iterations ?? this.iterations;
+    const said = mine ? stored.said : null;
+    if (said) {
+      this.state = said.state;
+      Object.assign(this, { note: said.note, pending: said.pending, live: stored.live });
+      this.progress ??= said.progress;
+      if (said.progress) this.times = { ...said.progress, ...this.times };
+      this.group ??= said.group;
+      this.sample ??= said.sample;
+    } else {
+      const whole = this.iterations > 0 && this.done >= this.iterations;
+      Object.assign(this, { live: false, state: whole ? "finished" : "resting", pending: [] });
+    }
+    if (ENDED.includes(this.state)) this.live = false;
+  }
+
+  /** The run's folder does not exist (any more). */
+  gone() {
+    const run = this.run;
+    this.begin(null);
+    this.notice = `The folder of the run "${run}" is gone. The next run starts anew.`;
+  }
+
+  /** The server does not answer. */
+  lost() {
+    if (this.live) Object.assign(this, { live: false, state: "lost", pending: [] });
+  }
+
+  /** Whole iterations. */
+  get done() {
+    return this.reports.length ? this.reports[this.reports.length - 1].iteration + 1 : 0;
+  }
+
+  /** The iteration that is being done, from 0. */
+  get current() {
+    const at = Math.max(this.done, this.live ? (this.progress?.iteration ?? 0) : 0);
+    return Math.min(at, Math.max(this.iterations - 1, 0));
+  }
+
+  #status(data) {
+    Object.assign(this, { state: data.state, note: data.note, pending: data.pending });
+    this.live = !ENDED.includes(data.state);
+  }
+
+  #progress(data) {
+    Object.assign(this, { state: data.phase, note: "", progress: data, times: data, live: true });
+  }
+
+  #report(data) {
+    this.reports = merged(this.reports, [data.report]);
+    this.times = { ...this.times, ...data };
+  }
+}
+
+/** Reports by iteration; where both have one the later counts, and with it nothing of the former goes on. */
+export function merged(former, later) {
+  if (!later.length) return former;
+  const first = later[0].iteration;
+  return [...former.filter((report) => report.iteration < first), ...later];
+}

@@ -1,0 +1,43 @@
+// The live view: what stands where. Each part draws one thing from the state and knows nothing of the others.
+
+import { make } from "./dom.mjs";
+import { Buttons } from "./buttons.mjs";
+import { Header } from "./header.mjs";
+import { Health } from "./health.mjs";
+import { Plan } from "./plan.mjs";
+import { Pictures } from "./pictures.mjs";
+import { RewardChart } from "./reward_chart.mjs";
+
+export const WIDTH = 480;
+export const HEIGHT = 700;
+
+export class LiveView {
+  /** @param {{ask(command: string): void, address(image: object, version: string): string, forward(event: Event): void}} outside */
+  constructor({ ask, address, forward }) {
+    this.parts = [new Header(), new RewardChart(), new Health(), new Plan(), new Pictures(address), new Buttons(ask)];
+    const inner = make("div.stack", {}, ...this.parts.map((part) => part.element));
+    this.element = make("div.view", {}, inner);
+    this.element.classList.add("mixgrpo-live");
+    this.element.addEventListener("wheel", forward, { passive: true });
+    this.element.addEventListener("pointerdown", forward);
+    this.resized = new ResizeObserver(() => this.parts.forEach((part) => part.resize?.()));
+    this.resized.observe(this.element);
+    this.waiting = null;
+  }
+
+  /** Draw the state, at most once per frame. */
+  show(state) {
+    this.state = state;
+    this.waiting ??= requestAnimationFrame(() => {
+      this.waiting = null;
+      this.element.dataset.state = this.state.state;
+      for (const part of this.parts) part.show(this.state);
+    });
+  }
+
+  close() {
+    if (this.waiting) cancelAnimationFrame(this.waiting);
+    this.resized.disconnect();
+    for (const part of this.parts) part.close?.();
+  }
+}
