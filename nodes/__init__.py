@@ -8,8 +8,9 @@ from .prompts import PromptSetNode
 from .sampler import Sampler
 from .settings import TrainerSettingsNode
 from .window import WindowNode
+from .window_plan import WindowPlan
 
-NODES: list[type[io.ComfyNode]] = [DemoModel, PromptSetNode, Sampler, WindowNode, TrainerSettingsNode]
+NODES: list[type[io.ComfyNode]] = [DemoModel, PromptSetNode, Sampler, WindowNode, WindowPlan, TrainerSettingsNode]
 
 
 class MixGRPOExtension(ComfyExtension):

@@ -1,7 +1,7 @@
 // The window of a Window node as a bar with two handles. The node's integers are the truth: the bar draws them and,
 // when dragged or moved by the arrow keys, sets them.
 
-const HEIGHT = 62;
+const HEIGHT = 70;
 const MOST_CELLS = 120; // more steps than this are drawn as one strip
 
 const STYLE = `
