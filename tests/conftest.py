@@ -1,3 +1,15 @@
-import pytest
+from pathlib import Path
 
-pytest.register_assert_rewrite("port_duties")
+from hypothesis import settings
+
+# The same examples in every run, and no time limit per example: a busy machine is no failure.
+settings.register_profile("mixgrpo", deadline=None, derandomize=True)
+settings.load_profile("mixgrpo")
+
+# They need the Python of a ComfyUI: `make test-host` and `make test-web`, or their folder's name on the command line.
+HOST = Path(__file__).resolve().parents[1] / ".host"
+collect_ignore = ["host", "web"]
+
+
+def pytest_addoption(parser):
+    parser.addoption("--comfyui", type=Path, default=HOST / "ComfyUI-0.30.0", help="folder of a ComfyUI")

@@ -13,10 +13,6 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def pytest_addoption(parser):
-    parser.addoption("--comfyui", type=Path, default=ROOT / ".host" / "ComfyUI-0.30.0", help="folder of a ComfyUI")
-
-
 def pytest_configure(config):
     comfyui = config.getoption("--comfyui").resolve()
     if not (comfyui / "comfyui_version.py").exists():
@@ -34,7 +30,8 @@ def pytest_configure(config):
 
 
 def _load_pack():
-    spec = importlib.util.spec_from_file_location("mixgrpo_pack", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
+    place = ROOT / "__init__.py"
+    spec = importlib.util.spec_from_file_location("mixgrpo_pack", place, submodule_search_locations=[str(ROOT)])
     module = importlib.util.module_from_spec(spec)
     sys.modules["mixgrpo_pack"] = module
     spec.loader.exec_module(module)
