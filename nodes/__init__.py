@@ -5,12 +5,23 @@ from comfy_api.latest import ComfyExtension, io
 from .demo import DemoModel
 from .live.routes import register_routes
 from .prompts import PromptSetNode
+from .rewards import CombineRewardsNode, DemoRewardNode, PixelRewardNode
 from .sampler import Sampler
 from .settings import TrainerSettingsNode
 from .window import WindowNode
 from .window_plan import WindowPlan
 
-NODES: list[type[io.ComfyNode]] = [DemoModel, PromptSetNode, Sampler, WindowNode, WindowPlan, TrainerSettingsNode]
+NODES: list[type[io.ComfyNode]] = [
+    DemoModel,
+    PromptSetNode,
+    Sampler,
+    WindowNode,
+    WindowPlan,
+    TrainerSettingsNode,
+    CombineRewardsNode,
+    DemoRewardNode,
+    PixelRewardNode,
+]
 
 
 class MixGRPOExtension(ComfyExtension):
