@@ -32,10 +32,11 @@ class RunCost:
         return low if low == high else f"{low} to {high}"
 
     @property
-    def line(self) -> str:
+    def words(self) -> str:
+        """The figures in two lines."""
         return (
             f"Network evaluations per image and iteration: {self.span('rollout')} for sampling, {self.span('train')} "
-            f"for training. The run costs {self.share:.0%} of DanceGRPO's."
+            f"for training.\nThe run costs {self.share:.0%} of DanceGRPO's."
         )
 
 

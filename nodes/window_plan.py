@@ -14,6 +14,7 @@ from PIL import Image
 from ..mixgrpo_core import DPMpp2M, TrainConfig, WindowPlanner, mixgrpo
 from ..mixgrpo_core.window import Window
 from .plan_words import coverage_words, run_cost
+from .presets import with_window
 from .sockets import SettingsSocket, TrainerSettings, WindowSocket
 
 INPUTS = [
@@ -100,18 +101,14 @@ class WindowPlan(io.ComfyNode):
                 tail_solver=DPMpp2M() if tail_ratio < 1 else mixgrpo().tail_solver,
             )
         else:
-            config = settings.train if window is None else with_window(settings.train, window)
+            config = settings.train
+            if window is not None:
+                config = replace(config, planner=with_window(config.planner, window))
         bar = comfy.utils.ProgressBar(1)
         cost = run_cost(config, settings is not None and settings.cfg > 1, lambda *at: bar.update_absolute(*at))
-        image = draw(config, cost.line)
-        text = f"{coverage_words(config)}\n{cost.line}"
+        image = draw(config, cost.words)
+        text = f"{coverage_words(config)}\n{cost.words}"
         return io.NodeOutput(image, text, ui=ui.PreviewImage(image, cls=cls))
-
-
-def with_window(config: TrainConfig, window: Window) -> TrainConfig:
-    """The settings with another window; a short tail stays as short."""
-    tail = config.planner.tail_ratio if isinstance(config.planner, WindowPlanner) else 1.0
-    return replace(config, planner=WindowPlanner(window, tail))
 
 
 def draw(config: TrainConfig, caption: str) -> torch.Tensor:

@@ -17,7 +17,7 @@ from mixgrpo_pack.mixgrpo_core.cost import iteration_cost
 from mixgrpo_pack.mixgrpo_core.window import coverage
 from mixgrpo_pack.nodes.plan_words import coverage_words, run_cost, steps_words
 from mixgrpo_pack.nodes.sockets import TrainerSettings
-from mixgrpo_pack.nodes.window_plan import WindowPlan, with_window
+from mixgrpo_pack.nodes.window_plan import WindowPlan
 
 GRAY, ORANGE = (228, 228, 231), (234, 88, 12)
 
@@ -35,6 +35,10 @@ def plan(window=None, settings=None, **numbers):
     with torch.inference_mode():
         output = WindowPlan.execute(**({"tail_ratio": 1.0, "shift": 3.0} | numbers), window=window, settings=settings)
     return output.args
+
+
+def with_window(config, window):
+    return replace(config, planner=replace(config.planner, window=window))
 
 
 def told(text):
@@ -147,8 +151,9 @@ def test_settings_take_the_place_of_the_numbers_and_a_window_that_of_theirs():
 
 
 def test_another_window_keeps_the_settings_short_tail():
-    assert with_window(mixgrpo_flash(), FrozenWindow()).planner.tail_ratio == 0.4
-    assert with_window(dance_grpo(), FrozenWindow()).planner.tail_ratio == 1
+    train = replace(mixgrpo_flash(), steps=10, iterations=2, images_per_prompt=4, prompts_per_iteration=1)
+    _, text = plan(settings=TrainerSettings(train=train), window=FrozenWindow(size=2))
+    assert "image and iteration: 5.2 for" in text  # a shared step (1/4), one more, and 4 of the other 8
 
 
 def test_a_short_tail_costs_less():
