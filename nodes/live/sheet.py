@@ -16,7 +16,10 @@ from ...mixgrpo_core.advantage import has_spread
 from ...mixgrpo_core.reward import Scores
 
 LARGEST_TILE = 512
-FRAME = 3
+FRAME = 8
+"""Pixels around a tile: a block of JPEG, so that the frame's colour does not run into the tile."""
+LINE = 4
+SMALLEST_SAMPLE = 192
 _PLAIN, _BEST, _WORST, _INK = (38, 38, 42), (34, 197, 94), (239, 68, 68), (244, 244, 245)
 
 
@@ -75,7 +78,9 @@ def contact_sheet(images: Tensor, scores: Mapping[str, Scores], advantage: Tenso
     for index, (picture, tile) in enumerate(zip(pictures, tiles, strict=True)):
         left, top = sheet.corner(index)
         if tile.best or tile.worst:
-            box = (left, top, left + size[0] + 2 * FRAME - 1, top + size[1] + 2 * FRAME - 1)
+            inset = FRAME - LINE
+            right, bottom = left + size[0] + 2 * FRAME - 1, top + size[1] + 2 * FRAME - 1
+            box = (left + inset, top + inset, right - inset, bottom - inset)
             ImageDraw.Draw(image).rectangle(box, fill=_BEST if tile.best else _WORST)
         image.paste(picture, (left + FRAME, top + FRAME))
     return sheet
@@ -112,15 +117,17 @@ def captioned(images: Tensor, captions: list[str]) -> Image.Image:
     if len(captions) != len(images):
         raise ValueError(f"expected a caption for each of {len(images)} images, found {len(captions)}")
     pictures = _pictures(images)
-    width, height = pictures[0].size
+    scale = max(1, round(SMALLEST_SAMPLE / max(pictures[0].size)))
+    width, height = (scale * side for side in pictures[0].size)
+    pictures = [picture.resize((width, height), Image.Resampling.NEAREST) for picture in pictures]
     columns = columns_for(len(pictures), (width, height))
     font = ImageFont.load_default(size=max(10, width // 16))
     foot = font.getbbox("Ag")[3] + 6
-    step = (width + 2 * FRAME, height + 2 * FRAME + foot)
+    step = (width + FRAME, height + FRAME + foot)
     image = Image.new("RGB", (columns * step[0], math.ceil(len(pictures) / columns) * step[1]), _PLAIN)
     draw = ImageDraw.Draw(image)
     for index, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
-        left, top = (index % columns) * step[0] + FRAME, (index // columns) * step[1] + FRAME
+        left, top = (index % columns) * step[0] + FRAME // 2, (index // columns) * step[1] + FRAME // 2
         image.paste(picture, (left, top))
         draw.text((left, top + height + 2), _fitted(caption, font, width), fill=_INK, font=font)
     return image
@@ -131,7 +138,7 @@ def save(sheet: Sheet, run: str) -> Path:
     folder = Path(folder_paths.get_temp_directory()) / "mixgrpo"
     folder.mkdir(parents=True, exist_ok=True)
     path, partial = folder / f"{run}.jpg", folder / f"{run}.part"
-    sheet.image.save(partial, format="JPEG", quality=88)
+    sheet.image.save(partial, format="JPEG", quality=92, subsampling=0)
     partial.replace(path)
     return path
 

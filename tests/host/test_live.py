@@ -214,7 +214,7 @@ def test_samples_are_kept_in_the_runs_folder(output, ears):
     (told,) = ears.named("mixgrpo.sample")
     assert told["image"] == {"filename": "000004.png", "subfolder": "mixgrpo/my run/samples", "type": "output"}
     pixels = Image.open(path)
-    assert pixels.getpixel((sheet.FRAME, sheet.FRAME)) == (0, 0, 0)
+    assert pixels.getpixel((20, 20)) == (0, 0, 0)
     colours = {colour for _, colour in pixels.getcolors(1 << 16)}
     assert (255, 255, 255) in colours
 
@@ -238,10 +238,21 @@ def test_best_and_worst_are_framed_and_masked_images_never_are(output):
     assert [tile.best for tile in made.tiles] == [False, True, False, False, False]
     assert [tile.worst for tile in made.tiles] == [False, False, True, False, False]
     assert made.tiles[3].scores == {"taste": None}
-    frames = [made.image.getpixel(made.corner(index)) for index in range(5)]
+    frames = [made.image.getpixel(tuple(x + sheet.FRAME - 1 for x in made.corner(index))) for index in range(5)]
     assert frames[1][1] > 150 > frames[1][0]  # green
     assert frames[2][0] > 150 > frames[2][1]  # red
     assert frames[0] == frames[3] == frames[4]
+
+
+def test_the_frames_colour_does_not_run_into_the_tile(output, tmp_path):
+    event = scored([1.0, -1.0], side=64)
+    made = sheet.contact_sheet(event.images * 0 + 0.5, event.scores, event.advantage)
+    stored = Image.open(sheet.save(made, "run")).convert("RGB")
+    for index in range(2):
+        left, top = made.corner(index)
+        box = (left + sheet.FRAME, top + sheet.FRAME, left + sheet.FRAME + 64, top + sheet.FRAME + 64)
+        for low, high in stored.crop(box).getextrema():
+            assert 126 <= low <= high <= 130
 
 
 def test_a_masked_image_is_not_the_worst_though_its_zero_is_lowest(output):

@@ -3,15 +3,15 @@
 import { make, write } from "./dom.mjs";
 
 const BUTTONS = [
-  ["sample", "Sample now", "Sampling soon", "Make sample images after this iteration."],
-  ["save", "Save now", "Saving soon", "Save a checkpoint and the LoRA after this iteration."],
-  ["pause", "Pause", "Pausing soon", "Save and stop after this iteration: frees the queue and the memory. Run again to go on."],
-  ["stop", "Stop and keep", "Stopping soon", "End the training after this iteration and give the LoRA on."],
+  ["sample", "Sample now", "Make sample images after this iteration."],
+  ["save", "Save now", "Save a checkpoint and the LoRA after this iteration."],
+  ["pause", "Pause", "Save and stop after this iteration: frees the queue and the memory. Run again to go on."],
+  ["stop", "Stop and keep", "End the training after this iteration and give the LoRA on."],
 ];
 
 export class Buttons {
   constructor(ask) {
-    this.buttons = BUTTONS.map(([command, , , title]) => {
+    this.buttons = BUTTONS.map(([command, , title]) => {
       const button = make(`button.button.${command}`, { type: "button", title, onclick: () => ask(command) });
       button.dataset.command = command;
       return button;
@@ -20,10 +20,10 @@ export class Buttons {
   }
 
   show({ live, pending }) {
-    BUTTONS.forEach(([command, label, soon], index) => {
+    BUTTONS.forEach(([command, label], index) => {
       const waits = pending.includes(command);
       const button = this.buttons[index];
-      write(button, waits ? `✓ ${soon}` : label);
+      write(button, waits ? `✓ ${label}` : label);
       button.disabled = !live || waits;
       button.dataset.waits = waits ? "yes" : "";
     });

@@ -27,7 +27,12 @@ export function short(value, digits = 2) {
   const size = Math.abs(value);
   if (size === 0) return "0";
   if (size < 10 ** -digits) return value.toExponential(0).replace("e-", "e−");
-  return value.toFixed(size >= 100 ? 0 : size >= 10 ? 1 : digits);
+  return value.toFixed(size >= 100 ? 0 : size >= 10 ? 1 : digits).replace("-", "−");
+}
+
+/** A score on a picture: two decimals at most. */
+export function brief(value) {
+  return value == null ? "–" : value.toFixed(Math.abs(value) >= 100 ? 0 : Math.abs(value) >= 10 ? 1 : 2).replace("-", "−");
 }
 
 export function signed(value) {

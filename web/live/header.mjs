@@ -19,6 +19,7 @@ const WORDS = {
   resting: ["Not running", "Run again to go on where it stopped."],
   lost: ["No connection", "Waiting for the server."],
 };
+const SOON = { sample: "samples", save: "saving", pause: "a pause", stop: "stopping and keeping the LoRA" };
 const KINDS = {
   idle: "quiet", resting: "quiet", paused: "wait", interrupted: "wait", lost: "wait",
   stopped: "good", finished: "good", failed: "bad",
@@ -63,9 +64,10 @@ export class Header {
     this.bar.style.width = `${started ? (100 * state.done) / state.iterations : 0}%`;
     const share = live && progress && progress.total ? progress.done / progress.total : 0;
     this.inner.style.width = `${100 * share}%`;
-    write(this.phase, live && progress ? `${word} ${progress.done} of ${progress.total}` : "");
+    write(this.phase, live && progress ? doing(progress) : "");
     this.element.dataset.started = started ? "yes" : "";
-    write(this.note, state.notice || state.note || (hint ?? ""));
+    const taken = state.pending.map((command) => SOON[command]).join(" and ");
+    write(this.note, state.notice || (taken && `Taken: ${taken} after this iteration.`) || state.note || (hint ?? ""));
     this.note.title = this.note.textContent;
     this.note.dataset.kind = state.notice || state.state === "failed" ? "bad" : "";
     this.figures.left.element.style.display = live ? "" : "none";
@@ -73,6 +75,10 @@ export class Header {
     write(this.figures.pace.value, pace(times.seconds_per_iteration ?? meanSeconds(state.reports)));
     write(this.figures.memory.value, bytes(times.peak_memory ?? peak(state.reports)));
   }
+}
+
+function doing({ phase, done, total }) {
+  return phase === "scoring" ? "Scoring the images" : `${WORDS[phase][0]} ${done} of ${total}`;
 }
 
 /** Seconds per iteration of a run that is over, from its last reports. */

@@ -1,7 +1,7 @@
 // The pictures: the group that was scored last, tile by tile, and the sample that was asked for.
 
 import { make, write } from "./dom.mjs";
-import { short, signed } from "./format.mjs";
+import { brief, short, signed } from "./format.mjs";
 import { Lightbox } from "./lightbox.mjs";
 
 export class Pictures {
@@ -22,7 +22,8 @@ export class Pictures {
   }
 
   show(state) {
-    if (state.sample && state.sample !== this.sample && this.sample !== undefined) this.tab = "sample";
+    if (state.newSample && state.newSample !== this.newSample) this.tab = "sample";
+    this.newSample = state.newSample;
     this.sample = state.sample;
     this.group = state.group;
     this.run = state.run;
@@ -68,6 +69,7 @@ export class Pictures {
     this.loading = null;
     this.shown = wanted;
     this.grid.dataset.empty = "";
+    this.grid.dataset.single = wanted.tiles ? "" : "yes";
     if (wanted.tiles) {
       write(this.caption, `“${wanted.prompt}” · iteration ${wanted.iteration + 1}`);
       this.grid.replaceChildren(...wanted.tiles.map((tile, index) => this.#tile(wanted, picture, tile, index)));
@@ -77,7 +79,7 @@ export class Pictures {
       picture.className = "mg-sample";
       picture.title = "Click to enlarge";
       picture.onclick = () => this.lightbox.picture(picture.src, wanted.captions.join("\n"));
-      this.grid.style.gridTemplateColumns = "100%";
+      this.grid.style.gridTemplateColumns = "";
       this.grid.replaceChildren(picture);
     }
     this.caption.title = this.caption.textContent;
@@ -93,14 +95,14 @@ export class Pictures {
   #tile(group, picture, tile, index) {
     const [word] = Object.values(tile.scores);
     const scores = Object.entries(tile.scores).map(([name, value]) => `${name} ${value == null ? "no score" : short(value, 3)}`);
-    const sign = tile.advantage > 0 ? "up" : tile.advantage < 0 ? "down" : "even";
+    const sign = signed(tile.advantage) === "0" ? "even" : tile.advantage > 0 ? "up" : "down";
     const words = [...scores, `advantage ${signed(tile.advantage)}`];
     const element = make("button.tile", {
       type: "button",
       title: words.join("\n"),
       onclick: () => this.lightbox.tiles(group, picture, index),
     },
-    make("span.score", {}, word == null ? "–" : short(word)),
+    make("span.score", {}, brief(word)),
     make("span.advantage", {}, make("i", {}, { up: "▲", down: "▼", even: "=" }[sign]), make("em", {}, signed(tile.advantage))));
     element.dataset.sign = sign;
     if (tile.best) element.dataset.frame = "best";
@@ -125,6 +127,7 @@ export class Pictures {
     this.grid.style.gridTemplateColumns = `repeat(${best.columns}, ${size}px)`;
     this.grid.style.gridAutoRows = `${Math.floor(size / shape)}px`;
     this.grid.dataset.small = size < 96 ? "yes" : "";
+    this.grid.dataset.tiny = size < 60 ? "yes" : "";
   }
 }
 

@@ -9,7 +9,7 @@ const SINGLE = ["single-1", "single-2", "single-3", "single-4", "single-5"];
 
 export class RewardChart {
   constructor() {
-    this.hidden = new Set(["spread of one"]);
+    this.hidden = new Set();
     this.single = new Set();
     this.chips = make("div.chips");
     this.readout = make("div.readout");
@@ -31,7 +31,9 @@ export class RewardChart {
     } else {
       this.chart?.setData(curves.data);
     }
-    this.empty.style.display = curves.data[0].length ? "none" : "";
+    const empty = curves.data[0].length === 0;
+    this.element.dataset.empty = empty ? "yes" : "";
+    this.empty.style.display = empty ? "" : "none";
     this.#tell(null);
   }
 
@@ -102,7 +104,7 @@ export class RewardChart {
         });
       },
     }, make("i", { style: `background: var(--mg-${ink})` }), label);
-    const chips = [["each", "each", "reward-soft"], ["smooth", "smoothed", "reward"], ["spread", "spread", "band"],
+    const chips = [["each", "mean", "reward-soft"], ["smooth", "smoothed", "reward"], ["spread", "spread", "band"],
       ["held", "held-out", "held-out"]];
     if (names.length > 1) chips.push(...names.map((name, i) => [`one:${name}`, name, SINGLE[i % SINGLE.length]]));
     this.chips.replaceChildren(...chips.map(([key, label, ink]) => {

@@ -1,7 +1,7 @@
 // Curves from reports.
 
 /** Exponential moving average with its start-up bias corrected; null where a value is missing. */
-export function smoothed(values, decay = 0.9) {
+export function smoothed(values, decay = 0.8) {
   let sum = 0;
   let weight = 0;
   return values.map((value) => {

@@ -10,7 +10,7 @@ export class RunState {
   /** Forget everything: another run begins. */
   begin(run) {
     Object.assign(this, { run, live: false, state: run ? "loading" : "idle", note: "", notice: "", pending: [] });
-    Object.assign(this, { iterations: 0, progress: null, times: {}, group: null, sample: null, asked: false });
+    Object.assign(this, { iterations: 0, progress: null, times: {}, group: null, sample: null, newSample: null });
     Object.assign(this, { config: null, plan: null, reports: [], problems: [] });
   }
 
@@ -21,7 +21,7 @@ export class RunState {
     if (name === "progress") this.#progress(data);
     if (name === "report") this.#report(data);
     if (name === "group") this.group = data;
-    if (name === "sample") this.sample = data;
+    if (name === "sample") this.sample = this.newSample = data;
   }
 
   /** What the run's folder tells; `mine` says that what the server remembers is about this node. */

@@ -9,7 +9,7 @@ import { Pictures } from "./pictures.mjs";
 import { RewardChart } from "./reward_chart.mjs";
 
 export const WIDTH = 480;
-export const HEIGHT = 700;
+export const HEIGHT = 760;
 
 export class LiveView {
   /** @param {{ask(command: string): void, address(image: object, version: string): string, forward(event: Event): void}} outside */
@@ -21,7 +21,7 @@ export class LiveView {
     this.element.addEventListener("wheel", forward, { passive: true });
     this.element.addEventListener("pointerdown", forward);
     this.resized = new ResizeObserver(() => this.parts.forEach((part) => part.resize?.()));
-    this.resized.observe(this.element);
+    for (const part of this.parts) if (part.resize) this.resized.observe(part.element);
     this.waiting = null;
   }
 
