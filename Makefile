@@ -31,9 +31,9 @@ GET_HOST  := --folder "$(HOST)" --torch "$(TORCH)" --pip-args="$(PIP_ARGS)"
 CHROMIUM  := $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 ifdef COMFYUI
 COMFYUI_PYTHON ?= $(firstword $(wildcard $(COMFYUI)/venv/bin/python $(COMFYUI)/.venv/bin/python) $(PYTHON))
-HOST_TEST := OMP_NUM_THREADS=1 $(COMFYUI_PYTHON) -m pytest --comfyui $(COMFYUI)
+HOST_TEST := OMP_NUM_THREADS=1 $(COMFYUI_PYTHON) -m pytest --comfyui=$(COMFYUI)
 else
-HOST_TEST := OMP_NUM_THREADS=1 $(HOST)/venv/bin/python -m pytest --comfyui $(HOST)/ComfyUI-$(NEWEST)
+HOST_TEST := OMP_NUM_THREADS=1 $(HOST)/venv/bin/python -m pytest --comfyui=$(HOST)/ComfyUI-$(NEWEST)
 endif
 
 .PHONY: demo host test test-core test-host test-web lint bench get-host

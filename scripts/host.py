@@ -67,7 +67,8 @@ def python_of(comfyui: Path) -> Path:
 
 def serve(host: Host) -> None:
     """Run it until it ends or Ctrl-C comes."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    for number in (signal.SIGINT, signal.SIGTERM):  # also where the shell had them ignored
+        signal.signal(number, signal.default_int_handler)
     try:
         with host:
             print(f"ComfyUI with this pack is at {host.address}    (its log: {os.path.relpath(host.log)})", flush=True)

@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import socket
 import subprocess
 import time
@@ -66,10 +65,10 @@ class Host:
             return False
 
     def stop(self, timeout=20):
-        """End the process as Ctrl-C does; after ``timeout`` seconds, by force."""
+        """End the process; after ``timeout`` seconds, by force."""
         if self.process is None or self.process.poll() is not None:
             return
-        self.process.send_signal(signal.SIGINT)
+        self.process.terminate()
         try:
             self.process.wait(timeout)
         except subprocess.TimeoutExpired:

@@ -1,4 +1,4 @@
-"""A real ComfyUI in this process: ``pytest tests/host --comfyui PATH`` with the Python of its environment.
+"""A real ComfyUI in this process: ``pytest tests/host --comfyui=PATH`` with the Python of its environment.
 
 The pack is loaded as ComfyUI loads it, by its place, under the name ``mixgrpo_pack``; tests import
 ``mixgrpo_pack.nodes...`` and ``mixgrpo_pack.mixgrpo_core...``.
@@ -16,14 +16,14 @@ ROOT = Path(__file__).resolve().parents[2]
 def pytest_configure(config):
     comfyui = config.getoption("--comfyui").resolve()
     if not (comfyui / "comfyui_version.py").exists():
-        raise pytest.UsageError(f"no ComfyUI in {comfyui}: run `make host`, or give its path with --comfyui")
+        raise pytest.UsageError(f"no ComfyUI in {comfyui}: run `make host`, or give its path with --comfyui=")
     sys.path.insert(0, str(comfyui))
     arguments, sys.argv = sys.argv, [sys.argv[0], "--cpu", "--disable-api-nodes"]
     try:
         import comfy.options
 
         comfy.options.enable_args_parsing()
-        import comfy.cli_args  # noqa: F401
+        import comfy.cli_args
     finally:
         sys.argv = arguments
     _load_pack()
