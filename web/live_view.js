@@ -143,8 +143,7 @@ class NodeLink {
 
   async ask(name) {
     try {
-      const told = await command(this.state.run, name);
-      this.state.hear("status", told);
+      await command(this.state.run, name); // an event tells that it waits
       this.state.notice = "";
     } catch (error) {
       this.state.notice = error.message;

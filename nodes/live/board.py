@@ -137,7 +137,8 @@ class LiveRun:
     def snapshot(self) -> dict[str, Any]:
         """What the run said last, as JSON values: state, progress, group, sample and the commands that wait."""
         with self._lock:
-            return {**self._seen, "pending": [command.value for command in self._pending]}
+            pending = [command.value for command in self._pending]
+            return {**self._seen, "pending": pending, "serial": self._line.serial}
 
     def _remember(self, **seen: Any) -> None:
         with self._lock:

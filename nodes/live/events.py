@@ -3,6 +3,7 @@
 Without a server (tests in this process) nothing is sent and nothing fails.
 """
 
+import itertools
 import os
 from pathlib import Path
 from typing import Any
@@ -13,20 +14,25 @@ from PIL import Image
 from server import PromptServer
 
 PREVIEW_PIXELS = 768
+_serials = itertools.count(1)
 
 
 class Line:
-    """What one node says about one run; every event names both, and the workflow that was queued."""
+    """What one node says about one run; every event names both, and the workflow that was queued.
+
+    Events are numbered, over all runs: a browser that fetches a run's state can tell what is newer.
+    """
 
     def __init__(self, run: str, node: str, iterations: int) -> None:
-        self.run, self.node, self.workflow = run, node, None
+        self.run, self.node, self.workflow, self.serial = run, node, None, 0
         self._bar = comfy.utils.ProgressBar(iterations, node_id=node)
 
     def send(self, name: str, **data: Any) -> None:
         """Send ``mixgrpo.<name>`` to every browser that is connected."""
         server = host()
         if server is not None:
-            about = {"run": self.run, "node": self.node, "workflow": self.workflow}
+            self.serial = next(_serials)
+            about = {"run": self.run, "node": self.node, "workflow": self.workflow, "serial": self.serial}
             server.send_sync(f"mixgrpo.{name}", {**about, **data})
 
     def text(self, text: str) -> None:

@@ -64,7 +64,7 @@ async def post_command(request: web.Request) -> web.Response:
     live = board.find(name)
     if live is not None:
         live.ask(command)
-        return web.json_response(live.snapshot())
+        return web.json_response({"taken": command.value})
     if find_run(name) is None:
         return _sentence(404, f"There is no run named {name!r} in the output folder.")
     return _sentence(409, f"The run {name!r} is not being trained right now, so it takes no commands.")

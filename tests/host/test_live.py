@@ -424,6 +424,16 @@ def test_the_drawn_plan_is_the_planners(output):
         assert list(range(first, stop)) == list(CONFIG.planner.plan(iteration, 0, CONFIG.sigmas()).trained)
 
 
+def test_a_fetched_state_tells_which_events_it_holds(output, ears):
+    with live_run(output) as live:
+        live(Progress(iteration=0, phase="train", done=1, total=4))
+        _, found = get("/mixgrpo/runs/my%20run")
+        assert found["said"]["serial"] == ears.sent[-1][1]["serial"]
+        live(Progress(iteration=0, phase="rollout", done=1, total=4))
+    serials = [data["serial"] for _, data in ears.sent]
+    assert serials == sorted(set(serials)) and serials[-1] > found["said"]["serial"]
+
+
 def test_a_live_run_says_what_it_does_and_what_it_showed_last(output, ears):
     with live_run(output) as live:
         live(scored([1.0, -1.0]))
@@ -480,7 +490,8 @@ def test_a_link_out_of_the_runs_folder_is_not_followed(output, ears, tmp_path):
 def test_a_command_reaches_the_live_run(output, ears):
     with live_run(output) as live:
         ((status, told),) = over_http(("POST", "/mixgrpo/runs/my%20run/command", {"command": "pause"}))
-        assert status == 200 and told["pending"] == ["pause"]
+        assert status == 200 and told == {"taken": "pause"}
+        assert ears.named("mixgrpo.status")[-1]["pending"] == ["pause"]
         assert live.take() is Command.PAUSE
 
 

@@ -11,12 +11,13 @@ export class RunState {
   begin(run) {
     Object.assign(this, { run, live: false, state: run ? "loading" : "idle", note: "", notice: "", pending: [] });
     Object.assign(this, { iterations: 0, progress: null, times: {}, group: null, sample: null, newSample: null });
-    Object.assign(this, { config: null, plan: null, reports: [], problems: [] });
+    Object.assign(this, { config: null, plan: null, reports: [], problems: [], serial: 0 });
   }
 
   /** An event of this run. */
   hear(name, data) {
     this.iterations = data.iterations ?? this.iterations;
+    this.serial = data.serial;
     if (name === "status") this.#status(data);
     if (name === "progress") this.#progress(data);
     if (name === "report") this.#report(data);
@@ -31,18 +32,8 @@ export class RunState {
     this.problems = stored.problems;
     this.reports = merged(stored.reports, this.reports);
     this.iterations = stored.plan?.iterations ?? this.iterations;
-    const said = mine ? stored.said : null;
-    if (said) {
-      this.state = said.state;
-      Object.assign(this, { note: said.note, pending: said.pending, live: stored.live });
-      this.progress ??= said.progress;
-      if (said.progress) this.times = { ...said.progress, ...this.times };
-      this.group ??= said.group;
-      this.sample ??= said.sample;
-    } else {
-      const whole = this.iterations > 0 && this.done >= this.iterations;
-      Object.assign(this, { live: false, state: whole ? "finished" : "resting", pending: [] });
-    }
+    if (mine) this.#said(stored.said, stored.live);
+    else if (!this.serial) this.#asleep();
     if (ENDED.includes(this.state)) this.live = false;
   }
 
@@ -56,6 +47,7 @@ export class RunState {
   /** The server does not answer. */
   lost() {
     if (this.live) Object.assign(this, { live: false, state: "lost", pending: [] });
+    this.serial = 0; // another server counts anew
   }
 
   /** Whole iterations. */
@@ -67,6 +59,22 @@ export class RunState {
   get current() {
     const at = Math.max(this.done, this.live ? (this.progress?.iteration ?? 0) : 0);
     return Math.min(at, Math.max(this.iterations - 1, 0));
+  }
+
+  /** What the server remembers, unless newer events came while it was fetched. */
+  #said(said, live) {
+    this.progress ??= said.progress;
+    this.times = { ...said.progress, ...this.times };
+    this.group ??= said.group;
+    this.sample ??= said.sample;
+    if (said.serial < this.serial) return;
+    Object.assign(this, { state: said.state, note: said.note, pending: said.pending, live });
+  }
+
+  /** A run that nobody trains: all that is known stands in its folder. */
+  #asleep() {
+    const whole = this.iterations > 0 && this.done >= this.iterations;
+    Object.assign(this, { live: false, state: whole ? "finished" : "resting", pending: [] });
   }
 
   #status(data) {
