@@ -1,0 +1,118 @@
+"""The LoRA on a model of the host: injected as a bypass, so that the base's weights are neither read nor written.
+
+A bypass adapter adds ``h(x)`` to the output of a layer. It works on quantised weights, on weights that the host streams
+from memory, and on top of what the MODEL already carries.
+"""
+
+from collections.abc import Callable, Mapping
+
+import torch
+from comfy.model_base import BaseModel
+from comfy.model_patcher import ModelPatcher
+from comfy.patcher_extension import PatcherInjection
+from comfy.weight_adapter.base import WeightAdapterTrainBase
+from comfy.weight_adapter.bypass import BypassInjectionManager
+from torch import Tensor
+from torch.nn import Parameter
+from torch.nn.functional import linear
+
+from ...mixgrpo_core.lora import Lora
+from ...mixgrpo_core.lora_format import DOWN, UP, some
+from .lora_names import Layer, block_of, trained_layers
+
+INJECTION = "mixgrpo_lora"
+
+
+class PartsAdapter(WeightAdapterTrainBase):
+    """The LoRA of one layer: a pair (A, B) for each of its parts, all on the same input.
+
+    The tensors are float32 and no submodules or parameters of this module: the host neither moves nor casts them.
+    """
+
+    def __init__(self, layer: Layer, scale: float) -> None:
+        super().__init__()
+        self._names = [part.name for part in layer.parts]
+        self._scale = scale
+        self._worn: list[tuple[Parameter, Parameter]] = []
+
+    def wear(self, choice: Mapping[str, Parameter] | None) -> None:
+        """Take the layer's tensors out of ``choice``; None takes the LoRA off."""
+        self._worn = [] if choice is None else [(choice[name + DOWN], choice[name + UP]) for name in self._names]
+
+    def bypass_forward(self, org_forward: Callable[..., Tensor], x: Tensor, *args: object, **options: object) -> Tensor:
+        """The layer's own output, and ``h`` added where the LoRA is worn."""
+        base = org_forward(x, *args, **options)
+        return base + self.h(x, base) if self._worn else base
+
+    def h(self, x: Tensor, base_out: Tensor) -> Tensor:
+        """``scale * B A x`` of all parts side by side ``[..., out]``, computed in the dtype of the activations."""
+        down = torch.cat([a.to(base_out.dtype) for a, _ in self._worn])
+        inner = linear(x.to(base_out.dtype), down).chunk(len(self._worn), dim=-1)
+        outer = [linear(piece, b.to(base_out.dtype)) for piece, (_, b) in zip(inner, self._worn, strict=True)]
+        return (outer[0] if len(outer) == 1 else torch.cat(outer, dim=-1)) * self._scale
+
+    def passive_memory_usage(self) -> int:
+        """Nothing: the trained tensors are not the host's to move."""
+        return 0
+
+
+class HostLora(Lora):
+    """A trainable LoRA on the attention and MLP layers of every block of a model of the host.
+
+    Names, shapes and fresh values are those of the same LoRA in diffusers.
+    """
+
+    def __init__(self, model: BaseModel, *, rank: int, alpha: float, seed: int, device: torch.device) -> None:
+        """Make a fresh LoRA for ``model``; ``attach`` puts it on.
+
+        Raises:
+            ValueError: no layer for it to sit on, or rank or alpha are none.
+        """
+        self._layers = trained_layers(model)
+        self._adapters = {layer.path: PartsAdapter(layer, alpha / max(rank, 1)) for layer in self._layers}
+        sizes = {part.name: (layer.inputs, part.stop - part.start) for layer in self._layers for part in layer.parts}
+        super().__init__(sizes, self._into_layers, rank=rank, alpha=alpha, seed=seed, device=device)
+
+    @property
+    def blocks(self) -> list[str]:
+        """The paths of the model's blocks that hold the LoRA, in order: ``diffusion_model.joint_blocks.0``."""
+        return list(dict.fromkeys(block_of(layer.path) for layer in self._layers))
+
+    def attach(self, patcher: ModelPatcher) -> None:
+        """Inject the LoRA into ``patcher``, a clone of the user's MODEL; it is worn whenever the clone is loaded.
+
+        Raises:
+            ValueError: the host did not find some of the layers.
+        """
+        manager = BypassInjectionManager()
+        for path, adapter in self._adapters.items():
+            manager.add_adapter(path, adapter)
+        ours = manager.create_injections(patcher.model)
+        if manager.get_hook_count() != len(self._adapters):
+            hooked = {id(hook.adapter) for hook in manager.hooks}
+            missing = [path for path, adapter in self._adapters.items() if id(adapter) not in hooked]
+            raise ValueError(
+                f"expected all {len(self._adapters)} layers of the LoRA in {type(patcher.model).__name__}, missing are "
+                f"{some(missing)}: the LoRA was made for another model"
+            )
+        before = [injection for group in patcher.injections.values() for injection in group]
+        patcher.injections.clear()
+        patcher.set_injections(INJECTION, [_nested([*before, *ours])])
+
+    def _into_layers(self, choice: Mapping[str, Parameter] | None) -> None:
+        for adapter in self._adapters.values():
+            adapter.wear(choice)
+
+
+def _nested(injections: list[PatcherInjection]) -> PatcherInjection:
+    """All as one, taken off in the reverse order: the host's order leaves bypasses of one layer behind."""
+
+    def inject(patcher: ModelPatcher) -> None:
+        for injection in injections:
+            injection.inject(patcher)
+
+    def eject(patcher: ModelPatcher) -> None:
+        for injection in reversed(injections):
+            injection.eject(patcher)
+
+    return PatcherInjection(inject=inject, eject=eject)
