@@ -33,7 +33,8 @@ class FlowModel(Protocol[Cond]):
     * ``using`` is entered outside of ``run`` (an evaluation of other weights) and inside (a reference policy, hybrid
       sampling), nested, and between the forward and the backward of the current policy: it must not write into the
       trained tensors.
-    * Rollouts run without gradient, updates with it. ``decode`` and ``noise`` are called outside of ``run`` too.
+    * Rollouts run without gradient, updates with it, forward and backward inside of one ``run``. ``decode`` and
+      ``noise`` are called outside of ``run`` too.
     * ``evaluations`` leaves out what gradient checkpointing computes again.
     * The LoRA's state can be read and put back after any exception, ``KeyboardInterrupt`` out of ``run`` included.
 
