@@ -2,12 +2,15 @@
 
 from comfy_api.latest import ComfyExtension, io
 
+from .compare import CompareLora
 from .demo import DemoModel
+from .fit_check import FitCheck
 from .live.routes import register_routes
 from .prompts import PromptSetNode
 from .rewards import CombineRewardsNode, DemoRewardNode, PixelRewardNode
 from .sampler import Sampler
 from .settings import TrainerSettingsNode
+from .trainer import TrainLora
 from .window import WindowNode
 from .window_plan import WindowPlan
 
@@ -21,6 +24,9 @@ NODES: list[type[io.ComfyNode]] = [
     CombineRewardsNode,
     DemoRewardNode,
     PixelRewardNode,
+    FitCheck,
+    TrainLora,
+    CompareLora,
 ]
 
 

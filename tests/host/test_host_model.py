@@ -14,6 +14,7 @@ from mixgrpo_pack.mixgrpo_core.rewards.shapes import ShapeReward
 
 CAPTION = "a small red circle on the left"
 
+
 @pytest.fixture(scope="module")
 def parts():
     return loaded()

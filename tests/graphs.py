@@ -1,0 +1,46 @@
+"""Workflows of the demo model in API format, as an artist would wire them."""
+
+from comfy_client import Graph
+
+from mixgrpo_core.demo import held_out_prompts, train_prompts
+
+
+def demo_parts(graph: Graph, *, train=128, held_out=32, **settings):
+    """The nodes that a training of the demo model needs: demo model, prompts, reward, settings."""
+    demo = graph.add("MixGRPO_DemoModel")
+    prompts = graph.add(
+        "MixGRPO_PromptSet",
+        clip=demo[1],
+        prompts="\n".join(train_prompts()[:train]),
+        file="none",
+        held_out_prompts="\n".join(held_out_prompts()[:held_out]),
+        held_out_share=0.1,
+        seed=0,
+        negative="",
+    )
+    reward = graph.add("MixGRPO_DemoReward", measure="drawing, with both checks", weight=1.0)
+    chosen = {"preset": "Demo", "model_family": "demo", "memory": "plenty", **settings}
+    defaults = {"iterations": 0, "images_per_prompt": 0, "prompts_per_iteration": 0, "learning_rate": 0.0, "rank": 0}
+    trainer = graph.add("MixGRPO_TrainerSettings", **{**defaults, "seed": 0, **chosen})
+    return demo, prompts, reward, trainer
+
+
+def training(run_name="demo", *, start_from="none", **parts):
+    """A training graph, and its trainer node; ``parts`` go to ``demo_parts``."""
+    graph = Graph()
+    demo, prompts, reward, settings = demo_parts(graph, **parts)
+    trainer = graph.add(
+        "MixGRPO_TrainLora",
+        model=demo[0],
+        vae=demo[2],
+        prompts=prompts[0],
+        rewards=reward[0],
+        settings=settings[0],
+        run_name=run_name,
+        start_from=start_from,
+    )
+    return graph, trainer
+
+
+SHORT = {"train": 4, "held_out": 2, "iterations": 3, "images_per_prompt": 4, "prompts_per_iteration": 2, "steps": 6}
+"""A training of seconds."""
