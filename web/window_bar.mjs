@@ -15,7 +15,7 @@ const STYLE = `
 .mixgrpo-bar-reach { background: #ea580c33; }
 .mixgrpo-bar-window { background: #ea580c; opacity: 0.85; }
 .mixgrpo-bar-window.free { cursor: grab; }
-.mixgrpo-bar-handle { width: 9px; background: #fdba74; cursor: ew-resize; outline-offset: -2px; }
+.mixgrpo-bar-handle { background: #fdba74; cursor: ew-resize; outline-offset: -2px; }
 .mixgrpo-bar.bad .mixgrpo-bar-window { background: #dc2626; }
 .mixgrpo-bar-text { text-align: center; white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
 `;
@@ -145,12 +145,14 @@ function drawTrack(track, values, drag) {
   const block = place("mixgrpo-bar-window", start, start + size);
   parts.push(block);
   if (!locked) {
+    const width = `min(9px, ${(30 * size) / steps}%)`; // a small window keeps a middle to be dragged by
     if (fixed) {
       block.classList.add("free");
       grip(block, "window", track, values, drag);
-      parts.push(handle("start", `left: ${share(start)}`, start, track, values, drag));
+      parts.push(handle("start", `left: ${share(start)}; width: ${width}`, start, track, values, drag));
     }
-    parts.push(handle("end", `left: calc(${share(start + size)} - 9px)`, start + size - 1, track, values, drag));
+    const left = `left: calc(${share(start + size)} - ${width})`;
+    parts.push(handle("end", `${left}; width: ${width}`, start + size - 1, track, values, drag));
   }
   const focused = track.contains(document.activeElement) ? document.activeElement.dataset.grip : null;
   track.replaceChildren(...parts);
