@@ -18,9 +18,12 @@ from torch.nn.functional import linear
 
 from ...mixgrpo_core.lora import Lora
 from ...mixgrpo_core.lora_format import DOWN, UP, some
+from .attention import attention_with_gradient
 from .lora_names import Layer, block_of, trained_layers
+from .streaming import streaming_injection
 
 INJECTION = "mixgrpo_lora"
+ATTENTION = "optimized_attention_override"
 
 
 class PartsAdapter(WeightAdapterTrainBase):
@@ -95,9 +98,12 @@ class HostLora(Lora):
                 f"expected all {len(self._adapters)} layers of the LoRA in {type(patcher.model).__name__}, missing are "
                 f"{some(missing)}: the LoRA was made for another model"
             )
+        patcher.eject_model()  # a clone of a model in use believes that it is injected
         before = [injection for group in patcher.injections.values() for injection in group]
         patcher.injections.clear()
-        patcher.set_injections(INJECTION, [_nested([*before, *ours])])
+        patcher.set_injections(INJECTION, [_nested([streaming_injection(patcher.model), *before, *ours])])
+        options = patcher.model_options.setdefault("transformer_options", {})
+        options[ATTENTION] = attention_with_gradient(options.get(ATTENTION))
 
     def _into_layers(self, choice: Mapping[str, Parameter] | None) -> None:
         for adapter in self._adapters.values():

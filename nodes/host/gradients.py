@@ -65,8 +65,8 @@ def _is_operator(code: CodeType, instruction: int) -> bool:
 def trainable(model: nn.Module) -> Iterator[None]:
     """Inside, gradients flow through ``model`` to whatever is trained, and to nothing of its own.
 
-    Afterwards the host's switch and the base's ``requires_grad`` are as before. Weights that were inference tensors stay
-    ordinary tensors, over the same memory.
+    Afterwards the host's switch and the base's ``requires_grad`` are as before. Weights that were inference tensors
+    stay ordinary tensors, over the same memory.
     """
     before = comfy.model_management.in_training
     with ExitStack() as stack:
