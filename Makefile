@@ -36,7 +36,7 @@ else
 HOST_TEST := OMP_NUM_THREADS=1 $(HOST)/venv/bin/python -m pytest --comfyui=$(HOST)/ComfyUI-$(NEWEST)
 endif
 
-.PHONY: demo host test test-core test-host test-web lint bench get-host
+.PHONY: demo host test test-core test-host test-web lint bench accept-nodes get-host
 
 demo: $(VENV)/.headless  ## train a LoRA on the demo model and show what it did
 	$(BIN)/mixgrpo demo --out $(OUT)
@@ -59,6 +59,9 @@ ifeq ($(CHROMIUM),)
 else
 	$(HOST_TEST) tests/web
 endif
+
+accept-nodes: get-host  ## the nodes are meant to be as they are now: write tests/host/server/nodes.json
+	$(HOST_TEST) tests/host/server/test_nodes.py --accept-nodes
 
 get-host:
 ifndef COMFYUI

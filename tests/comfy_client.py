@@ -182,7 +182,10 @@ class Run:
 
 
 class Client:
-    """A connection of its own to a ComfyUI, as a browser tab has one. Used as a context manager."""
+    """A connection of its own to a ComfyUI, as a browser tab has one. Used as a context manager.
+
+    Routes can be asked without it, too; workflows cannot be followed then.
+    """
 
     def __init__(self, address):
         self.address = address
@@ -190,7 +193,7 @@ class Client:
         self._run = None
         self._news = threading.Condition()
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._listen(),), daemon=True)
+        self._thread = threading.Thread(target=lambda: self._loop.run_until_complete(self._listen()), daemon=True)
         self._connected, self._closed, self._closing = False, False, None
 
     def __enter__(self):

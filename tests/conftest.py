@@ -14,3 +14,4 @@ collect_ignore = ["host", "web"]
 def pytest_addoption(parser):
     # to be written --comfyui=PATH: a path that stands alone would be taken for a folder of tests
     parser.addoption("--comfyui", type=Path, default=HOST / "ComfyUI-0.30.0", help="folder of a ComfyUI")
+    parser.addoption("--accept-nodes", action="store_true", help="write the nodes as they are into nodes.json")
