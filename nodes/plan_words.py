@@ -40,18 +40,27 @@ class RunCost:
         )
 
 
-def run_cost(config: TrainConfig, guided: bool, on_part: Callable[[int, int], None]) -> RunCost:
+def plans_of(config: TrainConfig) -> list[StepPlan]:
+    """The plan of every iteration's first prompt."""
+    sigmas = config.sigmas()
+    return [config.planner.plan(iteration, 0, sigmas) for iteration in range(config.iterations)]
+
+
+def run_cost(
+    config: TrainConfig, plans: Sequence[StepPlan], guided: bool, on_part: Callable[[int, int], None]
+) -> RunCost:
     """Count one iteration of each kind, and one of DanceGRPO with the same steps, images and updates.
 
     Args:
         config: the run's settings.
+        plans: those of its iterations (`plans_of`).
         guided: guidance makes two evaluations of each.
         on_part: hears (done, all) after each count; raising from it cancels.
     """
     per_call = 2 if guided else 1
     kinds: dict[tuple, list[int]] = {}
-    for iteration in range(config.iterations):
-        kinds.setdefault(_kind(config.planner.plan(iteration, 0, config.sigmas())), []).append(iteration)
+    for iteration, plan in enumerate(plans):
+        kinds.setdefault(_kind(plan), []).append(iteration)
     same = ("steps", "shift", "images_per_prompt", "prompts_per_iteration", "shared_noise", "updates", "epochs")
     baseline = replace(dance_grpo(), **{name: getattr(config, name) for name in same})
     with torch.inference_mode(False), torch.enable_grad():
@@ -70,9 +79,8 @@ def _kind(plan: StepPlan) -> tuple:
     return len(plan.steps), plan.stochastic, len(plan.trained), plan.trained[:1] == plan.stochastic[:1]
 
 
-def coverage_words(config: TrainConfig) -> str:
-    """Which step is trained in how many iterations (of their first prompt)."""
-    plans = [config.planner.plan(iteration, 0, config.sigmas()) for iteration in range(config.iterations)]
+def coverage_words(config: TrainConfig, plans: Sequence[StepPlan]) -> str:
+    """Which step is trained in how many iterations."""
     counts = Counter(step for plan in plans for step in plan.trained)
     prompts = "one prompt" if config.prompts_per_iteration == 1 else f"each of {config.prompts_per_iteration} prompts"
     lines = [

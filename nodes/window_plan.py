@@ -13,7 +13,7 @@ from PIL import Image
 
 from ..mixgrpo_core import DPMpp2M, TrainConfig, WindowPlanner, mixgrpo
 from ..mixgrpo_core.window import Window
-from .plan_words import coverage_words, run_cost
+from .plan_words import coverage_words, plans_of, run_cost
 from .presets import with_window
 from .sockets import SettingsSocket, TrainerSettings, WindowSocket
 
@@ -25,7 +25,7 @@ INPUTS = [
         "settings", optional=True, tooltip="A trainer's settings. Connected, they take the place of the numbers below."
     ),
     io.Int.Input("steps", default=25, min=2, max=10_000, tooltip="Sampling steps of a training image."),
-    io.Int.Input("iterations", default=300, min=1, max=100_000, tooltip="Rounds of sampling and training."),
+    io.Int.Input("iterations", default=300, min=1, max=10_000, tooltip="Rounds of sampling and training."),
     io.Int.Input(
         "images_per_prompt", default=12, min=2, max=1024, tooltip="Images that are made and compared for each prompt."
     ),
@@ -105,9 +105,10 @@ class WindowPlan(io.ComfyNode):
             if window is not None:
                 config = replace(config, planner=with_window(config.planner, window))
         bar = comfy.utils.ProgressBar(1)
-        cost = run_cost(config, settings is not None and settings.cfg > 1, lambda *at: bar.update_absolute(*at))
+        plans = plans_of(config)
+        cost = run_cost(config, plans, settings is not None and settings.cfg > 1, lambda *at: bar.update_absolute(*at))
         image = draw(config, cost.words)
-        text = f"{coverage_words(config)}\n{cost.words}"
+        text = f"{coverage_words(config, plans)}\n{cost.words}"
         return io.NodeOutput(image, text, ui=ui.PreviewImage(image, cls=cls))
 
 

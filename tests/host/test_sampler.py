@@ -18,12 +18,13 @@ from mixgrpo_pack.mixgrpo_core import (
     Sampling,
     SlidingWindow,
     flash_sigmas,
+    flow_sigmas,
     rollout,
     windowed_plan,
 )
 from mixgrpo_pack.mixgrpo_core.model import derive_seed
 from mixgrpo_pack.nodes.demo import load_clip, load_model
-from mixgrpo_pack.nodes.mixed_sampling import batch_noise
+from mixgrpo_pack.nodes.mixed_sampling import batch_noise, shorten
 from mixgrpo_pack.nodes.sampler import Sampler
 from problems import GaussianFlow
 
@@ -231,6 +232,21 @@ def test_a_shortened_tail_ends_where_the_part_ends(scene):
     plan = kind.sampler_function.__self__.plan(sigmas)
     assert plan.sigmas[5] == sigmas[8] > 0 and plan.sigmas[6] == 0
     assert torch.equal(plan.sigmas[:3], sigmas[:3])
+
+
+@pytest.mark.parametrize("shift", [1.0, 1.15, 3.0, 5.0])
+@pytest.mark.parametrize("end", [0, 1, 4])
+def test_a_shortened_schedule_keeps_its_start_and_its_end_bit_for_bit(shift, end):
+    for steps in range(8, 40):
+        sigmas = flow_sigmas(steps, shift)[: steps + 1 - end]
+        short = shorten(sigmas, 2, 0.5)
+        assert torch.equal(short[:3], sigmas[:3]) and short[-1] == sigmas[-1]
+        if end == 0:
+            assert torch.equal(short, flash_sigmas(sigmas, 2, 0.5))
+        indices = torch.linspace(2, len(sigmas) - 1, len(short) - 2, dtype=torch.float64)
+        low = indices.floor().long().clamp(max=len(sigmas) - 2)
+        expected = sigmas[low] + (indices - low) * (sigmas[low + 1] - sigmas[low])
+        torch.testing.assert_close(short[2:].double(), expected, atol=1e-6, rtol=0)
 
 
 def test_a_window_in_a_partial_schedule_counts_its_own_steps(scene):

@@ -15,7 +15,7 @@ from mixgrpo_pack.mixgrpo_core import (
 )
 from mixgrpo_pack.mixgrpo_core.cost import iteration_cost
 from mixgrpo_pack.mixgrpo_core.window import coverage
-from mixgrpo_pack.nodes.plan_words import coverage_words, run_cost, steps_words
+from mixgrpo_pack.nodes.plan_words import coverage_words, plans_of, run_cost, steps_words
 from mixgrpo_pack.nodes.sockets import TrainerSettings
 from mixgrpo_pack.nodes.window_plan import WindowPlan
 
@@ -58,7 +58,7 @@ def test_the_words_are_the_windows_coverage(window):
 
 
 def test_the_papers_run_in_words():
-    text = coverage_words(mixgrpo())
+    text = coverage_words(mixgrpo(), plans_of(mixgrpo()))
     assert "300 iterations of 25 steps; each makes 12 images for each of 32 prompts." in text
     assert "trains steps 0 to 3, the last steps 11 to 14." in text
     assert (
@@ -71,9 +71,9 @@ def test_the_papers_run_in_words():
 
 def test_advice_is_given_only_where_it_helps():
     capped = with_window(mixgrpo(), SlidingWindow(last=3))
-    assert "Never trained: steps 7 to 23.\n" in coverage_words(capped)
+    assert "Never trained: steps 7 to 23.\n" in coverage_words(capped, plans_of(capped))
     whole = with_window(mixgrpo(), SlidingWindow(hold=10))
-    assert "Never trained" not in coverage_words(whole)
+    assert "Never trained" not in coverage_words(whole, plans_of(whole))
 
 
 def test_steps_in_words():
@@ -84,7 +84,7 @@ def test_the_cost_is_that_of_every_iteration():
     """One iteration of a kind is counted for all of it: the sum over all iterations must be the same."""
     config = replace(mixgrpo_flash(), steps=8, iterations=9, images_per_prompt=4, prompts_per_iteration=2)
     config = with_window(config, SlidingWindow(size=2, hold=2))
-    cost = run_cost(config, False, lambda done, of: None)
+    cost = run_cost(config, plans_of(config), False, lambda done, of: None)
     every = [iteration_cost(config, iteration) for iteration in range(9)]
     assert sum(count for count, _ in cost.parts) == 9
     units = sum(count * part.units for count, part in cost.parts)
@@ -98,14 +98,14 @@ def test_the_cost_is_that_of_every_iteration():
 def test_random_training_steps_are_counted_once_per_kind_and_right():
     """DanceGRPO draws its steps in every iteration: few kinds, and the run is 100 % of itself."""
     config = replace(dance_grpo(), steps=8, iterations=20, images_per_prompt=4, prompts_per_iteration=1)
-    cost = run_cost(config, False, lambda done, of: None)
+    cost = run_cost(config, plans_of(config), False, lambda done, of: None)
     assert len(cost.parts) <= 2
     assert cost.share == pytest.approx(1, abs=0.05)
 
 
 def test_guidance_doubles_the_evaluations_and_no_share():
     config = replace(mixgrpo(), steps=8, iterations=1, images_per_prompt=4, prompts_per_iteration=1)
-    plain, guided = (run_cost(config, guided, lambda done, of: None) for guided in (False, True))
+    plain, guided = (run_cost(config, plans_of(config), guided, lambda done, of: None) for guided in (False, True))
     assert guided.parts[0][1].nfe["rollout"] == 2 * plain.parts[0][1].nfe["rollout"]
     assert guided.share == pytest.approx(plain.share)
 
@@ -115,7 +115,7 @@ def test_the_cost_can_be_cancelled():
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_cost(mixgrpo(), False, stop)
+        run_cost(mixgrpo(), plans_of(mixgrpo()), False, stop)
 
 
 def cells(image, colour):
