@@ -94,7 +94,7 @@ class DemoRewardNode(io.ComfyNode):
 
     @classmethod
     def execute(cls, measure, weight) -> io.NodeOutput:
-        require_in_range(cls.define_schema(), {"measure": measure, "weight": weight})
+        require_in_range(cls.define_schema().inputs, {"measure": measure, "weight": weight})
         rewards = DEMO[measure]
         first = next(iter(rewards))
         return io.NodeOutput(Rewards(rewards=rewards, weights={name: weight * (name == first) for name in rewards}))
@@ -140,7 +140,7 @@ class PixelRewardNode(io.ComfyNode):
     @classmethod
     def execute(cls, measure, goal, target, weight) -> io.NodeOutput:
         values = {"measure": measure, "goal": goal, "target": target, "weight": weight}
-        require_in_range(cls.define_schema(), values)
+        require_in_range(cls.define_schema().inputs, values)
         goals: Mapping[str, Goal] = dict(zip(GOALS, (More(), Less(), Near(target)), strict=True))
         name = measure if goal == GOALS[0] else f"{measure} ({goal if goal == GOALS[1] else f'near {target:g}'})"
         return io.NodeOutput(

@@ -14,7 +14,16 @@ from ..mixgrpo_core.transition import Kernel
 from ..mixgrpo_core.window import Window
 from .checks import require_in_range, require_wires
 from .presets import FAMILIES, Family, local_config, memory_of, with_window
-from .settings_inputs import FROM_PRESET, KERNELS, OBJECTIVES, ON, TAIL_SOLVERS, settings_inputs
+from .settings_inputs import (
+    BY_HAND,
+    FROM_PRESET,
+    KERNELS,
+    OBJECTIVES,
+    ON,
+    TAIL_SOLVERS,
+    detail_inputs,
+    settings_inputs,
+)
 from .sockets import SettingsSocket, TrainerSettings
 
 _UNIT = 16  # pixels per token side of the models at hand
@@ -51,10 +60,10 @@ class TrainerSettingsNode(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, input_types: Mapping[str, str] | None = None, **values):
         wired = input_types or {}
-        schema = cls.define_schema()
         try:
-            require_wires(schema, wired)
-            require_in_range(schema, values)
+            require_wires(cls.define_schema().inputs, wired)
+            values = flat(values)
+            require_in_range(_numbers_and_choices(), values)
             if wired.keys() <= {"window"}:
                 build(
                     with_defaults(values), FrozenWindow(size=1) if wired else None
@@ -65,16 +74,29 @@ class TrainerSettingsNode(io.ComfyNode):
 
     @classmethod
     def execute(cls, window: Window | None = None, **values) -> io.NodeOutput:
-        require_in_range(cls.define_schema(), values)  # numbers that came by wire
+        values = flat(values)
+        require_in_range(_numbers_and_choices(), values)  # numbers that came by wire
         values = with_defaults(values)
         settings = build(values, window)
         return io.NodeOutput(settings, summary(settings, values))
 
 
+def flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The details beside the other values; none of them where they are the preset's."""
+    details = values.get("details") or {}
+    shown = {name: value for name, value in details.items() if name != "details"}
+    rest = {name: value for name, value in values.items() if name != "details"}
+    return {**rest, **shown} if details.get("details") == BY_HAND else rest
+
+
 def with_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
     """``values`` with the defaults of inputs that a workflow does not give."""
-    defaults = {item.id: item.default for item in settings_inputs() if isinstance(item, io.WidgetInput)}
-    return {**defaults, **values}
+    return {**{item.id: item.default for item in _numbers_and_choices()}, **values}
+
+
+def _numbers_and_choices() -> list[io.WidgetInput]:
+    offered = (*settings_inputs(), *detail_inputs())
+    return [item for item in offered if isinstance(item, io.WidgetInput)]
 
 
 def build(values: Mapping[str, Any], window: Window | None) -> TrainerSettings:

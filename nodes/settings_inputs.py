@@ -1,4 +1,4 @@
-"""The inputs of Trainer Settings: a few that people change, and the rest behind *advanced*.
+"""The inputs of Trainer Settings: a few that people change, and the rest behind *details*.
 
 The rest is optional, so that a workflow saved before an input existed still runs.
 """
@@ -15,7 +15,7 @@ from ..mixgrpo_core.transition import Kernel
 from .presets import FAMILIES, MEMORY, PRESETS
 from .sockets import WindowSocket
 
-FROM_PRESET, ON, OFF = "from preset", "on", "off"
+FROM_PRESET, BY_HAND, ON, OFF = "from preset", "set by hand", "on", "off"
 KERNELS: Mapping[str, type[Kernel]] = MappingProxyType(
     {"Flow-SDE": FlowSDE, "DanceGRPO SDE": DanceSDE, "Flow-CPS": FlowCPS, "Precise SDE": PreciseSDE}
 )
@@ -27,7 +27,20 @@ _MINUS = "-1: as the preset has it."
 
 
 def settings_inputs() -> list[io.Input]:
-    return [*_choices(), *_common(), *_image(), *_rollout(), *_learning(), *_batches(), *_bookkeeping()]
+    return [
+        *_choices(),
+        *_common(),
+        io.DynamicCombo.Input(
+            "details",
+            options=[io.DynamicCombo.Option(FROM_PRESET, []), io.DynamicCombo.Option(BY_HAND, detail_inputs())],
+            tooltip="Everything else: as the preset has it, or shown here to be changed.",
+        ),
+    ]
+
+
+def detail_inputs() -> list[io.Input]:
+    """What is shown where ``details`` is set by hand; 0, -1 and "from preset" leave what the preset has."""
+    return [*_image(), *_rollout(), *_learning(), *_batches(), *_bookkeeping()]
 
 
 def _choices() -> list[io.Input]:
@@ -58,27 +71,27 @@ def _choices() -> list[io.Input]:
 
 def _common() -> list[io.Input]:
     return [
-        _whole("iterations", 100_000, "How often images are made, scored and learned from.", advanced=False),
+        _whole("iterations", 100_000, "How often images are made, scored and learned from.", detail=False),
         _whole(
             "images_per_prompt",
             256,
             "Images of one prompt that are compared with each other: at least 2, 8 to 24 are usual.",
-            advanced=False,
+            detail=False,
         ),
         _whole(
             "prompts_per_iteration",
             1024,
             "Prompts of one iteration. The publications use 32 to 96 on 24 to 32 GPUs; the presets take 2 to 8 here, "
             "so that an iteration takes minutes on one GPU.",
-            advanced=False,
+            detail=False,
         ),
         _number(
             "learning_rate",
             (0.0, 1.0, 1e-6),
             "How big the steps of learning are; 3e-4 is published for LoRAs. Lower it when images break.",
-            advanced=False,
+            detail=False,
         ),
-        _whole("rank", 1024, "Size of the LoRA.", advanced=False),
+        _whole("rank", 1024, "Size of the LoRA.", detail=False),
         io.Int.Input(
             "seed",
             default=0,
@@ -169,7 +182,6 @@ def _bookkeeping() -> list[io.Input]:
             min=-1,
             max=100_000,
             optional=True,
-            advanced=True,
             tooltip=f"Iterations between looks at the held-out prompts; 0 is never. {_MINUS}",
         ),
         _whole("eval_images", 256, "Held-out images per prompt."),
@@ -179,7 +191,7 @@ def _bookkeeping() -> list[io.Input]:
     ]
 
 
-def _whole(name: str, most: int, tooltip: str, *, step: int = 1, zero: str = _ZERO, advanced: bool = True) -> io.Input:
+def _whole(name: str, most: int, tooltip: str, *, step: int = 1, zero: str = _ZERO, detail: bool = True) -> io.Input:
     return io.Int.Input(
         name,
         default=0,
@@ -187,8 +199,7 @@ def _whole(name: str, most: int, tooltip: str, *, step: int = 1, zero: str = _ZE
         max=most,
         step=step,
         tooltip=f"{tooltip} {zero}",
-        optional=advanced,
-        advanced=advanced or None,
+        optional=detail,
     )
 
 
@@ -199,7 +210,7 @@ def _number(
     *,
     default: float = 0.0,
     zero: str = "",
-    advanced: bool = True,
+    detail: bool = True,
 ) -> io.Input:
     """``bounds``: least, most and step."""
     least, most, step = bounds
@@ -212,12 +223,9 @@ def _number(
         step=step,
         round=step / 10,  # the frontend would round to the step
         tooltip=f"{tooltip} {rest}",
-        optional=advanced,
-        advanced=advanced or None,
+        optional=detail,
     )
 
 
 def _choice(name: str, options: Iterable[str], tooltip: str) -> io.Input:
-    return io.Combo.Input(
-        name, options=[FROM_PRESET, *options], default=FROM_PRESET, tooltip=tooltip, optional=True, advanced=True
-    )
+    return io.Combo.Input(name, options=[FROM_PRESET, *options], default=FROM_PRESET, tooltip=tooltip, optional=True)

@@ -4,6 +4,9 @@ from comfy_client import Graph
 
 from mixgrpo_core.demo import held_out_prompts, train_prompts
 
+DETAILS = {"steps", "eval_every", "eval_images", "checkpoint_every", "update_batch", "rollout_batch", "ema"}
+"""Settings that are shown only where the details are set by hand."""
+
 
 def demo_parts(graph: Graph, *, train=128, held_out=32, **settings):
     """The nodes that a training of the demo model needs: demo model, prompts, reward, settings."""
@@ -21,7 +24,10 @@ def demo_parts(graph: Graph, *, train=128, held_out=32, **settings):
     reward = graph.add("MixGRPO_DemoReward", measure="drawing, with both checks", weight=1.0)
     chosen = {"preset": "Demo", "model_family": "demo", "memory": "plenty", **settings}
     defaults = {"iterations": 0, "images_per_prompt": 0, "prompts_per_iteration": 0, "learning_rate": 0.0, "rank": 0}
-    trainer = graph.add("MixGRPO_TrainerSettings", **{**defaults, "seed": 0, **chosen})
+    details = {name: chosen.pop(name) for name in DETAILS & chosen.keys()}
+    by_hand = {"details": "set by hand", **{f"details.{name}": value for name, value in details.items()}}
+    values = {**defaults, "seed": 0, **chosen, **(by_hand if details else {"details": "from preset"})}
+    trainer = graph.add("MixGRPO_TrainerSettings", **values)
     return demo, prompts, reward, trainer
 
 

@@ -10,19 +10,28 @@ from mixgrpo_pack.mixgrpo_core.solver import DPMpp2M, Euler
 from mixgrpo_pack.mixgrpo_core.transition import DanceSDE, FlowCPS, FlowSDE
 from mixgrpo_pack.nodes.presets import FAMILIES, MEMORY, PRESETS
 from mixgrpo_pack.nodes.settings import TrainerSettingsNode
+from mixgrpo_pack.nodes.settings_inputs import BY_HAND, FROM_PRESET, detail_inputs
 
+DETAILS = {item.id for item in detail_inputs()}
 BASE = {"preset": "MixGRPO", "model_family": "FLUX.1-dev", "memory": "plenty"}
 
 
+def nested(values):
+    """Values as the host hands them on: those of the details in a group of their own."""
+    details = {name: value for name, value in values.items() if name in DETAILS}
+    shown = {"details": BY_HAND, **details} if details else {"details": FROM_PRESET}
+    return {**{name: value for name, value in values.items() if name not in DETAILS}, "details": shown}
+
+
 def settings(window=None, **values):
-    given = {**BASE, **values}
+    given = nested({**BASE, **values})
     said = TrainerSettingsNode.validate_inputs(input_types={"window": "MIXGRPO_WINDOW"} if window else None, **given)
     assert said is True, said
     return TrainerSettingsNode.execute(window=window, **given).args[0]
 
 
 def refusal(**values):
-    said = TrainerSettingsNode.validate_inputs(**{**BASE, **values})
+    said = TrainerSettingsNode.validate_inputs(**nested({**BASE, **values}))
     assert isinstance(said, str), "this should have been refused"
     return said
 
@@ -157,8 +166,8 @@ def test_an_input_changes_its_setting_and_no_other(name):
 
 
 def test_every_input_is_tried_above_and_told():
-    inputs = TrainerSettingsNode.define_schema().inputs
-    assert {item.id for item in inputs} == {*CHANGES, *BASE, "window", "cfg"}
+    inputs = [*TrainerSettingsNode.define_schema().inputs, *detail_inputs()]
+    assert {item.id for item in inputs} == {*CHANGES, *BASE, "window", "cfg", "details"}
     assert all(item.tooltip for item in inputs)
     seeds = [item for item in inputs if item.id == "seed"]
     assert [item.control_after_generate for item in seeds] == [False], "a seed that changes by itself starts a new run"
@@ -194,12 +203,20 @@ def test_messages_in_plain_words():
     assert "expected one of" in refusal(preset="../MixGRPO")
     said = TrainerSettingsNode.validate_inputs(input_types={"window": "LATENT"}, **BASE)
     assert said == "window takes a wire of type MIXGRPO_WINDOW, found LATENT"
-    assert TrainerSettingsNode.validate_inputs(input_types={"steps": "INT"}, **BASE) is True, "checked when it is there"
+    assert TrainerSettingsNode.validate_inputs(input_types={"details.steps": "INT"}, **BASE) is True, (
+        "checked when it is there"
+    )
     with pytest.raises(ValueError, match="steps lies in"):
-        TrainerSettingsNode.execute(**BASE, steps=-1)
+        TrainerSettingsNode.execute(**nested({**BASE, "steps": -1}))
 
 
 def test_the_summary_says_what_will_happen():
     text = TrainerSettingsNode.execute(**{**BASE, "memory": "24 GB"}).args[1]
     assert "720 x 720 pixels, 25 steps" in text and "24 images: 12 of each of 2 prompts" in text
     assert "rank 32" in text and "SlidingWindow(size=4" in text
+
+
+def test_hidden_details_are_the_presets():
+    """What was set by hand and put away again does not count."""
+    given = {**BASE, "details": {"details": FROM_PRESET, "steps": 8}}
+    assert TrainerSettingsNode.execute(**given).args[0] == settings()
