@@ -6,6 +6,7 @@ from .compare import CompareLora
 from .demo import DemoModel
 from .fit_check import FitCheck
 from .live.routes import register_routes
+from .lora import ConvertLora, SaveLora
 from .prompts import PromptSetNode
 from .rewards import CombineRewardsNode, DemoRewardNode, PixelRewardNode
 from .sampler import Sampler
@@ -27,6 +28,8 @@ NODES: list[type[io.ComfyNode]] = [
     FitCheck,
     TrainLora,
     CompareLora,
+    ConvertLora,
+    SaveLora,
 ]
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from comfy_api.latest import io
+from torch import Tensor
 
 from ..mixgrpo_core import TrainConfig
 from ..mixgrpo_core.reward import Reward
@@ -55,7 +56,16 @@ class TrainerSettings:
     checkpointing: bool = True
 
 
+class LoraWeights(dict[str, Tensor]):
+    """A LoRA on ComfyUI's own wire for them: the tensors of a file by name, and the words of its header."""
+
+    def __init__(self, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+        super().__init__(tensors)
+        self.metadata = dict(metadata)
+
+
 __all__ = [
+    "LoraWeights",
     "PromptsSocket",
     "RewardSocket",
     "Rewards",
