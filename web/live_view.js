@@ -21,7 +21,10 @@ app.registerExtension({
   beforeRegisterNodeDef(nodeType, nodeData) {
     if (nodeData.name !== TRAINER) return;
     after(nodeType.prototype, "onNodeCreated", attach);
-    after(nodeType.prototype, "onConfigure", (node) => node.mixgrpo?.restore());
+    after(nodeType.prototype, "onConfigure", (node) => {
+      widen(node);
+      node.mixgrpo?.restore();
+    });
     after(nodeType.prototype, "onRemoved", (node) => node.mixgrpo?.close());
     const clone = nodeType.prototype.clone;
     nodeType.prototype.clone = function () {
@@ -44,14 +47,27 @@ function after(prototype, name, then) {
 function attach(node) {
   const link = new NodeLink(node);
   node.mixgrpo = link;
-  node.addDOMWidget("mixgrpo_live", "mixgrpo_live", link.view.element, {
+  const widget = node.addDOMWidget("mixgrpo_live", "mixgrpo_live", link.view.element, {
     serialize: false,
     hideOnZoom: false,
     getMinHeight: () => HEIGHT,
     margin: 8,
   });
+  widget.serialize = false;
   showOnlyTheView(node);
-  node.setSize?.([Math.max(node.size[0], WIDTH), Math.max(node.size[1], node.computeSize()[1])]);
+  const compute = node.computeSize;
+  node.computeSize = function () {
+    const size = compute.apply(this, arguments);
+    size[0] = Math.max(size[0], WIDTH);
+    return size;
+  };
+  widen(node);
+}
+
+/** No narrower and no lower than the view needs. */
+function widen(node) {
+  const [width, height] = node.computeSize();
+  node.setSize([Math.max(node.size[0], width), Math.max(node.size[1], height)]);
 }
 
 /** The host's own line of text and preview picture say less than the view does: they stay hidden. */
@@ -134,7 +150,7 @@ class NodeLink {
       const stored = await storedRun(run);
       if (this.state.run !== run) return;
       if (stored) this.state.restore(stored, stored.said && this.concerns(stored.said));
-      else this.state.gone();
+      else if (!this.state.serial) this.state.gone();
     } catch (error) {
       this.state.notice = `The run's history cannot be fetched: ${error.message}`;
     }

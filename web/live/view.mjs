@@ -8,7 +8,7 @@ import { Plan } from "./plan.mjs";
 import { Pictures } from "./pictures.mjs";
 import { RewardChart } from "./reward_chart.mjs";
 
-export const WIDTH = 480;
+export const WIDTH = 460;
 export const HEIGHT = 760;
 
 export class LiveView {

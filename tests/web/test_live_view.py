@@ -1,0 +1,416 @@
+"""The live view in the real frontend, fed with events and run folders as the server makes them."""
+
+import json
+import shutil
+
+import pytest
+from frontend import PLACE, load, ready
+from PIL import Image, ImageDraw
+from playwright.sync_api import expect
+
+DASH = "\N{EN DASH}"
+WORKFLOW = "7a0f3c52-7a1e-4a59-9c5c-0123456789ab"
+NODE = 12
+TELL = """([name, detail]) => {
+  comfyAPI.api.api.dispatchEvent(new CustomEvent(`mixgrpo.${name}`, { detail }));
+}"""
+CHART = "() => app.graph.getNodeById(12).mixgrpo.view.parts[1].chart.data.map((column) => [...column])"
+RENDERINGS = pytest.mark.parametrize("vue", [False, True], ids=["classic", "vue"])
+
+
+def workflow(run=None, node=NODE, size=(520, 1100)):
+    properties = {"mixgrpo_run": run} if run else {}
+    made = {
+        "id": node,
+        "type": "MixGRPO_TrainLora",
+        "pos": [80, 60],
+        "size": list(size),
+        "flags": {},
+        "order": 0,
+        "mode": 0,
+    }
+    made |= {"inputs": [], "outputs": [], "properties": properties}
+    parts = {"nodes": [made], "links": [], "groups": [], "config": {}, "extra": {}, "version": 0.4}
+    return {"id": WORKFLOW, "last_node_id": node, "last_link_id": 0, **parts}
+
+
+def report(iteration, mean, *, held_out=None, **changes):
+    evaluations = [{"iteration": iteration + 1, "rewards": {"taste": stats(held_out)}}] if held_out is not None else []
+    update = {"steps": 4, "loss": -0.01, "clip_low": 0.05, "clip_high": 0.04, "kl": None, "ratio_first": 2e-6}
+    update |= {"ratio_max": 2e-3, "grad_norm": 1.0, "ratio_noise": 2e-6, "recomputed": False} | changes.pop(
+        "update", {}
+    )
+    made = {"iteration": iteration, "rewards": {"taste": stats(mean)}, "evaluations": evaluations, "update": update}
+    made |= {"flat_groups": 0.1, "window": [0, 4], "nfe": {}, "seconds": {"rollout": 1.0, "train": 1.5}}
+    return made | {"peak_memory": 3 << 30, "trajectory_bytes": 1, "failures": []} | changes
+
+
+def stats(mean, spread=0.1):
+    return {"mean": mean, "spread": spread, "valid": 24, "count": 24, "within_group": spread}
+
+
+class View:
+    """The live view of one trainer node, and the server's events about it."""
+
+    def __init__(self, page, host, run):
+        self.page, self.host, self.run, self.serial = page, host, run, 0
+        self.element = page.locator(".mixgrpo-live")
+
+    def tell(self, name, *, run=None, node=str(NODE), workflow=WORKFLOW, **data):
+        self.serial += 1
+        about = {"run": run or self.run, "node": node, "workflow": workflow, "serial": self.serial}
+        self.page.evaluate(TELL, [name, {**about, **data}])
+
+    def status(self, state, note="", pending=(), **about):
+        self.tell("status", state=state, note=note, pending=list(pending), iterations=60, **about)
+
+    def progress(self, iteration, phase="sampling", done=3, total=8, **about):
+        times = {"seconds_per_iteration": 8.2, "seconds_left": 2460, "peak_memory": 11 << 30, "iterations": 60}
+        self.tell("progress", iteration=iteration, phase=phase, done=done, total=total, **times, **about)
+
+    def report(self, iteration, mean, **changes):
+        times = {"seconds_per_iteration": 8.2, "seconds_left": 2460, "peak_memory": 11 << 30, "iterations": 60}
+        self.tell("report", report=report(iteration, mean, **changes), **times)
+
+    def says(self, place, words):
+        expect(self.element.locator(f".mg-{place}")).to_have_text(words, timeout=10_000)
+
+    def button(self, name):
+        return self.element.locator(f"[data-command={name}]")
+
+    def curve(self):
+        """Columns of the chart: x, spread below and above, mean, smoothed, held-out."""
+        self.page.wait_for_timeout(200)
+        return self.page.evaluate(CHART)
+
+
+@pytest.fixture
+def runs(host):
+    """The runs' folder; what a test puts there is gone after it."""
+    folder = host.base / "output" / "mixgrpo"
+    folder.mkdir(parents=True, exist_ok=True)
+    before = set(folder.iterdir())
+    yield folder
+    for path in set(folder.iterdir()) - before:
+        shutil.rmtree(path)
+
+
+def store(runs, name, lines, iterations=60):
+    """Write a run's folder: settings, and ``lines`` of metrics."""
+    (runs / name).mkdir()
+    planner = "WindowPlanner(window=SlidingWindow(size=4, stride=1, hold=5))"
+    config = {"format": 1, "train": {"iterations": iterations, "steps": 16, "planner": planner}, "setup": {}}
+    (runs / name / "config.json").write_text(json.dumps(config))
+    (runs / name / "metrics.jsonl").write_text("".join(f"{line}\n" for line in lines))
+
+
+@pytest.fixture
+def open_view(open_page, host):
+    def open_one(run="my run", vue=False, stored=None, **kind):
+        page = open_page(vue=vue, **kind)
+        load(page, workflow(stored))
+        view = View(page, host, run)
+        view.element.wait_for()
+        return view
+
+    return open_one
+
+
+@RENDERINGS
+def test_a_run_is_drawn_as_it_goes(open_view, runs, vue):
+    view = open_view(vue=vue)
+    store(runs, "my run", [])
+    view.says("badge", "Not run yet")
+    view.status("loading")
+    view.says("badge", "Loading")
+    view.progress(0)
+    view.says("badge", "Sampling")
+    view.says("phase", "Sampling 3 of 8")
+    view.says("run", "my run")
+    view.says("where", f"steps 0{DASH}3 of 16 · next shift in 5 iterations")
+    before = view.element.locator(".mg-chart").screenshot()
+    for iteration in range(12):
+        view.report(iteration, 0.1 * iteration, held_out=0.5 if iteration == 9 else None)
+    view.progress(12, "updating", 1, 4)
+    view.says("phase", "Updating 1 of 4")
+    view.says("count", "13")
+    view.says("total", " / 60")
+    figures = " ".join(view.element.locator(".mg-figures").inner_text().split())
+    assert figures == "41 min left 8.2 s per iteration 11.0 GB peak memory"
+    view.says("where", f"steps 2{DASH}5 of 16 · next shift in 3 iterations")
+    x, low, high, mean, smooth, held = view.curve()[:6]
+    assert x == list(range(1, 13))
+    assert mean == pytest.approx([0.1 * i for i in range(12)])
+    assert low == pytest.approx([m - 0.1 for m in mean]) and high == pytest.approx([m + 0.1 for m in mean])
+    assert smooth[0] == mean[0] and mean[0] < smooth[-1] < mean[-1]
+    assert [value for value in held if value is not None] == [0.5] and held[9] == 0.5
+    assert view.element.locator(".mg-chart").screenshot() != before
+    view.status("finished")
+    view.says("badge", "Finished")
+
+
+def test_events_of_other_nodes_and_workflows_are_not_mixed_in(open_view):
+    view = open_view()
+    view.status("loading", node="13")
+    view.status("loading", node="5:12")
+    view.status("loading", workflow="another")
+    view.page.wait_for_timeout(300)
+    view.says("badge", "Not run yet")
+    view.status("loading", workflow=None)
+    view.says("badge", "Loading")
+
+
+def test_another_run_of_the_node_begins_on_a_clean_page(open_view, runs):
+    view = open_view()
+    view.report(0, 0.5)
+    view.report(1, 0.6)
+    assert view.curve()[0] == [1, 2]
+    store(runs, "my run-2", [json.dumps(report(i, 0.3)) for i in range(4)])
+    view.run = "my run-2"
+    view.report(4, 0.7)
+    view.page.wait_for_function(f"({CHART})()[0].length === 5")
+    assert view.curve()[3] == [0.3, 0.3, 0.3, 0.3, 0.7]
+    assert view.page.evaluate("app.graph.getNodeById(12).properties.mixgrpo_run") == "my run-2"
+
+
+def test_iterations_that_are_done_again_replace_the_former(open_view):
+    view = open_view()
+    for iteration, mean in ((0, 0.1), (1, 0.2), (2, 0.3), (1, 0.9)):
+        view.report(iteration, mean)
+    assert view.curve()[0] == [1, 2] and view.curve()[3] == [0.1, 0.9]
+
+
+def test_missing_figures_are_gaps_and_not_zeros(open_view):
+    view = open_view()
+    view.report(0, 0.4)
+    view.report(1, None)
+    view.report(2, 0.6)
+    assert view.curve()[3] == [0.4, None, 0.6]
+    assert view.curve()[4][1] is None
+
+
+ADVICE = {
+    "clipped": [report(i, 0.1, update={"clip_low": 0.4, "clip_high": 0.3}) for i in range(3)],
+    "flat groups": [report(i, 0.1, flat_groups=0.8) for i in range(3)],
+    "ratio": [report(i, 0.1, update={"ratio_first": 0.004}) for i in range(3)],
+    "KL": [report(i, 0.1, update={"kl": 0.001 * 1.2**i}) for i in range(40)],
+    "held-out": [
+        report(i, 0.01 * i, held_out=[0.2, 0.6, 0.45, 0.3][i // 5] if i % 5 == 4 else None) for i in range(20)
+    ],
+}
+WORDS = {
+    "clipped": "lower the learning rate",
+    "flat groups": "more images per prompt",
+    "ratio": "higher precision",
+    "KL": "runs away",
+    "held-out": "trick the reward",
+}
+
+
+def test_advice_comes_when_something_goes_wrong_and_only_then(open_view):
+    view = open_view()
+    module = view.page.evaluate("() => comfyAPI && new URL('extensions/mixgrpo/live/advice.mjs', location.href).href")
+    judge = "async ([module, reports]) => (await import(module)).signs(reports, {})"
+    for name, reports in ADVICE.items():
+        signs = {sign["name"]: sign for sign in view.page.evaluate(judge, [module, reports])}
+        assert [sign["name"] for sign in signs.values() if sign["light"] == "bad"] == [name]
+        assert WORDS[name] in signs[name]["advice"]
+    good = [report(i, 0.01 * i, held_out=0.2 + i / 100 if i % 5 == 4 else None) for i in range(20)]
+    assert {sign["light"] for sign in view.page.evaluate(judge, [module, good])} == {"good", "none"}
+    for iteration, made in enumerate(ADVICE["held-out"]):
+        view.tell("report", report=made, iterations=60)
+        assert iteration == made["iteration"]
+    expect(view.element.locator(".mg-advice")).to_contain_text("trick the reward", timeout=10_000)
+
+
+def test_the_smoothed_curve_has_its_start_corrected(open_view):
+    view = open_view()
+    smooth = """async (values) => {
+      const module = await import(new URL("extensions/mixgrpo/live/smoothing.mjs", location.href));
+      return module.smoothed(values, 0.5);
+    }"""
+    assert view.page.evaluate(smooth, [3, 3, 3]) == pytest.approx([3, 3, 3])
+    assert view.page.evaluate(smooth, [1, 0, None, 0]) == [1, pytest.approx(1 / 3), None, pytest.approx(1 / 7)]
+
+
+COLOURS = [(200, 30, 30), (30, 160, 30), (40, 40, 200), (200, 200, 40), (120, 30, 140)]
+
+
+@pytest.fixture
+def group(host):
+    """A contact sheet of five tiles in one colour each, in the temp folder, and what is told about it."""
+    folder = host.base / "temp" / "mixgrpo"
+    folder.mkdir(parents=True, exist_ok=True)
+    image = Image.new("RGB", (3 * 80, 2 * 80))
+    for index, colour in enumerate(COLOURS):
+        left, top = (index % 3) * 80, (index // 3) * 80
+        ImageDraw.Draw(image).rectangle((left + 8, top + 8, left + 71, top + 71), fill=colour)
+    image.save(folder / "sheet.png")
+    tiles = [{"scores": {"taste": i / 10}, "advantage": i - 2.0, "best": i == 4, "worst": i == 0} for i in range(5)]
+    tiles[2]["scores"] = {"taste": None}
+    data = {"iteration": 0, "prompt": "a red circle", "columns": 3, "tile": {"width": 64, "height": 64, "frame": 8}}
+    return data | {"tiles": tiles, "image": {"filename": "sheet.png", "subfolder": "mixgrpo", "type": "temp"}}
+
+
+@RENDERINGS
+def test_the_group_shows_each_image_with_its_score(open_view, group, vue, tmp_path):
+    view = open_view(vue=vue)
+    view.tell("group", **group)
+    tiles = view.element.locator(".mg-tile")
+    expect(tiles).to_have_count(5, timeout=10_000)
+    assert tiles.locator(".mg-score").all_inner_texts() == ["0.00", "0.10", DASH, "0.30", "0.40"]
+    signs = [tile.get_attribute("data-sign") for tile in tiles.all()]
+    assert signs == ["down", "down", "even", "up", "up"]
+    assert [tile.get_attribute("data-frame") for tile in tiles.all()] == ["worst", None, None, None, "best"]
+    for tile, colour in zip(tiles.all(), COLOURS, strict=True):
+        tile.screenshot(path=tmp_path / "tile.png")
+        picture = Image.open(tmp_path / "tile.png").convert("RGB")
+        width, height = picture.size
+        for place in ((width // 2, height // 2), (8, height // 3), (width - 9, height // 3)):
+            assert picture.getpixel(place) == pytest.approx(colour, abs=24)
+
+
+def test_a_click_opens_the_image_in_full_size(open_view, group):
+    view = open_view()
+    view.tell("group", **group)
+    view.element.locator(".mg-tile").nth(4).click()
+    box = view.page.locator(".mg-lightbox")
+    expect(box).to_contain_text("best of the group")
+    assert box.locator("canvas").evaluate("(canvas) => [...canvas.getContext('2d').getImageData(9, 9, 1, 1).data]")[
+        :3
+    ] == list(COLOURS[4])
+    view.page.keyboard.press("ArrowRight")
+    expect(box).to_contain_text("worst of the group")
+    view.page.keyboard.press("Escape")
+    expect(box).to_have_count(0)
+
+
+def test_a_picture_that_is_gone_is_said(open_view, group):
+    view = open_view()
+    view.tell("group", **{**group, "image": {"filename": "none.png", "subfolder": "mixgrpo", "type": "temp"}})
+    expect(view.element.locator(".mg-grid")).to_contain_text("are gone", timeout=10_000)
+
+
+@RENDERINGS
+def test_buttons_are_there_for_a_live_run_only_and_show_what_was_taken(open_view, vue):
+    view = open_view(vue=vue)
+    for name in ("sample", "save", "pause", "stop"):
+        expect(view.button(name)).to_be_disabled()
+    view.progress(0)
+    expect(view.button("stop")).to_be_enabled()
+    view.status("updating", pending=["stop"])
+    expect(view.button("stop")).to_have_text("✓ Stop and keep")
+    expect(view.button("stop")).to_be_disabled()
+    expect(view.button("pause")).to_be_enabled()
+    view.says("note", "Taken: stopping and keeping the LoRA after this iteration.")
+    view.status("stopped", "kept as my-lora-last.safetensors")
+    view.says("note", "kept as my-lora-last.safetensors")
+    expect(view.button("pause")).to_be_disabled()
+
+
+def test_a_refused_command_shows_the_servers_sentence(open_view, runs):
+    store(runs, "my run", [])
+    view = open_view()
+    view.progress(0)
+    view.button("stop").click()
+    view.says("note", "The run 'my run' is not being trained right now, so it takes no commands.")
+
+
+@RENDERINGS
+def test_a_reload_brings_the_run_back(open_view, runs, vue):
+    store(runs, "old", [json.dumps(report(i, 0.02 * i)) for i in range(30)])
+    view = open_view(stored="old", vue=vue)
+    view.says("badge", "Not running")
+    view.says("count", "30")
+    view.says("where", f"steps 6{DASH}9 of 16 · next shift in 5 iterations")
+    assert view.curve()[0] == list(range(1, 31))
+    view.page.wait_for_timeout(2500)  # the frontend keeps the workflow
+    view.page.reload()
+    ready(view.page)
+    view.says("count", "30")
+    assert view.curve()[0] == list(range(1, 31))
+
+
+@pytest.mark.parametrize(("lines", "words"), [(["{", "{"], "is damaged after 0 of 2 lines"), (["5", "5"], "damaged")])
+def test_damaged_metrics_are_a_sentence_on_the_node(open_view, runs, lines, words):
+    store(runs, "old", lines)
+    view = open_view(stored="old")
+    expect(view.element.locator(".mg-advice")).to_contain_text(words, timeout=10_000)
+
+
+def test_a_run_whose_folder_is_gone_is_said(open_view):
+    view = open_view(stored="gone")
+    expect(view.element.locator(".mg-note")).to_contain_text('The folder of the run "gone" is gone', timeout=10_000)
+
+
+def test_a_copied_node_does_not_show_the_run_of_the_other(open_view, runs):
+    store(runs, "old", [])
+    view = open_view(stored="old")
+    copied = view.page.evaluate("app.graph.getNodeById(12).clone().properties")
+    assert "mixgrpo_run" not in copied
+
+
+def test_the_view_is_no_input_of_the_node(open_view):
+    view = open_view()
+    view.report(0, 0.5)
+    node = view.page.evaluate("async () => (await app.graphToPrompt()).output['12']")
+    assert not any(name.startswith(("mixgrpo_live", "$$")) for name in node["inputs"])
+
+
+@RENDERINGS
+def test_the_hosts_text_and_preview_are_not_shown_twice(open_view, vue):
+    view = open_view(vue=vue)
+    view.progress(0)
+    size = view.page.evaluate("[...app.graph.getNodeById(12).size]")
+    tell = """() => {
+      const { api } = comfyAPI.api;
+      api.dispatchEvent(new CustomEvent("executing", { detail: "12" }));
+      api.dispatchEvent(new CustomEvent("progress_text", { detail: { nodeId: "12", text: "iteration 1/60" } }));
+      const canvas = Object.assign(document.createElement("canvas"), { width: 8, height: 8 });
+      canvas.toBlob((blob) => api.dispatchEvent(new CustomEvent("b_preview_with_metadata", { detail: {
+        blob, nodeId: "12", displayNodeId: "12", parentNodeId: "12", realNodeId: "12", jobId: "job" } })));
+    }"""
+    view.page.evaluate(tell)
+    view.page.wait_for_timeout(800)
+    assert view.page.get_by_text("iteration 1/60").count() == 0
+    assert not view.page.locator("[data-node-id='12'] img.contain-size").is_visible()
+    names = view.page.evaluate("app.graph.getNodeById(12).widgets.map((widget) => widget.name)")
+    assert names.count("$$node-text-preview") == 1 and "$$canvas-image-preview" not in names
+    assert view.page.evaluate("[...app.graph.getNodeById(12).size]") == size
+
+
+@RENDERINGS
+def test_everything_has_room_in_a_node_that_was_made_small(open_page, host, vue):
+    page = open_page(vue=vue)
+    load(page, workflow(size=(240, 120)))
+    view = View(page, host, "my run")
+    view.element.wait_for()
+    view.progress(0)
+    for made in ADVICE["clipped"]:
+        view.tell("report", report=made, iterations=60)
+    page.wait_for_timeout(500)
+    inner, buttons = (view.element.bounding_box(), view.element.locator(".mg-buttons").bounding_box())
+    assert buttons["y"] + buttons["height"] <= inner["y"] + inner["height"] + 1
+    parts = view.element.locator("section").all()
+    boxes = [part.bounding_box() for part in parts]
+    for above, below in zip(boxes, boxes[1:], strict=False):
+        assert above["y"] + above["height"] <= below["y"]
+    assert inner["width"] >= 420
+
+
+def test_the_wheel_over_the_view_zooms_the_canvas(open_view):
+    view = open_view()
+    page = view.page
+    page.evaluate(PLACE, {"x": 20, "y": 30, "scale": 1})
+    box = view.element.bounding_box()
+    page.mouse.move(box["x"] + 100, box["y"] + 60)
+    page.mouse.wheel(0, -100)
+    page.wait_for_function("app.canvas.ds.scale > 1")
+
+
+def test_a_removed_node_hears_nothing_more(open_view):
+    view = open_view()
+    view.progress(0)
+    view.page.evaluate("app.graph.remove(app.graph.getNodeById(12))")
+    view.progress(1)
+    assert view.page.locator(".mixgrpo-live").count() == 0
