@@ -49,10 +49,13 @@ class PartsAdapter(WeightAdapterTrainBase):
 
     def h(self, x: Tensor, base_out: Tensor) -> Tensor:
         """``scale * B A x`` of all parts side by side ``[..., out]``, computed in the dtype of the activations."""
+        # rows of a matrix: for more dimensions PyTorch takes another kernel where a gradient is wanted
+        rows = x.to(base_out.dtype).reshape(-1, x.shape[-1])
         down = torch.cat([a.to(base_out.dtype) for a, _ in self._worn])
-        inner = linear(x.to(base_out.dtype), down).chunk(len(self._worn), dim=-1)
+        inner = linear(rows, down).chunk(len(self._worn), dim=-1)
         outer = [linear(piece, b.to(base_out.dtype)) for piece, (_, b) in zip(inner, self._worn, strict=True)]
-        return (outer[0] if len(outer) == 1 else torch.cat(outer, dim=-1)) * self._scale
+        delta = outer[0] if len(outer) == 1 else torch.cat(outer, dim=-1)
+        return delta.reshape(base_out.shape) * self._scale
 
     def passive_memory_usage(self) -> int:
         """Nothing: the trained tensors are not the host's to move."""

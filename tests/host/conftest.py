@@ -18,6 +18,7 @@ def pytest_configure(config):
     if not (comfyui / "comfyui_version.py").exists():
         raise pytest.UsageError(f"no ComfyUI in {comfyui}: run `make host`, or give its path with --comfyui=")
     sys.path.insert(0, str(comfyui))
+    sys.path.append(str(Path(__file__).parent))
     arguments, sys.argv = sys.argv, [sys.argv[0], "--cpu", "--disable-api-nodes"]
     try:
         import comfy.options

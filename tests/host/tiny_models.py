@@ -26,7 +26,7 @@ class Family:
         unet: the settings.
         latent: shape of one latent.
         inputs: what is passed besides latents and time: shapes of random tensors, or other values.
-        unused: layers without an influence on the velocity, as the end of their names in LoRA files.
+        unused: layers without an influence on the velocity, by name: what the last block does with its text.
     """
 
     config: type
@@ -214,7 +214,16 @@ FAMILIES: Mapping[str, Family] = {
     "Chroma": Family(config=host.Chroma, unet=CHROMA, latent=(4, 8, 8), inputs=FLUX_INPUTS),
     "Z-Image": Family(config=host.ZImage, unet=ZIMAGE, latent=(4, 8, 8), inputs=LUMINA_INPUTS),
     "Lumina 2": Family(config=host.Lumina2, unet=LUMINA, latent=(4, 8, 8), inputs=LUMINA_INPUTS),
-    "Qwen-Image": Family(config=host.QwenImage, unet=QWEN, latent=(4, 1, 8, 8), inputs={"c_crossattn": (5, 12)}),
+    "Qwen-Image": Family(
+        config=host.QwenImage,
+        unet=QWEN,
+        latent=(4, 1, 8, 8),
+        inputs={"c_crossattn": (5, 12)},
+        unused=tuple(
+            f"transformer_blocks.1.{layer}"
+            for layer in ("attn.add_q_proj", "attn.to_add_out", "txt_mlp.net.0.proj", "txt_mlp.net.2")
+        ),
+    ),
     "HiDream": Family(
         config=host.HiDream,
         unet=HIDREAM,
@@ -245,7 +254,9 @@ class Tiny:
         """What the network itself gives, in its own dtype: the host rounds to float32 afterwards."""
         hook = self.model.diffusion_model.register_forward_hook(lambda _, __, output: self.seen.append(output))
         try:
-            self.model.apply_model(self.x, torch.full((len(self.x),), sigma), **self.inputs)
+            options = self.patcher.model_options["transformer_options"]
+            time = torch.full((len(self.x),), sigma)
+            self.model.apply_model(self.x, time, transformer_options=options, **self.inputs)
         finally:
             hook.remove()
         return self.seen.pop()
