@@ -98,7 +98,7 @@ def test_the_gradient_is_the_slope_of_the_velocity(name):
     # along the signs every element adds to the slope, none can hide behind another; along the random one they mix
     steepest = {name: tensor.sign() / 32 for name, tensor in found.items()}
     random = {name: grid(tensor.shape, draw) for name, tensor in found.items()}
-    size = along({name: tensor.abs() for name, tensor in found.items()}, {name: 1 / 32 for name in found})
+    size = along({name: tensor.abs() for name, tensor in found.items()}, dict.fromkeys(found, 1 / 32))
     for direction in (steepest, random):
         error = abs(slope(model, lora, direction) - along(found, direction)) / size
         print(model.family.config.__name__, error)
@@ -141,6 +141,12 @@ def test_the_velocity_is_the_hosts_own(name):
         assert torch.equal(model.velocity(), base)
 
 
+def interrupted(model: Tiny, lora: HostLora):
+    with training(model, lora, grad=True, checkpointing=True):
+        weighed(model.velocity()).backward()
+        raise ZeroDivisionError
+
+
 @pytest.mark.parametrize("name", PROVEN)
 def test_afterwards_the_model_is_as_before(name):
     model = tiny(name)
@@ -148,9 +154,7 @@ def test_afterwards_the_model_is_as_before(name):
     before = model.velocity()
     lora = wearing(model)
     with pytest.raises(ZeroDivisionError):
-        with training(ordinary(model), lora, grad=True, checkpointing=True):
-            weighed(ordinary(model).velocity()).backward()
-            raise ZeroDivisionError
+        interrupted(ordinary(model), lora)
     model.patcher.eject_model()
     assert torch.equal(model.velocity(), before)
     state = model.model.state_dict()
