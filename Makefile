@@ -47,8 +47,8 @@ host:  ## start a ComfyUI with this pack
 
 test: lint test-core test-host test-web  ## everything
 
-test-core: $(VENV)/.dev  ## the headless core's tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/core
+test-core: $(VENV)/.dev  ## the headless core, and the pack as it would be published
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/core tests/pack
 
 test-host: get-host  ## the nodes in a real ComfyUI: in the tests' process, and as a server
 	$(HOST_TEST) tests/host

@@ -1,4 +1,4 @@
-"""How the pack is loaded: what an old ComfyUI logs, and what is not imported."""
+"""How the published pack is loaded: what ComfyUI reads of it, what an old one logs, and what is not imported."""
 
 import importlib.util
 import logging
@@ -8,6 +8,7 @@ import types
 from pathlib import Path
 
 import pytest
+from published import export
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -36,6 +37,19 @@ def test_an_old_host_logs_one_plain_sentence(version, monkeypatch, caplog):
 @pytest.mark.parametrize("version", ["0.24.1", "0.30.0", "0.100.0", "1.0.0"])
 def test_a_host_that_is_new_enough_logs_nothing(version, monkeypatch, caplog):
     assert load(monkeypatch, caplog, version) == []
+
+
+def test_comfyui_reads_the_packs_description_of_itself():
+    from comfy_config.config_parser import extract_node_configuration
+
+    found = extract_node_configuration(str(ROOT))
+    assert found.project.name == "mixgrpo" and "ComfyUI" not in found.project.name
+    assert found.project.version.count(".") == 2
+    assert found.project.license.file == "LICENSE"
+    assert found.project.supported_comfyui_version == ">=0.24.1"
+    assert found.project.supported_os == ["OS Independent"]
+    assert found.tool_comfy.display_name
+    assert not found.tool_comfy.web, "WEB_DIRECTORY registers the scripts; both would load them twice"
 
 
 # What a user's ComfyUI need not have. Loading the pack, and asking it for all it tells the server, may need none.
@@ -69,10 +83,10 @@ print("FOUND", len(ours), sorted(fresh & set({names})), "mixgrpo_core" in fresh)
 
 
 @pytest.mark.parametrize("hide", [False, True], ids=["installed", "missing"])
-def test_loading_the_pack_needs_and_imports_nothing_that_the_host_lacks(hide, request):
+def test_loading_the_pack_needs_and_imports_nothing_that_the_host_lacks(hide, request, tmp_path):
     code = LOAD.format(names=NOT_IN_THE_HOST, hide=hide)
     comfyui = request.config.getoption("--comfyui").resolve()
-    command = [sys.executable, "-c", code, str(comfyui), str(ROOT)]
+    command = [sys.executable, "-c", code, str(comfyui), str(export(tmp_path))]
     result = subprocess.run(command, capture_output=True, text=True, cwd=comfyui, timeout=300)
     assert result.returncode == 0, result.stdout + result.stderr
     found = result.stdout.strip().splitlines()[-1].split(maxsplit=2)
