@@ -19,6 +19,8 @@ from torch import Tensor
 from .files import write_atomically
 
 PREFIX = "transformer."
+NATIVE = "diffusion_model."
+"""Names that begin so are ComfyUI's own, of a model that has none in diffusers: they stand in the file as they are."""
 DOWN = ".lora_A.weight"
 UP = ".lora_B.weight"
 ALPHA = ".alpha"
@@ -70,7 +72,8 @@ def save_lora(
         value = tensor.detach().to("cpu", torch.float32)
         value = value * scale if name.endswith(UP) else value
         # clone: tensors that share memory, or views of a larger one, are not what a safetensors file can hold
-        tensors[PREFIX + name] = value.to(dtype).clone(memory_format=torch.contiguous_format)
+        key = name if name.startswith(NATIVE) else PREFIX + name
+        tensors[key] = value.to(dtype).clone(memory_format=torch.contiguous_format)
     _write(path, save(tensors, {**header, "format": "pt"}))
     return path
 

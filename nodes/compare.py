@@ -84,14 +84,22 @@ def _inputs() -> list[io.Input]:
         io.Int.Input("images", default=4, min=1, max=64, tooltip="Images per prompt."),
         io.Float.Input(
             "hybrid",
-            default=0.8,
+            default=0.6,
             min=0.0,
             max=1.0,
             step=0.05,
             tooltip="Share of the steps with the LoRA in the third column; the base model does the rest. 0 or 1 leaves "
-            "the column out. The paper takes 0.8.",
+            "the column out. The public code of MixGRPO takes 0.6.",
         ),
-        io.Int.Input("seed", default=0, min=0, max=2**31 - 1, advanced=True, tooltip="Another seed, other noise."),
+        io.Int.Input(
+            "seed",
+            default=0,
+            min=0,
+            max=2**31 - 1,
+            control_after_generate=False,  # the same pictures each time, until another seed is asked for
+            advanced=True,
+            tooltip="Another seed, other noise.",
+        ),
     ]
 
 

@@ -46,6 +46,8 @@ class FitCheck(io.ComfyNode):
         config = configured(settings, rewards, model)
         lowered: list[str] = []
         with torch.inference_mode(False), host_model(model, vae, prompts, settings) as policy:
+            policy.prepare(prompts.train[:1])
+            policy.probe(prompts.train[0])
             report, tried = _first_fitting(policy, prompts.train[:1], rewards.rewards, config, lowered)
         text = _words(report, tried, settings, lowered)
         return io.NodeOutput(text, ui=ui.PreviewText(text))

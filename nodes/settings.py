@@ -82,9 +82,12 @@ class TrainerSettingsNode(io.ComfyNode):
 
 
 def flat(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The details beside the other values; none of them where they are the preset's."""
+    """The details beside the other values; none of them where they are the preset's.
+
+    The host hands on None for a detail that a workflow does not name.
+    """
     details = values.get("details") or {}
-    shown = {name: value for name, value in details.items() if name != "details"}
+    shown = {name: value for name, value in details.items() if name != "details" and value is not None}
     rest = {name: value for name, value in values.items() if name != "details"}
     return {**rest, **shown} if details.get("details") == BY_HAND else rest
 

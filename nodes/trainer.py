@@ -12,6 +12,7 @@ import torch
 from comfy_api.latest import io, ui
 
 from ..mixgrpo_core import TrainConfig
+from ..mixgrpo_core.iteration import visited
 from ..mixgrpo_core.lora_format import load_lora
 from ..mixgrpo_core.model import derive_seed
 from .host.family import require_flow_model
@@ -22,7 +23,7 @@ from .live.board import Command, LiveRun
 from .outcome import before_after, curve, summary, to_tensor
 from .paths import check_name
 from .runs import CanvasRun, loras_folder, open_run, require_writable, runs_folder, state_of_runs
-from .sockets import PromptsSocket, Rewards, RewardSocket, SettingsSocket, TrainerSettings
+from .sockets import LoraWeights, PromptsSocket, Rewards, RewardSocket, SettingsSocket, TrainerSettings
 from .training import Training
 
 NEW = "none"
@@ -77,6 +78,10 @@ class TrainLora(io.ComfyNode):
         config = configured(settings, rewards, model)
         with torch.inference_mode(False), host_model(model, vae, prompts, settings, start_from) as policy:
             policy.notes = _workflow(cls.hidden.extra_pnginfo)
+            # Before a run is made: the model is asked for one step of one image. The texts first, so that the text
+            # encoder and the model need not share the GPU.
+            policy.prepare(needed(prompts, config))
+            policy.probe(prompts.train[0])
             setup = run_setup(policy, model, prompts, rewards, settings, start_from)
             run, config = open_run(run_name, config, setup)
             live = LiveRun(
@@ -151,6 +156,11 @@ def host_model(model: Any, vae: Any, prompts: PromptSet, settings: TrainerSettin
     return policy
 
 
+def needed(prompts: PromptSet, config: TrainConfig) -> list[str]:
+    """The prompts that a run will use."""
+    return [*(prompts.train[index] for index in visited(config, 0, len(prompts.train))), *prompts.held_out]
+
+
 def run_setup(
     policy: HostModel, model: Any, prompts: PromptSet, rewards: Rewards, settings: TrainerSettings, start_from: str
 ) -> dict[str, Any]:
@@ -179,7 +189,7 @@ def _outputs(model: Any, policy: HostModel, prompts: PromptSet, config: TrainCon
     grid.save(run.path / "before_after.png")
     metrics = run.metrics()
     picture = to_tensor(grid)
-    lora = comfy.utils.load_torch_file(str(file), safe_load=True)
+    lora = LoraWeights(*comfy.utils.load_torch_file(str(file), safe_load=True, return_metadata=True))
     with_lora, _ = comfy.sd.load_lora_for_models(model, None, lora, 1.0, 0.0)
     text = summary(run, config, metrics, file)
     losses = {"loss": [report["update"]["loss"] or 0.0 for report in metrics]}

@@ -23,7 +23,14 @@ LAST = io.Int.Input(
     max=9999,
     tooltip="The furthest step at which the window may start; -1 lets it go as far as the steps allow.",
 )
-SEED = io.Int.Input("seed", default=0, min=0, max=2**31 - 1, tooltip="Another seed, another order of places.")
+SEED = io.Int.Input(
+    "seed",
+    default=0,
+    min=0,
+    max=2**31 - 1,
+    control_after_generate=False,  # a window that changes after every run would make every run a new one
+    tooltip="Another seed, another order of places.",
+)
 SHORTEST = io.Int.Input(
     "shortest", default=1, min=1, max=100_000, tooltip="The fewest iterations at any place; hold at most."
 )

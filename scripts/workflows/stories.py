@@ -64,7 +64,8 @@ def _drawn(story: Story, at: tuple[int, int]) -> None:
     story.node("positive", "CLIPTextEncode", (x, y), text, size=(320, 110), clip="demo.clip")
     story.node("empty", "CLIPTextEncode", (x, y + 160), {"text": ""}, size=(320, 90), clip="demo.clip")
     story.node("latent", "EmptySD3LatentImage", (x, y + 300), {"width": 64, "height": 64, "batch_size": 8})
-    values = {"seed": 7, "steps": 20, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple"}
+    values = {"seed": 7, "control_after_generate": "fixed", "steps": 20, "cfg": 1.0, "sampler_name": "euler"}
+    values["scheduler"] = "simple"
     story.node(
         "sample",
         "KSampler",
@@ -105,7 +106,7 @@ def window_sampling() -> Story:
     story.node("sampler", "MixGRPO_Sampler", (440, 580), {"kernel": "FlowSDE", "eta": 0.7}, window="window.window")
     story.node("latent", "EmptySD3LatentImage", (800, 300), {"width": 64, "height": 64, "batch_size": 1})
     story.node("same", "RepeatLatentBatch", (800, 460), {"amount": 8}, samples="latent.LATENT")
-    story.node("noise", "RandomNoise", (440, 160), {"noise_seed": 11})
+    story.node("noise", "RandomNoise", (440, 160), {"noise_seed": 11, "control_after_generate": "fixed"})
     story.node(
         "sample",
         "SamplerCustomAdvanced",
@@ -208,7 +209,7 @@ def compare() -> Story:
         "compare",
         "MixGRPO_CompareLora",
         (840, 40),
-        {"most_prompts": 6, "images": 4, "hybrid": 0.8},
+        {"most_prompts": 6, "images": 4, "hybrid": 0.6},
         size=(760, 900),
         model="demo.model",
         model_with_lora="lora.MODEL",
