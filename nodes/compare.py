@@ -84,12 +84,12 @@ def _inputs() -> list[io.Input]:
         io.Int.Input("images", default=4, min=1, max=64, tooltip="Images per prompt."),
         io.Float.Input(
             "hybrid",
-            default=0.6,
+            default=0.8,
             min=0.0,
             max=1.0,
             step=0.05,
             tooltip="Share of the steps with the LoRA in the third column; the base model does the rest. 0 or 1 leaves "
-            "the column out. The public code of MixGRPO takes 0.6.",
+            "the column out. The MixGRPO paper picks 0.8.",
         ),
         io.Int.Input(
             "seed",

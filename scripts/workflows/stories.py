@@ -209,7 +209,7 @@ def compare() -> Story:
         "compare",
         "MixGRPO_CompareLora",
         (840, 40),
-        {"most_prompts": 6, "images": 4, "hybrid": 0.6},
+        {"most_prompts": 6, "images": 4, "hybrid": 0.8},
         size=(760, 900),
         model="demo.model",
         model_with_lora="lora.MODEL",
