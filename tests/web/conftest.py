@@ -56,3 +56,7 @@ def open_page(host, chromium, pages):
     for page in used:
         ours = [error for error in page.errors if "mixgrpo" in error.lower()]
         assert not ours, "\n".join(ours)
+
+
+def pytest_addoption(parser):
+    parser.addoption("--pictures", default=None, help="folder that the screenshots go to")
