@@ -75,7 +75,7 @@ def test_at_one_image_the_message_says_what_to_lower(parts, output):
         go(short_of_memory(base, 0, training_only=True), clip, vae, short_config(), "none")
     assert "checkpointing" in str(found.value)
     with torch.inference_mode():
-        again, run = go(base, clip, vae, short_config(), "none")
+        _, run = go(base, clip, vae, short_config(), "none")
     assert len(run.metrics()) == 2, "the run goes on when there is room"
 
 
@@ -106,7 +106,7 @@ def test_fewer_iterations_than_done_leave_a_run_as_it_is(parts, output):
 
 def test_state_of_runs_changes_with_every_checkpoint_and_with_a_deleted_folder(parts, output):
     states = [state_of_runs("run")]
-    _, run = go(*parts, short_config())
+    go(*parts, short_config())
     states.append(state_of_runs("run"))
     go(*parts, short_config(iterations=3))
     states.append(state_of_runs("run"))
@@ -115,7 +115,7 @@ def test_state_of_runs_changes_with_every_checkpoint_and_with_a_deleted_folder(p
 
 
 def test_a_model_is_recognised_loaded_or_not_and_with_what_it_carries(parts, tmp_path):
-    base, clip, vae = parts
+    base = parts[0]
     before = model_digest(base)
     with policy(*parts) as home:
         home.load_lora_state({name: torch.randn_like(t) for name, t in home.lora_state().items()})
