@@ -47,9 +47,11 @@ def test_the_first_lora(request, host, open_page, picture, vue):
     wait_for_points(page, before + 3)
     expect(view.locator(".mg-run")).to_have_text(name)
     view.locator("[data-command=sample]").click()
-    expect(view.locator(".mg-sample")).to_be_visible(timeout=60_000)
+    expect(view.locator(".mg-shot")).to_be_visible(timeout=60_000)
     view.get_by_text("Current group").click()
-    wait_for_points(page, 60 if request.config.getoption("--pictures", default=None) else 14)
+    expect(view.locator(".mg-tile")).not_to_have_count(0)
+    wait_for_points(page, 24 if request.config.getoption("--pictures", default=None) else 14)
+    page.evaluate("app.canvas.deselectAll()")
     page.screenshot(path=picture(f"live_view_{'vue' if vue else 'classic'}"))
 
     view.locator("[data-command=stop]").click()
@@ -75,4 +77,4 @@ def quick(workflow, run):
 
 
 def wait_for_points(page, count):
-    page.wait_for_function(f"({POINTS})() >= {count}", timeout=180_000)
+    page.wait_for_function(f"({POINTS})() >= {count}", timeout=280_000)

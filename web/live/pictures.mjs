@@ -76,7 +76,7 @@ export class Pictures {
       this.#arrange(wanted);
     } else {
       write(this.caption, `after iteration ${wanted.iteration}`);
-      picture.className = "mg-sample";
+      picture.className = "mg-shot";
       picture.title = "Click to enlarge";
       picture.onclick = () => this.lightbox.picture(picture.src, wanted.captions.join("\n"));
       this.grid.style.gridTemplateColumns = "";
