@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -12,6 +12,7 @@ from torch.nn import Parameter
 from .config import TrainConfig
 from .model import LoraState, R, Velocity, seeded_noise
 from .phases import PhaseClock
+from .presets import dance_grpo
 from .rollout import rollout
 from .update import Group, update_policy
 
@@ -47,6 +48,14 @@ def iteration_cost(config: TrainConfig, iteration: int, *, evaluations_per_call:
         update_policy(model, groups, config.objective, optimizer, config.updating(), clock=clock)
     images = config.prompts_per_iteration * config.images_per_prompt
     return IterationCost(nfe={phase: count / images for phase, count in clock.evaluations.items() if count})
+
+
+def dance_iteration_cost(config: TrainConfig, *, evaluations_per_call: int = 1) -> IterationCost:
+    """The cost of an iteration of DanceGRPO with the same steps, images and updates: what a plan is compared with."""
+    same = ("steps", "shift", "images_per_prompt", "prompts_per_iteration", "shared_noise", "updates", "epochs")
+    baseline = replace(dance_grpo(), **{name: getattr(config, name) for name in same})
+    return iteration_cost(baseline, 0, evaluations_per_call=evaluations_per_call)
+
 
 
 class _CountingModel:

@@ -2,13 +2,13 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import groupby
 
 import torch
 
-from ..mixgrpo_core import DecayingWindow, SlidingWindow, StepPlan, TrainConfig, WindowPlanner, dance_grpo
-from ..mixgrpo_core.cost import IterationCost, iteration_cost
+from ..mixgrpo_core import DecayingWindow, SlidingWindow, StepPlan, TrainConfig, WindowPlanner
+from ..mixgrpo_core.cost import IterationCost, dance_iteration_cost, iteration_cost
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,10 +61,8 @@ def run_cost(
     kinds: dict[tuple, list[int]] = {}
     for iteration, plan in enumerate(plans):
         kinds.setdefault(_kind(plan), []).append(iteration)
-    same = ("steps", "shift", "images_per_prompt", "prompts_per_iteration", "shared_noise", "updates", "epochs")
-    baseline = replace(dance_grpo(), **{name: getattr(config, name) for name in same})
     with torch.inference_mode(False), torch.enable_grad():
-        dance = iteration_cost(baseline, 0, evaluations_per_call=per_call).units
+        dance = dance_iteration_cost(config, evaluations_per_call=per_call).units
         parts = []
         for iterations in kinds.values():
             on_part(len(parts) + 1, len(kinds) + 1)

@@ -1,7 +1,7 @@
 """``mixgrpo plan``: what is trained when, and what it costs, without a model."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -9,9 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from ..config import TrainConfig
-from ..cost import IterationCost, iteration_cost
+from ..cost import IterationCost, dance_iteration_cost, iteration_cost
 from ..figures import plan_figure
-from ..presets import dance_grpo
 from .settings import RunConfig, parse_flags, read_toml
 
 MOST_ROWS = 30
@@ -83,23 +82,13 @@ class PlanCosts:
 
 def count_costs(config: TrainConfig, evaluations_per_call: int = 1) -> PlanCosts:
     """Count the network evaluations of a run, one iteration per stretch."""
-    baseline = replace(
-        dance_grpo(),
-        steps=config.steps,
-        shift=config.shift,
-        images_per_prompt=config.images_per_prompt,
-        prompts_per_iteration=config.prompts_per_iteration,
-        shared_noise=config.shared_noise,
-        updates=config.updates,
-        epochs=config.epochs,
-    )
     parts = []
     for first, last, steps in _stretches(config):
         same = config.planner.plan(last, 0, config.sigmas()).trained == steps
         cost = iteration_cost(config, first, evaluations_per_call=evaluations_per_call)
         parts.append(Stretch(first=first, last=last, steps=steps if same else None, cost=cost))
     return PlanCosts(
-        stretches=parts, dance=iteration_cost(baseline, 0, evaluations_per_call=evaluations_per_call).units
+        stretches=parts, dance=dance_iteration_cost(config, evaluations_per_call=evaluations_per_call).units
     )
 
 
