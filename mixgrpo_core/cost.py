@@ -57,7 +57,6 @@ def dance_iteration_cost(config: TrainConfig, *, evaluations_per_call: int = 1) 
     return iteration_cost(baseline, 0, evaluations_per_call=evaluations_per_call)
 
 
-
 class _CountingModel:
     """The smallest flow model there is: one latent element, one parameter."""
 
