@@ -151,9 +151,7 @@ def test_a_bypass_lora_of_the_user_is_part_of_the_base_and_comes_off_whole():
 
 def test_another_models_lora_is_refused_with_what_is_missing():
     lora = lora_on(tiny("FLUX.1 dev").patcher)
-    with pytest.raises(
-        ValueError, match=r"all 20 layers .* in SD3, missing are diffusion_model\.double_blocks\.0"
-    ):
+    with pytest.raises(ValueError, match=r"all 20 layers .* in SD3, missing are diffusion_model\.double_blocks\.0"):
         lora.attach(tiny("SD3").patcher)
 
 
