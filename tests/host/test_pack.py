@@ -1,5 +1,0 @@
-import mixgrpo_pack.nodes
-
-
-def test_import():
-    assert mixgrpo_pack.nodes.NODES == []
