@@ -16,6 +16,7 @@ from torch.nn import Parameter
 
 from ..mixgrpo_core.lora_format import LoraFile, model_metadata, save_lora
 from ..mixgrpo_core.model import LoraState
+from ..mixgrpo_core.out_of_memory import ran_out
 from .host.bypass_lora import HostLora
 from .host.field import HostField
 from .host.gradients import block_checkpointing, trainable
@@ -70,6 +71,32 @@ class HostModel(HostField):
         with torch.inference_mode(False):
             self.lora = HostLora(self.patcher.model, rank=rank, alpha=alpha, seed=seed, device=self.device)
         self.lora.attach(self.patcher)
+
+    def probe(self, prompt: str) -> None:
+        """One step of one image with its gradient, which is thrown away: what a model refuses is known before a run.
+
+        Raises:
+            ValueError: the model refuses the size or the prompt's conditioning, or lets no gradient through.
+            An error of missing memory passes through.
+        """
+        x, sigma = self.noise(0, 1), torch.tensor(0.5)
+        try:
+            with torch.inference_mode(False), torch.enable_grad():
+                self.run(self.encode(prompt), lambda velocity: velocity(x, sigma).square().mean().backward())
+        except Exception as error:
+            if ran_out(error):
+                raise
+            height, width = self.resolution
+            raise ValueError(
+                f"{self.family.name} could not be trained on an image of {width} x {height} of {prompt[:60]!r} "
+                f"({type(error).__name__}: {error}): choose a size that it was made for and its own text encoder; "
+                "where the error is about gradients, ComfyUI's code of this model has none"
+            ) from error
+        found = [parameter.grad for parameter in self.parameters()]
+        if not any(gradient is not None and bool(gradient.any()) for gradient in found):
+            raise ValueError(f"no gradient reaches the LoRA through {self.family.name}: this model cannot be trained")
+        for parameter in self.parameters():
+            parameter.grad = None
 
     @contextmanager
     def loaded(self, *, grad: bool) -> Iterator[None]:

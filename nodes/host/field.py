@@ -17,7 +17,6 @@ from comfy.sd import VAE
 from torch import Tensor
 
 from ...mixgrpo_core.model import R, Velocity, seeded_noise
-from ...mixgrpo_core.out_of_memory import ran_out
 from .family import Family, require_flow_model
 from .gradients import trainable
 from .texts import Conditioning, PromptSet
@@ -106,20 +105,6 @@ class HostField:
         finally:  # an interrupt may come anywhere: what is injected into the network goes in any case
             self.patcher.eject_model()
         return inside.result
-
-    def probe(self, prompt: str) -> None:
-        """One step of one image. Raises ``ValueError`` when the model refuses the size or the prompt's conditioning."""
-        try:
-            with torch.no_grad():
-                self.run(self.encode(prompt), lambda velocity: velocity(self.noise(0, 1), torch.tensor(0.5)))
-        except Exception as error:
-            if ran_out(error):
-                raise
-            height, width = self.resolution
-            raise ValueError(
-                f"{self.family.name} could not make an image of {width} x {height} of {prompt[:60]!r} "
-                f"({type(error).__name__}: {error}): choose a size that it was made for, and its own text encoder"
-            ) from error
 
     @contextmanager
     def loaded(self, *, grad: bool) -> Iterator[None]:

@@ -175,3 +175,19 @@ def test_latents_that_need_a_gradient_get_one_through_the_vae(parts):
 def test_settings_that_cannot_be_are_refused_before_any_work(parts, changes, words):
     with pytest.raises(ValueError, match=words):
         policy(*parts, **changes)
+
+
+def test_a_probe_leaves_nothing_behind_and_tells_what_the_model_refuses(parts, monkeypatch):
+    with policy(*parts) as home:
+        before = {name: tensor.clone() for name, tensor in home.lora_state().items()}
+        home.probe(CAPTION)
+        assert all(parameter.grad is None for parameter in home.parameters())
+        assert all(torch.equal(tensor, before[name]) for name, tensor in home.lora_state().items())
+    with policy(*parts, width=1024, height=1024) as home, pytest.raises(ValueError, match="1024 x 1024"):
+        home.probe(CAPTION)
+    with policy(*parts) as home:  # a host whose kernels have no backward
+        monkeypatch.setattr(
+            home.lora, "trained", {n: p.detach().requires_grad_(True) for n, p in home.lora.trained.items()}
+        )
+        with pytest.raises(ValueError, match="no gradient reaches the LoRA"):
+            home.probe(CAPTION)
