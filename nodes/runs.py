@@ -24,12 +24,17 @@ def loras_folder() -> Path:
     return Path(folder_paths.get_output_directory()) / "loras" / "mixgrpo"
 
 
+def lora_file(run: str, name: str) -> Path:
+    """Where the LoRA file ``name`` (``last``, ``best``, ``ema``) of a run belongs."""
+    return loras_folder() / f"{run}-{name}.safetensors"
+
+
 class CanvasRun(RunFolder):
     """A run whose LoRA files lie in ``loras_folder``, named after it."""
 
     def lora(self, name: str) -> Path:
         """Where the LoRA file ``name`` (``last``, ``best``, ``ema``) belongs."""
-        return loras_folder() / f"{self.path.name}-{name}.safetensors"
+        return lora_file(self.path.name, name)
 
     @property
     def done(self) -> int:
@@ -43,6 +48,11 @@ def folders_of(name: str) -> Iterator[Path]:
         yield runs_folder() / (name if number == 1 else f"{name}-{number}")
 
 
+def is_free(folder: Path) -> bool:
+    """Whether a new run may be made there: LoRA files of a run whose folder was deleted are not written over."""
+    return not folder.exists() and not any(lora_file(folder.name, kind).exists() for kind in ("last", "best", "ema"))
+
+
 def open_run(name: str, config: TrainConfig, setup: Mapping[str, Any]) -> tuple[CanvasRun, TrainConfig]:
     """The run to go on with: the newest of this name with the same settings, else a new one.
 
@@ -53,7 +63,7 @@ def open_run(name: str, config: TrainConfig, setup: Mapping[str, Any]) -> tuple[
     """
     found = None
     for folder in folders_of(name):
-        if not folder.exists():
+        if is_free(folder):
             return found or (CanvasRun.create(folder, config, setup), config)
         found = _matching(folder, config, setup) or found
     raise RunError(f"there are {_MOST} runs named {name}: give the run another name")
@@ -73,7 +83,7 @@ def state_of_runs(name: str) -> list[tuple[str, int]]:
     """What there is of runs of a name: their newest checkpoints. A node that would change none need not run again."""
     found = []
     for folder in folders_of(name):
-        if not folder.exists():
+        if is_free(folder):
             break
         newest = max((folder / "checkpoints").glob("*.safetensors"), default=None)
         found.append((folder.name, newest.stat().st_mtime_ns if newest else 0))

@@ -147,8 +147,8 @@ def test_a_finished_run_is_not_trained_again_but_a_deleted_one_is(host, client):
     assert trainer.id not in client.run(graph, timeout=300).executed()
     shutil.rmtree(host.base / "output" / "mixgrpo" / "done")
     client.run(graph, timeout=300)
-    assert iterations(host, "done") == [0, 1, 2]
-    assert same(lora(host, "done"), before)
+    assert iterations(host, "done-2") == [0, 1, 2], "a new one: the LoRA of the old one is left alone"
+    assert same(lora(host, "done-2"), before)
 
 
 def test_training_can_start_from_a_lora_file(host, client):
