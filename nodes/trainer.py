@@ -189,7 +189,9 @@ def _outputs(model: Any, policy: HostModel, prompts: PromptSet, config: TrainCon
     grid.save(run.path / "before_after.png")
     metrics = run.metrics()
     picture = to_tensor(grid)
-    lora = LoraWeights(*comfy.utils.load_torch_file(str(file), safe_load=True, return_metadata=True))
+    tensors, words = comfy.utils.load_torch_file(str(file), safe_load=True, return_metadata=True)
+    # copies: the host maps the file into memory, and Windows replaces no mapped file, which the next checkpoint does
+    lora = LoraWeights({name: tensor.clone() for name, tensor in tensors.items()}, words)
     with_lora, _ = comfy.sd.load_lora_for_models(model, None, lora, 1.0, 0.0)
     text = summary(run, config, metrics, file)
     losses = {"loss": [report["update"]["loss"] or 0.0 for report in metrics]}
