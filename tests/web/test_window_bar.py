@@ -1,14 +1,8 @@
 """The bar of the Window node in the real frontend, in both ways it draws nodes."""
 
-import shutil
-
 import pytest
-from playwright.sync_api import expect, sync_playwright
-from running_host import host, start_host
+from playwright.sync_api import expect
 
-__all__ = ["host", "start_host"]
-
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 ADD_NODE = """async () => {
   app.graph.clear();
   const node = LiteGraph.createNode("MixGRPO_Window");
@@ -24,21 +18,10 @@ SET = """([name, value]) => {
 }"""
 
 
-@pytest.fixture(scope="module")
-def browser():
-    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if path is None:
-        pytest.skip("no chromium was found")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
-        yield browser
-        browser.close()
-
-
 @pytest.fixture(params=[False, True], ids=["classic", "vue"])
-def bar(request, host, browser):
+def bar(request, host, chromium):
     """A page with one Window node, in the classic or the Vue rendering."""
-    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page = chromium.new_page(viewport={"width": 1280, "height": 900})
     page.goto(host.address)
     page.wait_for_function(
         "!!window.LiteGraph?.registered_node_types.MixGRPO_Window && !!window.app?.canvas?.canvas", timeout=120_000
