@@ -1,6 +1,7 @@
 """The node that trains: group rollouts on the local GPU, rewards, LoRA updates."""
 
 import json
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +17,7 @@ from ..mixgrpo_core.iteration import visited
 from ..mixgrpo_core.lora_format import load_lora
 from ..mixgrpo_core.model import derive_seed
 from .host.family import require_flow_model
-from .host.identity import model_digest
+from .host.identity import lora_digest, model_digest
 from .host.texts import PromptSet
 from .host_model import HostModel
 from .live.board import Command, LiveRun
@@ -27,6 +28,7 @@ from .sockets import LoraWeights, PromptsSocket, Rewards, RewardSocket, Settings
 from .training import Training
 
 NEW = "none"
+_ADDRESS = re.compile(r" at 0x[0-9A-Fa-f]+")  # of an object without a repr of its own: another one in every session
 
 
 class TrainLora(io.ComfyNode):
@@ -166,17 +168,20 @@ def run_setup(
 ) -> dict[str, Any]:
     """What must be the same for a run to go on, besides the core's settings."""
     words = (*prompts.train, "held out", *prompts.held_out)
+    clip = prompts.clip
     return {
-        "model": f"{policy.family.name} {model_digest(model)}",
+        "model": f"{policy.family.name} {model_digest(model, 'diffusion_model')}",
+        "text encoder": f"{model_digest(clip.patcher)} {clip.layer_idx}",
+        "vae": model_digest(policy.vae.patcher),
         "prompts": f"{derive_seed(*words):x}",
         "negative": prompts.negative,
-        "rewards": {name: repr(reward) for name, reward in rewards.rewards.items()},
+        "rewards": {name: _ADDRESS.sub("", repr(reward)) for name, reward in rewards.rewards.items()},
         "size": [settings.width, settings.height],
         "cfg": settings.cfg,
         "guidance": settings.guidance,
         "rank": settings.rank,
         "alpha": settings.alpha,
-        "start": start_from,
+        "start": NEW if start_from == NEW else f"{start_from} {lora_digest(policy.lora_state())}",
     }
 
 

@@ -1,7 +1,7 @@
 """Which model a MODEL is, in a few bytes: a run is resumed with the base that it was started with, and no other."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 from comfy.model_patcher import ModelPatcher
@@ -10,19 +10,32 @@ from torch import Tensor
 _VALUES = 64  # of each tensor: reading every weight would take as long as loading the model
 
 
-def model_digest(model: ModelPatcher) -> str:
-    """A digest of samples of every weight as it was loaded, and of the patches (LoRAs) that lie on them."""
-    state = model.model.diffusion_model.state_dict()
+def model_digest(model: ModelPatcher, part: str = "") -> str:
+    """A digest of samples of every weight as it was loaded, and of the patches (LoRAs) that lie on them.
+
+    ``model`` is that of a MODEL, a CLIP or a VAE; ``part`` is the one of its modules that is meant.
+    """
+    network = model.model.get_submodule(part)
+    prefix = f"{part}." if part else ""
+    state = network.state_dict()
     names = sorted(state)
     digest = hashlib.blake2b(repr([(name, tuple(state[name].shape)) for name in names]).encode(), digest_size=8)
     for name in names:
-        backup = model.backup.get(f"diffusion_model.{name}")  # patches are written into loaded weights
+        backup = model.backup.get(prefix + name)  # patches are written into loaded weights
         digest.update(_sample(state[name] if backup is None else backup.weight))
     for key in sorted(model.patches, key=str):
         for strength, patch, base_strength, *_ in model.patches[key]:
             digest.update(repr((str(key), strength, base_strength)).encode())
             for tensor in _tensors(patch):
                 digest.update(_sample(tensor))
+    return digest.hexdigest()
+
+
+def lora_digest(state: Mapping[str, Tensor]) -> str:
+    """A digest of samples of a LoRA's tensors."""
+    digest = hashlib.blake2b(digest_size=8)
+    for name in sorted(state):
+        digest.update(name.encode() + _sample(state[name]))
     return digest.hexdigest()
 
 

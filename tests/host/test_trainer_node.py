@@ -11,6 +11,7 @@ from canvas import loaded, prompt_set, short_config
 from mixgrpo_pack.mixgrpo_core.rewards.shapes import ShapeReward
 from mixgrpo_pack.nodes.sockets import Rewards, TrainerSettings
 from mixgrpo_pack.nodes.trainer import TrainLora
+from safetensors.torch import load_file, save_file
 
 
 @pytest.fixture(scope="module")
@@ -63,3 +64,44 @@ def test_what_the_node_hands_on_does_not_hold_the_file(parts, output):
     _, lora, *_ = queue(*parts).result
     assert lora, "kept by the host's cache"
     assert "run-last" not in Path("/proc/self/maps").read_text()
+
+
+class Unnamed(ShapeReward):
+    """A reward of another pack, without a repr of its own."""
+
+    __repr__ = object.__repr__
+
+
+def test_a_reward_without_a_repr_is_the_same_one_in_the_next_session(parts, output):
+    first, second = Unnamed(), Unnamed()
+    queue(*parts, rewards={"shape": first})
+    queue(*parts, rewards={"shape": second})
+    assert runs(output) == ["run"]
+    queue(*parts, rewards={"shape": ShapeReward()})
+    assert runs(output) == ["run", "run-2"]
+
+
+def test_another_start_text_encoder_or_vae_is_another_run(parts, output, monkeypatch):
+    model, clip, vae = parts
+    queue(*parts)
+    found = str(output / "loras" / "mixgrpo" / "run-last.safetensors")
+    start = str(output / "start.safetensors")
+    monkeypatch.setattr(folder_paths, "get_full_path_or_raise", lambda kind, name: start)
+    shutil.copy(found, start)
+    queue(*parts, start_from="start.safetensors")
+    queue(*parts, start_from="start.safetensors")
+    assert runs(output) == ["run", "run-2"], "a LoRA to start from makes a run of its own, and it goes on"
+    state = load_file(start)
+    save_file({name: tensor + 0.01 for name, tensor in state.items()}, start)
+    queue(*parts, start_from="start.safetensors")
+    assert runs(output) == ["run", "run-2", "run-3"], "the file has become another one"
+    other_clip, other_vae = loaded()[1:]
+    with torch.no_grad():
+        other_vae.first_stage_model.state_dict()["taesd_decoder.1.weight"].mul_(1.01)
+    queue(model, clip, other_vae)
+    assert runs(output)[-1] == "run-4"
+    queue(model, other_clip.clone(), vae)
+    assert runs(output)[-1] == "run-4", "the same encoder, loaded again"
+    other_clip.clip_layer(-2)
+    queue(model, other_clip, vae)
+    assert runs(output)[-1] == "run-5"
