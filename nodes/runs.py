@@ -90,6 +90,33 @@ def state_of_runs(name: str) -> list[tuple[str, int]]:
     return found
 
 
+class Settled:
+    """By which fingerprint a node with a run name is known to the host's cache.
+
+    The host compares it with the one from before the node ran. A run that came to its end changes nothing when it is
+    queued again, so it keeps that fingerprint as long as its files are as it left them.
+    """
+
+    def __init__(self) -> None:
+        self._ends: dict[str, tuple[str, str]] = {}
+        self._count = 0
+
+    def fingerprint(self, name: str) -> str:
+        """That of the runs of a name as they are now."""
+        state = repr(state_of_runs(name))
+        left, fingerprint = self._ends.get(name, ("", ""))
+        return fingerprint if state == left else f"{state} {self._count}"
+
+    def done(self, name: str, fingerprint: str) -> None:
+        """A run of that name came to its end; ``fingerprint`` is from before it."""
+        self._count += 1  # what was known before is not taken for it when the folder is gone again
+        self._ends[name] = (repr(state_of_runs(name)), fingerprint)
+
+
+settled = Settled()
+"""Of this process, as the host's cache."""
+
+
 def require_writable(*folders: Path) -> None:
     """Raise ``RunError`` unless files can be written to every folder: before hours of work, not after them."""
     for folder in folders:

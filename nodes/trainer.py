@@ -1,6 +1,8 @@
 """The node that trains: group rollouts on the local GPU, rewards, LoRA updates."""
 
 import json
+import math
+import os
 import re
 from dataclasses import replace
 from typing import Any
@@ -23,7 +25,7 @@ from .host_model import HostModel
 from .live.board import Command, LiveRun
 from .outcome import before_after, curve, summary, to_tensor
 from .paths import check_name
-from .runs import CanvasRun, loras_folder, open_run, require_writable, runs_folder, state_of_runs
+from .runs import CanvasRun, loras_folder, open_run, require_writable, runs_folder, settled
 from .sockets import LoraWeights, PromptsSocket, Rewards, RewardSocket, SettingsSocket, TrainerSettings
 from .training import Training
 
@@ -60,23 +62,29 @@ class TrainLora(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, run_name="", start_from=NEW):
+    def validate_inputs(cls, run_name=None, start_from=None):
         try:
-            check_name(run_name, "run_name")
+            if run_name is not None:  # else it comes by wire: known when it runs
+                check_name(run_name, "run_name")
+            if start_from is not None:
+                _require_listed(start_from)
             require_writable(runs_folder(), loras_folder())
         except (ValueError, RuntimeError) as error:
             return str(error)
-        if start_from not in (NEW, *folder_paths.get_filename_list("loras")):
-            return f"no LoRA file {start_from!r}: press R and choose it again"
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, run_name="", start_from=NEW, **_others) -> str:
+    def fingerprint_inputs(cls, run_name=None, start_from=None, **_others) -> str | float:
         """What the run has on disk: a run that was stopped, or whose folder is gone, goes on when queued again."""
-        return repr((start_from, state_of_runs(run_name)))
+        if run_name is None or start_from is None:
+            return math.nan  # comes by wire
+        return f"{_age(start_from)} {settled.fingerprint(run_name)}"
 
     @classmethod
     def execute(cls, model, vae, prompts, rewards, settings, run_name, start_from) -> io.NodeOutput:
+        check_name(run_name, "run_name")
+        _require_listed(start_from)
+        before = settled.fingerprint(run_name)
         config = configured(settings, rewards, model)
         with torch.inference_mode(False), host_model(model, vae, prompts, settings, start_from) as policy:
             policy.notes = _workflow(cls.hidden.extra_pnginfo)
@@ -103,6 +111,8 @@ class TrainLora(io.ComfyNode):
                 live.status("evaluating")
                 found = _outputs(model, policy, prompts, training.config, run)
                 live.status("stopped" if command else "finished", str(found.args[-1]).splitlines()[0])
+            if command is None:
+                settled.done(run_name, before)
         return found
 
 
@@ -129,6 +139,17 @@ def _inputs() -> list[io.Input]:
             tooltip="A LoRA file to go on from; its rank must be that of the settings.",
         ),
     ]
+
+
+def _require_listed(lora: str) -> None:
+    if lora != NEW and lora not in folder_paths.get_filename_list("loras"):
+        raise ValueError(f"no LoRA file {lora!r}: press R and choose it again")
+
+
+def _age(lora: str) -> int:
+    """When the file to start from was written; 0 for none."""
+    path = None if lora == NEW else folder_paths.get_full_path("loras", lora)
+    return os.stat(path).st_mtime_ns if path else 0
 
 
 def configured(settings: TrainerSettings, rewards: Rewards, model: Any) -> TrainConfig:

@@ -1,14 +1,17 @@
 """The trainer node itself in this process: what a second queue finds, what it hands on, what it refuses at once."""
 
+import math
 import shutil
 import sys
 from pathlib import Path
 
+import comfy.model_management
 import folder_paths
 import pytest
 import torch
 from canvas import loaded, prompt_set, short_config
 from mixgrpo_pack.mixgrpo_core.rewards.shapes import ShapeReward
+from mixgrpo_pack.nodes.live.board import Command, board
 from mixgrpo_pack.nodes.sockets import Rewards, TrainerSettings
 from mixgrpo_pack.nodes.trainer import TrainLora
 from safetensors.torch import load_file, save_file
@@ -87,6 +90,7 @@ def test_another_start_text_encoder_or_vae_is_another_run(parts, output, monkeyp
     found = str(output / "loras" / "mixgrpo" / "run-last.safetensors")
     start = str(output / "start.safetensors")
     monkeypatch.setattr(folder_paths, "get_full_path_or_raise", lambda kind, name: start)
+    monkeypatch.setattr(folder_paths, "get_filename_list", lambda kind: ["start.safetensors"])
     shutil.copy(found, start)
     queue(*parts, start_from="start.safetensors")
     queue(*parts, start_from="start.safetensors")
@@ -105,3 +109,48 @@ def test_another_start_text_encoder_or_vae_is_another_run(parts, output, monkeyp
     other_clip.clip_layer(-2)
     queue(model, other_clip, vae)
     assert runs(output)[-1] == "run-5"
+
+
+def fingerprint(name="run", start_from="none"):
+    return TrainLora.fingerprint_inputs(run_name=name, start_from=start_from)
+
+
+def test_a_finished_run_is_known_to_the_cache_until_its_folder_changes(parts, output):
+    """The host runs a node again when its fingerprint differs from the one before it last ran."""
+    asked = fingerprint()
+    queue(*parts)
+    assert fingerprint() == asked
+    asked_other = fingerprint()
+    queue(*parts, seed=5)  # another node of the graph, with the same name
+    assert fingerprint() == asked == asked_other
+    newest = max((output / "mixgrpo" / "run-2" / "checkpoints").iterdir())
+    added = Path(shutil.copyfile(newest, newest.with_name("000009.safetensors")))
+    assert fingerprint() != asked
+    added.unlink()
+    assert fingerprint() == asked
+    shutil.rmtree(output / "mixgrpo")
+    shutil.rmtree(output / "loras")
+    assert fingerprint() != asked, "the folder is gone: trained again"
+
+
+def test_a_run_that_was_paused_is_not_known_to_the_cache(parts, output):
+    class Paused(ShapeReward):
+        def __call__(self, batch):
+            if len(batch.images) and not board.find("run").snapshot()["pending"]:
+                board.find("run").ask(Command.PAUSE)
+            return super().__call__(batch)
+
+    asked = fingerprint()
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        queue(*parts, rewards={"shape": Paused()}, iterations=2)
+    assert fingerprint() != asked
+
+
+def test_a_name_may_come_by_wire_and_is_checked_all_the_same(parts, output):
+    assert TrainLora.validate_inputs(run_name=None, start_from=None) is True
+    assert math.isnan(fingerprint(name=None))
+    with pytest.raises(ValueError, match="run_name"):
+        queue(*parts, name="../out")
+    with pytest.raises(ValueError, match="no LoRA file"):
+        queue(*parts, start_from="../secret.safetensors")
+    assert not (output.parent / "out").exists()
