@@ -43,6 +43,8 @@
     app.graph.add(group)
   }
   const workflow = app.graph.serialize()
-  workflow.extra = { ds: { scale: 0.7, offset: [40, 80] } }
+  const left = Math.min(...app.graph.nodes.map((node) => node.pos[0]))
+  const top = Math.min(...app.graph.nodes.map((node) => node.pos[1]))
+  workflow.extra = { ds: { scale: 0.7, offset: [120 - left, 140 - top] } } // the page's buttons lie over its edges
   return { workflow, problems }
 }

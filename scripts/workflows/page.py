@@ -1,0 +1,51 @@
+"""The real frontend in a headless browser, at a ComfyUI of its own in which the stories' model files exist by name."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from comfyui_host.process import Host, base_folder
+from playwright.sync_api import Page, sync_playwright
+
+from .stories import DEMO_LORA, model_files
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = ROOT / "example_workflows"
+CHROMIUM = "/usr/bin/chromium"
+READY = "window.app?.graph && Object.keys(window.LiteGraph.registered_node_types).includes('MixGRPO_TrainLora')"
+
+
+@contextmanager
+def open_page(address: str = "") -> Iterator[Page]:
+    """A page at ``address``, or at a ComfyUI that is started for it; :func:`show` fills it."""
+    with ExitStack() as stack:
+        page = (
+            stack.enter_context(sync_playwright())
+            .chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+            .new_page(viewport={"width": 1600, "height": 1000}, base_url=address or _own_host(stack))
+        )
+        stack.callback(page.context.browser.close)
+        yield page
+
+
+def show(page: Page) -> None:
+    """The frontend, loaded anew: it keeps the values of nodes by their ids."""
+    page.goto("/")
+    page.wait_for_function(READY, timeout=120_000)
+
+
+def place_model_files(base: Path) -> None:
+    """Empty files with the names that the stories' loaders offer. The first story's run overwrites its LoRA."""
+    for file in (*(base / "models" / name for name in model_files()), base / "output" / "loras" / DEMO_LORA):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+
+
+def _own_host(stack: ExitStack) -> str:
+    base = base_folder(Path(stack.enter_context(TemporaryDirectory())))
+    place_model_files(base)
+    host = Host(ROOT / ".host" / "ComfyUI-0.30.0", base, python=sys.executable, environment={"OMP_NUM_THREADS": "1"})
+    stack.callback(host.stop)
+    return host.start().address
