@@ -16,15 +16,8 @@ WORKFLOW = json.loads((ROOT / "example_workflows" / "1_first_lora_on_the_demo_mo
 POINTS = f"() => app.graph.getNodeById({TRAINER}).mixgrpo.view.parts[1].chart.data[0].length"
 
 
-@pytest.fixture
-def picture(request, tmp_path):
-    """A function that says where a picture of this name goes."""
-    folder = request.config.getoption("--pictures", default=None) or tmp_path
-    return lambda name: Path(folder) / f"{name}.png"
-
-
 @pytest.mark.parametrize("vue", [False, True], ids=["classic", "vue"])
-def test_the_first_lora(request, host, open_page, picture, vue):
+def test_the_first_lora(host, open_page, vue):
     name = f"story-{'vue' if vue else 'classic'}"
     page = open_page(vue=vue, width=1500, height=1150)
     load(page, quick(WORKFLOW, name), x=-360, y=60)
@@ -50,9 +43,7 @@ def test_the_first_lora(request, host, open_page, picture, vue):
     expect(view.locator(".mg-shot")).to_be_visible(timeout=60_000)
     view.get_by_text("Current group").click()
     expect(view.locator(".mg-tile")).not_to_have_count(0)
-    wait_for_points(page, 24 if request.config.getoption("--pictures", default=None) else 14)
-    page.evaluate("app.canvas.deselectAll()")
-    page.screenshot(path=picture(f"live_view_{'vue' if vue else 'classic'}"))
+    wait_for_points(page, 10)
 
     view.locator("[data-command=stop]").click()
     expect(view.locator(".mg-badge")).to_have_text("Stopped", timeout=120_000)
@@ -61,8 +52,27 @@ def test_the_first_lora(request, host, open_page, picture, vue):
     kept = page.evaluate(POINTS)
     stored = (host.base / "output" / "mixgrpo" / name / "metrics.jsonl").read_text().splitlines()
     assert len(stored) in (kept, kept - 1)  # the held-out point before the first iteration has its own place
+
+
+def test_pictures_for_the_readme(request, open_page):
+    """The whole workflow as it ships, half way and at its end: two minutes and more on a quiet machine."""
+    folder = request.config.getoption("--pictures", default=None)
+    if folder is None:
+        pytest.skip("asked for by --pictures=docs")
+    page = open_page(vue=False, width=1500, height=1150)
+    load(page, WORKFLOW, x=-360, y=60)
+    page.get_by_role("button", name="Run", exact=True).first.click()
+    wait_for_points(page, 40)
+    page.evaluate("app.canvas.deselectAll()")
+    page.screenshot(path=Path(folder) / "live_view.png")
+    expect(page.locator(".mixgrpo-live .mg-badge")).to_have_text("Finished", timeout=280_000)
+    page.wait_for_timeout(15_000)  # the nodes behind the trainer
+    page.set_viewport_size({"width": 2000, "height": 1120})
+    page.evaluate(
+        "() => { app.canvas.ds.scale = 0.84; app.canvas.ds.offset = [60, 60]; app.canvas.setDirty(true, true); }"
+    )
     page.wait_for_timeout(1500)
-    page.screenshot(path=picture(f"live_view_{'vue' if vue else 'classic'}_stopped"))
+    page.screenshot(path=Path(folder) / "workflow.png")
 
 
 def quick(workflow, run):
