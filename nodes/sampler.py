@@ -10,6 +10,7 @@ from ..mixgrpo_core import DanceSDE, DPMpp2M, Euler, FlowCPS, FlowSDE, FrozenWin
 from ..mixgrpo_core.solver import Solver
 from ..mixgrpo_core.transition import Kernel
 from ..mixgrpo_core.window import Window
+from .checks import require_in_range
 from .mixed_sampling import MixedSampling
 from .sockets import WindowSocket
 
@@ -113,9 +114,11 @@ class Sampler(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, kernel: str = "", eta: float = 0.0) -> bool | str:
-        if kernel == FlowCPS.__name__ and eta > 1:
-            return f"FlowCPS takes an eta of 1 at most (1 replaces all of the noise), found {eta:g}: lower eta."
+    def validate_inputs(cls, kernel: str | None = None, eta: float | None = None) -> bool | str:
+        try:
+            check_noise(kernel, eta)
+        except ValueError as error:
+            return str(error)
         return True
 
     @classmethod
@@ -131,6 +134,7 @@ class Sampler(io.ComfyNode):
         noise_seed_offset: int,
         window: Window | None = None,
     ) -> io.NodeOutput:
+        check_noise(kernel, eta)
         if window is None and window_size:
             window = FrozenWindow(size=window_size, start=window_start)
         sampling = MixedSampling(
@@ -142,3 +146,10 @@ class Sampler(io.ComfyNode):
             seed_offset=noise_seed_offset,
         )
         return io.NodeOutput(KSAMPLER(sampling.sample_mixed_ode_sde))
+
+
+def check_noise(kernel: str | None, eta: float | None) -> None:
+    """Raise ``ValueError`` when kernel and eta are none, or do not fit; None comes by wire and is not known yet."""
+    require_in_range(INPUTS, {"kernel": kernel, "eta": eta})
+    if kernel == FlowCPS.__name__ and eta is not None and eta > 1:
+        raise ValueError(f"FlowCPS takes an eta of 1 at most (1 replaces all of the noise), found {eta:g}: lower eta.")

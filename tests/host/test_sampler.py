@@ -339,3 +339,13 @@ def test_an_eta_that_a_kernel_cannot_take_is_refused_before_the_queue_runs():
     assert "1 at most" in Sampler.validate_inputs(kernel="FlowCPS", eta=1.5)
     assert Sampler.validate_inputs(kernel="FlowSDE", eta=1.5) is True
     assert Sampler.validate_inputs() is True  # both come from other nodes
+
+
+def test_noise_settings_that_come_by_wire_are_checked_when_they_arrive():
+    """The host leaves the checks of inputs to the node that names them."""
+    assert Sampler.validate_inputs(kernel="FlowCPS", eta=None) is True
+    assert Sampler.validate_inputs(kernel=None, eta=0.5) is True
+    assert "expected one of" in Sampler.validate_inputs(kernel="FlowXYZ", eta=0.5)
+    assert "0..10" in Sampler.validate_inputs(kernel="FlowSDE", eta=-5.0)
+    with pytest.raises(ValueError, match="0..10"):
+        Sampler.execute(0, 4, "FlowSDE", -5.0, "Euler", 1.0, 0, 0)
