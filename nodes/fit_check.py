@@ -13,7 +13,7 @@ from ..mixgrpo_core.out_of_memory import ran_out
 from ..mixgrpo_core.step_report import Event
 from .sockets import PromptsSocket, RewardSocket, SettingsSocket, TrainerSettings
 from .trainer import configured, host_model
-from .training import smaller
+from .training import probe, smaller
 
 
 class FitCheck(io.ComfyNode):
@@ -47,7 +47,7 @@ class FitCheck(io.ComfyNode):
         lowered: list[str] = []
         with torch.inference_mode(False), host_model(model, vae, prompts, settings) as policy:
             policy.prepare(prompts.train[:1])
-            policy.probe(prompts.train[0])
+            probe(policy, prompts.train[0])
             report, tried = _first_fitting(policy, prompts.train[:1], rewards.rewards, config, lowered)
         text = _words(report, tried, settings, lowered)
         return io.NodeOutput(text, ui=ui.PreviewText(text))

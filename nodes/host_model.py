@@ -73,10 +73,12 @@ class HostModel(HostField):
         self.lora.attach(self.patcher)
 
     def probe(self, prompt: str) -> None:
-        """One step of one image with its gradient, which is thrown away: what a model refuses is known before a run.
+        """One step of one image with its gradient, and one image decoded, all thrown away: what model and VAE refuse is
+        known before a run.
 
         Raises:
-            ValueError: the model refuses the size or the prompt's conditioning, or lets no gradient through.
+            ValueError: the model refuses the size or the prompt's conditioning, or lets no gradient through; the VAE is
+                another model's.
             An error of missing memory passes through.
         """
         x, sigma = self.noise(0, 1), torch.tensor(0.5)
@@ -92,11 +94,34 @@ class HostModel(HostField):
                 f"({type(error).__name__}: {error}): choose a size that it was made for and its own text encoder; "
                 "where the error is about gradients, ComfyUI's code of this model has none"
             ) from error
-        found = [parameter.grad for parameter in self.parameters()]
-        if not any(gradient is not None and bool(gradient.any()) for gradient in found):
+        found = [parameter.grad for parameter in self.parameters() if parameter.grad is not None]
+        if not any(bool(gradient.any()) for gradient in found):
             raise ValueError(f"no gradient reaches the LoRA through {self.family.name}: this model cannot be trained")
+        if not all(bool(gradient.isfinite().all()) for gradient in found):
+            raise ValueError(
+                f"expected numbers out of {self.family.name}, found NaN or infinity: its precision "
+                f"({self.patcher.model.get_dtype_inference()}) is too small for it, load it in bfloat16 or float32"
+            )
         for parameter in self.parameters():
             parameter.grad = None
+        del found
+        self._probe_vae(x)
+
+    def _probe_vae(self, x: Tensor) -> None:
+        try:
+            height, width = self.decode(x).shape[1:3]
+        except Exception as error:
+            if ran_out(error):
+                raise
+            raise ValueError(
+                f"the VAE could not decode what {self.family.name} makes ({type(error).__name__}: {error}): connect "
+                "the VAE that belongs to this model"
+            ) from error
+        if (height, width) != self.resolution:
+            raise ValueError(
+                f"expected images of {self.resolution[1]} x {self.resolution[0]} out of the VAE, found {width} x "
+                f"{height}: connect the VAE that belongs to {self.family.name}"
+            )
 
     @contextmanager
     def loaded(self, *, grad: bool) -> Iterator[None]:

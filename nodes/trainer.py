@@ -27,7 +27,7 @@ from .outcome import before_after, curve, summary, to_tensor
 from .paths import check_name
 from .runs import CanvasRun, loras_folder, open_run, require_writable, runs_folder, settled
 from .sockets import LoraWeights, PromptsSocket, Rewards, RewardSocket, SettingsSocket, TrainerSettings
-from .training import Training
+from .training import Training, probe
 
 NEW = "none"
 _ADDRESS = re.compile(r" at 0x[0-9A-Fa-f]+")  # of an object without a repr of its own: another one in every session
@@ -91,7 +91,7 @@ class TrainLora(io.ComfyNode):
             # Before a run is made: the model is asked for one step of one image. The texts first, so that the text
             # encoder and the model need not share the GPU.
             policy.prepare(needed(prompts, config))
-            policy.probe(prompts.train[0])
+            probe(policy, prompts.train[0])
             setup = run_setup(policy, model, prompts, rewards, settings, start_from)
             run, config = open_run(run_name, config, setup)
             live = LiveRun(

@@ -121,10 +121,23 @@ def smaller(config: TrainConfig, error: BaseException) -> TrainConfig:
     work, name = too_large(error)
     batch = getattr(config, name)
     if batch == 1:
-        advice: Sequence[str] = ("a smaller width and height", "a quantised model")
-        advice = (*advice, "gradient checkpointing", "a lower LoRA rank") if work == "training" else advice
         raise OutOfMemory(
-            f"out of memory while {work} one image at a time: choose {' or '.join(advice)}. The iterations that are "
-            "done are kept; queue again to go on where the settings allow it"
+            f"{_no_room(work)}. The iterations that are done are kept; queue again to go on where the settings allow it"
         ) from error
     return replace(config, **{name: batch // 2})
+
+
+def probe(model: HostModel, prompt: str) -> None:
+    """``model.probe``, before a run is made. Raises ``OutOfMemory`` where one image alone does not fit."""
+    try:
+        model.probe(prompt)
+    except Exception as error:
+        if not ran_out(error):
+            raise
+        raise OutOfMemory(_no_room("training")) from error
+
+
+def _no_room(work: str) -> str:
+    advice: Sequence[str] = ("a smaller width and height", "a quantised model")
+    advice = (*advice, "gradient checkpointing", "a lower LoRA rank") if work == "training" else advice
+    return f"out of memory while {work} one image at a time: choose {' or '.join(advice)}"

@@ -6,14 +6,18 @@ import sys
 from pathlib import Path
 
 import comfy.model_management
+import comfy.sd
+import comfy.taesd.taesd
 import folder_paths
 import pytest
 import torch
 from canvas import loaded, prompt_set, short_config
+from comfy.patcher_extension import WrappersMP
 from mixgrpo_pack.mixgrpo_core.rewards.shapes import ShapeReward
 from mixgrpo_pack.nodes.live.board import Command, board
 from mixgrpo_pack.nodes.sockets import Rewards, TrainerSettings
 from mixgrpo_pack.nodes.trainer import TrainLora
+from mixgrpo_pack.nodes.training import OutOfMemory
 from safetensors.torch import load_file, save_file
 
 
@@ -154,3 +158,36 @@ def test_a_name_may_come_by_wire_and_is_checked_all_the_same(parts, output):
     with pytest.raises(ValueError, match="no LoRA file"):
         queue(*parts, start_from="../secret.safetensors")
     assert not (output.parent / "out").exists()
+
+
+def test_a_vae_of_another_model_is_told_before_a_run_is_made(parts, output):
+    model, clip, _ = parts
+    with torch.inference_mode():
+        other = comfy.sd.VAE(sd=comfy.taesd.taesd.TAESD(latent_channels=4).state_dict())
+    with pytest.raises(ValueError, match="connect the VAE that belongs"):
+        queue(model, clip, other)
+    assert not (output / "mixgrpo").exists()
+
+
+def test_a_precision_that_is_too_small_is_told_before_a_run_is_made(parts, output):
+    model, clip, vae = parts
+    broken = model.clone()
+    broken.add_wrapper_with_key(
+        WrappersMP.APPLY_MODEL, "broken", lambda apply, *rest, **options: apply(*rest, **options) * math.nan
+    )
+    with pytest.raises(ValueError, match="load it in bfloat16"):
+        queue(broken, clip, vae)
+    assert not (output / "mixgrpo").exists()
+
+
+def test_too_little_memory_for_one_image_says_what_to_lower_before_a_run_is_made(parts, output):
+    model, clip, vae = parts
+    small = model.clone()
+
+    def full(*_, **__):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    small.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "full", full)
+    with pytest.raises(OutOfMemory, match="a smaller width"):
+        queue(small, clip, vae)
+    assert not (output / "mixgrpo").exists()
