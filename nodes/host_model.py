@@ -51,6 +51,7 @@ class HostModel(HostField):
         guidance: float | None = None,
         checkpointing: bool = True,
         batch: int = 1,
+        rollout_batch: int = 1,
     ) -> None:
         """Attach a fresh LoRA to a clone of ``model``; ``model`` itself stays as it is.
 
@@ -59,13 +60,13 @@ class HostModel(HostField):
             rank, alpha, seed: of the LoRA.
             checkpointing: compute each block's activations again in the backward pass.
             batch: most rows of one forward and backward.
+            rollout_batch: most rows of one forward without gradients.
 
         Raises:
             ValueError: no flow model, a size that the model cannot make, a layer that the LoRA cannot sit on.
         """
-        super().__init__(
-            model, vae, texts, width=width, height=height, cfg=cfg, guidance=guidance, room=batch * _BACKWARD
-        )
+        room = max(rollout_batch, batch * _BACKWARD)
+        super().__init__(model, vae, texts, width=width, height=height, cfg=cfg, guidance=guidance, room=room)
         self.notes: Mapping[str, str] = {}
         self._checkpointing = checkpointing
         with torch.inference_mode(False):

@@ -173,6 +173,7 @@ def host_model(model: Any, vae: Any, prompts: PromptSet, settings: TrainerSettin
         guidance=settings.guidance,
         checkpointing=settings.checkpointing,
         batch=settings.train.update_batch,
+        rollout_batch=settings.train.rollout_batch,
     )
     if start_from != NEW:
         policy.load_lora_file(load_lora(folder_paths.get_full_path_or_raise("loras", start_from)))

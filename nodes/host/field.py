@@ -22,6 +22,7 @@ from .gradients import trainable
 from .texts import Conditioning, PromptSet
 
 _KEY = "mixgrpo"
+_SKIPPING = frozenset({"easycache", "lazycache"})
 
 
 class HostField:
@@ -56,9 +57,10 @@ class HostField:
             room: how many latents' worth of activations the host makes room for when it loads the model.
 
         Raises:
-            ValueError: no flow model, or a size that the model cannot make.
+            ValueError: no flow model, a size that the model cannot make, or a MODEL that skips steps.
         """
         self.family: Family = require_flow_model(model)
+        _require_no_skips(model)
         if not cfg >= 1:
             raise ValueError(f"expected a CFG of 1 (off) or more, found {cfg}")
         if vae is None:
@@ -71,6 +73,7 @@ class HostField:
         self.vae, self.texts = vae, texts
         self._room = room
         self.patcher = model.clone()
+        self.patcher.remove_additional_models("multigpu")  # copies on other GPUs, which would not wear the LoRA
         self.patcher.add_wrapper_with_key(WrappersMP.APPLY_MODEL, _KEY, self._counted)
         self.patcher.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, _KEY, self._with_room)
 
@@ -147,6 +150,17 @@ class HostField:
     def _with_room(self, prepare: Callable, model: ModelPatcher, shape: Sequence[int], *rest, **options) -> tuple:
         """Ask the host for the memory of what will be run, not of the one blank latent."""
         return prepare(model, [self._room, *shape[1:]], *rest, **options)
+
+
+def _require_no_skips(model: ModelPatcher) -> None:
+    """Raise ``ValueError`` for a MODEL that gives old answers of its network again: they have no gradient, and here the
+    images of other prompts and other noise are made by the same network."""
+    skipping = {key for keys in model.wrappers.values() for key in keys} & _SKIPPING
+    if skipping:
+        raise ValueError(
+            f"expected a MODEL that computes every step, found {' and '.join(sorted(skipping))} on it, which skips "
+            "some: connect the MODEL from before that node"
+        )
 
 
 class _Inside(comfy.samplers.Sampler):

@@ -13,10 +13,11 @@ import pytest
 import torch
 from canvas import loaded, prompt_set, short_config
 from comfy.patcher_extension import WrappersMP
+from comfy_extras.nodes_easycache import EasyCacheNode, LazyCacheNode
 from mixgrpo_pack.mixgrpo_core.rewards.shapes import ShapeReward
 from mixgrpo_pack.nodes.live.board import Command, board
 from mixgrpo_pack.nodes.sockets import Rewards, TrainerSettings
-from mixgrpo_pack.nodes.trainer import TrainLora
+from mixgrpo_pack.nodes.trainer import TrainLora, host_model
 from mixgrpo_pack.nodes.training import OutOfMemory
 from safetensors.torch import load_file, save_file
 
@@ -191,3 +192,41 @@ def test_too_little_memory_for_one_image_says_what_to_lower_before_a_run_is_made
     with pytest.raises(OutOfMemory, match="a smaller width"):
         queue(small, clip, vae)
     assert not (output / "mixgrpo").exists()
+
+
+@pytest.mark.parametrize(("node", "key"), [(EasyCacheNode, "easycache"), (LazyCacheNode, "lazycache")])
+def test_a_model_that_skips_steps_is_refused(parts, output, node, key):
+    """Lazy caches answer with velocities of other noise, off by more than their size, and drop the gradient."""
+    model, clip, vae = parts
+    with pytest.raises(ValueError, match=key):
+        queue(node.execute(model, 0.2, 0.15, 0.95, False).result[0], clip, vae)
+
+
+def test_room_is_asked_for_the_largest_batch_of_sampling_and_of_training(parts):
+    """The host makes room for twice the rows of the shape that it is told."""
+    model, clip, vae = parts
+    shapes = []
+
+    def told(prepare, patcher, shape, *rest, **options):
+        shapes.append(list(shape))
+        return prepare(patcher, shape, *rest, **options)
+
+    for sampled, trained in ((9, 1), (1, 9)):
+        settings = TrainerSettings(
+            train=short_config(rollout_batch=sampled, update_batch=trained), width=64, height=64, rank=2, alpha=4
+        )
+        with torch.inference_mode(), host_model(model, vae, prompt_set(clip), settings) as policy:
+            policy.patcher.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, "heard", told)
+            policy.run(policy.encode("a small red circle on the left"), lambda velocity: None)
+    assert [shape[0] for shape in shapes] == [9, 27]
+
+
+def test_a_model_on_several_gpus_is_trained_on_one(parts):
+    """Its copies on the others would not wear the LoRA, and would sample the base model."""
+    model, clip, vae = parts
+    several = model.clone()
+    several.set_additional_models("multigpu", [model.clone()])
+    settings = TrainerSettings(train=short_config(), width=64, height=64, rank=2, alpha=4)
+    with torch.inference_mode(), host_model(several, vae, prompt_set(clip), settings) as policy:
+        assert policy.patcher.get_additional_models() == []
+    assert len(several.get_additional_models_with_key("multigpu")) == 1
