@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ...mixgrpo_core.model import R, Velocity, seeded_noise
 from .family import Family, require_flow_model
+from .frozen import freeze, quantised_inference_weights
 from .gradients import trainable
 from .texts import Conditioning, PromptSet
 
@@ -74,6 +75,7 @@ class HostField:
         self._room = room
         self.patcher = model.clone()
         self.patcher.remove_additional_models("multigpu")  # copies on other GPUs, which would not wear the LoRA
+        self._frozen = quantised_inference_weights(self.patcher.model)
         self.patcher.add_wrapper_with_key(WrappersMP.APPLY_MODEL, _KEY, self._counted)
         self.patcher.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, _KEY, self._with_room)
 
@@ -118,7 +120,7 @@ class HostField:
     def decode(self, x: Tensor, *, grad: bool = False) -> Tensor:
         """Latents ``[B, *L]`` to images ``[B, H, W, 3]`` in 0..1, float32, where the VAE puts them."""
         latents = self.patcher.model.process_latent_out(x.float())
-        with torch.set_grad_enabled(grad):
+        with torch.inference_mode(False), torch.set_grad_enabled(grad):  # the host may move the network out for it
             images = self._decoded_with_gradient(latents) if grad else self.vae.decode(latents)
         images = images.reshape(-1, *images.shape[-3:])  # a video VAE gives one frame
         return images[..., :3].float().clamp(0, 1)
@@ -134,8 +136,12 @@ class HostField:
 
     def close(self) -> None:
         """Take what is injected out of the network, and the network off the device."""
-        self.patcher.eject_model()
-        comfy.model_management.unload_model_and_clones(self.patcher)
+        try:
+            with torch.inference_mode(False), torch.no_grad():
+                self.patcher.eject_model()
+                comfy.model_management.unload_model_and_clones(self.patcher)
+        finally:
+            freeze(self._frozen)
 
     def __enter__(self):
         return self
