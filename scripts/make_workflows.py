@@ -15,14 +15,14 @@ from playwright.sync_api import Page
 sys.path[:0] = [str(Path(__file__).resolve().parent.parent)]
 
 from workflows.page import EXAMPLES, open_page, show  # noqa: E402
-from workflows.stories import STORIES  # noqa: E402
+from workflows.stories import DEMO_LORA, MODEL_FILES, STORIES  # noqa: E402
 from workflows.story import Story  # noqa: E402
 
 BUILD = (Path(__file__).parent / "workflows" / "build.js").read_text(encoding="utf-8")
 
 
 def main(addresses: list[str]) -> None:
-    with open_page(*addresses) as page:
+    with open_page(*addresses, files=[*MODEL_FILES, f"loras/{DEMO_LORA}"]) as page:
         for story in STORIES:
             show(page)
             path = EXAMPLES / f"{story.name}.json"

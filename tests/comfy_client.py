@@ -121,11 +121,15 @@ class Node:
 
 @dataclass
 class Run:
-    """One queued workflow and what came back from it so far."""
+    """One queued workflow and what came back from it so far.
+
+    ``left_out`` are the errors of nodes that are not valid and do not run; others of the workflow are and do.
+    """
 
     id: str
     client: "Client"
     events: list[Event] = field(default_factory=list)
+    left_out: dict = field(default_factory=dict)
     previews: list[Preview] = field(default_factory=list)
     texts: list[ProgressText] = field(default_factory=list)
     end: str | None = None
@@ -217,6 +221,7 @@ class Client:
         except Status as error:
             raise Refused(json.loads(error.body)) from None
         with self._news:
+            run.left_out = reply["node_errors"]
             if reply["prompt_id"] != run.id:  # hosts that name it themselves; nothing of it came through the filter
                 run.id = reply["prompt_id"]
         return run

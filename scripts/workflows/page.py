@@ -1,15 +1,13 @@
-"""The real frontend in a headless browser, at a ComfyUI of its own in which the stories' model files exist by name."""
+"""The real frontend in a headless browser, at a ComfyUI that can be one of its own."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from comfyui_host.process import Host, base_folder
 from playwright.sync_api import Page, sync_playwright
-
-from .stories import DEMO_LORA, model_files
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "example_workflows"
@@ -18,13 +16,13 @@ READY = "window.app?.graph && Object.keys(window.LiteGraph.registered_node_types
 
 
 @contextmanager
-def open_page(address: str = "") -> Iterator[Page]:
-    """A page at ``address``, or at a ComfyUI that is started for it; :func:`show` fills it."""
+def open_page(address: str = "", *, files: Iterable[str]) -> Iterator[Page]:
+    """A page at ``address``, or at a ComfyUI that is started for it with ``files`` by name; :func:`show` fills it."""
     with ExitStack() as stack:
         page = (
             stack.enter_context(sync_playwright())
             .chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-            .new_page(viewport={"width": 1600, "height": 1000}, base_url=address or _own_host(stack))
+            .new_page(viewport={"width": 1600, "height": 1000}, base_url=address or _own_host(stack, files))
         )
         stack.callback(page.context.browser.close)
         yield page
@@ -36,16 +34,16 @@ def show(page: Page) -> None:
     page.wait_for_function(READY, timeout=120_000)
 
 
-def place_model_files(base: Path) -> None:
-    """Empty files with the names that the stories' loaders offer. The first story's run overwrites its LoRA."""
-    for file in (*(base / "models" / name for name in model_files()), base / "output" / "loras" / DEMO_LORA):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.touch()
+def place_files(models: Path, files: Iterable[str]) -> None:
+    """Empty files, so that the loaders offer their names."""
+    for name in files:
+        (models / name).parent.mkdir(parents=True, exist_ok=True)
+        (models / name).touch()
 
 
-def _own_host(stack: ExitStack) -> str:
+def _own_host(stack: ExitStack, files: Iterable[str]) -> str:
     base = base_folder(Path(stack.enter_context(TemporaryDirectory())))
-    place_model_files(base)
+    place_files(base / "models", files)
     host = Host(ROOT / ".host" / "ComfyUI-0.30.0", base, python=sys.executable, environment={"OMP_NUM_THREADS": "1"})
     stack.callback(host.stop)
     return host.start().address

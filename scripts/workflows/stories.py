@@ -20,10 +20,11 @@ FLUX = "flux1-dev-fp8.safetensors"
 DEMO_LORA = "mixgrpo/demo-lora-last.safetensors"
 
 
-def model_files() -> list[str]:
-    """The files that the stories' loaders name, under ``models``."""
-    texts = [f"text_encoders/{name}" for name in CLIP_FILES]
-    return [f"checkpoints/{SD35}", f"diffusion_models/{FLUX}", "vae/ae.safetensors", *texts]
+MODEL_FILES = (
+    *(f"checkpoints/{SD35}", f"diffusion_models/{FLUX}", "vae/ae.safetensors"),
+    *(f"text_encoders/{name}" for name in CLIP_FILES),
+)
+"""The files that the stories' loaders name, under ``models``; the demo's LoRA is made by the first story."""
 
 
 def first_lora() -> Story:
@@ -98,7 +99,7 @@ def window_sampling() -> Story:
         (700, 150),
         "## Noise in a window\n\nMixGRPO samples some steps by an SDE and all others by an ODE. All eight images start "
         "from the *same* noise: they differ by what the window adds. Drag the window: early steps change structure, "
-        "late ones detail. With size 0 they are all alike, and equal to *euler*.",
+        "late ones detail. Without the window, and with *window_size* 0, they are all alike and equal to *euler*.",
     )
     story.node("demo", "MixGRPO_DemoModel", (40, 60), size=(340, 70))
     text = {"text": "a large blue square on the right"}
