@@ -11,7 +11,8 @@ _VALUES = 64  # of each tensor: reading every weight would take as long as loadi
 
 
 def model_digest(model: ModelPatcher, part: str = "") -> str:
-    """A digest of samples of every weight as it was loaded, and of the patches (LoRAs) that lie on them.
+    """A digest of samples of every weight as it was loaded, of the patches (LoRAs) that lie on them, and of the names
+    of what else the host carries along with it: bypass LoRAs, wrappers, options.
 
     ``model`` is that of a MODEL, a CLIP or a VAE; ``part`` is the one of its modules that is meant.
     """
@@ -28,6 +29,7 @@ def model_digest(model: ModelPatcher, part: str = "") -> str:
             digest.update(repr((str(key), strength, base_strength)).encode())
             for tensor in _tensors(patch):
                 digest.update(_sample(tensor))
+    digest.update(_carried(model).encode())
     return digest.hexdigest()
 
 
@@ -37,6 +39,14 @@ def lora_digest(state: Mapping[str, Tensor]) -> str:
     for name in sorted(state):
         digest.update(name.encode() + _sample(state[name]))
     return digest.hexdigest()
+
+
+def _carried(model: ModelPatcher) -> str:
+    """What is no weight and no patch. By name and number: what it does is closed up in functions."""
+    injections = sorted((key, len(found)) for key, found in model.injections.items())
+    wrappers = sorted(str(key) for keys in model.wrappers.values() for key in keys)
+    options = sorted(map(str, (*model.model_options, *model.model_options.get("transformer_options", {}))))
+    return repr((injections, wrappers, options))
 
 
 def _tensors(patch: object) -> Iterator[Tensor]:

@@ -131,8 +131,11 @@ def test_a_model_is_recognised_loaded_or_not_and_with_what_it_carries(parts, tmp
         strong, _ = comfy.sd.load_lora_for_models(base, None, state, 1.0, 0.0)
         weak, _ = comfy.sd.load_lora_for_models(base, None, state, 0.5, 0.0)
         again, _ = comfy.sd.load_lora_for_models(base, None, state, 1.0, 0.0)
-    digests = [_digest(model) for model in (base, strong, weak)]
-    assert len(set(digests)) == 3
+        beside, _ = comfy.sd.load_bypass_lora_for_models(base, None, state, 1.0, 0.0)
+    guided = base.clone()
+    guided.set_model_sampler_post_cfg_function(lambda args: args["denoised"])
+    digests = [_digest(model) for model in (base, strong, weak, beside, guided)]
+    assert len(set(digests)) == 5
     assert _digest(again) == digests[1]
     with torch.inference_mode():
         comfy.model_management.load_models_gpu([strong])
