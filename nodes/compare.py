@@ -190,8 +190,10 @@ class _Comparison:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.base.close()
-        self.with_lora.close()
+        try:
+            self.base.close()
+        finally:
+            self.with_lora.close()
 
 
 def _table(columns: Mapping[str, _Column]) -> str:

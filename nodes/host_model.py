@@ -167,3 +167,9 @@ class HostModel(HostField):
             precision=str(self.patcher.model.get_dtype_inference()).removeprefix("torch."),
         )
         return save_lora(path, state, scale=self.lora.scale, metadata={**about, **metadata, **self.notes})
+
+    def close(self) -> None:
+        """Also let go of the gradients: they would stay on the device until Python collects what holds them."""
+        for parameter in self.parameters():
+            parameter.grad = None
+        super().close()

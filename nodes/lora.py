@@ -1,6 +1,5 @@
 """Nodes that write LoRA files: Save LoRA and Convert LoRA."""
 
-import json
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
@@ -19,7 +18,7 @@ from .host.family import require_flow_model
 from .lora_layouts import DIFFUSERS, LAYOUTS, NATIVE, rank_of, read
 from .paths import check_name
 from .runs import loras_folder, require_writable
-from .sockets import LoraWeights
+from .sockets import LoraWeights, workflow_note
 
 DTYPES = {"as it is": None, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _MOST_FILES = 10_000  # of one name
@@ -70,7 +69,7 @@ class SaveLora(io.ComfyNode):
     @classmethod
     def execute(cls, lora, name, layout, model=None, dtype="as it is", trigger="") -> io.NodeOutput:
         given = lora.metadata if isinstance(lora, LoraWeights) else {}
-        words = {**given, **_workflow(cls.hidden.extra_pnginfo)}
+        words = {**given, **workflow_note(cls.hidden.extra_pnginfo)}
         if trigger.strip():
             words["modelspec.trigger_phrase"] = trigger.strip()
         found = laid_out(lora, words, model, layout)
@@ -240,11 +239,6 @@ def _valid(name: str | None, layout: str | None, dtype: str | None) -> bool | st
     except (ValueError, RuntimeError) as error:
         return str(error)
     return True
-
-
-def _workflow(extra: Mapping[str, Any] | None) -> dict[str, str]:
-    workflow = (extra or {}).get("workflow")
-    return {"workflow": json.dumps(workflow)} if workflow else {}
 
 
 def _files() -> list[str]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import comfy.model_management
 import numpy as np
 import torch
 from PIL import Image
@@ -11,10 +12,11 @@ from torch import Tensor
 
 from ..mixgrpo_core import TrainConfig
 from ..mixgrpo_core.grids import labelled_grid
+from ..mixgrpo_core.out_of_memory import ran_out
 from .host.texts import PromptSet
 from .host_model import HostModel
 from .runs import CanvasRun
-from .training import sample_prompt, shown_prompts
+from .training import sample_prompt, shown_prompts, smaller
 
 TILE = 160  # pixels
 
@@ -27,6 +29,18 @@ def before_after(policy: HostModel, prompts: PromptSet, config: TrainConfig) -> 
         for index, prompt in enumerate(shown)
     ]
     return labelled_grid(cells, shown, ("without the LoRA", "with the LoRA"), tile=TILE)
+
+
+def grid_that_fits(policy: HostModel, prompts: PromptSet, config: TrainConfig) -> Image.Image:
+    """``before_after`` with batches halved until they fit: a run must not end in an error after its last iteration."""
+    while True:
+        try:
+            return before_after(policy, prompts, config)
+        except Exception as error:
+            if not ran_out(error):
+                raise
+            config = smaller(config, error)
+        comfy.model_management.soft_empty_cache()
 
 
 def to_tensor(picture: Image.Image) -> Tensor:

@@ -10,13 +10,9 @@ import folder_paths
 from ..mixgrpo_core import RunFolder, TrainConfig
 from ..mixgrpo_core.files import write_atomically
 from ..mixgrpo_core.run_folder import RunError
+from .live.runs import runs_folder
 
 _MOST = 1000  # runs of one name
-
-
-def runs_folder() -> Path:
-    """``output/mixgrpo``."""
-    return Path(folder_paths.get_output_directory()) / "mixgrpo"
 
 
 def loras_folder() -> Path:

@@ -1,5 +1,6 @@
 """What travels on the wires between the nodes of this pack."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -64,6 +65,12 @@ class LoraWeights(dict[str, Tensor]):
         self.metadata = dict(metadata)
 
 
+def workflow_note(extra: object) -> dict[str, str]:
+    """The workflow of the queued prompt (``extra_pnginfo``) for the header of a LoRA file."""
+    workflow = extra.get("workflow") if isinstance(extra, Mapping) else None
+    return {"workflow": json.dumps(workflow)} if workflow else {}
+
+
 __all__ = [
     "LoraWeights",
     "PromptsSocket",
@@ -73,4 +80,5 @@ __all__ = [
     "TrainerSettings",
     "Window",
     "WindowSocket",
+    "workflow_note",
 ]

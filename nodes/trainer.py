@@ -1,6 +1,5 @@
 """The node that trains: group rollouts on the local GPU, rewards, LoRA updates."""
 
-import json
 import math
 import os
 import re
@@ -23,10 +22,10 @@ from .host.identity import lora_digest, model_digest
 from .host.texts import PromptSet
 from .host_model import HostModel
 from .live.board import Command, LiveRun
-from .outcome import before_after, curve, summary, to_tensor
+from .outcome import curve, grid_that_fits, summary, to_tensor
 from .paths import check_name
 from .runs import CanvasRun, loras_folder, open_run, require_writable, runs_folder, settled
-from .sockets import LoraWeights, PromptsSocket, Rewards, RewardSocket, SettingsSocket, TrainerSettings
+from .sockets import LoraWeights, PromptsSocket, Rewards, RewardSocket, SettingsSocket, TrainerSettings, workflow_note
 from .training import Training, probe
 
 NEW = "none"
@@ -87,7 +86,7 @@ class TrainLora(io.ComfyNode):
         before = settled.fingerprint(run_name)
         config = configured(settings, rewards, model)
         with torch.inference_mode(False), host_model(model, vae, prompts, settings, start_from) as policy:
-            policy.notes = _workflow(cls.hidden.extra_pnginfo)
+            policy.notes = workflow_note(cls.hidden.extra_pnginfo)
             # Before a run is made: the model is asked for one step of one image. The texts first, so that the text
             # encoder and the model need not share the GPU.
             policy.prepare(needed(prompts, config))
@@ -212,7 +211,7 @@ def _outputs(model: Any, policy: HostModel, prompts: PromptSet, config: TrainCon
     file = run.lora("last" if config.ema is None else "ema")
     if config.ema is not None:
         policy.load_lora_file(load_lora(file))
-    grid = before_after(policy, prompts, config)
+    grid = grid_that_fits(policy, prompts, config)
     grid.save(run.path / "before_after.png")
     metrics = run.metrics()
     picture = to_tensor(grid)
@@ -224,9 +223,3 @@ def _outputs(model: Any, policy: HostModel, prompts: PromptSet, config: TrainCon
     losses = {"loss": [report["update"]["loss"] or 0.0 for report in metrics]}
     image = curve(metrics, config, run.path / "report.png", grid)
     return io.NodeOutput(with_lora, lora, picture, image, losses, text, ui=ui.PreviewImage(picture, cls=TrainLora))
-
-
-def _workflow(extra: dict[str, Any] | None) -> dict[str, str]:
-    """The workflow for the header of the LoRA file: dragging it back restores the graph."""
-    workflow = (extra or {}).get("workflow")
-    return {"workflow": json.dumps(workflow)} if workflow else {}

@@ -3,8 +3,11 @@
 Training runs in the host's worker thread, the routes in the server's event loop: both meet here, under a lock.
 """
 
+import logging
 import threading
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -34,6 +37,15 @@ class Command(Enum):
     SAVE = "save"
     PAUSE = "pause"
     STOP = "stop"
+
+
+@contextmanager
+def _harmless() -> Iterator[None]:
+    """A view that fails must not end a training; the host's interrupt, no ``Exception``, passes."""
+    try:
+        yield
+    except Exception:
+        logging.exception("MixGRPO: the live view failed, the training goes on")
 
 
 class LiveRun:
@@ -84,39 +96,43 @@ class LiveRun:
     def __call__(self, event: Event) -> None:
         """The core's observer. Raises the host's interrupt as soon as the user asks for it."""
         comfy.model_management.throw_exception_if_processing_interrupted()
-        if isinstance(event, GroupScored):
-            self._group(event)
-        else:
-            self._progress(event)
+        with _harmless():
+            if isinstance(event, GroupScored):
+                self._group(event)
+            else:
+                self._progress(event)
 
     def status(self, state: str, note: str = "") -> None:
         """Say what the run is doing, one of ``STATES``, with a sentence where there is more to say."""
         if state not in STATES:
             raise ValueError(f"expected a state of {sorted(STATES)}, found {state!r}")
         self._remember(state=state, note=note)
-        self._send_status()
-        if state in ENDED or self._seen["progress"] is None:
-            self._line.text(f"{state}: {note}" if note else state)
+        with _harmless():
+            self._send_status()
+            if state in ENDED or self._seen["progress"] is None:
+                self._line.text(f"{state}: {note}" if note else state)
 
     def report(self, report: StepReport) -> None:
         """An iteration is whole."""
         self._pace.finished(report.iteration)
         self._peak = max(self._peak, report.peak_memory)
-        self._line.send("report", report=report.to_json(), **self._times(report.iteration + 1))
-        self._line.bar(report.iteration + 1)
+        with _harmless():
+            self._line.send("report", report=report.to_json(), **self._times(report.iteration + 1))
+            self._line.bar(report.iteration + 1)
 
     def sampled(self, iteration: int, images: Tensor, captions: list[str]) -> Path:
         """Keep images ``[B, H, W, 3]`` that were asked for in the run's folder, and show them.
 
         Returns:
-            the file: a grid of the images with a caption under each.
+            where the file is: a grid of the images with a caption under each.
         """
         path = self.folder / "samples" / f"{iteration:06}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        sheet.captioned(images, captions).save(path)
-        data = {"iteration": iteration, "captions": list(captions), "image": reference(path)}
-        self._remember(sample=data)
-        self._line.send("sample", **data)
+        with _harmless():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            sheet.captioned(images, captions).save(path)
+            data = {"iteration": iteration, "captions": list(captions), "image": reference(path)}
+            self._remember(sample=data)
+            self._line.send("sample", **data)
         return path
 
     def take(self) -> Command | None:

@@ -58,7 +58,8 @@ def workflow_id() -> str | None:
         return None
     running, _ = queue.get_current_queue_volatile()
     for item in running:
-        workflow = item[3].get("extra_pnginfo", {}).get("workflow")
+        extra = item[3].get("extra_pnginfo")
+        workflow = extra.get("workflow") if isinstance(extra, dict) else None
         if isinstance(workflow, dict) and isinstance(workflow.get("id"), str):
             return workflow["id"]
     return None

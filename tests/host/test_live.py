@@ -591,3 +591,22 @@ def test_routes_are_registered_once_on_the_hosts_own_table(ears):
         ("GET", "/mixgrpo/runs/{run}"),
         ("POST", "/mixgrpo/runs/{run}/command"),
     ]
+
+
+def test_a_view_that_fails_ends_no_training_and_an_interrupt_does(output, ears, monkeypatch, caplog):
+    """On Windows a picture that the browser reads can not be replaced; a browser may go away at any moment."""
+
+    def refuse(*_args, **_options):
+        raise PermissionError("in use")
+
+    monkeypatch.setattr(ears, "send_sync", refuse)
+    monkeypatch.setattr(ears, "send_progress_text", refuse)
+    with live_run(output) as live:
+        live(Progress(iteration=0, phase="rollout", done=1, total=2))
+        live.report(step_report(0))
+        assert live.sampled(1, torch.zeros(1, 8, 8, 3), ["a prompt"]).exists()
+        live.status("saving")
+        assert "the live view failed" in caplog.text
+        comfy.model_management.interrupt_current_processing(True)
+        with pytest.raises(comfy.model_management.InterruptProcessingException):
+            live(Progress(iteration=0, phase="rollout", done=2, total=2))
