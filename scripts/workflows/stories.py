@@ -104,7 +104,7 @@ def window_sampling() -> Story:
     story.node("demo", "MixGRPO_DemoModel", (40, 60), size=(340, 70))
     text = {"text": "a large blue square on the right"}
     story.node("positive", "CLIPTextEncode", (40, 230), text, size=(340, 110), clip="demo.clip")
-    sides = {"width": 64, "height": 64, "batch_size": 1}
+    sides = {"width": 64, "height": 64, "batch_size": 8}
     story.node("latent", "EmptySD3LatentImage", (40, 410), sides, size=(340, 110))
     story.node("window", "MixGRPO_Window", (40, 600), {"start": 0, "size": 4, "steps": 25}, size=(340, 360))
     seed = {"noise_seed": 11, "control_after_generate": "fixed"}
@@ -112,7 +112,8 @@ def window_sampling() -> Story:
     story.node(
         "guider", "BasicGuider", (440, 310), size=(300, 50), model="demo.model", conditioning="positive.CONDITIONING"
     )
-    story.node("same", "RepeatLatentBatch", (440, 432), {"amount": 8}, size=(300, 60), samples="latent.LATENT")
+    same = {"seed_behavior": "fixed"}  # one noise for the whole batch
+    story.node("same", "LatentBatchSeedBehavior", (440, 432), same, size=(300, 60), samples="latent.LATENT")
     values = {"scheduler": "simple", "steps": 25, "denoise": 1.0}
     story.node("sigmas", "BasicScheduler", (440, 564), values, size=(300, 110), model="demo.model")
     values = {"kernel": "FlowSDE", "eta": 0.7}
