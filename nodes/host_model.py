@@ -128,7 +128,7 @@ class HostModel(HostField):
     def loaded(self, *, grad: bool) -> Iterator[None]:
         """The network as one that is trained through, in rollouts too: the same kernels, the same numbers."""
         with ExitStack() as stack:
-            stack.enter_context(trainable(self.patcher.model))
+            stack.enter_context(trainable(self.patcher.model, grad=grad))
             if grad and self._checkpointing:
                 stack.enter_context(block_checkpointing(self.patcher.model.diffusion_model, self.lora))
             stack.enter_context(super().loaded(grad=grad))

@@ -62,8 +62,11 @@ def _is_operator(code: CodeType, instruction: int) -> bool:
 
 
 @contextmanager
-def trainable(model: nn.Module) -> Iterator[None]:
+def trainable(model: nn.Module, *, grad: bool = True) -> Iterator[None]:
     """Inside, gradients flow through ``model`` to whatever is trained, and to nothing of its own.
+
+    Where no gradient is taken (``grad`` False) the numbers are the same ones, without the watch over ``x += y``: it
+    costs a quarter of a small model's time.
 
     Afterwards the host's switch and the base's ``requires_grad`` are as before. Weights that were inference tensors
     stay ordinary tensors, over the same memory.
@@ -78,7 +81,8 @@ def trainable(model: nn.Module) -> Iterator[None]:
             for parameter in wanted:
                 parameter.requires_grad_(False)
             comfy.model_management.in_training = True
-            stack.enter_context(OutOfPlace())
+            if grad:
+                stack.enter_context(OutOfPlace())
             yield
         finally:
             comfy.model_management.in_training = before
