@@ -390,7 +390,7 @@ def settings_without_times(run: Path) -> list[dict]:
 
 
 def test_kill_and_interrupt_on_the_demo_model_leave_a_run_that_ends_as_if_nothing_had_happened(tmp_path) -> None:
-    toml = SMALL.replace("iterations = 2", "iterations = 6\ncheckpoint_every = 1")
+    toml = SMALL.replace("iterations = 2", "iterations = 9\ncheckpoint_every = 1")  # a slow machine must not reach the end
     for name in ("whole", "killed"):
         (tmp_path / f"{name}.toml").write_text(toml.format(out=tmp_path / name))
     whole = start(["train", str(tmp_path / "whole.toml")])
@@ -406,7 +406,7 @@ def test_kill_and_interrupt_on_the_demo_model_leave_a_run_that_ends_as_if_nothin
     last = start(command)
     assert last.wait(120) == 0, last.stdout.read().decode()
     assert settings_without_times(tmp_path / "killed") == settings_without_times(tmp_path / "whole")
-    loras = [(tmp_path / name / "checkpoints" / "000006.safetensors") for name in ("whole", "killed")]
+    loras = [(tmp_path / name / "checkpoints" / "000009.safetensors") for name in ("whole", "killed")]
     from mixgrpo_core.checkpoint import read_checkpoint
 
     a, b = (read_checkpoint(path) for path in loras)
