@@ -390,7 +390,8 @@ def settings_without_times(run: Path) -> list[dict]:
 
 
 def test_kill_and_interrupt_on_the_demo_model_leave_a_run_that_ends_as_if_nothing_had_happened(tmp_path) -> None:
-    toml = SMALL.replace("iterations = 2", "iterations = 9\ncheckpoint_every = 1")  # a slow machine must not reach the end
+    # more iterations than are waited for: a slow machine must not reach the end before it is killed
+    toml = SMALL.replace("iterations = 2", "iterations = 9\ncheckpoint_every = 1")
     for name in ("whole", "killed"):
         (tmp_path / f"{name}.toml").write_text(toml.format(out=tmp_path / name))
     whole = start(["train", str(tmp_path / "whole.toml")])
