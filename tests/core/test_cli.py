@@ -371,7 +371,9 @@ def test_usage(words: list[str], status: int, capsys) -> None:
 
 
 def start(arguments: list[str]) -> subprocess.Popen:
-    code = "import sys; from mixgrpo_core.cli import main; sys.exit(main())"
+    # A shell that starts the tests in the background has its children ignore Ctrl-C.
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    code += "import sys; from mixgrpo_core.cli import main; sys.exit(main())"
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     return subprocess.Popen(
         [sys.executable, "-c", code, *arguments], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
