@@ -40,13 +40,18 @@ def inputs_of(groups, prefix=""):
                 yield from inputs_of(options["template"]["input"], f"{prefix}{name}.")
 
 
+FILES = (".safetensors", ".sft", ".pt", ".txt", ".jsonl")
+"""Choices that are files: they come and go with what lies on the machine, and with what other tests leave there."""
+
+
 def summary(info):
     """What a saved workflow relies on: names, order and types of inputs, choices of a list, places of outputs."""
     inputs = {}
     for name, kind, options, needed in inputs_of(info["input"]):
         inputs[name] = {"type": kind, "required": needed}
         if "options" in options:
-            inputs[name]["choices"] = [c["key"] if isinstance(c, dict) else c for c in options["options"]]
+            choices = [c["key"] if isinstance(c, dict) else c for c in options["options"]]
+            inputs[name]["choices"] = [c for c in choices if not str(c).endswith(FILES)]
         if "template" in options:
             inputs[name]["named"] = options["template"].get("prefix") or options["template"].get("names")
     return {"inputs": inputs, "outputs": [list(pair) for pair in zip(info["output_name"], info["output"], strict=True)]}
