@@ -171,12 +171,14 @@ def test_a_pause_that_ends_the_prompt_by_an_interrupt_stays_a_pause(output, ears
     assert (last["state"], last["note"]) == ("paused", "queue again to go on")
 
 
-def test_without_a_server_nothing_fails(output, monkeypatch):
+def test_without_a_server_nothing_fails(output, monkeypatch, caplog):
     monkeypatch.delattr(PromptServer, "instance", raising=False)
     with live_run(output) as live:
         live(Progress(iteration=0, phase="evaluation", done=1, total=8))
         live.report(step_report(0))
     register_routes()
+    assert "the live view failed" not in caplog.text, "the view's own guard must not hide it"
+    assert live.snapshot()["state"] == "finished"
 
 
 def test_an_unknown_state_is_refused(output, ears):
