@@ -1,11 +1,9 @@
-"""Running out of memory: recognised, and traced to the batch that was too large."""
+"""Running out of memory, traced to the batch that was too large."""
 
 from collections.abc import Mapping
 from inspect import unwrap
 from traceback import walk_tb
 from types import CodeType, MappingProxyType
-
-import torch
 
 from .evaluate import decode, sample
 from .rollout import rollout
@@ -23,14 +21,6 @@ _BATCHES: Mapping[CodeType, tuple[str, str]] = MappingProxyType(
     }
 )
 """Per function what it does, and the setting that decides how much memory it takes."""
-
-
-def ran_out(error: BaseException) -> bool:
-    """Whether ``error`` is an accelerator's or the machine's lack of memory (every backend words it its own way)."""
-    if isinstance(error, torch.cuda.OutOfMemoryError | MemoryError):
-        return True
-    words = str(error).lower()  # but not those of our own errors, which may quote a reward's
-    return type(error) is RuntimeError and ("out of memory" in words or "allocate memory" in words)
 
 
 def too_large(error: BaseException) -> tuple[str, str]:

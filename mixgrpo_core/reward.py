@@ -1,11 +1,30 @@
 """The reward port: images in, one score and one validity flag per image out."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """What some rewards ask for beyond images and prompts.
+
+    Attributes:
+        negative_prompt: what the images should not show.
+        reference: ``[H, W, 3]`` in 0..1: an image to resemble, or the source of an edit.
+        mask: ``[H, W]`` in 0..1 over the reference: 1 where an edit may change it.
+        seed: of the rollout.
+        iteration: of the training run; None for held-out images and outside of training.
+    """
+
+    negative_prompt: str = ""
+    reference: Tensor | None = None
+    mask: Tensor | None = None
+    seed: int | None = None
+    iteration: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,16 +35,16 @@ class RewardBatch:
         images: ``[G, H, W, 3]`` in 0..1, on any device.
         prompts: the prompt of every image, ``G`` of them (all equal within a group).
         group: a number that tells groups apart.
-        context: what some rewards ask for beyond the prompt (negative prompt, reference image, mask, seed).
+        context: what else there is to know.
     """
 
     images: Tensor
     prompts: tuple[str, ...]
     group: int = 0
-    context: Mapping[str, Any] = field(default_factory=dict)
+    context: Context = Context()
 
     def __post_init__(self) -> None:
-        if self.images.ndim != 4 or self.images.shape[-1] != 3:
+        if self.images.ndim != 4 or self.images.shape[-1] != 3 or not self.images.numel():
             raise ValueError(f"expected images [G, H, W, 3], found {list(self.images.shape)}")
         if len(self.prompts) != len(self.images):
             raise ValueError(f"expected one prompt per image ({len(self.images)}), found {len(self.prompts)}")
@@ -33,10 +52,14 @@ class RewardBatch:
 
 @dataclass(frozen=True)
 class Scores:
-    """Values ``[G]`` and which of them count ``[G]``. A failed score is a masked sample, never a 0."""
+    """Values ``[G]`` and which of them count ``[G]``. A failed score is a masked sample, never a 0.
+
+    ``note`` says in a few words why samples are masked.
+    """
 
     values: Tensor
     valid: Tensor
+    note: str = ""
 
     @classmethod
     def of(cls, values: Tensor) -> "Scores":
@@ -45,8 +68,34 @@ class Scores:
         return cls(values, torch.isfinite(values))
 
 
+@dataclass(frozen=True, kw_only=True)
+class About:
+    """What a reward declares.
+
+    Attributes:
+        expected: (low, high) that scores of ordinary images lie in; None where that is not known.
+        differentiable: it is a `DifferentiableReward`.
+        groupwise: a score depends on the other images of its group; such scores do not compare between groups.
+        licence: of its weights, with what it restricts; empty without weights.
+        memory: bytes of its weights where it computes.
+        spread_floor: least standard deviation of a group that is more than noise, in units of the score.
+        held_out: it scores held-out images, too; a person is asked about images of the training only.
+    """
+
+    expected: tuple[float, float] | None = None
+    differentiable: bool = False
+    groupwise: bool = False
+    licence: str = ""
+    memory: int = 0
+    spread_floor: float = 0.0
+    held_out: bool = True
+
+
 class Reward(Protocol):
-    """Scores a group of images. It owns its device and its memory; higher is better."""
+    """Scores a group of images; higher is better. It owns its device and its memory.
+
+    What it declares is its attribute ``about``; see the function `about` for rewards without one.
+    """
 
     def prepare(self, prompts: Sequence[str]) -> None:
         """Hears every prompt of the run once before it starts (to embed texts, to refuse what it cannot score)."""
@@ -59,3 +108,36 @@ class Reward(Protocol):
         ...
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+
+
+def about(reward: Reward) -> About:
+    """What a reward declares; the defaults for one that declares nothing."""
+    return getattr(reward, "about", About())
+
+
+class StatelessReward:
+    """A reward with nothing to prepare and nothing to remember, but for what its class says otherwise."""
+
+    about = About()
+
+    def prepare(self, prompts: Sequence[str]) -> None:
+        """Nothing to prepare."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Nothing to restore."""
+
+
+class DifferentiableReward(StatelessReward):
+    """A reward whose scores carry a gradient to the images."""
+
+    about = About(differentiable=True)
+
+    def values(self, batch: RewardBatch) -> Tensor:
+        """Scores ``[G]`` with their gradient; NaN where there is none."""
+        raise NotImplementedError
+
+    def __call__(self, batch: RewardBatch) -> Scores:
+        return Scores.of(self.values(batch))

@@ -1,7 +1,7 @@
 """Calling rewards so that nothing they do can poison a run: what fails is masked, and said."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -27,18 +27,21 @@ def score(rewards: Mapping[str, Reward], batch: RewardBatch) -> tuple[dict[str, 
     """Scores of every reward by name, values on the CPU in float32, and what went wrong.
 
     A reward that raises, or returns another number of values than images, masks the whole group; NaN and infinite
-    values mask their sample. Interrupts (``BaseException``) pass through.
+    values mask their sample, as do NaN and infinite pixels. Interrupts (``BaseException``) pass through.
     """
+    whole = batch.images.isfinite().flatten(1).all(1)
+    if not bool(whole.all()):  # no reward sees such pixels: they would spoil the other images of a batch
+        batch = replace(batch, images=torch.where(whole[:, None, None, None], batch.images, 0.0))
     scores, failures = {}, []
     for name, reward in rewards.items():
-        scores[name], reason = _guarded(reward, batch)
+        scores[name], reason = _guarded(reward, batch, whole.cpu())
         masked = int((~scores[name].valid).sum())
         if masked:
             failures.append(Failure(reward=name, group=batch.group, masked=masked, reason=reason))
     return scores, failures
 
 
-def _guarded(reward: Reward, batch: RewardBatch) -> tuple[Scores, str]:
+def _guarded(reward: Reward, batch: RewardBatch, whole: Tensor) -> tuple[Scores, str]:
     count = len(batch.images)
     masked = Scores(torch.zeros(count), torch.zeros(count, dtype=torch.bool))
     try:
@@ -51,15 +54,19 @@ def _guarded(reward: Reward, batch: RewardBatch) -> tuple[Scores, str]:
     if values.shape != (count,) or valid.shape != (count,):
         return masked, f"expected {count} values, found values {list(values.shape)} and valid {list(valid.shape)}"
     finite = torch.isfinite(values)
-    valid = valid.bool() & finite
-    reason = "the reward marked samples as invalid" if finite.all() else "it returned NaN or infinity"
-    return Scores(torch.where(valid, values, 0.0), valid), reason
+    valid = valid.bool() & finite & whole
+    notes = (
+        ("" if whole.all() else "the image holds NaN or infinity"),
+        found.note or ("" if finite.all() else "it returned NaN or infinity"),
+    )
+    reason = "; ".join(filter(None, notes)) or "the reward marked samples as invalid"
+    return Scores(torch.where(valid, values, 0.0), valid, reason if not bool(valid.all()) else ""), reason
 
 
 def _as_scores(found: object) -> Scores:
     """What a reward returned: ``Scores``, or plain values of which the finite ones count."""
     if isinstance(found, Scores):
-        return Scores(torch.as_tensor(found.values), torch.as_tensor(found.valid))
+        return Scores(torch.as_tensor(found.values), torch.as_tensor(found.valid), found.note)
     if isinstance(found, Tensor | np.ndarray | list | tuple):
         return Scores.of(torch.as_tensor(found))
     raise TypeError(f"expected Scores or a list of numbers, found {type(found).__name__}")

@@ -9,7 +9,7 @@ import torch
 from comfy_api.latest import io, ui
 
 from ..mixgrpo_core import StepReport, TrainConfig, train
-from ..mixgrpo_core.out_of_memory import ran_out
+from ..mixgrpo_core.batches import ran_out
 from ..mixgrpo_core.step_report import Event
 from .sockets import PromptsSocket, RewardSocket, SettingsSocket, TrainerSettings
 from .trainer import configured, host_model

@@ -14,9 +14,9 @@ from comfy.sd import VAE
 from torch import Tensor
 from torch.nn import Parameter
 
+from ..mixgrpo_core.batches import ran_out
 from ..mixgrpo_core.lora_format import LoraFile, model_metadata, save_lora
 from ..mixgrpo_core.model import LoraState
-from ..mixgrpo_core.out_of_memory import ran_out
 from .host.bypass_lora import HostLora
 from .host.field import HostField
 from .host.gradients import block_checkpointing, trainable

@@ -11,8 +11,8 @@ from PIL import Image
 from torch import Tensor
 
 from ..mixgrpo_core import TrainConfig
+from ..mixgrpo_core.batches import ran_out
 from ..mixgrpo_core.grids import labelled_grid
-from ..mixgrpo_core.out_of_memory import ran_out
 from .host.texts import PromptSet
 from .host_model import HostModel
 from .runs import CanvasRun

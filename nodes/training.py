@@ -8,9 +8,10 @@ import comfy.model_management
 import torch
 
 from ..mixgrpo_core import TrainConfig, train
+from ..mixgrpo_core.batches import ran_out
 from ..mixgrpo_core.evaluate import decode, sample
 from ..mixgrpo_core.model import derive_seed
-from ..mixgrpo_core.out_of_memory import ran_out, too_large
+from ..mixgrpo_core.out_of_memory import too_large
 from ..mixgrpo_core.reward import Reward
 from ..mixgrpo_core.step_report import StepReport
 from .host.texts import PromptSet

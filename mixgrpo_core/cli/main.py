@@ -4,8 +4,8 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
+from ..batches import ran_out
 from ..iteration import RewardsFailed
-from ..out_of_memory import ran_out
 from ..run_folder import RunError
 from ..update import NonFiniteLoss
 from . import compare, demo, plan, sampling, training

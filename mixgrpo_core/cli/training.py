@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import tyro
 from rich.console import Console
 
+from ..batches import ran_out
 from ..config import TrainConfig, checked
 from ..iteration import visited
-from ..out_of_memory import ran_out
 from ..preflight import check
 from ..prompts import Prompts
 from ..run_folder import RunFolder

@@ -1,16 +1,15 @@
 """Any Python function as a reward."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 
-from ..reward import RewardBatch, Scores
+from ..reward import RewardBatch, Scores, StatelessReward
 
 
 @dataclass(frozen=True)
-class FunctionReward:
+class FunctionReward(StatelessReward):
     """``function(images [G, H, W, 3] in 0..1, prompts) -> [G]`` numbers, higher is better; those not finite are masked.
 
     Example:
@@ -19,15 +18,6 @@ class FunctionReward:
 
     function: Callable[[Tensor, tuple[str, ...]], Tensor | Sequence[float]]
 
-    def prepare(self, prompts: Sequence[str]) -> None:
-        """Nothing to prepare."""
-
     def __call__(self, batch: RewardBatch) -> Scores:
         values = self.function(batch.images, batch.prompts)
         return Scores.of(values if isinstance(values, Tensor) else Tensor(list(values)))
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Nothing to restore."""

@@ -9,16 +9,15 @@ easily satisfied by images that nobody wants (brightest is white): combine them 
 """
 
 import io
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from ..reward import RewardBatch, Scores
+from ..reward import About, DifferentiableReward, RewardBatch
 
 _LUMA = (0.2126, 0.7152, 0.0722)
 _TINY = 1e-12  # under square roots, for their gradient at 0
@@ -65,27 +64,19 @@ class Near:
 
 
 @dataclass(frozen=True)
-class PixelReward:
+class PixelReward(DifferentiableReward):
     """A measure with a goal, as a reward."""
 
     measure: Measure
     goal: Goal = More()
 
-    def values(self, images: Tensor) -> Tensor:
-        """``[G]`` scores of images ``[G, H, W, 3]``, with their gradient."""
-        return self.goal(self.measure(images.float()))
+    @property
+    def about(self) -> About:
+        return About(differentiable=not isinstance(self.measure, JpegSize))
 
-    def prepare(self, prompts: Sequence[str]) -> None:
-        """Pixels are measured whatever the prompt."""
-
-    def __call__(self, batch: RewardBatch) -> Scores:
-        return Scores.of(self.values(batch.images))
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Nothing to restore."""
+    def values(self, batch: RewardBatch) -> Tensor:
+        """``[G]`` scores, with their gradient."""
+        return self.goal(self.measure(batch.images.float()))
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,13 @@ component, `presence` rises with the contrast. `ShapeAdherence` and `ShapeCleanl
 report beside the reward: a run that raises the reward and lowers the cleanliness is cheating.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..reward import RewardBatch, Scores
+from ..reward import About, RewardBatch, Scores, StatelessReward
 from ..shapes.captions import COLOURS, SHAPES, Caption
 from ..shapes.detector import Detection, detect
 
@@ -55,8 +54,10 @@ def _wholeness(found: Detection) -> Tensor:
 
 
 @dataclass(frozen=True)
-class _ShapesScorer:
-    """What the three have in common: only shapes captions are accepted, and there is nothing to remember."""
+class _ShapesScorer(StatelessReward):
+    """What the three have in common: only shapes captions are accepted."""
+
+    about = About(expected=(0.0, 1.0))
 
     def prepare(self, prompts: Sequence[str]) -> None:
         """Check every prompt.
@@ -65,12 +66,6 @@ class _ShapesScorer:
             ValueError: a prompt is not one of the 160 captions of `mixgrpo_core.shapes.captions`.
         """
         _wanted(prompts)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Nothing to restore."""
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from rich.console import Console
 from torch import tensor
 
 from mixgrpo_core import GRPO, presets
+from mixgrpo_core.batches import ran_out
 from mixgrpo_core.cli import main, report, training
 from mixgrpo_core.cli.memory import training_advice
 from mixgrpo_core.cli.plan import count_costs
@@ -26,7 +27,6 @@ from mixgrpo_core.evaluate import Evaluation, win_rate
 from mixgrpo_core.iteration import RewardsFailed
 from mixgrpo_core.lora_format import load_lora
 from mixgrpo_core.models.sd3 import SD3Model
-from mixgrpo_core.out_of_memory import ran_out
 from mixgrpo_core.plan import WindowPlanner
 from mixgrpo_core.reward import Scores
 from mixgrpo_core.run_folder import RunFolder

@@ -145,7 +145,7 @@ def test_gradients_against_finite_differences(measure):
 @pytest.mark.parametrize("colour", [BLACK, GREY, WHITE])
 def test_gradients_are_finite_where_roots_and_divisions_meet_zero(measure, colour):
     images = plain(*colour).clone().requires_grad_(True)
-    PixelReward(measure).values(images).sum().backward()
+    PixelReward(measure).values(RewardBatch(images=images, prompts=("",) * len(images))).sum().backward()
     assert torch.isfinite(images.grad).all()
 
 
@@ -153,7 +153,7 @@ def test_gradients_are_finite_where_roots_and_divisions_meet_zero(measure, colou
 def test_images_are_scored_one_by_one(measure):
     images = torch.cat([halves(RED, GREY), plain(*GREY), noise(0.1, (6, 8)).clamp(0, 1)])
     together = PixelReward(measure)(RewardBatch(images=images, prompts=("",) * 3))
-    apart = torch.cat([PixelReward(measure).values(image[None]) for image in images])
+    apart = torch.cat([PixelReward(measure).values(RewardBatch(images=image[None], prompts=("",))) for image in images])
     assert together.values.shape == (3,) and together.valid.all()
     torch.testing.assert_close(together.values, apart.float())
     assert not together.values.requires_grad

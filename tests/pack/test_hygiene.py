@@ -38,7 +38,7 @@ ALLOWED_IMPORTS = {("nodes/live/routes.py", "aiohttp.web"), ("__init__.py", "com
 FORBIDDEN_CALLS = {"eval", "exec", "compile", "__import__", "breakpoint", "input"}
 FORBIDDEN_ATTRIBUTES = {
     "os": {"environ", "environb", "getenv", "putenv", "unsetenv", "system", "popen", "fork", "startfile", "kill"},
-    "torch": {"load", "hub"},
+    "torch": {"hub"},
     "sys": {"path", "meta_path", "path_hooks"},
     "asyncio": {"create_subprocess_exec", "create_subprocess_shell", "open_connection"},
 }
@@ -81,10 +81,17 @@ def call_faults(node):
         return
     if isinstance(node.func, ast.Name) and node.func.id in FORBIDDEN_CALLS:
         yield f"calls {node.func.id}"
-    if getattr(node.func, "attr", None) == "from_pretrained":
-        local = [keyword.value for keyword in node.keywords if keyword.arg == "local_files_only"]
-        if not (local and isinstance(local[0], ast.Constant) and local[0].value is True):
-            yield "calls from_pretrained without local_files_only=True"
+    name = getattr(node.func, "attr", None)
+    if name == "from_pretrained" and not says_true(node, "local_files_only"):
+        yield "calls from_pretrained without local_files_only=True"
+    if name == "load" and getattr(node.func.value, "id", None) == "torch" and not says_true(node, "weights_only"):
+        yield "calls torch.load without weights_only=True"
+
+
+def says_true(call, argument):
+    """Whether a keyword argument is the literal True."""
+    found = [keyword.value for keyword in call.keywords if keyword.arg == argument]
+    return bool(found) and isinstance(found[0], ast.Constant) and found[0].value is True
 
 
 def attribute_faults(node):
@@ -153,6 +160,7 @@ def test_what_the_publishing_action_checks():
         "import os\nos.environ['A']",
         "import os\nos.spawnl(0, 'a')",
         "import torch\ntorch.load('a.pt')",
+        "import torch\ntorch.load('a.pt', weights_only=False)",
         "import mixgrpo_core.train",
         "from mixgrpo_core import train",
         "import comfy.sd",
@@ -171,6 +179,7 @@ def test_the_check_of_python_files_sees_it(source):
         "import os\nos.replace('a', 'b')",
         "from ..mixgrpo_core import train",
         "Kind.from_pretrained(place, local_files_only=True)",
+        "import torch\ntorch.load('a.pt', weights_only=True)",
         "import re\nre.compile('a')",
     ],
 )

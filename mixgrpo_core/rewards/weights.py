@@ -1,0 +1,170 @@
+"""Weight files as users have them: safetensors, torch pickles of tensors only, and Hugging Face folders.
+
+Names and shapes are known without reading the tensors; what is read is what is asked for.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+SAFETENSORS = (".safetensors", ".sft")
+PICKLES = (".pt", ".pth", ".bin", ".ckpt")
+SUFFIXES = (*SAFETENSORS, *PICKLES)
+_IN_FOLDERS = (
+    *("model.safetensors.index.json", "model.safetensors", "open_clip_model.safetensors"),
+    *("pytorch_model.bin.index.json", "pytorch_model.bin", "open_clip_pytorch_model.bin"),
+)
+_WRAPPERS = ("state_dict", "model")  # keys under which training code puts the weights
+_PREFIXES = ("module.", "model.")  # of names, put before all of them by wrappers of the network
+
+
+class WeightsError(ValueError):
+    """A weight file that cannot be read, or holds another network than expected."""
+
+
+@dataclass(frozen=True)
+class _Place:
+    file: Path
+    name: str
+
+
+class Weights:
+    """The named tensors of a file or folder.
+
+    Attributes:
+        path: where they are, as given.
+        shapes: of every tensor, by its name without prefixes of wrappers.
+        config: the folder's ``config.json``, or empty.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        """Look into ``path``: one file of ``SUFFIXES``, or a folder with one (or a sharded index).
+
+        Raises:
+            WeightsError: nothing there, another kind of file, truncated, or a pickle that needs code.
+        """
+        self.path = Path(path).expanduser()
+        self.files, self.config = _files(self.path)
+        found = {name: (_Place(file, name), shape) for file in self.files for name, shape in _shapes(file).items()}
+        if not found:
+            raise WeightsError(f"expected weights in {self.path}, found no tensor: it is another kind of file")
+        prefix = _common_prefix(found)
+        self._places = {name.removeprefix(prefix): place for name, (place, _) in found.items()}
+        self.shapes: Mapping[str, tuple[int, ...]] = {
+            name.removeprefix(prefix): shape for name, (_, shape) in found.items()
+        }
+
+    @property
+    def identity(self) -> tuple[tuple[str, int, int], ...]:
+        """What makes them these weights: path, bytes and time of every file."""
+        return tuple((str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in self.files)
+
+    def read(self, names: Iterable[str]) -> dict[str, Tensor]:
+        """The tensors of ``names``, on the CPU in their own dtype."""
+        by_file: dict[Path, dict[str, str]] = {}
+        for name in names:
+            place = self._places[name]
+            by_file.setdefault(place.file, {})[name] = place.name
+        found: dict[str, Tensor] = {}
+        for file, wanted in by_file.items():
+            found |= _read(file, wanted)
+        return found
+
+    def size_of(self, names: Iterable[str]) -> int:
+        """Numbers in the tensors of ``names``."""
+        return sum(torch.Size(self.shapes[name]).numel() for name in names)
+
+
+def _files(path: Path) -> tuple[list[Path], Mapping[str, Any]]:
+    if path.is_file():
+        if path.suffix not in SUFFIXES:
+            raise WeightsError(f"expected a weight file of {', '.join(SUFFIXES)}, found {path}")
+        return [path], {}
+    if not path.is_dir():
+        raise WeightsError(f"expected weights at {path}, found nothing: check the path")
+    config = _json(path / "config.json") if (path / "config.json").is_file() else {}
+    for name in _IN_FOLDERS:
+        if (path / name).is_file():
+            return (_shards(path / name) if name.endswith(".index.json") else [path / name]), config
+    raise WeightsError(f"expected one of {', '.join(_IN_FOLDERS)} in the folder {path}, found none of them")
+
+
+def _shards(index: Path) -> list[Path]:
+    names = _json(index).get("weight_map")
+    if not isinstance(names, dict):
+        raise WeightsError(f"expected a table weight_map in {index}, found none: get the folder again")
+    files = [index.parent / Path(name).name for name in sorted(set(names.values()))]
+    missing = [file.name for file in files if not file.is_file()]
+    if missing:
+        raise WeightsError(f"{index} names files that are missing: {', '.join(missing)}")
+    return files
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{path} cannot be read ({error}): get it again") from error
+    if not isinstance(found, dict):
+        raise WeightsError(f"expected a JSON object in {path}, found a {type(found).__name__}")
+    return found
+
+
+def _shapes(file: Path) -> dict[str, tuple[int, ...]]:
+    if file.suffix not in SAFETENSORS:
+        return {name: tuple(tensor.shape) for name, tensor in _unpickled(file).items()}
+    try:
+        with safe_open(file, framework="pt") as opened:
+            return {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{file} is not a whole safetensors file ({error}): get it again") from error
+
+
+def _read(file: Path, wanted: Mapping[str, str]) -> dict[str, Tensor]:
+    """``wanted``: name in the file by the name to give back."""
+    if file.suffix not in SAFETENSORS:
+        tensors = _unpickled(file)
+        return {name: tensors[original].clone() for name, original in wanted.items()}
+    try:
+        with safe_open(file, framework="pt") as opened:
+            return {name: opened.get_tensor(original) for name, original in wanted.items()}
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{file} is not a whole safetensors file ({error}): get it again") from error
+
+
+def _unpickled(file: Path) -> dict[str, Tensor]:
+    """The tensors of a torch file. Nothing but tensors is unpickled: a pickle may hold code."""
+    try:
+        try:
+            found = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+        except (RuntimeError, ValueError):  # the format before zip files has no map
+            found = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:
+        if "weights_only" in str(error) or "Weights only" in str(error):
+            raise WeightsError(
+                f"{file} holds more than tensors: reading it would run its code, so it is not read. Get it as "
+                "safetensors, or convert it yourself where you trust it"
+            ) from error
+        raise WeightsError(
+            f"{file} is not a whole torch file ({type(error).__name__}: {error}): get it again"
+        ) from error
+    for wrapper in _WRAPPERS:
+        if isinstance(found, dict) and isinstance(found.get(wrapper), dict):
+            found = found[wrapper]
+    if not isinstance(found, dict):
+        raise WeightsError(f"expected named tensors in {file}, found a {type(found).__name__}")
+    return {str(name): tensor for name, tensor in found.items() if isinstance(tensor, Tensor)}
+
+
+def _common_prefix(names: Iterable[str]) -> str:
+    """Prefixes of wrappers that all names share."""
+    names, prefix = list(names), ""
+    while more := next((p for p in _PREFIXES if all(name.startswith(prefix + p) for name in names)), ""):
+        prefix += more
+    return prefix
