@@ -17,7 +17,7 @@ LAYERS = {
     "text and files": "spelling files",
     "ports and records": "model reward plan trajectory objective",
     "parts": "rollout update evaluate checkpoint scoring phases ema lora_format prompts"
-    " batches lora shapes shapes.* rewards rewards.* models models.* objectives objectives.*",
+    " batches ranking lora shapes shapes.* rewards rewards.* models models.* objectives objectives.*",
     "settings and runs": "config presets cost iteration step_report preflight run_folder out_of_memory",
     "training": "train",
     "fronts": "__init__ cli cli.* demo figures grids report report_* html_report",
