@@ -133,7 +133,7 @@ class Iteration:
         return group.select(counted.to(trajectory.final.device))
 
     def _require_scores(self) -> None:
-        if not any(bool(values.valid.any()) for groups in self.scores.values() for values in groups):
+        if not any(found.abstained or bool(found.valid.any()) for groups in self.scores.values() for found in groups):
             raise RewardsFailed(
                 f"expected scores for iteration {self.state.iteration}, but no image got a valid one "
                 f"({self.failures[-1]}). The run is kept as it was before this iteration: mend the reward and resume"

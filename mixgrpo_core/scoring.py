@@ -27,7 +27,8 @@ def score(rewards: Mapping[str, Reward], batch: RewardBatch) -> tuple[dict[str, 
     """Scores of every reward by name, values on the CPU in float32, and what went wrong.
 
     A reward that raises, or returns another number of values than images, masks the whole group; NaN and infinite
-    values mask their sample, as do NaN and infinite pixels. Interrupts (``BaseException``) pass through.
+    values mask their sample, as do NaN and infinite pixels. Samples that a reward abstains from are masked, too, and no
+    failures. Interrupts (``BaseException``) pass through.
     """
     whole = batch.images.isfinite().flatten(1).all(1)
     if not bool(whole.all()):  # no reward sees such pixels: they would spoil the other images of a batch
@@ -36,7 +37,7 @@ def score(rewards: Mapping[str, Reward], batch: RewardBatch) -> tuple[dict[str, 
     for name, reward in rewards.items():
         scores[name], reason = _guarded(reward, batch, whole.cpu())
         masked = int((~scores[name].valid).sum())
-        if masked:
+        if masked and not scores[name].abstained:
             failures.append(Failure(reward=name, group=batch.group, masked=masked, reason=reason))
     return scores, failures
 
@@ -60,13 +61,14 @@ def _guarded(reward: Reward, batch: RewardBatch, whole: Tensor) -> tuple[Scores,
         found.note or ("" if finite.all() else "it returned NaN or infinity"),
     )
     reason = "; ".join(filter(None, notes)) or "the reward marked samples as invalid"
-    return Scores(torch.where(valid, values, 0.0), valid, reason if not bool(valid.all()) else ""), reason
+    note = reason if not bool(valid.all()) else ""
+    return Scores(torch.where(valid, values, 0.0), valid, note, found.abstained), reason
 
 
 def _as_scores(found: object) -> Scores:
     """What a reward returned: ``Scores``, or plain values of which the finite ones count."""
     if isinstance(found, Scores):
-        return Scores(torch.as_tensor(found.values), torch.as_tensor(found.valid), found.note)
+        return Scores(torch.as_tensor(found.values), torch.as_tensor(found.valid), found.note, found.abstained)
     if isinstance(found, Tensor | np.ndarray | list | tuple):
         return Scores.of(torch.as_tensor(found))
     raise TypeError(f"expected Scores or a list of numbers, found {type(found).__name__}")
