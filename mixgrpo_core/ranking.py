@@ -28,7 +28,7 @@ class Ranking:
     def words(self, index: int) -> list[str]:
         """``name value`` of every reward for one image; a dash where it was not scored."""
         return [
-            f"{name} {float(found.values[index]):.4g}" if bool(found.valid[index]) else f"{name} –"
+            f"{name} {float(found.values[index]):.4g}" if bool(found.valid[index]) else f"{name} -"
             for name, found in self.scores.items()
         ]
 

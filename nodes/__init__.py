@@ -7,9 +7,12 @@ from .demo import DemoModel
 from .fit_check import FitCheck
 from .live.routes import register_routes
 from .lora import ConvertLora, SaveLora
+from .pixel_rewards import PaletteRewardNode, PixelRewardNode
 from .prompts import PromptSetNode
-from .rewards import CombineRewardsNode, DemoRewardNode, PixelRewardNode
+from .reward_files import register_folder
+from .rewards import CombineRewardsNode, DemoRewardNode
 from .sampler import Sampler
+from .score import ScoreImages
 from .settings import TrainerSettingsNode
 from .trainer import TrainLora
 from .window import WindowNode
@@ -25,6 +28,8 @@ NODES: list[type[io.ComfyNode]] = [
     CombineRewardsNode,
     DemoRewardNode,
     PixelRewardNode,
+    PaletteRewardNode,
+    ScoreImages,
     FitCheck,
     TrainLora,
     CompareLora,
@@ -37,6 +42,7 @@ class MixGRPOExtension(ComfyExtension):
     """All nodes of the pack, in the order of a workflow."""
 
     async def on_load(self) -> None:
+        register_folder()
         register_routes()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:

@@ -1,7 +1,7 @@
 """Files of reward models where ComfyUI keeps models: ``models/reward_models``, and folders of other loaders.
 
-A file, or a folder with ``config.json`` and weights (a hub repository), is named by its place below its folder; files of
-other kinds carry the kind, too: ``clip_vision/CLIP-ViT-L.safetensors``. ``extra_model_paths.yaml`` is heeded.
+A file, or a folder with ``config.json`` and weights (a hub repository), is named by its place below its folder; one of
+another loader carries the kind: ``clip_vision/CLIP-ViT-L.safetensors``. ``extra_model_paths.yaml`` is heeded.
 """
 
 import os

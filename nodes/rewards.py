@@ -1,4 +1,4 @@
-"""Rewards as nodes: those of the demo model, those of plain pixels, and their combination."""
+"""Rewards as nodes: those of the demo model, and the combination of several."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -6,24 +6,9 @@ from types import MappingProxyType
 from comfy_api.latest import io
 
 from ..mixgrpo_core.reward import Reward
-from ..mixgrpo_core.rewards import PixelReward, ShapeAdherence, ShapeCleanliness, ShapeReward
-from ..mixgrpo_core.rewards.pixels import (
-    Brightness,
-    Colourfulness,
-    Contrast,
-    Goal,
-    JpegSize,
-    Less,
-    Measure,
-    More,
-    Near,
-    Saturation,
-    Sharpness,
-    Symmetry,
-    Tileability,
-)
+from ..mixgrpo_core.rewards import ShapeAdherence, ShapeCleanliness, ShapeReward
 from .checks import require_in_range
-from .sockets import Rewards, RewardSocket
+from .sockets import Rewards, RewardSocket, weight_input
 
 WITH_CHECKS = "drawing, with both checks"
 DEMO: Mapping[str, Mapping[str, Reward]] = MappingProxyType(
@@ -35,31 +20,6 @@ DEMO: Mapping[str, Mapping[str, Reward]] = MappingProxyType(
     }
 )
 
-MEASURES: Mapping[str, Measure] = MappingProxyType(
-    {
-        "brightness": Brightness(),
-        "contrast": Contrast(),
-        "saturation": Saturation(),
-        "colourfulness": Colourfulness(),
-        "sharpness": Sharpness(),
-        "symmetry": Symmetry(),
-        "tileability": Tileability(),
-        "JPEG size": JpegSize(),
-    }
-)
-UNITS: Mapping[str, str] = MappingProxyType(
-    {
-        "brightness": "0 black, 1 white",
-        "contrast": "0 flat, 0.5 black and white",
-        "saturation": "0 grey, 1 pure colours",
-        "colourfulness": "0 grey, 33 moderate, 59 quite colourful, 109 extreme",
-        "sharpness": "a soft image has below 100, a crisp one 1000",
-        "symmetry": "1 equals its mirror image",
-        "tileability": "1 has no seam",
-        "JPEG size": "bits per pixel, 1 to 8",
-    }
-)
-GOALS = ("more", "less", "near the target")
 MOST_REWARDS = 20
 
 
@@ -87,7 +47,7 @@ class DemoRewardNode(io.ComfyNode):
                     "shows the two others on held-out prompts: a drawing reward that rises while 'clean' falls is "
                     "cheating.",
                 ),
-                _weight(),
+                weight_input(),
             ],
             outputs=[RewardSocket.Output(display_name="reward", tooltip="For the trainer or Combine Rewards.")],
         )
@@ -98,54 +58,6 @@ class DemoRewardNode(io.ComfyNode):
         rewards = DEMO[measure]
         first = next(iter(rewards))
         return io.NodeOutput(Rewards(rewards=rewards, weights={name: weight * (name == first) for name in rewards}))
-
-
-class PixelRewardNode(io.ComfyNode):
-    """A reward that measures pixels."""
-
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        units = "; ".join(f"{name}: {unit}" for name, unit in UNITS.items())
-        return io.Schema(
-            node_id="MixGRPO_PixelReward",
-            display_name="Pixel Reward",
-            category="MixGRPO/rewards",
-            description=(
-                "Rewards a plain property of the image: brightness, contrast, colour, sharpness, symmetry, tiling, "
-                "detail. Needs no download. Each is easily overdone: ask for 'near the target', or combine it with "
-                "other rewards."
-            ),
-            search_aliases=["mixgrpo reward", "brightness reward", "sharpness", "colorfulness", "aesthetic", "score"],
-            inputs=[
-                io.Combo.Input("measure", options=list(MEASURES), default="colourfulness", tooltip="What is measured."),
-                io.Combo.Input(
-                    "goal",
-                    options=list(GOALS),
-                    default=GOALS[0],
-                    tooltip="More of it, less of it, or as near as possible to the target.",
-                ),
-                io.Float.Input(
-                    "target",
-                    default=0.5,
-                    min=0.0,
-                    max=100_000.0,
-                    step=0.01,
-                    tooltip=f"How much is wanted, where the goal is 'near the target'. {units}.",
-                ),
-                _weight(),
-            ],
-            outputs=[RewardSocket.Output(display_name="reward", tooltip="For the trainer or Combine Rewards.")],
-        )
-
-    @classmethod
-    def execute(cls, measure, goal, target, weight) -> io.NodeOutput:
-        values = {"measure": measure, "goal": goal, "target": target, "weight": weight}
-        require_in_range(cls.define_schema().inputs, values)
-        goals: Mapping[str, Goal] = dict(zip(GOALS, (More(), Less(), Near(target)), strict=True))
-        name = measure if goal == GOALS[0] else f"{measure} ({goal if goal == GOALS[1] else f'near {target:g}'})"
-        return io.NodeOutput(
-            Rewards(rewards={name: PixelReward(MEASURES[measure], goals[goal])}, weights={name: weight})
-        )
 
 
 class CombineRewardsNode(io.ComfyNode):
@@ -203,14 +115,3 @@ def _free_name(name: str, taken: Mapping[str, Reward]) -> str:
         number += 1
         found = f"{name} {number}"
     return found
-
-
-def _weight() -> io.Input:
-    return io.Float.Input(
-        "weight",
-        default=1.0,
-        min=0.0,
-        max=1000.0,
-        step=0.05,
-        tooltip="How much this reward counts beside others. 0: it is not trained on, only watched on held-out prompts.",
-    )

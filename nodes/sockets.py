@@ -57,6 +57,18 @@ class TrainerSettings:
     checkpointing: bool = True
 
 
+def weight_input() -> io.Input:
+    """The weight that every reward node has."""
+    return io.Float.Input(
+        "weight",
+        default=1.0,
+        min=0.0,
+        max=1000.0,
+        step=0.05,
+        tooltip="How much this reward counts beside others. 0: it is not trained on, only watched on held-out prompts.",
+    )
+
+
 class LoraWeights(dict[str, Tensor]):
     """A LoRA on ComfyUI's own wire for them: the tensors of a file by name, and the words of its header."""
 
@@ -80,5 +92,6 @@ __all__ = [
     "TrainerSettings",
     "Window",
     "WindowSocket",
+    "weight_input",
     "workflow_note",
 ]

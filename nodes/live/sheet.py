@@ -113,7 +113,7 @@ def with_scores(sheet: Sheet) -> Image.Image:
 
 
 def captioned(images: Tensor, captions: list[str]) -> Image.Image:
-    """``[B, H, W, 3]`` in a grid, a caption under each."""
+    """``[B, H, W, 3]`` in a grid, a caption under each; captions may have several lines."""
     if len(captions) != len(images):
         raise ValueError(f"expected a caption for each of {len(images)} images, found {len(captions)}")
     pictures = _pictures(images)
@@ -122,14 +122,16 @@ def captioned(images: Tensor, captions: list[str]) -> Image.Image:
     pictures = [picture.resize((width, height), Image.Resampling.NEAREST) for picture in pictures]
     columns = columns_for(len(pictures), (width, height))
     font = ImageFont.load_default(size=max(10, width // 16))
-    foot = font.getbbox("Ag")[3] + 6
+    line = font.getbbox("Ag")[3] + 2
+    foot = line * max(caption.count("\n") + 1 for caption in captions) + 4
     step = (width + FRAME, height + FRAME + foot)
     image = Image.new("RGB", (columns * step[0], math.ceil(len(pictures) / columns) * step[1]), _PLAIN)
     draw = ImageDraw.Draw(image)
     for index, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
         left, top = (index % columns) * step[0] + FRAME // 2, (index // columns) * step[1] + FRAME // 2
         image.paste(picture, (left, top))
-        draw.text((left, top + height + 2), _fitted(caption, font, width), fill=_INK, font=font)
+        for place, words in enumerate(caption.split("\n")):
+            draw.text((left, top + height + 2 + place * line), _fitted(words, font, width), fill=_INK, font=font)
     return image
 
 

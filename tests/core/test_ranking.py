@@ -40,9 +40,9 @@ def test_what_was_not_scored_comes_last_and_is_said():
 
     found = ranked([greys(0.9, 0.2, 0.5)], {"half": FunctionReward(half)})
     assert found.order == (1, 2, 0)
-    assert found.words(0) == ["half –"] and found.words(1) == ["half -0.2"]
+    assert found.words(0) == ["half -"] and found.words(1) == ["half -0.2"]
     lines = found.table(["a", "b", "c"]).splitlines()
-    assert lines[:3] == ["1. b: half -0.2", "2. c: half -0.5", "3. a: half –"]
+    assert lines[:3] == ["1. b: half -0.2", "2. c: half -0.5", "3. a: half -"]
     assert "half" in lines[3] and "1 images" in lines[3]
 
 

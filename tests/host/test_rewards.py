@@ -9,16 +9,8 @@ from comfy_api.latest import io
 from mixgrpo_pack.mixgrpo_core import RewardBatch, mix_advantages
 from mixgrpo_pack.mixgrpo_core.demo import train_prompts
 from mixgrpo_pack.mixgrpo_core.scoring import score
-from mixgrpo_pack.nodes.rewards import (
-    DEMO,
-    GOALS,
-    MEASURES,
-    UNITS,
-    CombineRewardsNode,
-    DemoRewardNode,
-    PixelRewardNode,
-    combined,
-)
+from mixgrpo_pack.nodes.pixel_rewards import GOALS, MEASURES, UNITS, PaletteRewardNode, PixelRewardNode
+from mixgrpo_pack.nodes.rewards import DEMO, CombineRewardsNode, DemoRewardNode, combined
 from mixgrpo_pack.nodes.sockets import RewardSocket
 
 import nodes as host_nodes
@@ -49,6 +41,16 @@ def test_every_measure_is_scored_and_has_a_unit(measure):
     generator = torch.Generator().manual_seed(0)
     [found] = values(pixel(measure), torch.rand(3, 16, 16, 3, generator=generator)).values()
     assert torch.isfinite(found).all() and measure in UNITS
+
+
+def test_a_palette_prefers_its_colours():
+    images = torch.stack([torch.tensor(colour).expand(8, 8, 3) for colour in ((1.0, 0.0, 0.0), (0.0, 0.0, 1.0))])
+    near = PaletteRewardNode.execute("#0000ff, #00ffff", "near the palette", 0.3, 0.1, 2.0).args[0]
+    assert near.weights == {"palette": 2.0} and values(near, images)["palette"].argmax() == 1
+    share = PaletteRewardNode.execute("#ff0000", "share of the first colour", 1.0, 0.1, 1.0).args[0]
+    assert values(share, images)["share of #ff0000"].argmax() == 0
+    assert "'blue'" in PaletteRewardNode.validate_inputs(colours="blue #ff0000")
+    assert "one colour or more" in PaletteRewardNode.validate_inputs(colours=" ")
 
 
 def test_names_and_weights_travel_with_the_reward():
@@ -180,7 +182,7 @@ def test_the_host_refuses_an_empty_combination_and_an_unknown_measure(host):
 
 
 def test_every_input_is_told():
-    for node in (PixelRewardNode, DemoRewardNode, CombineRewardsNode):
+    for node in (PixelRewardNode, PaletteRewardNode, DemoRewardNode, CombineRewardsNode):
         schema = node.define_schema()
         assert schema.description and schema.search_aliases
         assert all(item.tooltip for item in schema.inputs)

@@ -1,0 +1,84 @@
+"""Scoring images with rewards, outside of any training."""
+
+import torch
+from comfy_api.latest import io, ui
+
+from ..mixgrpo_core.ranking import Ranking, ranked
+from ..mixgrpo_core.reward import Context, RewardBatch
+from .live.sheet import captioned
+from .outcome import to_tensor
+from .sockets import RewardSocket
+
+
+class ScoreImages(io.ComfyNode):
+    """Scores and ranks images."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="MixGRPO_ScoreImages",
+            display_name="Score Images",
+            category="MixGRPO/rewards",
+            description=(
+                "Scores images by rewards and puts the best first: to pick from a batch, or to see what a reward likes "
+                "before a training. Several rewards count by their weights, each on the same scale."
+            ),
+            search_aliases=[
+                "mixgrpo score",
+                "rank images",
+                "pickscore",
+                "hpsv2",
+                "imagereward",
+                "best of",
+                "aesthetic",
+            ],
+            inputs=[
+                io.Image.Input("images", tooltip="Two or more, to compare; one is only scored."),
+                RewardSocket.Input("rewards", tooltip="One reward, or several through Combine Rewards."),
+                io.String.Input(
+                    "prompt",
+                    multiline=True,
+                    default="",
+                    tooltip="What they should show; some rewards read it.",
+                ),
+                io.Int.Input("keep", default=0, min=0, max=4096, tooltip="Hand on only the best so many; 0 is all."),
+                io.Image.Input("reference", optional=True, tooltip="An image to resemble, or the source of an edit."),
+                io.Mask.Input("mask", optional=True, tooltip="Over the reference: white where an edit may change it."),
+            ],
+            outputs=[
+                io.Image.Output(display_name="images", tooltip="The images, best first."),
+                io.Image.Output(display_name="sheet", tooltip="All images, best first, with their scores."),
+                io.String.Output(display_name="table", tooltip="A line per image, best first, and what failed."),
+                io.Float.Output(
+                    display_name="scores",
+                    is_output_list=True,
+                    tooltip="The score of every image handed on, of the first reward that counts.",
+                ),
+            ],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(cls, images, rewards, prompt, keep, reference=None, mask=None) -> io.NodeOutput:
+        context = Context(
+            reference=None if reference is None else reference[0, ..., :3], mask=None if mask is None else mask[0]
+        )
+        batch = RewardBatch(images=images[..., :3], prompts=(prompt,) * len(images), context=context)
+        with torch.inference_mode(False):
+            for reward in rewards.rewards.values():
+                reward.prepare([prompt])
+            found = ranked([batch], rewards.rewards, rewards.weights)
+        if not any(bool(scores.valid.any()) for scores in found.scores.values()):
+            raise ValueError(f"no image got a score: {found.failures[-1]}")
+        order = found.order[: keep or None]
+        sheet = to_tensor(_sheet(images[..., :3], found))
+        table = found.table([f"image {i + 1}" for i in range(len(images))])
+        first = next(name for name, weight in rewards.weights.items() if weight > 0)
+        values = found.scores[first]
+        scores = [float(values.values[i]) if bool(values.valid[i]) else float("nan") for i in order]
+        return io.NodeOutput(images[list(order)], sheet, table, scores, ui=ui.PreviewImage(sheet, cls=cls))
+
+
+def _sheet(images: torch.Tensor, found: Ranking):
+    captions = ["\n".join([f"{place}. image {i + 1}", *found.words(i)]) for place, i in enumerate(found.order, start=1)]
+    return captioned(images[list(found.order)], captions)
