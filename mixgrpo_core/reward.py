@@ -54,8 +54,8 @@ class RewardBatch:
 class Scores:
     """Values ``[G]`` and which of them count ``[G]``. A failed score is a masked sample, never a 0.
 
-    ``note`` says in a few words why samples are masked. ``abstained``: they are no failures, nobody judged them (a person
-    votes on some images, or on none), and a group without any valid score is passed over.
+    ``note`` says in a few words why samples are masked. ``abstained``: they are no failures, nobody judged them (a
+    person votes on some images, or on none), and a group without any valid score is passed over.
     """
 
     values: Tensor
