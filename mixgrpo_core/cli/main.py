@@ -8,7 +8,7 @@ from ..batches import ran_out
 from ..iteration import RewardsFailed
 from ..run_folder import RunError
 from ..update import NonFiniteLoss
-from . import compare, demo, plan, sampling, training
+from . import compare, demo, plan, sampling, score, training, verify
 from .memory import OutOfMemory
 
 COMMANDS: Mapping[str, tuple[Callable[[Sequence[str]], int], str]] = MappingProxyType(
@@ -18,6 +18,8 @@ COMMANDS: Mapping[str, tuple[Callable[[Sequence[str]], int], str]] = MappingProx
         "resume": (training.resume_command, "resume RUN: go on with a run, or extend it by more iterations"),
         "plan": (plan.plan_command, "what is trained when, and what it costs, before anything runs"),
         "sample": (sampling.sample_command, "images of prompts: with a LoRA, without, and hybrid"),
+        "score": (score.score_command, "score and rank pictures by rewards"),
+        "verify-rewards": (verify.verify_command, "do the weights of rewards that you have behave as they should?"),
         "evaluate": (compare.evaluate_command, "two LoRAs (or none) on the same prompts and seeds"),
     }
 )
@@ -62,5 +64,5 @@ _ROOM: Mapping[str, str] = MappingProxyType(
 
 
 def _usage() -> str:
-    lines = [f"  {name:<9} {words}" for name, (_, words) in COMMANDS.items()]
+    lines = [f"  {name:<14} {words}" for name, (_, words) in COMMANDS.items()]
     return "usage: mixgrpo COMMAND ... (each has --help)\n\n" + "\n".join(lines)

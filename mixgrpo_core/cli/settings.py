@@ -27,10 +27,10 @@ from ..objective import Objective
 from ..plan import Planner
 from ..prompts import Prompts, read_prompts
 from ..reward import Reward
-from ..rewards.shapes import ShapeAdherence, ShapeCleanliness, ShapeReward
 from ..solver import Solver
 from ..spelling import parse, spell, suggest
 from ..transition import Kernel
+from . import reward_calls
 
 try:
     import tomllib
@@ -45,9 +45,6 @@ PRESETS: Mapping[str, Callable[[], TrainConfig]] = MappingProxyType(
             *(presets.flow_grpo, presets.flow_grpo_fast, presets.dance_grpo),
         )
     }
-)
-REWARDS: Mapping[str, type] = MappingProxyType(
-    {cls.__name__: cls for cls in (ShapeReward, ShapeAdherence, ShapeCleanliness)}
 )
 
 
@@ -117,11 +114,7 @@ class RunConfig:
 
     def make_rewards(self) -> dict[str, Reward]:
         """The reward objects by name."""
-        if not self.rewards:
-            raise ValueError(
-                f'expected at least one reward, such as [rewards] shape = "ShapeReward()"; known: {sorted(REWARDS)}'
-            )
-        return {name: parse(call, REWARDS) for name, call in self.rewards.items()}
+        return reward_calls.made(self.rewards)
 
     def make_prompts(self) -> Prompts:
         """The prompts, split into training and held-out."""

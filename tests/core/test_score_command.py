@@ -1,0 +1,115 @@
+"""``mixgrpo score`` and ``mixgrpo verify-rewards``, as one types them."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mixgrpo_core.cli import main
+from mixgrpo_core.cli.verify import Checked, checked, drawings, verdicts
+from mixgrpo_core.reward import About, Scores
+from mixgrpo_core.rewards import FunctionReward, PixelReward, ShapeReward
+from mixgrpo_core.rewards.pixels import Brightness
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Three grey pictures of two sizes, and one drawing with its caption beside it."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for name, level, size in (("dark", 51, (8, 8)), ("light", 204, (8, 8)), ("middle", 102, (12, 6))):
+        Image.new("RGB", size, (level, level, level)).save(folder / f"{name}.png")
+    return folder
+
+
+def scored(tmp_path, *arguments):
+    """The exit status and what --json holds."""
+    out = tmp_path / "scores.json"
+    status = main(["score", *map(str, arguments), "--json", str(out)])
+    return status, json.loads(out.read_text()) if out.exists() else None
+
+
+LIGHT = ("--rewards", "light", "PixelReward(Brightness())")
+
+
+def test_a_folder_is_ranked_whatever_the_sizes(tmp_path, pictures, capsys):
+    status, found = scored(tmp_path, pictures, *LIGHT)
+    assert status == 0
+    assert [(entry["picture"][-10:], round(entry["scores"]["light"], 4)) for entry in found] == [
+        ("/light.png", 0.8),
+        ("middle.png", 0.4),
+        ("s/dark.png", 0.2),
+    ]
+    shown = capsys.readouterr().out
+    assert shown.index("light.png") < shown.index("middle.png") < shown.index("dark.png")
+
+
+def test_weights_turn_the_order(tmp_path, pictures):
+    rewards = (*LIGHT, "dark", "PixelReward(Brightness(), Less())")
+    _, found = scored(tmp_path, pictures, *rewards, "--weights", "dark", "1.5")
+    assert found[0]["picture"].endswith("dark.png") and found[0]["scores"].keys() == {"light", "dark"}
+
+
+def test_a_picture_has_the_caption_beside_it(tmp_path):
+    drawn = (drawings()[0] * 255).round().to(torch.uint8).numpy()
+    for name, caption in (("right", "a large red circle in the middle"), ("wrong", "a large blue cross in the middle")):
+        Image.fromarray(np.asarray(drawn)).save(tmp_path / f"{name}.png")
+        (tmp_path / f"{name}.txt").write_text(caption)
+    files = [tmp_path / "wrong.png", tmp_path / "right.png"]
+    _, found = scored(tmp_path, *files, "--rewards", "shape", "ShapeReward()")
+    assert found[0]["picture"].endswith("right.png")
+    assert found[0]["scores"]["shape"] > 0.9 > 0.1 > found[1]["scores"]["shape"]
+
+
+@pytest.mark.parametrize(
+    "arguments,words",
+    [
+        (("nowhere.png", *LIGHT), "found nothing"),
+        ((), "found none|expected"),
+        (("{pictures}",), "at least one reward"),
+        (("{pictures}", "--rewards", "light", "PixelReward(Glow())"), "Glow"),
+        (("{pictures}", "--rewards", "light", "Brightness()"), "expected a reward for light"),
+        (("{pictures}", *LIGHT, "--weights", "dark", "1"), "dark"),
+        (("{empty}", *LIGHT), "found none"),
+        (("{text}", *LIGHT), "cannot be read as a picture"),
+    ],
+)
+def test_mistakes_are_one_sentence(tmp_path, pictures, capsys, arguments, words):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.png").write_text("no picture")
+    places = {"{pictures}": pictures, "{empty}": tmp_path / "empty", "{text}": tmp_path / "text.png"}
+    assert main(["score", *(str(places.get(argument, argument)) for argument in arguments)]) == 2
+    error = capsys.readouterr().err
+    assert any(word in error for word in words.split("|")) and "Traceback" not in error
+
+
+def test_scores_are_not_written_over(tmp_path, pictures, capsys):
+    (tmp_path / "scores.json").write_text("{}")
+    assert scored(tmp_path, pictures, *LIGHT) == (2, {})
+    assert "already" in capsys.readouterr().err
+
+
+def test_a_reward_that_behaves_and_ones_that_do_not(capsys):
+    assert main(["verify-rewards", "--rewards", "shape", "ShapeReward()"]) == 0
+    assert "4 of 4 drawings prefer their own caption" in capsys.readouterr().out
+    found = checked(ShapeReward())
+    assert all(right > 0.9 > 0.1 > wrong for right, wrong in zip(found.own, found.other, strict=True))
+    upside_down = Checked(own=found.other, other=found.own, failures=[])
+    assert [right for _, right in verdicts(upside_down, About(expected=(0.0, 1.0)))] == [True, False]
+    assert [right for _, right in verdicts(found, About(expected=(15.0, 28.0)))] == [False, True]
+
+
+def test_a_reward_that_tells_nothing_apart_is_seen():
+    blind = FunctionReward(lambda images, prompts: [0.5] * len(images))
+    [(words, right)] = verdicts(checked(blind), About())
+    assert not right and "tells no image from another" in words
+    [(_, right)] = verdicts(checked(PixelReward(Brightness())), About())
+    assert right
+
+
+def test_a_reward_that_fails_is_said():
+    broken = FunctionReward(lambda images, prompts: Scores.of(torch.full((len(images),), float("nan"))).values)
+    [(words, right)] = verdicts(checked(broken), About())
+    assert not right and "NaN" in words
