@@ -1,0 +1,137 @@
+"""Networks of the Qwen-VL family: the folder's network, tokenizer and image settings, by ``transformers``."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..weights import WeightsError
+from .chat import Question
+
+FAMILY = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe")
+"""Values of ``model_type``."""
+_TOKENIZER = ("tokenizer.json", "vocab.json")
+
+
+@dataclass(frozen=True, eq=False)
+class Read:
+    """A question as a network takes it: token ids ``[L]``, patches ``[P, C]`` and their grids ``[n, 3]``."""
+
+    ids: Tensor
+    patches: Tensor
+    grids: Tensor
+
+
+class Reader:
+    """Tokenizer and image settings of a folder.
+
+    The folder's own processor class is not used: it asks for a video reader, and that for torchvision.
+    """
+
+    def __init__(self, folder: str, config: Mapping[str, Any]) -> None:
+        from transformers import AutoImageProcessor, AutoTokenizer
+
+        here = Path(folder).expanduser()
+        if not any((here / name).is_file() for name in _TOKENIZER) or not (here / "preprocessor_config.json").is_file():
+            raise WeightsError(
+                f"expected {' or '.join(_TOKENIZER)} and preprocessor_config.json in {folder}: get the whole folder"
+            )
+        try:
+            self._tokenizer = AutoTokenizer.from_pretrained(here, local_files_only=True, trust_remote_code=False)
+            self._images = AutoImageProcessor.from_pretrained(here, local_files_only=True, trust_remote_code=False)
+        except Exception as error:  # whatever a broken file makes of it
+            raise WeightsError(f"the tokenizer or image settings in {folder} cannot be read: {error}") from error
+        self._mark = self._tokenizer.convert_ids_to_tokens(config["image_token_id"])
+        self._mark_id = config["image_token_id"]
+        if not self._mark or not self._tokenizer.chat_template:
+            raise WeightsError(
+                f"the tokenizer in {folder} has no image token or no chat template: get the whole folder"
+            )
+        self.padding = self._tokenizer.pad_token_id if self._tokenizer.pad_token_id is not None else 0
+
+    def read(self, question: Question, longest_side: int) -> Read:
+        """Raises ``ValueError`` for images that the network cannot take."""
+        pictures = [_picture(image, longest_side) for image in question.images]
+        seen = self._images(images=pictures, return_tensors="pt")
+        grids = seen["image_grid_thw"]
+        content = [*({"type": "image"} for _ in pictures), {"type": "text", "text": question.text}]
+        text = self._tokenizer.apply_chat_template(
+            [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False, enable_thinking=False
+        )
+        pieces = text.split(self._mark)
+        if len(pieces) != len(pictures) + 1:
+            raise ValueError(f"expected {len(pictures)} places for images, found {len(pieces) - 1}")
+        tokens = [int(grid.prod()) // self._images.merge_size**2 for grid in grids]
+        text = "".join(piece + count * self._mark for piece, count in zip(pieces, [*tokens, 0], strict=True))
+        ids = self._tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"][0]
+        return Read(ids, seen["pixel_values"], grids)
+
+    def padded(self, read: Sequence[Read]) -> dict[str, Tensor]:
+        """What ``generate`` takes for several questions, which end at the same place."""
+        length = max(len(one.ids) for one in read)
+        ids = torch.full((len(read), length), self.padding)
+        mask = torch.zeros_like(ids)
+        for row, one in enumerate(read):
+            ids[row, length - len(one.ids) :] = one.ids
+            mask[row, length - len(one.ids) :] = 1
+        inputs = {"input_ids": ids, "attention_mask": mask}
+        inputs["pixel_values"] = torch.cat([one.patches for one in read])
+        inputs["image_grid_thw"] = torch.cat([one.grids for one in read])
+        if _takes_kinds():
+            inputs["mm_token_type_ids"] = (ids == self._mark_id).int()
+        return inputs
+
+    def words(self, ids: Tensor) -> list[str]:
+        return [text.strip() for text in self._tokenizer.batch_decode(ids, skip_special_tokens=True)]
+
+    def alternatives(self, log_probs: Tensor, ids: Tensor) -> dict[str, float]:
+        """Log-probs by token; those of tokens that read the same are joined."""
+        joined: dict[str, Tensor] = {}
+        for log_prob, token in zip(log_probs.cpu(), ids.tolist(), strict=True):
+            text = self._tokenizer.decode([token])
+            joined[text] = torch.logaddexp(joined[text], log_prob) if text in joined else log_prob
+        return {text: float(log_prob) for text, log_prob in joined.items()}
+
+
+def load_network(folder: str, dtype: torch.dtype) -> nn.Module:
+    """The network on the CPU, every weight from the folder.
+
+    Raises:
+        WeightsError: weights are missing, or of other shapes.
+    """
+    from transformers import AutoModelForImageTextToText
+
+    here = Path(folder).expanduser()
+    network, said = AutoModelForImageTextToText.from_pretrained(
+        here, local_files_only=True, trust_remote_code=False, torch_dtype=dtype, output_loading_info=True
+    )
+    missing = sorted(map(str, said["missing_keys"])) + sorted(str(key) for key in said.get("mismatched_keys", ()))
+    if missing:
+        raise WeightsError(
+            f"{len(missing)} weights of {folder} are missing or of another shape, the first is {missing[0]}: "
+            "get it again"
+        )
+    return network
+
+
+def _picture(image: Tensor, longest_side: int) -> Any:
+    """``[H, W, 3]`` in 0..1 as a PIL image, shrunk where it is larger."""
+    from PIL import Image
+
+    if not torch.isfinite(image).all():
+        raise ValueError("the image holds NaN or infinity")
+    picture = Image.fromarray(image.clamp(0, 1).mul(255).round().to(torch.uint8).numpy())
+    factor = longest_side / max(picture.size) if longest_side else 1.0
+    if factor >= 1:
+        return picture
+    return picture.resize(tuple(max(1, round(side * factor)) for side in picture.size), Image.Resampling.BICUBIC)
+
+
+def _takes_kinds() -> bool:
+    """Whether this transformers (5 and later) wants the kind of every token beside the tokens."""
+    from transformers import __version__
+
+    return int(__version__.partition(".")[0]) >= 5
