@@ -1,0 +1,5 @@
+"""ImageReward: what people preferred, told by a BLIP that reads the prompt while it looks at the image."""
+
+from .reward import IMAGE_REWARD, VOCABULARY, ImageReward
+
+__all__ = ["IMAGE_REWARD", "VOCABULARY", "ImageReward"]

@@ -1,0 +1,119 @@
+"""ImageReward as a reward."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ...batches import MicroBatches
+from ...reward import About, DifferentiableReward, RewardBatch, Scores
+from ..known_files import KnownFile
+from ..networks import Network, Place, Precision, Resident, dtype_for, shared
+from ..preprocessing import CLIP_MEAN, CLIP_STD, centre_cropped, normalised, pixels_of
+from ..weights import Weights, WeightsError
+from .network import ImageRewardNetwork, Sizes, load
+from .tokens import VOCABULARY, WordPiece
+
+IMAGE_REWARD = KnownFile(
+    name="ImageReward.pt",
+    source="THUDM/ImageReward",
+    size=1_787_000_000,
+    licence="Apache-2.0",
+    folder="reward_models/ImageReward",
+)
+_VISION_NUMBERS = 303_300_000
+
+
+@dataclass(frozen=True)
+class ImageReward(DifferentiableReward):
+    """ImageReward v1.0 (Xu et al. 2023): standardised human preference, about -2.3 to 2, 0 for an ordinary image.
+
+    Prompts are read up to 35 tokens. An empty prompt has no score.
+
+    Attributes:
+        file: ``ImageReward.pt``, or the same tensors as safetensors.
+        vocabulary: BERT's uncased ``vocab.txt``, or a folder with it; looked for beside ``file`` when empty.
+        precision: of the image encoder; the text encoder and the head are in float32 always.
+        place: where the network computes, and where it is in between.
+        batch: images at a time.
+    """
+
+    file: str
+    vocabulary: str = ""
+    precision: Precision = "float32"
+    place: Place = field(default=Resident(), repr=False)
+    batch: int = field(default=16, repr=False)
+
+    @property
+    def about(self) -> About:
+        half = self._dtype != torch.float32
+        return About(
+            expected=(-2.3, 2.1),
+            differentiable=True,
+            licence=IMAGE_REWARD.licence,
+            memory=IMAGE_REWARD.size - (2 * _VISION_NUMBERS if half else 0),
+            spread_floor=0.01,
+        )
+
+    def prepare(self, prompts: Sequence[str]) -> None:
+        """Reads the vocabulary and the network.
+
+        Raises:
+            WeightsError: one of them is missing, broken or another file.
+        """
+        self._tokenizer(["a prompt"])
+        with self._network.at(self.place):
+            pass
+
+    def values(self, batch: RewardBatch) -> Tensor:
+        """``[G]``; NaN where the prompt is empty."""
+        tokens, mask = self._tokenizer(batch.prompts)
+        side = self._sizes.side
+        device = self.place.device
+
+        def scores(rows: Tensor) -> Tensor:
+            pixels = centre_cropped(pixels_of(batch.images[rows].to(device)), side, start=round)
+            return network(normalised(pixels, CLIP_MEAN, CLIP_STD), tokens[rows].to(device), mask[rows].to(device))
+
+        with self._network.at(self.place) as network:
+            found = self._batches.map(scores, torch.arange(len(batch.images)))
+        said = torch.tensor([bool(prompt.strip()) for prompt in batch.prompts], device=found.device)
+        return torch.where(said, found, torch.nan).to(batch.images.device)
+
+    def __call__(self, batch: RewardBatch) -> Scores:
+        empty = not all(prompt.strip() for prompt in batch.prompts)
+        return replace(super().__call__(batch), note="the prompt is empty" if empty else "")
+
+    @cached_property
+    def _weights(self) -> Weights:
+        if not Path(self.file).expanduser().exists():
+            raise WeightsError(f"expected ImageReward at {self.file}, found nothing. {IMAGE_REWARD.words()}")
+        return Weights(self.file)
+
+    @cached_property
+    def _sizes(self) -> Sizes:
+        return Sizes.of(self._weights)
+
+    @cached_property
+    def _tokenizer(self) -> WordPiece:
+        vocabulary = Path(self.vocabulary).expanduser() if self.vocabulary else self._weights.path.parent
+        return WordPiece(vocabulary, self._sizes.words)
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return dtype_for(self.precision, self.place.device)
+
+    @cached_property
+    def _network(self) -> Network[ImageRewardNetwork]:
+        key = ("ImageReward", self._weights.identity, self._dtype)
+        return shared(key, lambda: load(self._weights, self._dtype))
+
+    @cached_property
+    def _batches(self) -> MicroBatches:
+        return MicroBatches(self.batch)
+
+
+__all__ = ["IMAGE_REWARD", "VOCABULARY", "ImageReward"]

@@ -1,0 +1,72 @@
+"""Weight files of rewards in the layout of the real ones and as small as they go: ImageReward, DINOv2, classifiers."""
+
+import torch
+
+WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "red", "circle", "##s", ",", "on", "blue", "cafe", "[MASK]")
+TOKENS = {word: row for row, word in enumerate(WORDS)}
+
+
+class Draw:
+    """Random tensors of a seed, in the order in which they are asked for."""
+
+    def __init__(self, seed):
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def normal(self, *shape, std=0.06, mean=0.0):
+        return mean + std * torch.randn(*shape, generator=self.generator)
+
+    def linear(self, name, out, into, std=0.06):
+        return {f"{name}.weight": self.normal(out, into, std=std), f"{name}.bias": self.normal(out, std=std)}
+
+    def norm(self, name, width):
+        return {f"{name}.weight": self.normal(width, std=0.2, mean=1.0), f"{name}.bias": self.normal(width, std=0.1)}
+
+
+def image_reward(seed=0, *, width=192, text_width=128, layers=2, patch=16, side=32):
+    """Tensors with every name of ImageReward.pt; image tokens of small variance, so that epsilons show."""
+    draw = Draw(seed)
+    tensors = {
+        "blip.visual_encoder.cls_token": draw.normal(1, 1, width, std=0.02),
+        "blip.visual_encoder.pos_embed": draw.normal(1, 1 + (side // patch) ** 2, width, std=0.02),
+        "blip.visual_encoder.patch_embed.proj.weight": draw.normal(width, 3, patch, patch, std=0.001),
+        "blip.visual_encoder.patch_embed.proj.bias": draw.normal(width, std=0.01),
+        **draw.norm("blip.visual_encoder.norm", width),
+    }
+    for layer in range(layers):
+        block = f"blip.visual_encoder.blocks.{layer}"
+        tensors |= draw.norm(f"{block}.norm1", width) | draw.norm(f"{block}.norm2", width)
+        tensors |= draw.linear(f"{block}.attn.qkv", 3 * width, width) | draw.linear(
+            f"{block}.attn.proj", width, width, std=0.01
+        )
+        tensors |= draw.linear(f"{block}.mlp.fc1", 2 * width, width)
+        tensors |= draw.linear(f"{block}.mlp.fc2", width, 2 * width, std=0.01)
+    text = "blip.text_encoder."
+    tensors |= {
+        f"{text}embeddings.position_ids": torch.arange(40)[None],
+        f"{text}embeddings.word_embeddings.weight": draw.normal(len(WORDS) + 2, text_width, std=0.02),
+        f"{text}embeddings.position_embeddings.weight": draw.normal(40, text_width, std=0.02),
+        **draw.norm(f"{text}embeddings.LayerNorm", text_width),
+    }
+    for layer in range(layers):
+        block = f"{text}encoder.layer.{layer}"
+        for attention, keys in (("attention", text_width), ("crossattention", width)):
+            tensors |= draw.linear(f"{block}.{attention}.self.query", text_width, text_width, std=0.15)
+            tensors |= draw.linear(f"{block}.{attention}.self.key", text_width, keys, std=0.15)
+            tensors |= draw.linear(f"{block}.{attention}.self.value", text_width, keys, std=0.15)
+            tensors |= draw.linear(f"{block}.{attention}.output.dense", text_width, text_width, std=0.15)
+            tensors |= draw.norm(f"{block}.{attention}.output.LayerNorm", text_width)
+        tensors |= draw.linear(f"{block}.intermediate.dense", 2 * text_width, text_width)
+        tensors |= draw.linear(f"{block}.output.dense", text_width, 2 * text_width)
+        tensors |= draw.norm(f"{block}.output.LayerNorm", text_width)
+    tensors |= draw.linear("blip.vision_proj", 8, width) | draw.linear("blip.text_proj", 8, text_width)
+    sizes = (text_width, 32, 16, 8, 4, 1)
+    for number, (into, out) in zip((0, 2, 4, 6, 7), zip(sizes, sizes[1:], strict=False), strict=True):
+        tensors |= draw.linear(f"mlp.layers.{number}", out, into, std=0.3)
+    return tensors
+
+
+def write_vocabulary(folder):
+    """A ``vocab.txt`` of `WORDS`; its path."""
+    path = folder / "vocab.txt"
+    path.write_text("\n".join(WORDS) + "\n", encoding="utf-8")
+    return path
