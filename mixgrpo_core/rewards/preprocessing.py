@@ -17,9 +17,9 @@ HALF = (0.5, 0.5, 0.5)
 
 
 def pixels_of(images: Tensor, *, eight_bits: bool = True) -> Tensor:
-    """``[B, H, W, 3]`` as float32 ``[B, 3, H, W]`` in 0..1; rounded to the 256 steps of a picture file, through which
-    the gradient passes as if nothing had been rounded."""
-    pixels = images.float().clamp(0, 1).movedim(-1, 1)
+    """``[B, H, W, 3]`` as ``[B, 3, H, W]`` in 0..1, in float32 at least; rounded to the 256 steps of a picture file,
+    through which the gradient passes as if nothing had been rounded."""
+    pixels = images.to(torch.promote_types(images.dtype, torch.float32)).clamp(0, 1).movedim(-1, 1)
     return in_eight_bits(pixels) if eight_bits else pixels
 
 
