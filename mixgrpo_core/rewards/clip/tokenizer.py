@@ -1,0 +1,38 @@
+"""CLIP's tokens: byte pairs of the lower-cased text between a begin and an end, 77 in all.
+
+The vocabulary (OpenAI's, MIT) is bundled. Attention is causal and the embedding is taken at the first end, so what
+stands behind it does not matter; rows are filled up with 0, as open_clip does.
+"""
+
+import logging
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+VOCABULARY = 49408  # the last token is the end, the one before it the beginning
+_END = VOCABULARY - 1
+_FOLDER = Path(__file__).resolve().parents[2] / "assets/clip_tokenizer"
+
+_log = logging.getLogger(__name__)
+
+
+def tokens(prompts: Sequence[str], context: int = 77) -> Tensor:
+    """Token numbers ``[N, context]``. What is longer is cut, its last token is the end, and a warning says how many."""
+    rows = _tokenizer()(list(prompts), add_special_tokens=True, truncation=False, verbose=False)["input_ids"]
+    long = sum(len(row) > context for row in rows)
+    if long:
+        _log.warning("%d of %d prompts are longer than %d tokens and are cut", long, len(rows), context)
+    cut = [row if len(row) <= context else [*row[: context - 1], _END] for row in rows]
+    return torch.tensor([[*row, *[0] * (context - len(row))] for row in cut])
+
+
+@lru_cache(maxsize=1)
+def _tokenizer() -> Any:
+    # The fast one: version 4's other one splits Chinese into characters, which neither OpenAI nor open_clip does.
+    from transformers import CLIPTokenizerFast
+
+    return CLIPTokenizerFast.from_pretrained(_FOLDER, local_files_only=True)
