@@ -91,6 +91,8 @@ class TrainLora(io.ComfyNode):
             # encoder and the model need not share the GPU.
             policy.prepare(needed(prompts, config))
             probe(policy, prompts.train[0])
+            for reward in rewards.rewards.values():  # and the rewards' files and texts
+                reward.prepare([*prompts.train, *prompts.held_out])
             setup = run_setup(policy, model, prompts, rewards, settings, start_from)
             run, config = open_run(run_name, config, setup)
             live = LiveRun(
