@@ -15,6 +15,7 @@ from .sampler import Sampler
 from .score import ScoreImages
 from .settings import TrainerSettingsNode
 from .trainer import TrainLora
+from .votes import HumanVoteNode
 from .window import WindowNode
 from .window_plan import WindowPlan
 
@@ -30,6 +31,7 @@ NODES: list[type[io.ComfyNode]] = [
     PixelRewardNode,
     PaletteRewardNode,
     ScoreImages,
+    HumanVoteNode,
     FitCheck,
     TrainLora,
     CompareLora,

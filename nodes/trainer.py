@@ -17,11 +17,13 @@ from ..mixgrpo_core import TrainConfig
 from ..mixgrpo_core.iteration import visited
 from ..mixgrpo_core.lora_format import load_lora
 from ..mixgrpo_core.model import derive_seed
+from ..mixgrpo_core.rewards.votes import votes_at
 from .host.family import require_flow_model
 from .host.identity import lora_digest, model_digest
 from .host.texts import PromptSet
 from .host_model import HostModel
 from .live.board import Command, LiveRun
+from .live.voting import VOTES
 from .outcome import curve, grid_that_fits, summary, to_tensor
 from .paths import check_name
 from .runs import CanvasRun, loras_folder, open_run, require_writable, runs_folder, settled
@@ -104,7 +106,10 @@ class TrainLora(io.ComfyNode):
                 sigmas=config.sigmas(),
             )
             with live:
-                training = Training(policy, prompts, rewards.rewards, config, run, live)
+                asked = {
+                    name: votes_at(reward, run.path / VOTES, live.voting) for name, reward in rewards.rewards.items()
+                }
+                training = Training(policy, prompts, asked, config, run, live)
                 command = training.go()
                 if command is Command.PAUSE:
                     live.status("paused", "queue again to go on")

@@ -17,6 +17,7 @@ from ..mixgrpo_core.step_report import StepReport
 from .host.texts import PromptSet
 from .host_model import HostModel
 from .live.board import Command, LiveRun
+from .live.voting import CutShort
 from .runs import CanvasRun
 
 SHOWN_PROMPTS, SHOWN_IMAGES = 4, 4
@@ -46,6 +47,9 @@ class Training:
         while True:
             try:
                 command = self._stretch()
+            except CutShort:  # the iteration that waits for votes is done again, with them
+                self.live.status("saving")
+                return self._last_command()
             except Exception as error:
                 if not ran_out(error):
                     raise
@@ -66,6 +70,12 @@ class Training:
                         return command
                     self._sample(report.iteration + 1)
         return None
+
+    def _last_command(self) -> Command:
+        """The command that cut the training short; closing it has saved, and samples are of no more use."""
+        while (command := self.live.take()) not in (Command.PAUSE, Command.STOP):
+            pass
+        return command
 
     def _reports(self) -> Iterator[StepReport]:
         return train(

@@ -3,11 +3,8 @@
 Training runs in the host's worker thread, the routes in the server's event loop: both meet here, under a lock.
 """
 
-import logging
 import threading
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -18,13 +15,14 @@ from torch import Tensor
 from ...mixgrpo_core.plan import Planner
 from ...mixgrpo_core.step_report import Event, GroupScored, Progress, StepReport
 from . import sheet
-from .events import Line, reference, workflow_id
+from .events import Line, harmless, reference, workflow_id
 from .pace import Pace, Throttle
+from .voting import Voting
 from .words import progress_text
 
 PHASES = {"rollout": "sampling", "train": "updating", "evaluation": "evaluating"}
 """The core's phases in the words of the live view."""
-STATES = frozenset({*PHASES.values(), "loading", "scoring", "saving", *("paused", "stopped", "finished")})
+STATES = frozenset({*PHASES.values(), "loading", "scoring", "voting", "saving", *("paused", "stopped", "finished")})
 STATES |= {"interrupted", "failed"}
 ENDED = frozenset({"paused", "stopped", "finished", "interrupted", "failed"})
 PROGRESS_SECONDS, SHEET_SECONDS = 0.25, 0.5
@@ -39,19 +37,13 @@ class Command(Enum):
     STOP = "stop"
 
 
-@contextmanager
-def _harmless() -> Iterator[None]:
-    """A view that fails must not end a training; the host's interrupt, no ``Exception``, passes."""
-    try:
-        yield
-    except Exception:
-        logging.exception("MixGRPO: the live view failed, the training goes on")
-
-
 class LiveRun:
     """One training run, seen from outside; the trainer's observer.
 
     Live inside ``with``; however that ends, a last status says how.
+
+    Attributes:
+        voting: hears of the ballots that the run waits for.
 
     Args:
         run: name of the run, that of its folder.
@@ -69,6 +61,7 @@ class LiveRun:
         self._lock = threading.Lock()
         self._pending: deque[Command] = deque()
         self._pace, self._peak = Pace(), 0
+        self.voting = Voting(self._line, folder, self.status, self._leaving)
         self._progress_gate, self._sheet_gate = Throttle(PROGRESS_SECONDS), Throttle(SHEET_SECONDS)
         self._seen: dict[str, Any] = {"run": run, "node": self.node, "iterations": iterations, "workflow": None}
         self._seen |= {"state": "loading", "note": "", "progress": None, "group": None, "sample": None}
@@ -96,7 +89,7 @@ class LiveRun:
     def __call__(self, event: Event) -> None:
         """The core's observer. Raises the host's interrupt as soon as the user asks for it."""
         comfy.model_management.throw_exception_if_processing_interrupted()
-        with _harmless():
+        with harmless():
             if isinstance(event, GroupScored):
                 self._group(event)
             else:
@@ -107,7 +100,7 @@ class LiveRun:
         if state not in STATES:
             raise ValueError(f"expected a state of {sorted(STATES)}, found {state!r}")
         self._remember(state=state, note=note)
-        with _harmless():
+        with harmless():
             self._send_status()
             if state in ENDED or self._seen["progress"] is None:
                 self._line.text(f"{state}: {note}" if note else state)
@@ -116,7 +109,7 @@ class LiveRun:
         """An iteration is whole."""
         self._pace.finished(report.iteration)
         self._peak = max(self._peak, report.peak_memory)
-        with _harmless():
+        with harmless():
             self._line.send("report", report=report.to_json(), **self._times(report.iteration + 1))
             self._line.bar(report.iteration + 1)
 
@@ -127,7 +120,7 @@ class LiveRun:
             where the file is: a grid of the images with a caption under each.
         """
         path = self.folder / "samples" / f"{iteration:06}.png"
-        with _harmless():
+        with harmless():
             path.parent.mkdir(parents=True, exist_ok=True)
             sheet.captioned(images, captions).save(path)
             data = {"iteration": iteration, "captions": list(captions), "image": reference(path)}
@@ -151,10 +144,16 @@ class LiveRun:
         self._send_status()
 
     def snapshot(self) -> dict[str, Any]:
-        """What the run said last, as JSON values: state, progress, group, sample and the commands that wait."""
+        """What the run said last, as JSON values: state, progress, group, sample, ballot and the commands that wait."""
+        ballot = self.voting.snapshot()
         with self._lock:
             pending = [command.value for command in self._pending]
-            return {**self._seen, "pending": pending, "serial": self._line.serial}
+            return {**self._seen, "ballot": ballot, "pending": pending, "serial": self._line.serial}
+
+    def _leaving(self) -> bool:
+        """Whether a command waits that ends the training: nobody need vote before it."""
+        with self._lock:
+            return Command.PAUSE in self._pending or Command.STOP in self._pending
 
     def _remember(self, **seen: Any) -> None:
         with self._lock:

@@ -4,7 +4,10 @@ Without a server (tests in this process) nothing is sent and nothing fails.
 """
 
 import itertools
+import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +47,15 @@ class Line:
     def bar(self, done: int, preview: Image.Image | None = None) -> None:
         """Move the node's progress bar to ``done`` iterations, and show a picture in the node."""
         self._bar.update_absolute(done, preview=preview and ("JPEG", preview, PREVIEW_PIXELS))
+
+
+@contextmanager
+def harmless() -> Iterator[None]:
+    """A view that fails must not end a training; the host's interrupt, no ``Exception``, passes."""
+    try:
+        yield
+    except Exception:
+        logging.exception("MixGRPO: the live view failed, the training goes on")
 
 
 def host() -> PromptServer | None:

@@ -1,19 +1,29 @@
-"""What the live view asks of the server. Everything reads, but for one command to a run that is live.
+"""What the live view asks of the server. Everything reads, but for commands to a run that is live, and votes.
 
 GET  /mixgrpo/live                  the runs that are live
 GET  /mixgrpo/runs/{run}            settings, reports and plan from the run's folder, and its state
 POST /mixgrpo/runs/{run}/command    {"command": "sample" | "save" | "pause" | "stop"}
+GET  /mixgrpo/runs/{run}/ballots/{ballot}           a group that people vote on, and its votes
+POST /mixgrpo/runs/{run}/ballots/{ballot}/votes     {"votes": {"0": 1, "3": null}, "end": "done" | "skipped" | null}
 """
 
 import asyncio
 import json
+from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
 
+from ...mixgrpo_core.rewards.ballot import Ballot, BallotError, State
+from ...mixgrpo_core.rewards.ballot_box import BallotBox
 from .board import Command, board
 from .events import host
 from .runs import drawn_plan, find_run, stored
+from .voting import VOTES, told
+
+LARGEST_BODY = 1 << 14
+"""Bytes of a vote: a thousand images need less."""
+ENDS = {None: None, "done": State.DONE, "skipped": State.SKIPPED}
 
 _registered: set[int] = set()
 
@@ -32,6 +42,8 @@ def add_routes(routes: web.RouteTableDef) -> None:
     routes.get("/mixgrpo/live")(get_live)
     routes.get("/mixgrpo/runs/{run}")(get_run)
     routes.post("/mixgrpo/runs/{run}/command")(post_command)
+    routes.get("/mixgrpo/runs/{run}/ballots/{ballot}")(get_ballot)
+    routes.post("/mixgrpo/runs/{run}/ballots/{ballot}/votes")(post_votes)
 
 
 async def get_live(request: web.Request) -> web.Response:
@@ -76,6 +88,63 @@ async def _command(request: web.Request) -> Command | None:
         return Command(body["command"])
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError):
         return None
+
+
+async def get_ballot(request: web.Request) -> web.Response:
+    """A group that people vote on."""
+    return await _of_ballot(request, BallotBox.read)
+
+
+async def post_votes(request: web.Request) -> web.Response:
+    """Take votes for some images of a ballot; null takes one back. The run need not be live: votes may come late."""
+    try:
+        votes, end = await _votes(request)
+    except _TooLarge:
+        return _sentence(413, f"Votes of more than {LARGEST_BODY} bytes are not taken.")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return _sentence(400, 'Expected {"votes": {"0": 1, "3": null}} and perhaps "end": "done" or "skipped".')
+    return await _of_ballot(request, lambda box, id: box.vote(id, votes, end))
+
+
+async def _of_ballot(request: web.Request, work: Callable[[BallotBox, str], Ballot]) -> web.Response:
+    """The ballot that ``work`` on the run's box gives, or a sentence about what is wrong."""
+    name, id = request.match_info["run"], request.match_info["ballot"]
+    path = find_run(name)
+    if path is None:
+        return _sentence(404, f"There is no run named {name!r} in the output folder.")
+    box = BallotBox(path / VOTES)
+    try:
+        ballot = await asyncio.to_thread(work, box, id)
+    except FileNotFoundError:
+        return _sentence(404, f"The run {name!r} has no ballot {id!r}.")
+    except BallotError as error:
+        return _sentence(409, f"The ballot is damaged: {error}.")
+    except ValueError as error:
+        return _sentence(400, f"This is no vote: {error}.")
+    except OSError as error:
+        return _sentence(503, f"The vote could not be written ({error.strerror or error}): try again.")
+    live = board.find(name)
+    if live is not None:
+        live.voting.heard(ballot)
+    return web.json_response(await asyncio.to_thread(told, ballot, box))
+
+
+class _TooLarge(Exception):
+    """A body of more than ``LARGEST_BODY`` bytes."""
+
+
+async def _votes(request: web.Request) -> tuple[dict[int, int | None], State | None]:
+    """Votes by image, and how the ballot ends, if it does. Raises what a body raises that is none."""
+    body = b""
+    async for chunk in request.content.iter_any():
+        body += chunk
+        if len(body) > LARGEST_BODY:
+            raise _TooLarge
+    found = json.loads(body)
+    votes = {int(image): vote for image, vote in found.get("votes", {}).items()}
+    if not all(vote is None or type(vote) is int for vote in votes.values()):
+        raise TypeError("a vote is a whole number")
+    return votes, ENDS[found.get("end")]
 
 
 def _sentence(status: int, text: str) -> web.Response:

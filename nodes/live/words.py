@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from ...mixgrpo_core.rewards.ballot import Ballot
 from ...mixgrpo_core.step_report import Progress
 
 _PHASES = {"rollout": "sampling", "train": "updating", "evaluation": "held-out samples"}
@@ -15,6 +16,13 @@ def progress_text(event: Progress, iterations: int, trained: Sequence[int], seco
     if seconds_left is not None:
         parts.append(f"{duration(seconds_left)} left")
     return " - ".join(parts)
+
+
+def voting_text(ballot: Ballot) -> str:
+    """``iteration 12 - waiting for your vote, 2 of 8 images - 43 s left``."""
+    at = "" if ballot.iteration is None else f"iteration {ballot.iteration + 1} - "
+    voted = f"{len(ballot.votes)} of {ballot.images} images"
+    return f"{at}waiting for your vote, {voted} - {duration(ballot.seconds_left)} left"
 
 
 def duration(seconds: float) -> str:

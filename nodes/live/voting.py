@@ -1,0 +1,79 @@
+"""Between a run that waits for votes and the browsers: the ballot is shown, the wait can be broken off."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management
+
+from ...mixgrpo_core.rewards.ballot import Ballot
+from ...mixgrpo_core.rewards.ballot_box import BallotBox
+from .events import Line, harmless, reference
+from .pace import Throttle
+from .words import voting_text
+
+VOTES = "votes"
+"""Folder of the ballots in a run's folder."""
+TEXT_SECONDS = 1.0
+
+
+class CutShort(BaseException):
+    """The run is to be paused or stopped while it waits for votes; no ``Exception``, for rewards' own are guarded."""
+
+
+class Voting:
+    """What a `HumanVote` tells its ballots to.
+
+    Args:
+        line: to the browser.
+        folder: the run's.
+        status: says what the run is doing.
+        leaving: whether the run is to be paused or stopped.
+    """
+
+    def __init__(
+        self, line: Line, folder: Path, status: Callable[[str, str], None], leaving: Callable[[], bool]
+    ) -> None:
+        self._line, self._status, self._leaving = line, status, leaving
+        self._box = BallotBox(folder / VOTES)
+        self._shown: Ballot | None = None
+        self._gate = Throttle(TEXT_SECONDS)
+
+    def __call__(self, ballot: Ballot) -> None:
+        """Raises the host's interrupt or `CutShort` as soon as the user asks for it."""
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        if ballot.open and self._leaving():
+            raise CutShort
+        with harmless():
+            self._tell_state(ballot)
+            self.show(ballot)
+
+    def show(self, ballot: Ballot) -> None:
+        """Tell the browsers, unless they know it as it is."""
+        if ballot != self._shown:
+            self._shown = ballot
+            self._line.send("ballot", **told(ballot, self._box))
+
+    def heard(self, ballot: Ballot) -> None:
+        """A vote came over HTTP: other browsers see it, too, late ones as well. Old ballots are left alone."""
+        if self._shown is not None and self._shown.id == ballot.id:
+            self.show(ballot)
+
+    def snapshot(self) -> dict[str, Any] | None:
+        """The ballot that was shown last, with the seconds that are left by now."""
+        return self._shown and told(self._shown, self._box)
+
+    def _tell_state(self, ballot: Ballot) -> None:
+        opened = self._shown is None or self._shown.id != ballot.id
+        if opened and ballot.open:
+            self._status("voting", "")
+        elif not opened and self._shown.open and not ballot.open:
+            self._status("scoring", "")
+        if ballot.open and self._gate.open(opened):
+            self._line.text(voting_text(ballot))
+
+
+def told(ballot: Ballot, box: BallotBox) -> dict[str, Any]:
+    """A ballot as JSON values for the browser: its file's, and where its pictures are."""
+    pictures = [reference(path) for path in box.pictures(ballot.id)]
+    return {"id": ballot.id, **ballot.to_json(), "seconds_left": ballot.seconds_left, "pictures": pictures}
