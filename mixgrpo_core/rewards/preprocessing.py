@@ -14,6 +14,7 @@ from torch.nn import functional
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF = (0.5, 0.5, 0.5)
+_LONGEST = 16  # times the shorter edge: of a longer picture, what is cut off anyway is not resized first
 
 
 def pixels_of(images: Tensor, *, eight_bits: bool = True) -> Tensor:
@@ -51,6 +52,7 @@ def centre_cropped(
             ``math.floor``, torchvision (open_clip, ImageReward) takes ``round``, half to even.
     """
     shortest = shortest or side
+    pixels = _without_ends(pixels)
     height, width = pixels.shape[-2:]
     short, long = min(height, width), max(height, width)
     longer = int(shortest * long / short)
@@ -58,6 +60,14 @@ def centre_cropped(
     pixels = resized(pixels, *size)
     top, left = (start((edge - side) / 2) for edge in size)
     return pixels[..., top : top + side, left : left + side]
+
+
+def _without_ends(pixels: Tensor) -> Tensor:
+    """The middle of a very long picture: one of 1 x 4000 pixels would be resized to 224 x 896000."""
+    height, width = pixels.shape[-2:]
+    longest = _LONGEST * min(height, width)
+    down, across = max(0, height - longest) // 2, max(0, width - longest) // 2
+    return pixels[..., down : height - down, across : width - across]
 
 
 def letterboxed(pixels: Tensor, side: int) -> Tensor:
