@@ -2,8 +2,8 @@
 
     width 768 B/16, B/32    1024 L/14    1280 H/14    1408 g/14    1664 bigG/14          (vision)
 
-Shapes do not tell the number of heads, the activation and the epsilon. A folder's ``config.json`` does; without one, the
-table knows the published networks. Names of parameters are those of transformers' ``CLIPModel``.
+Shapes do not tell the number of heads, the activation and the epsilon. A folder's ``config.json`` does; without one,
+the table knows the published networks. Names of parameters are those of transformers' ``CLIPModel``.
 """
 
 from collections.abc import Mapping

@@ -18,13 +18,11 @@ from torch.nn import functional
 from ...batches import MicroBatches
 from ..filling import check, filled
 from ..networks import Network, Place, Precision, Resident, dtype_for, shared
+from ..text_image import Preprocessing
 from ..weights import WeightsError
 from .architectures import Activation, Text, Vision
 from .checkpoint import IMAGE, TEXT, Checkpoint
 from .tokenizer import VOCABULARY, tokens
-
-Preprocessing = Callable[[Tensor, int], Tensor]
-"""Images ``[B, H, W, 3]`` in 0..1 and the network's side to normalised pixels ``[B, 3, side, side]``."""
 
 
 class ImageTower:
