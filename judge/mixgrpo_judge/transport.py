@@ -1,0 +1,124 @@
+"""One request, and the tries that it takes.
+
+    try n (0, 1, ...)   waits timeout (1 + n / 2) seconds for its answer
+    between two tries   the time that the server names, at most a minute; else min(10, backoff 2^n), a little scattered
+
+Tried again: no connection, a late or broken answer, 408, 425, 429 and 5xx. Everything else is a mistake in the request
+or the endpoint, which more tries do not mend.
+"""
+
+import asyncio
+import email.utils
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from .answers import Answer, NoAnswer, read_answer, shortened
+from .endpoints import Endpoint
+
+BUSY = frozenset({408, 425, 429})
+LONGEST_WAIT = 60.0
+
+
+class Refused(Exception):
+    """The server does not take the request: a status, and words about it."""
+
+    def __init__(self, status: int, words: str) -> None:
+        super().__init__(words)
+        self.status, self.words = status, words
+
+
+@dataclass
+class Health:
+    """What the requests of one batch know of each other."""
+
+    answered: bool = False
+    given_up: bool = False
+
+    @property
+    def worth_trying_again(self) -> bool:
+        """Not when one of them has tried all it could, and none has succeeded: the server is gone."""
+        return self.answered or not self.given_up
+
+
+async def answer(http: httpx.AsyncClient, endpoint: Endpoint, body: dict[str, Any], health: Health) -> Answer:
+    """The answer to ``body``, or the problem of the last try.
+
+    Raises:
+        Refused: by a status that more tries do not mend.
+    """
+    attempt = 0
+    while True:
+        wait = min(10.0, endpoint.backoff * 2**attempt) * random.uniform(0.75, 1.25)
+        seconds = endpoint.timeout * (1 + attempt / 2)
+        try:
+            response = await asyncio.wait_for(http.post(completions(endpoint), json=body, timeout=seconds), seconds)
+            if response.status_code == 200:
+                found = read_answer(response.content)
+                health.answered = True
+                return found
+            problem = refusal(response, endpoint)
+            if response.status_code < 500 and response.status_code not in BUSY:
+                raise Refused(response.status_code, problem)
+            wait = asked_wait(response.headers.get("retry-after"), time.time, wait)
+        except NoAnswer as error:
+            problem = hidden(str(error), endpoint)
+        except (asyncio.TimeoutError, httpx.TimeoutException):
+            problem = f"no answer within {seconds:g} s"
+        except httpx.HTTPError as error:
+            problem = f"{endpoint.base} cannot be reached ({type(error).__name__})"
+        if attempt >= endpoint.retries or not health.worth_trying_again:
+            health.given_up = True
+            return Answer("", problem=problem)
+        await asyncio.sleep(wait)
+        attempt += 1
+
+
+def completions(endpoint: Endpoint) -> str:
+    return f"{endpoint.base}/v1/chat/completions"
+
+
+def client(endpoint: Endpoint) -> httpx.AsyncClient:
+    """Proxies of the environment are for other machines. Redirections are not followed: keys and pictures stay."""
+    return httpx.AsyncClient(
+        headers={"Authorization": f"Bearer {endpoint.key}"} if endpoint.key else {},
+        limits=httpx.Limits(max_connections=endpoint.concurrency),
+        trust_env=not endpoint.local,
+        follow_redirects=False,
+    )
+
+
+def refusal(response: httpx.Response, endpoint: Endpoint) -> str:
+    """A sentence about a response that is no answer. It never quotes what is about a key."""
+    status = response.status_code
+    if status in (401, 403):
+        what = "the key of endpoint {} is not accepted" if endpoint.key else "endpoint {} wants a key, and has none"
+        return f"{what.format(repr(endpoint.name))} (status {status}): correct key or key_file in the file of endpoints"
+    if status == 429:
+        return "the server is busy (status 429)"
+    if 300 <= status < 400:
+        return f"the server points elsewhere (status {status}): correct url in the file of endpoints"
+    return hidden(f"the server answers with status {status}: {shortened(response.content)}", endpoint)
+
+
+def hidden(text: str, endpoint: Endpoint) -> str:
+    """``text`` without the key, which a server may repeat."""
+    return text.replace(endpoint.key, "***") if endpoint.key else text
+
+
+def asked_wait(header: str | None, now: Callable[[], float], otherwise: float) -> float:
+    """Seconds that a Retry-After header asks for, in seconds or as a date, at most ``LONGEST_WAIT``."""
+    if not header:
+        return otherwise
+    try:
+        seconds = float(header)
+    except ValueError:
+        try:
+            seconds = email.utils.parsedate_to_datetime(header).timestamp() - now()
+        except (ValueError, TypeError):
+            return otherwise
+    return min(max(seconds, 0.0), LONGEST_WAIT) if seconds == seconds else otherwise
