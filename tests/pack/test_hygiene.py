@@ -25,7 +25,10 @@ NEEDED = {"__init__.py", "pyproject.toml", "requirements.txt", "README.md", "LIC
     "web/events.js",
     "web/lib/uPlot.LICENSE",
 }
-DEVELOPMENT = (".*", "tests", "scripts", "benchmarks", "Makefile", "ARCHITECTURE.md", "requirements-dev.txt", "docs")
+DEVELOPMENT = (
+    *(".*", "tests", "scripts", "benchmarks", "judge"),
+    *("Makefile", "ARCHITECTURE.md", "requirements-dev.txt", "docs"),
+)
 
 # Reaching the network, starting programs, running text as code. The pack's own routes need one name of aiohttp.
 FORBIDDEN_MODULES = {
