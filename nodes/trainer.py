@@ -17,7 +17,7 @@ from ..mixgrpo_core import TrainConfig
 from ..mixgrpo_core.iteration import visited
 from ..mixgrpo_core.lora_format import load_lora
 from ..mixgrpo_core.model import derive_seed
-from ..mixgrpo_core.rewards.votes import votes_at
+from ..mixgrpo_core.rewards.votes import unheard, votes_at
 from .host.family import require_flow_model
 from .host.identity import lora_digest, model_digest
 from .host.texts import PromptSet
@@ -93,8 +93,8 @@ class TrainLora(io.ComfyNode):
             # encoder and the model need not share the GPU.
             policy.prepare(needed(prompts, config))
             probe(policy, prompts.train[0])
-            for reward in rewards.rewards.values():  # and the rewards' files and texts
-                reward.prepare([*prompts.train, *prompts.held_out])
+            for reward in rewards.rewards.values():  # and the rewards' files and texts; votes have no place yet
+                votes_at(reward, runs_folder(), unheard).prepare([*prompts.train, *prompts.held_out])
             setup = run_setup(policy, model, prompts, rewards, settings, start_from)
             run, config = open_run(run_name, config, setup)
             live = LiveRun(
