@@ -70,3 +70,55 @@ def write_vocabulary(folder):
     path = folder / "vocab.txt"
     path.write_text("\n".join(WORDS) + "\n", encoding="utf-8")
     return path
+
+
+def dinov2(seed=0, *, width=128, layers=2, patch=14, side=42, swiglu=False, mask_token=True):
+    """Tensors by the hub's names of DINOv2; with the gated feed-forward of its largest size if ``swiglu``."""
+    draw = Draw(seed)
+    tensors = {
+        "embeddings.cls_token": draw.normal(1, 1, width, std=0.02),
+        "embeddings.position_embeddings": draw.normal(1, 1 + (side // patch) ** 2, width, std=0.02),
+        "embeddings.patch_embeddings.projection.weight": draw.normal(width, 3, patch, patch, std=0.001),
+        "embeddings.patch_embeddings.projection.bias": draw.normal(width, std=0.01),
+        **draw.norm("layernorm", width),
+    }
+    if mask_token:
+        tensors["embeddings.mask_token"] = draw.normal(1, width)
+    for layer in range(layers):
+        block = f"encoder.layer.{layer}"
+        for part in ("query", "key", "value"):
+            tensors |= draw.linear(f"{block}.attention.attention.{part}", width, width)
+        tensors |= draw.linear(f"{block}.attention.output.dense", width, width, std=0.02)
+        tensors |= draw.norm(f"{block}.norm1", width) | draw.norm(f"{block}.norm2", width)
+        for scale in ("layer_scale1", "layer_scale2"):
+            tensors[f"{block}.{scale}.lambda1"] = draw.normal(width, std=0.1, mean=0.5)
+        if swiglu:
+            inner = (int(4 * width * 2 / 3) + 7) // 8 * 8
+            tensors |= draw.linear(f"{block}.mlp.weights_in", 2 * inner, width)
+            tensors |= draw.linear(f"{block}.mlp.weights_out", width, inner, std=0.02)
+        else:
+            tensors |= draw.linear(f"{block}.mlp.fc1", 4 * width, width)
+            tensors |= draw.linear(f"{block}.mlp.fc2", width, 4 * width, std=0.02)
+    return tensors
+
+
+def clip_vision(seed=0, *, width=64, projected=32, layers=2, patch=14, side=28):
+    """Tensors by transformers' names of a CLIP image tower with its projection, as in models/clip_vision."""
+    draw = Draw(seed)
+    name = "vision_model."
+    tensors = {
+        f"{name}embeddings.class_embedding": draw.normal(width),
+        f"{name}embeddings.patch_embedding.weight": draw.normal(width, 3, patch, patch),
+        f"{name}embeddings.position_embedding.weight": draw.normal(1 + (side // patch) ** 2, width),
+        "visual_projection.weight": draw.normal(projected, width, std=0.2),
+        **draw.norm(f"{name}pre_layrnorm", width),
+        **draw.norm(f"{name}post_layernorm", width),
+    }
+    for layer in range(layers):
+        block = f"{name}encoder.layers.{layer}"
+        for part in ("q_proj", "k_proj", "v_proj", "out_proj"):
+            tensors |= draw.linear(f"{block}.self_attn.{part}", width, width)
+        tensors |= draw.norm(f"{block}.layer_norm1", width) | draw.norm(f"{block}.layer_norm2", width)
+        tensors |= draw.linear(f"{block}.mlp.fc1", 4 * width, width)
+        tensors |= draw.linear(f"{block}.mlp.fc2", width, 4 * width)
+    return tensors
