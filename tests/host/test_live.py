@@ -592,6 +592,8 @@ def test_routes_are_registered_once_on_the_hosts_own_table(ears):
         ("GET", "/mixgrpo/live"),
         ("GET", "/mixgrpo/runs/{run}"),
         ("POST", "/mixgrpo/runs/{run}/command"),
+        ("GET", "/mixgrpo/runs/{run}/ballots/{ballot}"),
+        ("POST", "/mixgrpo/runs/{run}/ballots/{ballot}/votes"),
     ]
 
 
