@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..batches import MicroBatches
 from .clip.towers import unit
-from .known_files import KnownFile
+from .known_files import KnownFile, expect
 from .networks import Network, Place, Precision, dtype_for, shared
 from .preprocessing import IMAGENET_MEAN, IMAGENET_STD, centre_cropped, normalised, pixels_of
 from .pretrained import filled
@@ -45,6 +45,7 @@ class DinoV2:
 
     def opened(self, *, precision: Precision, place: Place, batch: int) -> "DinoTower":
         """Raises WeightsError where the file is missing or holds something else."""
+        expect(self.file, DINOV2)
         return DinoTower(Weights(self.file), precision, place, batch)
 
 

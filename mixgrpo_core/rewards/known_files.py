@@ -3,7 +3,11 @@
 Nothing is downloaded: a file that is missing is named with all of this.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+
+from .weights import WeightsError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +37,17 @@ class KnownFile:
             f"{self.name}{renamed} from {self.source}, {in_words(self.size)}, licence {self.licence}; "
             f"put it into models/{self.folder}"
         )
+
+
+def expect(path: str, known: Sequence[KnownFile]) -> None:
+    """Checks that there is something at ``path``.
+
+    Raises:
+        WeightsError: there is nothing; it says where the ``known`` files for it come from.
+    """
+    if not path or not Path(path).expanduser().exists():
+        words = "; or ".join(file.words() for file in known)
+        raise WeightsError(f"expected weights at {path!r}, found nothing{'. Get ' if words else ''}{words}")
 
 
 def in_words(size: int) -> str:

@@ -17,9 +17,21 @@ from torch import Tensor
 from ..reward import About, DifferentiableReward, RewardBatch
 from .clip.architectures import Activation
 from .clip.towers import ImageTower
+from .known_files import KnownFile, expect
 from .networks import Place, Precision, Resident
 from .picture import Source, chosen
 from .preprocessing import CLIP_MEAN, CLIP_STD, centre_cropped, normalised, pixels_of
+from .weights import WeightsError
+
+
+CLIP_VISION = KnownFile(
+    name="clip-vit-large-patch14.safetensors",
+    original="model.safetensors",
+    source="openai/clip-vit-large-patch14",
+    size=1_710_540_580,
+    licence="MIT",
+    folder="clip_vision",
+)
 
 
 class OpenedEncoder(Protocol):
@@ -63,6 +75,7 @@ class ClipImages:
 
     def opened(self, *, precision: Precision, place: Place, batch: int) -> "ClipEncoder":
         """Raises WeightsError where the file is missing or holds something else."""
+        expect(self.file, (CLIP_VISION,))
         return ClipEncoder(
             ImageTower(self.file, activation=self.activation, precision=precision, place=place, batch=batch)
         )
@@ -114,9 +127,17 @@ class ImageSimilarity(DifferentiableReward):
             expected=(0.0, 1.0),
             differentiable=True,
             licence=self.encoder.licence,
-            memory=self._encoder.memory,
+            memory=self.memory,
             spread_floor=1e-3,
         )
+
+    @property
+    def memory(self) -> int:
+        """Bytes of the network where it computes; 0 while there is no such file."""
+        try:
+            return self._encoder.memory
+        except WeightsError:
+            return 0
 
     def prepare(self, prompts: Sequence[str]) -> None:
         """Looks into the file and the picture.

@@ -218,6 +218,16 @@ def broken(how, tmp_path):
     return str(path)
 
 
+def test_a_missing_file_is_said_with_where_it_comes_from_and_does_not_keep_the_reward_from_being_described():
+    for encoder, words in (
+        (DinoV2("none"), "facebook/dinov2-base, 346.3 MB, licence Apache-2.0"),
+        (ClipImages("none"), r"from openai/clip-vit-large-patch14, 1\.71 GB, licence MIT; put it into models/clip_vision"),
+    ):
+        with pytest.raises(WeightsError, match=words):
+            similarity(encoder).prepare([])
+        assert similarity(encoder).about.memory == 0
+
+
 @pytest.mark.parametrize("how", ["missing", "too many", "shape", "another", "truncated"])
 def test_another_file_is_refused_before_work_starts(tmp_path, how):
     with pytest.raises(WeightsError, match=r"wrong\.safetensors"):

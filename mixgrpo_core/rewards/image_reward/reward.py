@@ -10,10 +10,11 @@ from torch import Tensor
 
 from ...batches import MicroBatches
 from ...reward import About, DifferentiableReward, RewardBatch, Scores
-from ..known_files import KnownFile
+from ..known_files import KnownFile, expect
 from ..networks import Network, Place, Precision, Resident, dtype_for, shared
 from ..preprocessing import CLIP_MEAN, CLIP_STD, centre_cropped, normalised, pixels_of
-from ..weights import Weights, WeightsError
+from ..prompt_embeddings import is_empty
+from ..weights import Weights
 from .network import ImageRewardNetwork, Sizes, load
 from .tokens import VOCABULARY, WordPiece
 
@@ -80,17 +81,16 @@ class ImageReward(DifferentiableReward):
 
         with self._network.at(self.place) as network:
             found = self._batches.map(scores, torch.arange(len(batch.images)))
-        said = torch.tensor([bool(prompt.strip()) for prompt in batch.prompts], device=found.device)
-        return torch.where(said, found, torch.nan).to(batch.images.device)
+        empty = torch.tensor([is_empty(prompt) for prompt in batch.prompts], device=found.device)
+        return torch.where(empty, torch.nan, found).to(batch.images.device)
 
     def __call__(self, batch: RewardBatch) -> Scores:
-        empty = not all(prompt.strip() for prompt in batch.prompts)
+        empty = any(map(is_empty, batch.prompts))
         return replace(super().__call__(batch), note="the prompt is empty" if empty else "")
 
     @cached_property
     def _weights(self) -> Weights:
-        if not Path(self.file).expanduser().exists():
-            raise WeightsError(f"expected ImageReward at {self.file}, found nothing. {IMAGE_REWARD.words()}")
+        expect(self.file, (IMAGE_REWARD,))
         return Weights(self.file)
 
     @cached_property
