@@ -6,6 +6,7 @@ from pathlib import Path
 from torch import Tensor
 
 from ..filling import some
+from ..tower import Part
 from ..weights import Weights, WeightsError
 from . import architectures
 from .architectures import Activation, Text, Vision
@@ -45,11 +46,6 @@ class Checkpoint:
         }
 
     @property
-    def identity(self) -> tuple:
-        """What makes them these parameters; see ``Weights.identity``."""
-        return self._weights.identity
-
-    @property
     def vision(self) -> Vision:
         """The image tower. Raises WeightsError where there is none."""
         self._has(IMAGE, "an image tower")
@@ -61,15 +57,15 @@ class Checkpoint:
         self._has(TEXT, "a text tower")
         return architectures.text(self.shapes, self._weights.config, self._activation)
 
-    def shapes_of(self, tower: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
-        """Shapes of the parameters of ``IMAGE`` or ``TEXT``."""
-        return {name: shape for name, shape in self.shapes.items() if name.startswith(tower)}
-
-    def read(self, tower: tuple[str, ...]) -> dict[str, Tensor]:
-        """The parameters of ``IMAGE`` or ``TEXT``, on the CPU in the file's dtype."""
+    def part(self, tower: tuple[str, ...]) -> Part:
+        """The parameters of ``IMAGE`` or ``TEXT``."""
         wanted = {name: source for name, source in self._sources.items() if name.startswith(tower)}
-        stored = self._weights.read({source.name for source in wanted.values()})
-        return {name: source.of(stored[source.name]) for name, source in wanted.items()}
+
+        def read() -> dict[str, Tensor]:
+            stored = self._weights.read({source.name for source in wanted.values()})
+            return {name: source.of(stored[source.name]) for name, source in wanted.items()}
+
+        return Part(self.path, self._weights.identity, {name: self.shapes[name] for name in wanted}, read)
 
     def logit_scale(self) -> float:
         """The logarithm of the factor that the network was trained to have before its cosines.

@@ -7,30 +7,28 @@ They are read when first needed, and shared by all rewards that use the same fil
 all prompts are embedded; the image tower stays.
 """
 
-from collections.abc import Callable, Sequence
-from functools import cached_property, partial
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from ...batches import MicroBatches
-from ..filling import check, filled
-from ..networks import Network, Place, Precision, Resident, dtype_for, shared
+from ..networks import Place, Precision
 from ..text_image import Preprocessing
+from ..tower import Tower, dtype_of, unit
 from ..weights import WeightsError
 from .architectures import Activation, Text, Vision
 from .checkpoint import IMAGE, TEXT, Checkpoint
 from .tokenizer import VOCABULARY, tokens
 
 
-class ImageTower:
-    """Images to embeddings.
+class ImageTower(Tower):
+    """Images to embeddings; its network is a ``CLIPVisionModelWithProjection``.
 
     Attributes:
-        network: the tower, a ``CLIPVisionModelWithProjection`` once it is read.
-        place: where it computes.
+        architecture: what it is like.
     """
 
     def __init__(
@@ -52,13 +50,17 @@ class ImageTower:
         Raises:
             WeightsError: no file, or one that holds no image tower of CLIP.
         """
-        self._checkpoint = Checkpoint(file, activation)
-        self.architecture = self._checkpoint.vision
-        self.place = place or Resident()
-        self.dtype = dtype_for(precision, self.place.device)
+        checkpoint = Checkpoint(file, activation)
+        self.architecture = checkpoint.vision
         self._batches = MicroBatches(batch)
-        key = ("CLIP image tower", self._checkpoint.identity, self.architecture, self.dtype)
-        self.network: Network = shared(key, partial(_load, self._checkpoint, IMAGE, self._build, self.dtype))
+        super().__init__(
+            "CLIP image tower",
+            checkpoint.part(IMAGE),
+            partial(_image_network, self.architecture),
+            architecture=self.architecture,
+            precision=precision,
+            place=place,
+        )
 
     @property
     def side(self) -> int:
@@ -69,15 +71,6 @@ class ImageTower:
     def width(self) -> int:
         """D, numbers in an embedding."""
         return self.architecture.projected
-
-    @cached_property
-    def memory(self) -> int:
-        """Bytes of its weights where it computes."""
-        return _size(self._checkpoint, IMAGE, self.dtype)
-
-    def check(self) -> None:
-        """Raises WeightsError unless the file holds every parameter of the tower, and no other."""
-        check(self._build, self._checkpoint.shapes_of(IMAGE), self._checkpoint.path)
 
     def embed(self, images: Tensor, preprocessing: Preprocessing) -> Tensor:
         """Embeddings ``[B, D]`` of length 1, float32, on the place's device, with the gradient to the images.
@@ -91,22 +84,14 @@ class ImageTower:
 
         def features(some: Tensor) -> Tensor:
             pixels = preprocessing(some.to(self.place.device), self.side)
-            return module(pixel_values=pixels.to(_dtype_of(module))).image_embeds
+            return network(pixel_values=pixels.to(dtype_of(network))).image_embeds
 
-        with self.network.at(self.place) as module:
+        with self.at_place() as network:
             return unit(self._batches.map(features, images))
 
-    def release(self) -> None:
-        """Give the memory back; asked again, the tower is read again."""
-        self.network.release()
 
-    @property
-    def _build(self) -> Callable[[], nn.Module]:
-        return partial(_image_network, self.architecture)
-
-
-class TextTower:
-    """Prompts to embeddings; see ``ImageTower``."""
+class TextTower(Tower):
+    """Prompts to embeddings; its network is a ``CLIPTextModelWithProjection``. See ``ImageTower``."""
 
     def __init__(
         self,
@@ -117,32 +102,27 @@ class TextTower:
         place: Place | None = None,
         batch: int = 64,
     ) -> None:
-        self._checkpoint = Checkpoint(file, activation)
-        self.architecture = self._checkpoint.text
+        checkpoint = Checkpoint(file, activation)
+        self.architecture = checkpoint.text
         if self.architecture.vocabulary != VOCABULARY:
             raise WeightsError(
-                f"expected CLIP's vocabulary of {VOCABULARY} tokens in {self._checkpoint.path}, found "
+                f"expected CLIP's vocabulary of {VOCABULARY} tokens in {checkpoint.path}, found "
                 f"{self.architecture.vocabulary}: it is another network"
             )
-        self.place = place or Resident()
-        self.dtype = dtype_for(precision, self.place.device)
         self._batches = MicroBatches(batch)
-        key = ("CLIP text tower", self._checkpoint.identity, self.architecture, self.dtype)
-        self.network: Network = shared(key, partial(_load, self._checkpoint, TEXT, self._build, self.dtype))
+        super().__init__(
+            "CLIP text tower",
+            checkpoint.part(TEXT),
+            partial(_text_network, self.architecture),
+            architecture=self.architecture,
+            precision=precision,
+            place=place,
+        )
 
     @property
     def width(self) -> int:
         """D, numbers in an embedding."""
         return self.architecture.projected
-
-    @cached_property
-    def memory(self) -> int:
-        """Bytes of its weights where it computes."""
-        return _size(self._checkpoint, TEXT, self.dtype)
-
-    def check(self) -> None:
-        """Raises WeightsError unless the file holds every parameter of the tower, and no other."""
-        check(self._build, self._checkpoint.shapes_of(TEXT), self._checkpoint.path)
 
     def embed(self, prompts: Sequence[str]) -> Tensor:
         """Embeddings ``[N, D]`` of length 1, float32, on the place's device; without a gradient.
@@ -150,21 +130,8 @@ class TextTower:
         Tokens beyond the network's (77) are left out, and a warning says so.
         """
         rows = tokens(prompts, self.architecture.context)
-        with torch.no_grad(), self.network.at(self.place) as module:
-            return unit(self._batches.map(lambda some: module(input_ids=some.to(self.place.device)).text_embeds, rows))
-
-    def release(self) -> None:
-        """Give the memory back; asked again, the tower is read again."""
-        self.network.release()
-
-    @property
-    def _build(self) -> Callable[[], nn.Module]:
-        return partial(_text_network, self.architecture)
-
-
-def unit(features: Tensor) -> Tensor:
-    """Features ``[B, D]`` scaled to length 1, in float32 at least: their cosines differ in the third digit."""
-    return functional.normalize(features.to(torch.promote_types(features.dtype, torch.float32)), dim=-1)
+        with torch.no_grad(), self.at_place() as network:
+            return unit(self._batches.map(lambda some: network(input_ids=some.to(self.place.device)).text_embeds, rows))
 
 
 def _image_network(architecture: Vision) -> nn.Module:
@@ -203,18 +170,3 @@ def _text_network(architecture: Text) -> nn.Module:
         eos_token_id=VOCABULARY - 1,
     )
     return CLIPTextModelWithProjection(config)
-
-
-def _load(
-    checkpoint: Checkpoint, tower: tuple[str, ...], build: Callable[[], nn.Module], dtype: torch.dtype
-) -> nn.Module:
-    check(build, checkpoint.shapes_of(tower), checkpoint.path)
-    return filled(build, checkpoint.read(tower), dtype)
-
-
-def _size(checkpoint: Checkpoint, tower: tuple[str, ...], dtype: torch.dtype) -> int:
-    return dtype.itemsize * sum(torch.Size(shape).numel() for shape in checkpoint.shapes_of(tower).values())
-
-
-def _dtype_of(module: nn.Module) -> torch.dtype:
-    return next(module.parameters()).dtype
