@@ -202,7 +202,9 @@ def _key_of(name: str, file: Any, path: Path) -> str:
     try:
         return place.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise EndpointError(f"key_file of [{name}] cannot be read: {place} ({type(error).__name__})") from None
+        raise EndpointError(
+            f"key_file of [{name}] in {path} cannot be read: {place} ({type(error).__name__})"
+        ) from None
 
 
 def _warn_of_readers(path: Path) -> None:

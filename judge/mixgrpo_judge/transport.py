@@ -9,7 +9,9 @@ or the endpoint, which more tries do not mend.
 
 import asyncio
 import email.utils
+import functools
 import random
+import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -87,9 +89,16 @@ def client(endpoint: Endpoint) -> httpx.AsyncClient:
     return httpx.AsyncClient(
         headers={"Authorization": f"Bearer {endpoint.key}"} if endpoint.key else {},
         limits=httpx.Limits(max_connections=endpoint.concurrency),
+        verify=_certificates(),
         trust_env=not endpoint.local,
         follow_redirects=False,
     )
+
+
+@functools.cache
+def _certificates() -> ssl.SSLContext:
+    """Read once: it takes longer than many a request."""
+    return httpx.create_ssl_context()
 
 
 def refusal(response: httpx.Response, endpoint: Endpoint) -> str:

@@ -19,24 +19,24 @@ def run(work: Coroutine[Any, Any, T], cancelled: Callable[[], None] | None = Non
     """
     loop = asyncio.new_event_loop()
     task = loop.create_task(work)
-    thread = threading.Thread(target=_finish, args=(loop, task), name="mixgrpo-judge", daemon=True)
-    thread.start()
+    done = threading.Event()  # joining a thread and being interrupted is not safe in Python 3.11
+    threading.Thread(target=_finish, args=(loop, task, done), name="mixgrpo-judge", daemon=True).start()
     try:
-        while thread.is_alive():
-            thread.join(POLL)
+        while not done.wait(POLL):
             if cancelled is not None:
                 cancelled()
     except BaseException:
         with contextlib.suppress(RuntimeError):  # the loop has closed in this very moment
             loop.call_soon_threadsafe(task.cancel)
-        thread.join(5)
+        done.wait(5)
         raise
     return task.result()
 
 
-def _finish(loop: asyncio.AbstractEventLoop, task: "asyncio.Task[Any]") -> None:
+def _finish(loop: asyncio.AbstractEventLoop, task: "asyncio.Task[Any]", done: threading.Event) -> None:
     try:
         loop.run_until_complete(asyncio.wait([task]))
         loop.run_until_complete(loop.shutdown_asyncgens())
     finally:
         loop.close()
+        done.set()
