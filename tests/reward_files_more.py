@@ -1,5 +1,7 @@
 """Weight files of rewards in the layout of the real ones and as small as they go: ImageReward, DINOv2, classifiers."""
 
+import json
+
 import torch
 
 WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "red", "circle", "##s", ",", "on", "blue", "cafe", "[MASK]")
@@ -122,3 +124,44 @@ def clip_vision(seed=0, *, width=64, projected=32, layers=2, patch=14, side=28):
         tensors |= draw.linear(f"{block}.mlp.fc1", 4 * width, width)
         tensors |= draw.linear(f"{block}.mlp.fc2", width, 4 * width)
     return tensors
+
+
+CLASSIFIERS = ("vit", "swin", "siglip", "convnext")
+
+
+def write_classifier(folder, kind, problem_type=None):
+    """A tiny random image classifier of 32 x 32 pixels as the hub has them, into ``folder``; the network."""
+    import transformers
+
+    small = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    image = {"image_size": 32, "patch_size": 8}
+    settings, processor = {
+        "vit": ({**small, **image}, "ViTImageProcessor"),
+        "swin": (
+            {
+                "image_size": 32,
+                "patch_size": 4,
+                "embed_dim": 16,
+                "depths": [1, 1],
+                "num_heads": [2, 2],
+                "window_size": 4,
+            },
+            "ViTImageProcessor",
+        ),
+        "siglip": ({"vision_config": {**small, **image}, "text_config": {**small, "vocab_size": 32}}, "Siglip"),
+        "convnext": ({"hidden_sizes": [8, 16], "depths": [1, 1], "num_stages": 2}, "ConvNextImageProcessor"),
+    }[kind]
+    name = {"vit": "ViT", "swin": "Swin", "siglip": "Siglip", "convnext": "ConvNext"}[kind]
+    labels = {0: "photo", 1: "drawing", 2: "fine art"}
+    config = getattr(transformers, f"{name}Config")(**settings, id2label=labels, problem_type=problem_type)
+    torch.manual_seed(0)
+    network = getattr(transformers, f"{name}ForImageClassification")(config).eval()
+    with torch.no_grad():
+        for parameter in network.parameters():  # as they are made, all images look alike to them
+            parameter.add_(0.15 * torch.randn(parameter.shape))
+    network.save_pretrained(folder)
+    size = {"shortest_edge": 32} if kind == "convnext" else {"height": 32, "width": 32}
+    statistics = {"image_mean": [0.4, 0.5, 0.6], "image_std": [0.2, 0.25, 0.3], "do_normalize": True}
+    saved = {"size": size, "resample": 2, "do_resize": True, "image_processor_type": processor, **statistics}
+    (folder / "preprocessor_config.json").write_text(json.dumps(saved))
+    return network

@@ -23,7 +23,6 @@ from .picture import Source, chosen
 from .preprocessing import CLIP_MEAN, CLIP_STD, centre_cropped, normalised, pixels_of
 from .weights import WeightsError
 
-
 CLIP_VISION = KnownFile(
     name="clip-vit-large-patch14.safetensors",
     original="model.safetensors",

@@ -88,7 +88,7 @@ def _files(path: Path) -> tuple[list[Path], Mapping[str, Any]]:
         return [path], {}
     if not path.is_dir():
         raise WeightsError(f"expected weights at {path}, found nothing: check the path")
-    config = _json(path / "config.json") if (path / "config.json").is_file() else {}
+    config = read_json(path / "config.json") if (path / "config.json").is_file() else {}
     for name in _IN_FOLDERS:
         if (path / name).is_file():
             return (_shards(path / name) if name.endswith(".index.json") else [path / name]), config
@@ -96,7 +96,7 @@ def _files(path: Path) -> tuple[list[Path], Mapping[str, Any]]:
 
 
 def _shards(index: Path) -> list[Path]:
-    names = _json(index).get("weight_map")
+    names = read_json(index).get("weight_map")
     if not isinstance(names, dict):
         raise WeightsError(f"expected a table weight_map in {index}, found none: get the folder again")
     files = [index.parent / Path(name).name for name in sorted(set(names.values()))]
@@ -106,7 +106,8 @@ def _shards(index: Path) -> list[Path]:
     return files
 
 
-def _json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file. Raises ``WeightsError`` where there is none."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

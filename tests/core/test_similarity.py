@@ -221,7 +221,10 @@ def broken(how, tmp_path):
 def test_a_missing_file_is_said_with_where_it_comes_from_and_does_not_keep_the_reward_from_being_described():
     for encoder, words in (
         (DinoV2("none"), "facebook/dinov2-base, 346.3 MB, licence Apache-2.0"),
-        (ClipImages("none"), r"from openai/clip-vit-large-patch14, 1\.71 GB, licence MIT; put it into models/clip_vision"),
+        (
+            ClipImages("none"),
+            r"from openai/clip-vit-large-patch14, 1\.71 GB, licence MIT; put it into models/clip_vision",
+        ),
     ):
         with pytest.raises(WeightsError, match=words):
             similarity(encoder).prepare([])
