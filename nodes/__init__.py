@@ -5,8 +5,10 @@ from comfy_api.latest import ComfyExtension, io
 from .compare import CompareLora
 from .demo import DemoModel
 from .fit_check import FitCheck
+from .judge import JudgeNode
 from .live.routes import register_routes
 from .lora import ConvertLora, SaveLora
+from .network_rewards import ClipReward, ImageRewardNode
 from .pixel_rewards import PaletteRewardNode, PixelRewardNode
 from .prompts import PromptSetNode
 from .reward_files import register_folder
@@ -30,6 +32,9 @@ NODES: list[type[io.ComfyNode]] = [
     DemoRewardNode,
     PixelRewardNode,
     PaletteRewardNode,
+    ClipReward,
+    ImageRewardNode,
+    JudgeNode,
     ScoreImages,
     HumanVoteNode,
     FitCheck,

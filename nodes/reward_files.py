@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import folder_paths
+from comfy_api.latest import io
 
 from ..mixgrpo_core.rewards.known_files import KnownFile
 from ..mixgrpo_core.rewards.weights import SUFFIXES
@@ -49,6 +50,24 @@ def path_of(name: str, kinds: Sequence[str], known: Sequence[KnownFile]) -> Path
         if name != NOTHING and path.is_relative_to(os.path.abspath(root)) and path.exists() and path != Path(root):
             return path
     raise ValueError(missing(name, known))
+
+
+def file_input(
+    kinds: Sequence[str], tooltip: str, *, name: str = "file", folders: bool = True, suffixes: Sequence[str] = SUFFIXES
+) -> io.Input:
+    """The list of files that a loader offers."""
+    options = found(kinds, suffixes=suffixes, folders=folders)
+    return io.Combo.Input(name, options=options, default=options[0], tooltip=tooltip)
+
+
+def file_problem(name: str | None, kinds: Sequence[str], known: Sequence[KnownFile]) -> str:
+    """What is wrong with a choice of ``file_input``, for ``validate_inputs``; nothing where it comes by wire."""
+    try:
+        if name is not None:
+            path_of(name, kinds, known)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def missing(name: str, known: Sequence[KnownFile]) -> str:

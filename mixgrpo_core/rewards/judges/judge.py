@@ -26,11 +26,13 @@ class JudgeReward(StatelessReward):
         chat: who is asked.
         mode: what for.
         template: file of another question than the mode's own.
+        question: that question itself; ``{prompt}`` in it is where the prompt goes.
     """
 
     chat: Chat
     mode: Mode = UnifiedReward2()
     template: str = ""
+    question: str = ""
 
     @property
     def about(self) -> About:
@@ -69,7 +71,7 @@ class JudgeReward(StatelessReward):
 
     @cached_property
     def _question(self) -> str:
-        return read_template(self.template or self.mode.template)
+        return self.question or read_template(self.template or self.mode.template)
 
 
 def offers_log_probs(chat: Chat) -> bool:

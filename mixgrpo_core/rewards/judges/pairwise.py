@@ -79,6 +79,7 @@ class PairwiseReward(StatelessReward):
         comparison: what for.
         opponents: how many other images each is compared with; 0 for all. They are drawn per group and iteration.
         template: file of another question than the comparison's own.
+        question: that question itself; ``{prompt}`` in it is where the prompt goes.
         seed: of the draw.
     """
 
@@ -86,6 +87,7 @@ class PairwiseReward(StatelessReward):
     comparison: Comparison = Verdict()
     opponents: int = 0
     template: str = ""
+    question: str = ""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -120,7 +122,7 @@ class PairwiseReward(StatelessReward):
 
     @cached_property
     def _question(self) -> str:
-        return read_template(self.template or self.comparison.template)
+        return self.question or read_template(self.template or self.comparison.template)
 
 
 def win_rates(count: int, found: Mapping[tuple[int, int], Reading]) -> Scores:
