@@ -4,8 +4,10 @@ Imports torch, numpy, safetensors and the standard library only; a diffusers mod
 """
 
 from .advantage import group_advantages, mix_advantages
+from .combination import BatchNormalised, WeightedAdvantages, WeightedRewards
 from .config import TrainConfig
 from .evaluate import evaluate, sample
+from .guards import DiversityLoss, HeldOutFall, PixelDrift, SmallPixels
 from .lora_format import load_lora, save_lora
 from .loss import PolicyLoss, clipped_policy_loss, default_clip
 from .objectives import GRPO, GuardGRPO
@@ -23,9 +25,11 @@ from .window import DecayingWindow, FrozenWindow, RandomWindow, SlidingWindow
 
 __all__ = [
     "GRPO",
+    "BatchNormalised",
     "DPMpp2M",
     "DanceSDE",
     "DecayingWindow",
+    "DiversityLoss",
     "Euler",
     "FlowCPS",
     "FlowSDE",
@@ -33,6 +37,8 @@ __all__ = [
     "FullPlanner",
     "Gaussian",
     "GuardGRPO",
+    "HeldOutFall",
+    "PixelDrift",
     "PolicyLoss",
     "PreciseSDE",
     "RandomWindow",
@@ -41,9 +47,12 @@ __all__ = [
     "Sampling",
     "Scores",
     "SlidingWindow",
+    "SmallPixels",
     "StepPlan",
     "StepReport",
     "TrainConfig",
+    "WeightedAdvantages",
+    "WeightedRewards",
     "WindowPlanner",
     "clipped_policy_loss",
     "dance_grpo",

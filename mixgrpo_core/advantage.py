@@ -57,11 +57,14 @@ def group_advantages(values: Tensor, valid: Tensor | None = None, floor: float =
             f"Found {values.tolist()} with mask {valid.tolist()}: mark values that are not finite as invalid."
         )
     advantages = torch.zeros(len(values), dtype=torch.float64, device=values.device)
-    if len(chosen) >= 2:
-        std = chosen.std()
-        if float(std) > 8 * torch.finfo(dtype).eps * float(chosen.abs().max()):
-            advantages[valid] = (chosen - chosen.mean()) / (std.clamp(min=floor) + 1e-8)
+    if len(chosen) >= 2 and not is_flat(chosen, dtype):
+        advantages[valid] = (chosen - chosen.mean()) / (chosen.std().clamp(min=floor) + 1e-8)
     return advantages.to(dtype)
+
+
+def is_flat(values: Tensor, dtype: torch.dtype = torch.float32) -> bool:
+    """Whether the spread of at least two finite ``values`` is no more than the rounding noise of ``dtype``."""
+    return float(values.std()) <= 8 * torch.finfo(dtype).eps * float(values.abs().max())
 
 
 def mix_advantages(

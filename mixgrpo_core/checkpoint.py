@@ -43,8 +43,9 @@ class Snapshot:
 class TrainState:
     """The living state of a run: what a snapshot is taken of and put back into.
 
-    ``notes`` are JSON values that belong to the story of the run: ``best``, ``before``, ``after`` (held-out means) and
-    the number of ``updates``.
+    ``notes`` are JSON values that belong to the story of the run: ``best``, ``before``, ``after`` (held-out means), the
+    number of ``updates``, what guards remember, and why one ``stopped`` it. They are replaced and never changed in
+    place, for snapshots hold them, too.
     """
 
     model: FlowModel

@@ -4,14 +4,16 @@
 it (``kernel = "DanceSDE(eta=0.3)"``). A new class is one line here.
 """
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from types import MappingProxyType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import torch
 
+from .combination import BatchNormalised, Combination, WeightedAdvantages, WeightedRewards
+from .config_ranges import require_ranges
+from .guards import DiversityLoss, Guard, HeldOutFall, PixelDrift, SmallPixels
 from .objective import NEEDS, TRANSITIONS, Objective
 from .objectives import GRPO, GuardGRPO
 from .plan import FullPlanner, Planner, WindowPlanner
@@ -32,6 +34,8 @@ CLASSES: Mapping[str, type] = MappingProxyType(
             *(SlidingWindow, FrozenWindow, RandomWindow, DecayingWindow),
             *(WindowPlanner, FullPlanner),
             *(GRPO, GuardGRPO),
+            *(WeightedAdvantages, WeightedRewards, BatchNormalised),
+            *(HeldOutFall, DiversityLoss, PixelDrift, SmallPixels),
         )
     }
 )
@@ -56,7 +60,10 @@ class TrainConfig:
         objective: the loss.
         reward_weights: weight per reward in the advantage (1 where unnamed); 0 keeps a reward out of training: it is
             then scored on held-out samples only.
-        spread_floor: least standard deviation a group's rewards are divided by, in the reward's units.
+        combination: how several rewards become one advantage.
+        spread_floor: least standard deviation a group's rewards are divided by, in the reward's units; a reward that
+            declares a larger one of its own (``About.spread_floor``) gets that.
+        spread_floors: the same for single rewards by name, in place of both.
         learning_rate: AdamW's.
         weight_decay: AdamW's.
         beta1: AdamW's decay of the gradient's mean.
@@ -71,6 +78,7 @@ class TrainConfig:
         eval_every: iterations between held-out evaluations (also before the first and after the last); 0 for none.
         eval_images: held-out images per prompt.
         eval_steps: denoising steps of held-out samples; None takes ``steps``.
+        guards: what watches held-out evaluations for reward hacking, and warns or stops; may be changed later.
         checkpoint_every: iterations between checkpoints (the end, a stop and a new best always make one).
         keep: checkpoints kept besides the best.
     """
@@ -88,7 +96,9 @@ class TrainConfig:
     tail_solver: Solver = Euler()
     objective: Objective = GRPO()
     reward_weights: Mapping[str, float] = field(default_factory=dict)
+    combination: Combination = WeightedAdvantages()
     spread_floor: float = 0.0
+    spread_floors: Mapping[str, float] = field(default_factory=dict)
     learning_rate: float = 3e-4
     weight_decay: float = 1e-4
     beta1: float = 0.9
@@ -103,6 +113,7 @@ class TrainConfig:
     eval_every: int = 10
     eval_images: int = 4
     eval_steps: int | None = None
+    guards: tuple[Guard, ...] = (HeldOutFall(), DiversityLoss(), PixelDrift())
     checkpoint_every: int = 10
     keep: int = 3
 
@@ -112,7 +123,7 @@ class TrainConfig:
                 f"images_per_prompt must be at least 2, found {self.images_per_prompt}: advantages compare the images "
                 "of one prompt with each other (12 is the paper's)"
             )
-        _check_numbers(self)
+        require_ranges(vars(self))
         if not self.kernel.eta > 0:
             raise ValueError(
                 f"the kernel's eta must be above 0, found {self.kernel.eta}: without noise nothing can be learned"
@@ -151,39 +162,17 @@ class TrainConfig:
         )
 
 
-_COUNTS = ("iterations", "prompts_per_iteration", "updates", "epochs", "rollout_batch", "decode_batch", "update_batch")
-_COUNTS += ("eval_images", "eval_steps", "checkpoint_every", "keep")
-
-
-def _check_numbers(config: TrainConfig) -> None:
-    """Every number within its range; None is "not set" where the setting allows it. NaN fails every comparison."""
-    rules: tuple[tuple[tuple[str, ...], str, Callable[[float], bool]], ...] = (
-        (_COUNTS, "at least 1", lambda value: value >= 1),
-        (("learning_rate", "shift", "max_grad_norm"), "above 0", lambda value: value > 0),
-        (("eval_every", "weight_decay", "spread_floor"), "0 or more", lambda value: value >= 0),
-        (("beta1", "beta2", "ema"), "a decay in 0..1 and below 1, such as 0.99", lambda value: 0 <= value < 1),
-    )
-    for names, words, holds in rules:
-        for name in names:
-            value = getattr(config, name)
-            if value is not None and not holds(value):
-                raise ValueError(f"{name} must be {words}, found {value}")
-    for name, weight in config.reward_weights.items():
-        if not (math.isfinite(weight) and weight >= 0):
-            raise ValueError(
-                f"the weight of reward {name!r} must be a finite number of 0 or more, found {weight}: to punish what a "
-                "reward likes, negate the reward"
-            )
-
-
 def to_dict(config: TrainConfig) -> dict[str, Any]:
     """Plain JSON values; objects as the call that makes them. ``from_dict`` reads it back."""
-    plain = int | float | bool | str | None
-    values = {item.name: getattr(config, item.name) for item in fields(config)}
-    return {
-        name: dict(value) if isinstance(value, Mapping) else value if isinstance(value, plain) else spell(value)
-        for name, value in values.items()
-    }
+    return {item.name: _plain(getattr(config, item.name)) for item in fields(config)}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, tuple):
+        return [spell(item) for item in value]
+    return value if isinstance(value, int | float | bool | str | None) else spell(value)
 
 
 def from_dict(values: Mapping[str, Any], base: TrainConfig | None = None) -> TrainConfig:
@@ -217,10 +206,14 @@ def checked(name: str, hint: Any, value: Any) -> Any:
     kinds = get_args(hint) if isinstance(hint, UnionType) or get_origin(hint) is Union else (hint,)
     for kind in kinds:
         try:
-            return _as_object(kind, value) if kind in _METHODS else _as_plain(kind, value)
+            return _as_kind(kind, value)
         except TypeError:
             continue
     raise ValueError(f"{name} expects {' or '.join(map(_in_words, kinds))}, found {value!r}")
+
+
+def _as_kind(kind: Any, value: Any) -> Any:
+    return _as_object(kind, value) if kind in _METHODS else _as_plain(kind, value)
 
 
 def _as_plain(kind: Any, value: Any) -> Any:
@@ -229,7 +222,7 @@ def _as_plain(kind: Any, value: Any) -> Any:
     if kind is Any or (origin is Literal and value in inner):
         return value
     if origin is tuple and isinstance(value, list | tuple):
-        return tuple(_as_plain(inner[0], item) for item in value)
+        return tuple(_as_kind(inner[0], item) for item in value)
     if origin in (dict, Mapping) and isinstance(value, Mapping):
         return {_as_plain(inner[0], key): _as_plain(inner[1], item) for key, item in value.items()}
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
@@ -264,6 +257,8 @@ _WORDS: Mapping[Any, str] = MappingProxyType(
         Kernel: "a kernel such as 'FlowSDE(eta=0.7)'",
         Solver: "a solver such as 'Euler()' or 'DPMpp2M()'",
         Objective: "an objective such as 'GRPO(clip=0.001)'",
+        Combination: "a combination such as 'WeightedAdvantages()' or 'BatchNormalised()'",
+        tuple[Guard, ...]: "a list of guards such as ['DiversityLoss(warn=0.7, stop=0.5)', 'PixelDrift()']",
         Mapping[str, float]: "a table of numbers, such as {aesthetic = 1.0}",
         dict[str, str]: 'a table of calls in quotes, such as {shape = "ShapeReward()"}',
         Mapping[str, Any]: "a table: its name in brackets on a line, such as [train], and a setting per line below",
@@ -271,7 +266,14 @@ _WORDS: Mapping[Any, str] = MappingProxyType(
     }
 )
 _METHODS: Mapping[Any, str] = MappingProxyType(
-    {Planner: "plan", Kernel: "coefficients", Solver: "step", Objective: "loss"}
+    {
+        Planner: "plan",
+        Kernel: "coefficients",
+        Solver: "step",
+        Objective: "loss",
+        Combination: "combine",
+        Guard: "judge",
+    }
 )
 
 

@@ -9,36 +9,10 @@ import torch
 from torch import Tensor
 
 from .model import Cond, FlowModel, LoraState, Velocity, derive_seed
-from .reward import Reward, RewardBatch, Scores
+from .reward import Context, Reward, RewardBatch, Scores, about
+from .reward_stats import RewardStats
 from .scoring import Failure, score
 from .solver import Euler, Solver
-
-
-@dataclass(frozen=True, kw_only=True)
-class RewardStats:
-    """One reward over many images: ``mean`` and ``spread`` (standard deviation) of the ``valid`` ones, of ``count``;
-    ``within_group`` is the mean of the groups' own spreads (``None`` where groups were not formed). NaN without any.
-    """
-
-    mean: float
-    spread: float
-    valid: int
-    count: int
-    within_group: float | None = None
-
-    @classmethod
-    def of(cls, groups: Sequence[Scores]) -> "RewardStats":
-        """Statistics over the groups' valid values (unbiased spreads)."""
-        kept = [scores.values[scores.valid].double() for scores in groups]
-        values = torch.cat(kept)
-        spreads = [float(group.std()) for group in kept if len(group) > 1]
-        return cls(
-            mean=float(values.mean()) if len(values) else float("nan"),
-            spread=float(values.std()) if len(values) > 1 else float("nan"),
-            valid=len(values),
-            count=sum(len(scores.values) for scores in groups),
-            within_group=sum(spreads) / len(spreads) if spreads else None,
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,12 +45,19 @@ class HeldOut(Generic[Cond]):
 
     def noise(self, model: FlowModel[Cond], index: int) -> Tensor:
         """Starting noise of prompt number ``index``, ``[images_per_prompt, *L]``; never drawn in training."""
-        return model.noise(derive_seed("held-out", index), self.images_per_prompt)
+        return model.noise(self.seed(index), self.images_per_prompt)
+
+    def seed(self, index: int) -> int:
+        """Of that noise."""
+        return derive_seed("held-out", index)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """Held-out rewards of the policy after ``iteration`` iterations; ``scores`` per reward, one entry per prompt."""
+    """Held-out rewards of the policy after ``iteration`` iterations; ``scores`` per reward, one entry per prompt.
+
+    Of the rewards that score held-out images, that is: there may be none.
+    """
 
     iteration: int
     rewards: Mapping[str, RewardStats]
@@ -139,8 +120,10 @@ def evaluate(
 ) -> Evaluation:
     """Score held-out samples of the model as it stands, or of ``weights`` (an EMA, say).
 
+    A reward that does not score held-out images (``About.held_out``) is not asked and has no figures.
     ``on_prompt`` hears each prompt's index and images ``[n, H, W, 3]``; raising from it cancels.
     """
+    rewards = {name: reward for name, reward in rewards.items() if about(reward).held_out}
     scores: dict[str, list[Scores]] = {name: [] for name in rewards}
     failures: list[Failure] = []
     for index, item in enumerate(held_out.prompts):
@@ -156,7 +139,8 @@ def evaluate(
                 batch=held_out.batch,
             )
         images = decode(model, latents, held_out.decode_batch)
-        batch = RewardBatch(images=images, prompts=(item.prompt,) * len(images), group=index)
+        context = Context(seed=held_out.seed(index))
+        batch = RewardBatch(images=images, prompts=(item.prompt,) * len(images), group=index, context=context)
         found, failed = score(rewards, batch)
         failures.extend(failed)
         for name in rewards:

@@ -1,19 +1,24 @@
 """One iteration: roll out groups, score them, update the policy, evaluate it."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from .advantage import has_spread, mix_advantages
+from .advantage import has_spread
 from .checkpoint import TrainState
+from .combination import Advantages
 from .config import TrainConfig
-from .evaluate import Evaluation, HeldOut, Prompted, RewardStats, decode, evaluate
+from .evaluate import Evaluation, HeldOut, Prompted, decode, evaluate
+from .guards import Alarm
+from .guards.watch import Watch
 from .model import derive_seed
 from .phases import PhaseClock, peak_memory, reset_peak_memory
 from .plan import StepPlan
-from .reward import RewardBatch, Scores
+from .reward import Context, Reward, RewardBatch, Scores, about
+from .reward_stats import RewardStats, all_stats
 from .rollout import rollout
 from .scoring import Failure, score
 from .step_report import GroupScored, Observer, Progress, StepReport
@@ -43,8 +48,22 @@ def _shuffle(seed: int, epoch: int, pool: int) -> Tensor:
     return torch.randperm(pool, generator=torch.Generator().manual_seed(derive_seed("prompts", seed, epoch)))
 
 
+def spread_floor(name: str, reward: Reward, config: TrainConfig) -> float:
+    """Least standard deviation that a group's scores of this reward are divided by."""
+    return config.spread_floors.get(name, max(config.spread_floor, about(reward).spread_floor))
+
+
+@dataclass(frozen=True)
+class _Rolled:
+    """A scored group: what it would be trained on, or no trajectory where it has no spread."""
+
+    item: Prompted
+    trajectory: Trajectory | None
+    advantages: Advantages
+
+
 class Iteration:
-    """Runs the iteration that ``state`` stands at; changes the policy, the optimizer and the EMA, nothing else.
+    """Runs the iteration that ``state`` stands at; changes the policy, the optimizer, the EMA and the guards' notes.
 
     ``pool`` holds the prompts that will be rolled out, by their place among all ``pool_size`` prompts.
     """
@@ -63,6 +82,8 @@ class Iteration:
         self.held_out, self.observer = held_out, observer
         self.weights = {name: config.reward_weights.get(name, 1.0) for name in self.rewards}
         self.trained = {name: reward for name, reward in self.rewards.items() if self.weights[name] > 0}
+        self.floors = {name: spread_floor(name, reward, config) for name, reward in self.trained.items()}
+        self.watch = Watch(config.guards, {name: self.weights[name] for name in self.trained})
 
     def run(self) -> StepReport:
         number = self.state.iteration
@@ -70,22 +91,26 @@ class Iteration:
         reset_peak_memory(self.model.device)
         self.scores: dict[str, list[Scores]] = {name: [] for name in self.trained}
         self.failures: list[Failure] = []
+        self.alarms: list[Alarm] = []
         evaluations = [self._evaluate(0)] if number == 0 and self._evaluating else []
-        plans, groups, kept_bytes = [], [], 0
+        plans, rolled, kept_bytes = [], [], 0
         chosen = prompt_order(self.config.seed, number, self.config.prompts_per_iteration, self.pool_size)
         for place, index in enumerate(chosen):
             plan = self.config.planner.plan(number, index, self.config.sigmas())
             trajectory = self._rollout(plan, self.pool[index], place)
-            group = self._scored(trajectory, self.pool[index], place)
+            rolled.append(self._scored(trajectory, self.pool[index], place))
             kept_bytes += trajectory.nbytes
             plans.append(plan)
-            groups.append(group)
         self._require_scores()
-        update = self._update([group for group in groups if group is not None])
-        if self._evaluating and ((number + 1) % self.config.eval_every == 0 or number + 1 == self.config.iterations):
-            evaluations.append(self._evaluate(number + 1))
-        flat = sum(group is None for group in groups) / len(groups)
-        return self._report(evaluations, update, flat, plans[0], kept_bytes)
+        groups = self._groups(rolled)
+        update = self._update(groups)
+        rewards = all_stats(self.scores)
+        if self._evaluating:
+            self.watch.hear(rewards, self.state.notes)
+            if (number + 1) % self.config.eval_every == 0 or number + 1 == self.config.iterations:
+                evaluations.append(self._evaluate(number + 1))
+        flat = 1 - len(groups) / len(rolled)
+        return self._report(rewards, evaluations, update, flat, plans[0], kept_bytes)
 
     @property
     def _evaluating(self) -> bool:
@@ -109,28 +134,36 @@ class Iteration:
                 on_step=on_step,
             )
 
-    def _scored(self, trajectory: Trajectory, item: Prompted, place: int) -> Group | None:
-        """The group with its advantages, without members that no reward could score; None when it has no spread."""
+    def _scored(self, trajectory: Trajectory, item: Prompted, place: int) -> _Rolled:
+        """The group with the advantages that it has on its own. One without spread is let go at once."""
+        number = self.state.iteration
         with self.clock.phase("decode"):
             images = decode(self.model, trajectory.final, self.config.decode_batch)
         with self.clock.phase("reward"):
-            batch = RewardBatch(images=images, prompts=(item.prompt,) * len(images), group=place)
+            context = Context(iteration=number, seed=derive_seed(self.config.seed, number, place))
+            prompts = (item.prompt,) * len(images)
+            batch = RewardBatch(images=images, prompts=prompts, group=place, context=context)
             scores, failures = score(self.trained, batch)
         self.failures.extend(failures)
         for name, values in scores.items():
             self.scores[name].append(values)
         weights = {name: self.weights[name] for name in scores}
-        floors = dict.fromkeys(scores, self.config.spread_floor)
-        advantage = mix_advantages(scores, weights, floors)
-        number = self.state.iteration
+        advantages = self.config.combination.combine(scores, weights, self.floors)
         self.observer(
-            GroupScored(iteration=number, prompt=item.prompt, images=images, scores=scores, advantage=advantage)
+            GroupScored(iteration=number, prompt=item.prompt, images=images, scores=scores, advantage=advantages.values)
         )
-        if not has_spread(advantage):
-            return None
-        counted = torch.stack([values.valid for values in scores.values()]).any(0).nonzero()[:, 0]
-        group = Group(cond=item.cond, trajectory=trajectory, advantage=advantage.to(trajectory.final.device))
-        return group.select(counted.to(trajectory.final.device))
+        return _Rolled(item, trajectory if has_spread(advantages.values) else None, advantages)
+
+    def _groups(self, rolled: list[_Rolled]) -> list[Group]:
+        """What is trained on: groups with spread, with their final advantages, without members that do not count."""
+        settled = self.config.combination.settle([one.advantages for one in rolled])
+        groups = []
+        for one, advantages in zip(rolled, settled, strict=True):
+            if one.trajectory is not None:
+                device = one.trajectory.final.device
+                group = Group(cond=one.item.cond, trajectory=one.trajectory, advantage=advantages.values.to(device))
+                groups.append(group.select(advantages.counted.nonzero()[:, 0].to(device)))
+        return groups
 
     def _require_scores(self) -> None:
         if not any(found.abstained or bool(found.valid.any()) for groups in self.scores.values() for found in groups):
@@ -162,6 +195,7 @@ class Iteration:
         total = len(self.held_out.prompts)
 
         def on_prompt(index: int, images: Tensor) -> None:
+            self.watch.see(images)
             self.observer(Progress(iteration=self.state.iteration, phase="evaluation", done=index + 1, total=total))
 
         with self.clock.phase("evaluation"):
@@ -169,18 +203,25 @@ class Iteration:
             found = evaluate(
                 self.model, self.held_out, self.rewards, iteration=iteration, weights=weights, on_prompt=on_prompt
             )
+            self.alarms.extend(self.watch.judge(found, self.state.notes))
         self.failures.extend(found.failures)
         return found
 
     def _report(
-        self, evaluations: list[Evaluation], update: UpdateStats, flat: float, plan: StepPlan, kept_bytes: int
+        self,
+        rewards: Mapping[str, RewardStats],
+        evaluations: list[Evaluation],
+        update: UpdateStats,
+        flat: float,
+        plan: StepPlan,
+        kept_bytes: int,
     ) -> StepReport:
         images = self.config.prompts_per_iteration * self.config.images_per_prompt
         held_out = max(1, len(evaluations) * len(self.held_out.prompts) * self.held_out.images_per_prompt)
         per = {name: held_out if name == "evaluation" else images for name in self.clock.evaluations}
         return StepReport(
             iteration=self.state.iteration,
-            rewards={name: RewardStats.of(groups) for name, groups in self.scores.items()},
+            rewards=rewards,
             evaluations=evaluations,
             update=update,
             flat_groups=flat,
@@ -190,4 +231,6 @@ class Iteration:
             peak_memory=peak_memory(self.model.device),
             trajectory_bytes=kept_bytes,
             failures=self.failures,
+            warnings=self.alarms,
+            stopped="; ".join(str(alarm) for alarm in self.alarms if alarm.level == "stop"),
         )

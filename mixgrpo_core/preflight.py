@@ -52,8 +52,9 @@ def check(
 def _check_rewards(rewards: Mapping[str, Reward], config: TrainConfig) -> None:
     if not rewards:
         raise ValueError("expected at least one reward, found none: GRPO learns from scores")
-    unknown = sorted(config.reward_weights.keys() - rewards.keys())
-    if unknown:
-        raise ValueError(f"reward_weights names {unknown}, but the rewards are {sorted(rewards)}: correct the names")
+    for setting in ("reward_weights", "spread_floors"):
+        unknown = sorted(getattr(config, setting).keys() - rewards.keys())
+        if unknown:
+            raise ValueError(f"{setting} names {unknown}, but the rewards are {sorted(rewards)}: correct the names")
     if not any(config.reward_weights.get(name, 1.0) > 0 for name in rewards):
         raise ValueError("every reward has weight 0: give at least one a weight above 0 to train on")

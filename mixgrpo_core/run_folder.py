@@ -20,7 +20,7 @@ from .files import exclusive, write_atomically
 from .step_report import StepReport
 
 FORMAT = 1
-FREE = ("iterations", "rollout_batch", "decode_batch", "update_batch", "checkpoint_every", "keep")
+FREE = ("iterations", "rollout_batch", "decode_batch", "update_batch", "checkpoint_every", "keep", "guards")
 """Settings that may differ when a run is gone on with."""
 
 
@@ -91,15 +91,17 @@ class RunFolder:
     def require(self, config: TrainConfig, setup: Mapping[str, Any] | None = None) -> None:
         """Refuse to go on with other settings than the run was started with.
 
-        More iterations extend it, and the sizes of batches, how often and how many checkpoints are written (``FREE``)
-        may change; with other batches a resumed run equals the uninterrupted one to rounding and not bit for bit.
+        More iterations extend it, and the sizes of batches, how often and how many checkpoints are written, and what
+        guards it (``FREE``) may change; with other batches a resumed run equals the uninterrupted one to rounding and
+        not bit for bit. A setting that the run was started without, by an older version, had its default.
 
         Raises:
             RunError: names every setting that differs.
         """
         new = {**self.config, "train": to_dict(config), "setup": dict(setup or {})}
         free = dict.fromkeys(FREE)
-        changed = differences({**self.config["train"], **free}, {**new["train"], **free})
+        old = {**to_dict(TrainConfig()), **self.config["train"]}
+        changed = differences({**old, **free}, {**new["train"], **free})
         changed += differences(self.config["setup"], json.loads(json.dumps(new["setup"])))
         if changed:
             raise RunError(

@@ -28,7 +28,7 @@ def spell(value: Any) -> str:
         ValueError: an object that is neither a literal nor a dataclass has no such form.
     """
     if isinstance(value, tuple):
-        return f"({', '.join(map(spell, value))},)"
+        return f"({', '.join(map(spell, value))},)" if value else "()"
     if isinstance(value, float) and math.isinf(value):
         return repr(value).replace("inf", "1e999")  # a literal, which "inf" is not
     if isinstance(value, int | float | str | None):

@@ -7,8 +7,10 @@ from typing import Any
 
 from torch import Tensor
 
-from .evaluate import Evaluation, RewardStats
+from .evaluate import Evaluation
+from .guards import Alarm
 from .reward import Scores
+from .reward_stats import RewardStats
 from .scoring import Failure
 from .update import UpdateStats
 
@@ -31,6 +33,8 @@ class StepReport:
         peak_memory: bytes.
         trajectory_bytes: bytes that the iteration's rollouts kept.
         failures: what rewards failed on.
+        warnings: what guards found in its held-out evaluations.
+        stopped: why the run ends with it before its time, from the guards that stop it; else empty.
     """
 
     iteration: int
@@ -44,20 +48,23 @@ class StepReport:
     peak_memory: int
     trajectory_bytes: int
     failures: Sequence[Failure] = ()
+    warnings: Sequence[Alarm] = ()
+    stopped: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a line of ``metrics.jsonl``; NaN becomes null."""
         evaluations = [
-            {"iteration": e.iteration, "rewards": {name: asdict(stats) for name, stats in e.rewards.items()}}
+            {"iteration": e.iteration, "rewards": {name: stats.to_json() for name, stats in e.rewards.items()}}
             for e in self.evaluations
         ]
         return _plain(
             {
-                **{name: value for name, value in vars(self).items() if name not in ("evaluations", "failures")},
-                "rewards": {name: asdict(stats) for name, stats in self.rewards.items()},
+                **vars(self),
+                "rewards": {name: stats.to_json() for name, stats in self.rewards.items()},
                 "update": asdict(self.update),
                 "evaluations": evaluations,
                 "failures": [str(failure) for failure in self.failures],
+                "warnings": [asdict(alarm) for alarm in self.warnings],
             }
         )
 
@@ -82,7 +89,10 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True)
 class GroupScored:
-    """A group has been scored: its images ``[G, H, W, 3]``, scores per reward and advantages ``[G]``."""
+    """A group has been scored: its images ``[G, H, W, 3]``, scores per reward and advantages ``[G]``.
+
+    A combination that looks at all groups of the iteration scales the advantages later.
+    """
 
     iteration: int
     prompt: str

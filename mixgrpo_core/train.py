@@ -15,6 +15,7 @@ from .checkpoint import Snapshot, TrainState
 from .config import TrainConfig, to_dict
 from .ema import Ema
 from .evaluate import Evaluation, HeldOut, Prompted
+from .guards.watch import OVERRULED
 from .iteration import Iteration, visited
 from .lora_format import LoraFileError, training_metadata
 from .model import Cond, FlowModel, derive_seed
@@ -38,6 +39,9 @@ def train(
     make_optimizer: MakeOptimizer | None = None,
 ) -> Iterator[StepReport]:
     """Train the model's LoRA, yielding a report per iteration.
+
+    A guard that stops the run ends it after the report that says so. A run that was stopped stays so; it goes on when
+    it is asked for with more iterations, and that guard then only warns, or with other guards.
 
     Args:
         model: the policy; its LoRA is trained in place.
@@ -78,7 +82,7 @@ def _train(
             session.resume()
             iteration = _iteration(state, prompts, held_out, config, observer)
         try:
-            while state.iteration < config.iterations:
+            while state.iteration < config.iterations and not session.stopped:
                 with _gradients():
                     session.begin()
                     report = iteration.run()
@@ -149,6 +153,7 @@ class _Session:
             self.state.restore(snapshot)
             self.saved = snapshot.iteration
         self.state.notes["prompts"] = self.prompts_digest
+        self._overrule()
         self.run.sweep()
         self.run.cut_metrics(self.state.iteration)
         if snapshot is None:
@@ -168,6 +173,21 @@ class _Session:
                 "order, or start a new run folder"
             )
 
+    @property
+    def stopped(self) -> bool:
+        """Whether a guard has stopped the run."""
+        return "stopped" in self.state.notes
+
+    def _overrule(self) -> None:
+        """Let a stopped run go on that is asked for with more iterations or with other guards."""
+        stop, notes = self.state.notes.get("stopped"), self.state.notes
+        if stop is None:
+            return
+        mended = to_dict(self.config)["guards"] != stop["guards"]
+        if mended or self.config.iterations > stop["iterations"]:
+            notes[OVERRULED] = [] if mended else sorted({*notes.get(OVERRULED, ()), *stop["by"]})
+            del notes["stopped"]
+
     def begin(self) -> None:
         self.whole = self.state.capture()
 
@@ -178,11 +198,14 @@ class _Session:
         self.state.iteration = report.iteration + 1
         self.state.notes["updates"] = self.state.notes.get("updates", 0) + report.update.steps
         improved = self._note(report.evaluations)
+        if report.stopped:
+            self._note_stop(report)
         self.whole = None
         if self.run is None:
             return
         done = self.state.iteration
-        if improved or done % self.config.checkpoint_every == 0 or done == self.config.iterations:
+        due = done % self.config.checkpoint_every == 0 or done == self.config.iterations
+        if improved or due or report.stopped:
             self._save(self.state.capture())
 
     def close(self) -> None:
@@ -200,10 +223,18 @@ class _Session:
             self.state.notes.setdefault("before", means)
             self.state.notes["after"] = means
             value = held_out_reward(evaluation, self.config)
-            if value > self.state.notes.get("best", {}).get("reward", float("-inf")):
+            if value is not None and value > self.state.notes.get("best", {}).get("reward", float("-inf")):
                 self.state.notes["best"] = {"iteration": evaluation.iteration, "reward": value}
                 improved = evaluation.iteration == self.state.iteration
         return improved
+
+    def _note_stop(self, report: StepReport) -> None:
+        self.state.notes["stopped"] = {
+            "why": report.stopped,
+            "by": [alarm.guard for alarm in report.warnings if alarm.level == "stop"],
+            "iterations": self.config.iterations,
+            "guards": to_dict(self.config)["guards"],
+        }
 
     def _save(self, snapshot: Snapshot) -> None:
         self.run.save(snapshot, self.config.keep)
@@ -237,8 +268,10 @@ class _Session:
             raise RunError(f"cannot write {path} ({error}): the checkpoint is whole, mend it and resume") from error
 
 
-def held_out_reward(evaluation: Evaluation, config: TrainConfig) -> float:
-    """Weighted mean of the trained rewards' held-out means: what "best" means."""
+def held_out_reward(evaluation: Evaluation, config: TrainConfig) -> float | None:
+    """Weighted mean of the trained rewards' held-out means: what "best" means. None where none of them has any."""
     weights = {name: config.reward_weights.get(name, 1.0) for name in evaluation.rewards}
     trained = {name: weight for name, weight in weights.items() if weight > 0}
+    if not trained:
+        return None
     return sum(weight * evaluation.rewards[name].mean for name, weight in trained.items()) / sum(trained.values())

@@ -22,7 +22,9 @@ import torch
 import tyro
 
 from .. import presets
+from ..combination import Combination
 from ..config import CLASSES, TrainConfig, checked, from_dict
+from ..guards import Guard
 from ..objective import Objective
 from ..plan import Planner
 from ..prompts import Prompts, read_prompts
@@ -236,7 +238,7 @@ def _registry() -> tyro.constructors.ConstructorRegistry:
 
     @registry.primitive_rule
     def by_call(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec | None:
-        if info.type not in (Planner, Kernel, Solver, Objective):
+        if info.type not in (Planner, Kernel, Solver, Objective, Combination, Guard):
             return None
         return tyro.constructors.PrimitiveConstructorSpec(
             nargs=1,

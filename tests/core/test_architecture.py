@@ -13,12 +13,12 @@ CORE = Path(__file__).resolve().parents[2] / "mixgrpo_core"
 # Lowest first. A module may import from its own layer and from those before it. A new file is a name in one of the
 # rows; `folder.*` stands for everything in a folder.
 LAYERS = {
-    "mathematics": "schedule window transition solver advantage loss",
+    "mathematics": "schedule window transition solver advantage combination loss",
     "text and files": "spelling files",
     "ports and records": "model reward plan trajectory objective",
     "parts": "rollout update evaluate checkpoint scoring phases ema lora_format prompts"
-    " batches ranking lora shapes shapes.* rewards rewards.* models models.* objectives objectives.*",
-    "settings and runs": "config presets cost iteration step_report preflight run_folder out_of_memory",
+    " batches ranking reward_stats guards guards.* lora shapes shapes.* rewards rewards.* models models.* objectives objectives.*",
+    "settings and runs": "config config_ranges presets cost iteration step_report preflight run_folder out_of_memory",
     "training": "train",
     "fronts": "__init__ cli cli.* demo figures grids report report_* html_report",
 }

@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 
 from mixgrpo_core import (
     GRPO,
+    BatchNormalised,
     DanceSDE,
     DecayingWindow,
+    DiversityLoss,
     DPMpp2M,
     Euler,
     FlowCPS,
@@ -24,10 +26,15 @@ from mixgrpo_core import (
     FrozenWindow,
     FullPlanner,
     GuardGRPO,
+    HeldOutFall,
+    PixelDrift,
     PreciseSDE,
     RandomWindow,
     SlidingWindow,
+    SmallPixels,
     TrainConfig,
+    WeightedAdvantages,
+    WeightedRewards,
     WindowPlanner,
     presets,
     window,
@@ -37,6 +44,8 @@ from mixgrpo_core.model import Policy
 from mixgrpo_core.spelling import parse, spell
 from mixgrpo_core.transition import Kernel
 
+MODULES_OF_CHOICES = ("transition", "solver", "window", "plan", "grpo", "guard", "combination")
+MODULES_OF_CHOICES += ("held_out", "diversity", "drift")
 PRESETS = ("mixgrpo", "mixgrpo_flash", "mixgrpo_flash_star", "dance_grpo", "flow_grpo", "flow_grpo_fast")
 
 
@@ -60,6 +69,11 @@ windows = st.one_of(
     ),
 )
 shares = st.floats(1e-6, 1)
+guards = st.one_of(
+    st.builds(HeldOutFall, warn=st.none() | small, stop=st.none() | small, least=st.floats(0, 3)),
+    st.builds(DiversityLoss, warn=st.none() | shares, stop=shares, embed=st.builds(SmallPixels, small)),
+    st.builds(PixelDrift, warn=positive, stop=st.none() | positive),
+)
 configs = st.builds(
     TrainConfig,
     iterations=st.integers(1, 10**9),
@@ -81,6 +95,9 @@ configs = st.builds(
     reward_weights=st.dictionaries(st.text(), st.floats(0, 1e9), max_size=3),
     learning_rate=positive,
     ema=st.none() | st.floats(0, 1, exclude_max=True),
+    combination=st.sampled_from([WeightedAdvantages(), WeightedRewards(), BatchNormalised()]),
+    spread_floors=st.dictionaries(st.text(), st.floats(0, 1e9), max_size=2),
+    guards=st.lists(guards, max_size=3).map(tuple),
     eval_every=st.integers(0, 9),
     eval_steps=st.none() | small,
 )
@@ -103,7 +120,7 @@ def test_every_preset_comes_back_from_json(name):
 @given(configs)
 @examples(max_examples=100)
 def test_every_object_is_spelled_as_the_call_that_makes_it(config):
-    for made in (config.planner, config.kernel, config.solver, config.objective):
+    for made in (config.planner, config.kernel, config.solver, config.objective, config.combination, *config.guards):
         assert parse(spell(made), CLASSES) == made
         assert eval(spell(made).replace("1e999", "math.inf"), {**CLASSES, "math": math}) == made  # it is Python
 
@@ -122,8 +139,7 @@ def test_every_class_that_is_exported_for_configs_is_in_the_table():
         name
         for name in mixgrpo_core.__all__
         for value in [getattr(mixgrpo_core, name)]
-        if isinstance(value, type)
-        and value.__module__.rsplit(".", 1)[-1] in ("transition", "solver", "window", "plan", "grpo", "guard")
+        if isinstance(value, type) and value.__module__.rsplit(".", 1)[-1] in MODULES_OF_CHOICES
     } - {"Gaussian", "StepPlan"}
     assert offered == CLASSES.keys()
 
@@ -241,6 +257,13 @@ def test_unknown_names_get_a_suggestion(values, words):
         ("planner", "GRPO()"),
         ("objective", "DPMpp2M()"),
         ("objective", Policy),
+        ("combination", "GRPO()"),
+        ("combination", None),
+        ("guards", "PixelDrift()"),
+        ("guards", ["Euler()"]),
+        ("guards", [3]),
+        ("guards", None),
+        ("spread_floors", [1.0]),
         ("reward_weights", [1.0]),
         ("reward_weights", {"red": "1"}),
         ("reward_weights", {"red": True}),

@@ -1,0 +1,73 @@
+"""Diversity: a policy that draws every prompt in one way has found what the reward likes, and nothing else is left."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+from torch.nn import functional
+
+from .port import Alarm, Memory, Seen, require_thresholds
+
+
+class Embedding(Protocol):
+    """Images ``[n, H, W, 3]`` in 0..1 to vectors ``[n, D]`` whose distances say how different they are."""
+
+    def __call__(self, images: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class SmallPixels:
+    """The pixels of the image shrunk to ``side`` x ``side``: layout and colour, no detail."""
+
+    side: int = 8
+
+    def __call__(self, images: Tensor) -> Tensor:
+        pixels = images.float().movedim(-1, 1)
+        return functional.interpolate(pixels, (self.side, self.side), mode="bilinear", antialias=True).flatten(1)
+
+
+@dataclass(frozen=True)
+class DiversityLoss:
+    """The mean distance between the images of a held-out prompt, as a share of what it was at the first evaluation.
+
+    Learning to obey the prompt costs diversity, too, where the model ignored it before: a run of the demo model, which
+    draws a wrong colour or shape every other time, honestly keeps 40 %.
+
+    Attributes:
+        warn, stop: shares in 0..1 below which there is an alarm; None for never. Common for tuned models are 0.7, 0.5.
+        embed: what distances are taken of. Needs at least two held-out images per prompt.
+    """
+
+    warn: float | None = 0.7
+    stop: float | None = None
+    embed: Embedding = SmallPixels()
+
+    def __post_init__(self) -> None:
+        require_thresholds(self.warn, self.stop)
+
+    def measure(self, images: Tensor) -> Mapping[str, Sequence[float]]:
+        if len(images) < 2:
+            return {}
+        distances = functional.pdist(self.embed(images).double())
+        return {"distance": [float(distances.mean())]}
+
+    def judge(self, seen: Seen, memory: Memory) -> tuple[Alarm | None, Memory]:
+        distances = seen.measured.get("distance")
+        if not distances:
+            return None, memory
+        mean, embed = sum(distances) / len(distances), repr(self.embed)
+        if memory.get("embed") != embed:  # the first evaluation, or distances of another kind
+            return None, {"embed": embed, "distance": mean}
+        share = mean / memory["distance"] if memory["distance"] else 1.0
+        for level, threshold in (("stop", self.stop), ("warn", self.warn)):
+            if threshold is not None and share < threshold:
+                return Alarm(guard="DiversityLoss", level=level, sentence=_sentence(share)), memory
+        return None, memory
+
+
+def _sentence(share: float) -> str:
+    return (
+        f"the images of a prompt have become alike ({share:.0%} of the diversity at the start): stop here, or go on "
+        "with a lower learning rate, a KL weight, more prompts or a second reward"
+    )
