@@ -54,6 +54,11 @@ def says(text: str | None, first: Mapping[str, float] | None = None, delay: floa
     return Reply(json.dumps({"choices": [choice]}).encode(), delay=delay)
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128  # of 5, as by default, the sixth waits a second
+
+
 class JudgeServer:
     """Serves ``/v1/models`` and ``/v1/chat/completions`` on a free port of 127.0.0.1 inside its ``with``."""
 
@@ -67,8 +72,7 @@ class JudgeServer:
         self.asked: list[Asked] = []
         self.in_flight = self.most_in_flight = 0
         self.lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), _handler(self))
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def __enter__(self) -> "JudgeServer":

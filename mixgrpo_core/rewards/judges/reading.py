@@ -32,7 +32,7 @@ def labelled_number(text: str, label: str, low: float, high: float) -> Reading:
     """
     text = without_thoughts(text)
     found = re.findall(
-        rf"(?<!\w){_spaced(label)}{_MARKS}\s*(?:\([^()\n]{{0,20}}\))?{_MARKS}\s*(?:[:=]|\bis\b)\s*{_MARKS}[\[(]?"
+        rf"(?<!\w){_spaced(label)}{_MARKS}\s*(?:\([^()\n]{{0,20}}\))?{_MARKS}\s*(?:[:=]|\bis\b)[\s\"'*_`]*[\[(]?"
         rf"({_NUMBER}){_ENDS}{_MARKS}(?:\s*(?:/|out of)\s*({_NUMBER}))?",
         text,
         re.IGNORECASE,
