@@ -2,7 +2,7 @@
 
 import { api } from "../../scripts/api.js";
 
-const NAMES = ["status", "progress", "report", "group", "sample"];
+const NAMES = ["status", "progress", "report", "group", "sample", "ballot"];
 const listeners = new Set();
 
 /**
@@ -37,6 +37,15 @@ export function command(run, name) {
     method: "POST",
     headers: { "Content-Type": "application/json" },
     body: JSON.stringify({ command: name }),
+  });
+}
+
+/** Cast votes ({image: vote}, null takes one back) on a ballot; `end` ("done", "skipped") closes it. Gives the ballot. */
+export function castVotes(run, ballot, votes, end) {
+  return asked(`/mixgrpo/runs/${encodeURIComponent(run)}/ballots/${encodeURIComponent(ballot)}/votes`, {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify({ votes, end }),
   });
 }
 

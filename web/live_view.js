@@ -1,7 +1,7 @@
 // Puts the live view into the trainer node.
 
 import { app } from "../../scripts/app.js";
-import { command, listen, liveRuns, pictureUrl, storedRun } from "./events.js";
+import { castVotes, command, listen, liveRuns, pictureUrl, storedRun } from "./events.js";
 import { LiveView, WIDTH, HEIGHT } from "./live/view.mjs";
 import { RunState } from "./live/state.mjs";
 
@@ -93,6 +93,7 @@ class NodeLink {
     this.state = new RunState();
     this.view = new LiveView({
       ask: (name) => this.ask(name),
+      cast: async (run, ballot, votes, end) => this.state.voted(await castVotes(run, ballot, votes, end)),
       address: pictureUrl,
       forward,
     });

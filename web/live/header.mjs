@@ -8,6 +8,7 @@ const WORDS = {
   loading: ["Loading"],
   sampling: ["Sampling"],
   scoring: ["Scoring"],
+  voting: ["Your vote", "The training waits for your vote, and goes on by itself when the time is up."],
   updating: ["Updating"],
   evaluating: ["Held-out samples"],
   saving: ["Saving"],
@@ -21,7 +22,7 @@ const WORDS = {
 };
 const SOON = { sample: "samples", save: "saving", pause: "a pause", stop: "stopping and keeping the LoRA" };
 const KINDS = {
-  idle: "quiet", resting: "quiet", paused: "wait", interrupted: "wait", lost: "wait",
+  voting: "wait", idle: "quiet", resting: "quiet", paused: "wait", interrupted: "wait", lost: "wait",
   stopped: "good", finished: "good", failed: "bad",
 };
 
@@ -64,7 +65,7 @@ export class Header {
     this.bar.style.width = `${started ? (100 * state.done) / state.iterations : 0}%`;
     const share = live && progress && progress.total ? progress.done / progress.total : 0;
     this.inner.style.width = `${100 * share}%`;
-    write(this.phase, live && progress ? doing(progress) : "");
+    write(this.phase, live && progress ? doing(state.state, progress) : "");
     this.element.dataset.started = started ? "yes" : "";
     const taken = state.pending.map((command) => SOON[command]).join(" and ");
     write(this.note, state.notice || (taken && `Taken: ${taken} after this iteration.`) || state.note || (hint ?? ""));
@@ -77,7 +78,8 @@ export class Header {
   }
 }
 
-function doing({ phase, done, total }) {
+function doing(state, { phase, done, total }) {
+  if (state === "voting") return "Waiting for your vote";
   return phase === "scoring" ? "Scoring the images" : `${WORDS[phase][0]} ${done} of ${total}`;
 }
 

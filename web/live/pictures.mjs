@@ -3,6 +3,7 @@
 import { make, write } from "./dom.mjs";
 import { brief, short, signed } from "./format.mjs";
 import { Lightbox } from "./lightbox.mjs";
+import { tile as arrange, tiling } from "./tiling.mjs";
 
 export class Pictures {
   /** @param {(image: object, version: string) => string} address of a picture that an event speaks of */
@@ -111,23 +112,12 @@ export class Pictures {
     return element;
   }
 
-  /** As many columns as make the tiles largest in the room there is. */
   #arrange({ tiles, tile }) {
-    const { clientWidth: width, clientHeight: height } = this.grid;
-    if (!width || !height) return;
-    const gap = 6;
-    const shape = tile.width / tile.height;
-    let best = { size: 0, columns: 1 };
-    for (let columns = 1; columns <= tiles.length; columns++) {
-      const rows = Math.ceil(tiles.length / columns);
-      const size = Math.min((width - gap * (columns - 1)) / columns, ((height - gap * (rows - 1)) / rows) * shape);
-      if (size > best.size) best = { size, columns };
-    }
-    const size = Math.max(24, Math.floor(best.size));
-    this.grid.style.gridTemplateColumns = `repeat(${best.columns}, ${size}px)`;
-    this.grid.style.gridAutoRows = `${Math.floor(size / shape)}px`;
-    this.grid.dataset.small = size < 96 ? "yes" : "";
-    this.grid.dataset.tiny = size < 60 ? "yes" : "";
+    if (!this.grid.clientWidth || !this.grid.clientHeight) return;
+    const found = tiling(tiles.length, tile.width / tile.height, this.grid);
+    arrange(this.grid, found);
+    this.grid.dataset.small = found.width < 96 ? "yes" : "";
+    this.grid.dataset.tiny = found.width < 60 ? "yes" : "";
   }
 }
 

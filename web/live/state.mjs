@@ -11,6 +11,7 @@ export class RunState {
   begin(run) {
     Object.assign(this, { run, live: false, state: run ? "loading" : "idle", note: "", notice: "", pending: [] });
     Object.assign(this, { iterations: 0, progress: null, times: {}, group: null, sample: null, newSample: null });
+    this.ballot = null;
     Object.assign(this, { config: null, plan: null, reports: [], problems: [], serial: 0 });
   }
 
@@ -22,6 +23,7 @@ export class RunState {
     if (name === "progress") this.#progress(data);
     if (name === "report") this.#report(data);
     if (name === "group") this.group = data;
+    if (name === "ballot") this.ballot = timed(data);
     if (name === "sample") this.sample = this.newSample = data;
   }
 
@@ -35,6 +37,11 @@ export class RunState {
     if (mine) this.#said(stored.said, stored.live);
     else if (!this.serial) this.#asleep();
     if (ENDED.includes(this.state)) this.live = false;
+  }
+
+  /** The ballot as it is after a vote. */
+  voted(ballot) {
+    if (this.ballot?.id === ballot.id) this.ballot = timed(ballot);
   }
 
   /** The run's folder does not exist (any more). */
@@ -69,6 +76,7 @@ export class RunState {
     this.sample ??= said.sample;
     if (said.serial < this.serial) return;
     Object.assign(this, { state: said.state, note: said.note, pending: said.pending, live });
+    this.ballot = timed(said.ballot);
   }
 
   /** A run that nobody trains: all that is known stands in its folder. */
@@ -90,6 +98,11 @@ export class RunState {
     this.reports = merged(this.reports, [data.report]);
     this.times = { ...this.times, ...data };
   }
+}
+
+/** A ballot with the time of this machine at which it closes. */
+function timed(ballot) {
+  return ballot && { ...ballot, until: Date.now() + 1000 * ballot.seconds_left };
 }
 
 /** Reports by iteration; where both have one the later counts, and with it nothing of the former goes on. */
