@@ -85,6 +85,6 @@ $(VENV)/.headless: $(VENV)/.torch pyproject.toml
 	$(BIN)/pip install $(PIP_ARGS) -e ".[headless]"
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.torch pyproject.toml
-	$(BIN)/pip install $(PIP_ARGS) -e ".[headless,dev]"
+$(VENV)/.dev: $(VENV)/.torch pyproject.toml judge/pyproject.toml
+	$(BIN)/pip install $(PIP_ARGS) -e ".[headless,dev]" -e ./judge
 	@touch $@

@@ -7,6 +7,7 @@ import venv
 from pathlib import Path
 
 HERE = Path(__file__).parent
+JUDGE = HERE.parents[1] / "judge"  # the client of judges, which the tests of its node need
 # The releases that belong to a torch. Beside another torch, name them with it: TORCH="torch torchvision torchaudio".
 COMPANIONS = {"torch==2.13.0": ["torchvision==0.28.0", "torchaudio==2.11.0"]}
 
@@ -33,6 +34,7 @@ def create(folder: Path, torch: str, pip_arguments: list[str]) -> Path:
         subprocess.run([*pip, *torch.split()], check=True)
         subprocess.run([*pip, *rest], check=True)
     subprocess.run([*pip, "--no-deps", *alone], check=True)
+    subprocess.run([*pip, "--editable", str(JUDGE)], check=True)
     subprocess.run([str(python), "-c", MEND], check=True)
     stamp.write_text(recipe)
     return python
