@@ -58,7 +58,7 @@ class HPSv2(TextImageReward):
         return ImageTower(self.file, precision=self.precision, place=self.place, batch=self.batch)
 
     def texts(self) -> TextTower:
-        return TextTower(self.file, precision=self.precision, place=self.place)
+        return TextTower(self.file, precision=self.precision, place=self.place, clean=True)
 
     def preprocessed(self, images: Tensor, side: int) -> Tensor:
         return boxed(images, side)
@@ -156,7 +156,7 @@ class CLIPScore(TextImageReward):
         )
 
     def texts(self) -> TextTower:
-        return TextTower(self.file, activation=self.activation, precision=self.precision, place=self.place)
+        return TextTower(self.file, activation=self.activation, precision=self.precision, place=self.place, clean=True)
 
     def preprocessed(self, images: Tensor, side: int) -> Tensor:
         stretch = self.fit == "stretch" or (self.fit == "auto" and side in _STRETCHED_SIDES)

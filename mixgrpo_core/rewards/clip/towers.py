@@ -21,7 +21,7 @@ from ..tower import Tower, dtype_of, unit
 from ..weights import WeightsError
 from .architectures import Activation, Text, Vision
 from .checkpoint import IMAGE, TEXT, Checkpoint
-from .tokenizer import VOCABULARY, tokens
+from .tokenizer import VOCABULARY, cleaned, tokens
 
 
 class ImageTower(Tower):
@@ -101,7 +101,9 @@ class TextTower(Tower):
         precision: Precision = "auto",
         place: Place | None = None,
         batch: int = 64,
+        clean: bool = False,
     ) -> None:
+        """Look into the file; nothing is read yet. ``clean``: prompts are read as open_clip does, see `cleaned`."""
         checkpoint = Checkpoint(file, activation)
         self.architecture = checkpoint.text
         if self.architecture.vocabulary != VOCABULARY:
@@ -110,6 +112,7 @@ class TextTower(Tower):
                 f"{self.architecture.vocabulary}: it is another network"
             )
         self._batches = MicroBatches(batch)
+        self._clean = clean
         super().__init__(
             "CLIP text tower",
             checkpoint.part(TEXT),
@@ -129,7 +132,7 @@ class TextTower(Tower):
 
         Tokens beyond the network's (77) are left out, and a warning says so.
         """
-        rows = tokens(prompts, self.architecture.context)
+        rows = tokens([cleaned(prompt) if self._clean else prompt for prompt in prompts], self.architecture.context)
         with torch.no_grad(), self.at_place() as network:
             return unit(self._batches.map(lambda some: network(input_ids=some.to(self.place.device)).text_embeds, rows))
 
