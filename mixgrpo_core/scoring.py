@@ -48,7 +48,7 @@ def _guarded(reward: Reward, batch: RewardBatch, whole: Tensor) -> tuple[Scores,
     try:
         with torch.no_grad():
             found = reward(batch)
-        found = _as_scores(found)
+        found = as_scores(found)
         values, valid = found.values.detach().float().cpu(), found.valid.cpu()
     except Exception as error:  # Any failure of a reward, a dead server too, costs its samples and not the run.
         return masked, f"{type(error).__name__}: {error}"
@@ -65,7 +65,7 @@ def _guarded(reward: Reward, batch: RewardBatch, whole: Tensor) -> tuple[Scores,
     return Scores(torch.where(valid, values, 0.0), valid, note, found.abstained), reason
 
 
-def _as_scores(found: object) -> Scores:
+def as_scores(found: object) -> Scores:
     """What a reward returned: ``Scores``, or plain values of which the finite ones count."""
     if isinstance(found, Scores):
         return Scores(torch.as_tensor(found.values), torch.as_tensor(found.valid), found.note, found.abstained)
