@@ -196,11 +196,16 @@ def test_a_paused_run_takes_votes_for_later(asking):
     view.has({0: 1})
 
 
-@pytest.mark.parametrize("palette", ["dark", "light"])
-def test_the_images_are_as_large_as_there_is_room(asking, palette):
-    view = asking(palette=palette).ask()
+@RENDERINGS
+def test_the_images_are_as_large_as_there_is_room(asking, vue):
+    view = asking(vue=vue, palette="light" if vue else "dark")
+    view.page.wait_for_timeout(500)
+    before = view.element.bounding_box()["height"]
+    view.ask()
     view.press("Image 1: thumb up")
     view.shows("up")
+    view.page.wait_for_timeout(500)
+    assert view.element.bounding_box()["height"] == pytest.approx(before, abs=2), "the node does not grow"
     boxes = [view.candidate(number).bounding_box() for number in range(1, 5)]
     assert all(box["width"] == pytest.approx(box["height"], abs=2) and box["width"] > 200 for box in boxes)
     section = view.element.locator(".mg-ballot").bounding_box()

@@ -14,7 +14,7 @@ const WORDS = {
   },
   ranking: {
     title: "Click them in order, the best first",
-    hint: "Keys: 1–9 rank an image. Shift+click ranks it equal to the one before.",
+    hint: "Keys: 1–9 rank an image. Shift+click: a tie.",
     done: "Images that are not ranked share the last place.",
   },
 };
