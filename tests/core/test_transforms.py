@@ -24,7 +24,7 @@ from mixgrpo_core import (
 )
 from mixgrpo_core.reward import About, Context, StatelessReward, about
 from mixgrpo_core.rewards.gates import Gated, Penalised
-from mixgrpo_core.rewards.pixels import Brightness, PixelReward, Saturation
+from mixgrpo_core.rewards.pixels import Brightness, More, PixelReward, Saturation
 from mixgrpo_core.rewards.transforms import Affine, Clip, Rank, RunningZ, Sigmoid, Transformed
 from mixgrpo_core.scoring import score
 from mixgrpo_core.spelling import parse, spell
@@ -152,6 +152,7 @@ CLASSES = {
         PixelReward,
         Brightness,
         Saturation,
+        More,
     )
 }
 
@@ -162,7 +163,7 @@ CLASSES = {
         "Transformed(PixelReward(Brightness()), Affine(scale=-1.0))",
         "Transformed(Transformed(PixelReward(Brightness()), Clip(low=0.1)), RunningZ(decay=0.9))",
         "Gated(PixelReward(Brightness()), by=PixelReward(Saturation()), most=0.5)",
-        "Penalised(PixelReward(Brightness()), by=Transformed(PixelReward(Saturation()), Sigmoid()), least=0.1, penalty=2)",
+        "Penalised(PixelReward(Brightness()), by=Transformed(PixelReward(Saturation()), Sigmoid()), least=0.1)",
     ],
 )
 def test_they_are_spelled_as_calls(text):
