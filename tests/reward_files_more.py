@@ -165,3 +165,22 @@ def write_classifier(folder, kind, problem_type=None):
     saved = {"size": size, "resample": 2, "do_resize": True, "image_processor_type": processor, **statistics}
     (folder / "preprocessor_config.json").write_text(json.dumps(saved))
     return network
+
+
+def aesthetic_head(layout, width, seed=0):
+    """Tensors of an aesthetic predictor's head on embeddings of ``width`` numbers.
+
+    The layouts are those of sac+logos+ava1-l14-linearMSE.pth, ava+logos-l14-reluMSE.pth (with room for ReLUs) and
+    aesthetic_predictor_v2_5.pth.
+    """
+    draw = Draw(seed)
+    prefix, numbers, dtype = {
+        "linear": ("layers", (0, 2, 4, 6, 7), torch.float32),
+        "relu": ("layers", (0, 3, 6, 9, 11), torch.float32),
+        "2.5": ("scoring_head", (0, 2, 4, 6, 8), torch.bfloat16),
+    }[layout]
+    sizes = (width, 32, 16, 8, 4, 1)
+    tensors = {}
+    for number, into, out in zip(numbers, sizes, sizes[1:], strict=False):
+        tensors |= draw.linear(f"{prefix}.{number}", out, into, std=0.4)
+    return {name: tensor.to(dtype) for name, tensor in tensors.items()}

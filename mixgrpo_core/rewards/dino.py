@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from ..batches import MicroBatches
-from .clip.towers import unit
 from .known_files import KnownFile, expect
 from .networks import Network, Place, Precision, dtype_for, shared
 from .preprocessing import IMAGENET_MEAN, IMAGENET_STD, centre_cropped, normalised, pixels_of
 from .pretrained import filled
+from .tower import unit
 from .weights import Weights, WeightsError
 
 if TYPE_CHECKING:

@@ -16,21 +16,13 @@ from torch import Tensor
 
 from ..reward import About, DifferentiableReward, RewardBatch
 from .clip.architectures import Activation
+from .clip.files import CLIP_SCORE_FILES
+from .clip.fitting import cropped
 from .clip.towers import ImageTower
-from .known_files import KnownFile, expect
+from .known_files import expect
 from .networks import Place, Precision, Resident
 from .picture import Source, chosen
-from .preprocessing import CLIP_MEAN, CLIP_STD, centre_cropped, normalised, pixels_of
 from .weights import WeightsError
-
-CLIP_VISION = KnownFile(
-    name="clip-vit-large-patch14.safetensors",
-    original="model.safetensors",
-    source="openai/clip-vit-large-patch14",
-    size=1_710_540_580,
-    licence="MIT",
-    folder="clip_vision",
-)
 
 
 class OpenedEncoder(Protocol):
@@ -74,7 +66,7 @@ class ClipImages:
 
     def opened(self, *, precision: Precision, place: Place, batch: int) -> "ClipEncoder":
         """Raises WeightsError where the file is missing or holds something else."""
-        expect(self.file, (CLIP_VISION,))
+        expect(self.file, CLIP_SCORE_FILES)
         return ClipEncoder(
             ImageTower(self.file, activation=self.activation, precision=precision, place=place, batch=batch)
         )
@@ -94,12 +86,7 @@ class ClipEncoder:
         self.tower.check()
 
     def embed(self, images: Tensor) -> Tensor:
-        return self.tower.embed(images, clip_pixels)
-
-
-def clip_pixels(images: Tensor, side: int) -> Tensor:
-    """``[B, H, W, 3]`` in 0..1 to ``[B, 3, side, side]``: the shorter edge to ``side``, the middle, normalised."""
-    return normalised(centre_cropped(pixels_of(images), side), CLIP_MEAN, CLIP_STD)
+        return self.tower.embed(images, cropped)
 
 
 @dataclass(frozen=True)

@@ -116,9 +116,9 @@ def test_clip_equals_the_cosine_of_transformers_own_tower(tmp_path):
     )  # fmt: skip
     network = CLIPVisionModelWithProjection(config)
     network.load_state_dict(tensors)
-    pictures, reference = images(3, 28, 31), images(1, 28, 31, seed=2)  # a margin of 3 columns: 1 left, 2 right
+    pictures, reference = images(3, 28, 31), images(1, 28, 31, seed=2)  # a margin of 3 columns: 2 left, 1 right
     with torch.no_grad():
-        pixels = (torch.cat((reference, pictures)).movedim(-1, 1)[..., 1:29] - CLIP[0]) / CLIP[1]
+        pixels = (torch.cat((reference, pictures)).movedim(-1, 1)[..., 2:30] - CLIP[0]) / CLIP[1]
         wanted, *found = network(pixel_values=pixels).image_embeds
     path = saved(tensors, tmp_path / "a.safetensors")
     reward = ImageSimilarity(ClipImages(path, activation="quick_gelu"), Pixels(reference), place=Resident("cpu"))
@@ -223,7 +223,7 @@ def test_a_missing_file_is_said_with_where_it_comes_from_and_does_not_keep_the_r
         (DinoV2("none"), "facebook/dinov2-base, 346.3 MB, licence Apache-2.0"),
         (
             ClipImages("none"),
-            r"from openai/clip-vit-large-patch14, 1\.71 GB, licence MIT; put it into models/clip_vision",
+            r"from openai/clip-vit-large-patch14, 1\.71 GB, licence MIT",
         ),
     ):
         with pytest.raises(WeightsError, match=words):
