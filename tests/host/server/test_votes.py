@@ -1,0 +1,104 @@
+"""People's votes over HTTP, against a real ComfyUI with the demo model: cast, interrupted, killed, and missing."""
+
+import json
+import time
+
+import pytest
+from comfy_client import Client, Graph, Status
+from graphs import demo_parts
+
+SHORT = {"train": 4, "held_out": 2, "iterations": 2, "images_per_prompt": 4, "prompts_per_iteration": 1, "steps": 6}
+
+
+def voted_training(run_name, *, time_limit=120, way="thumbs", **changes):
+    graph = Graph()
+    demo, prompts, _, settings = demo_parts(graph, **{**SHORT, **changes})
+    about = {"way": way, "time_limit": time_limit, "images_shown": 0, "weight": 1.0}
+    vote = graph.add("MixGRPO_HumanVote", **about)
+    wires = {"model": demo[0], "vae": demo[2], "prompts": prompts[0], "rewards": vote[0], "settings": settings[0]}
+    graph.add("MixGRPO_TrainLora", **wires, run_name=run_name, start_from="none")
+    return graph
+
+
+def asked(run, iteration=0):
+    """The ballot of an iteration, once it is open."""
+    return run.wait_for("mixgrpo.ballot", lambda told: told["iteration"] == iteration and told["state"] == "open")
+
+
+def vote(client, told, votes, **more):
+    return client.post(f"/mixgrpo/runs/{told['run']}/ballots/{told['id']}/votes", {"votes": votes, **more})
+
+
+def metrics(host, run):
+    lines = (host.base / "output" / "mixgrpo" / run / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_votes_over_http_are_what_the_training_learns_from(host, client):
+    run = client.queue(voted_training("voted"))
+    told = asked(run)
+    assert client.get("/mixgrpo/live")["runs"][0]["state"] == "voting"
+    assert client.get("/mixgrpo/runs/voted")["said"]["ballot"]["id"] == told["id"], "what a reload asks for"
+    assert client.view(told["pictures"][0])[:4] == b"\x89PNG"
+    vote(client, told, {"0": 1, "1": -1})
+    with Client(host.address) as other:  # another browser
+        assert vote(other, told, {"2": 1, "3": 1})["votes"] == {"0": 1, "1": -1, "2": 1, "3": 1}
+    second = asked(run, 1)
+    assert vote(client, second, {"3": 1}, end="done")["state"] == "done"
+    assert run.wait(120).end == "success"
+    first, last = metrics(host, "voted")
+    assert first["rewards"]["votes"]["mean"] == 0.5 and last["rewards"]["votes"]["mean"] == 0.25
+    assert first["update"]["steps"] and first["update"]["grad_norm"] > 0
+    assert "votes" not in (first["evaluations"] or [{"rewards": {}}])[0]["rewards"], "nobody is asked about held-out"
+    assert any("waiting for your vote" in line.text for line in run.texts)
+    with pytest.raises(Status) as refused:
+        vote(client, {**told, "id": "000009-000-00000000"}, {})
+    assert refused.value.code == 404
+
+
+def test_a_queue_is_never_frozen_by_votes_that_do_not_come(host, client):
+    started = time.monotonic()
+    run = client.queue(voted_training("alone", time_limit=5))
+    assert run.wait(120).end == "success"
+    assert time.monotonic() - started < 90
+    assert [report["rewards"]["votes"]["valid"] for report in metrics(host, "alone")] == [0, 0]
+    closed = [told for told in run.named("mixgrpo.ballot") if told["state"] != "open"]
+    assert {(told["state"], told["fallback"]) for told in closed} == {
+        ("time is up", "skipped: the group teaches nothing")
+    }
+
+
+def test_an_interrupt_ends_the_wait_and_the_votes_are_there_when_it_goes_on(client):
+    run = client.queue(voted_training("interrupted-votes", iterations=1, way="ranking"))
+    told = asked(run)
+    vote(client, told, {"0": 2, "1": 1})
+    started = time.monotonic()
+    client.interrupt(run)
+    assert run.wait(20).end == "interrupted" and time.monotonic() - started < 10
+    vote(client, told, {"2": 2})  # nobody waits for it
+    again = client.queue(voted_training("interrupted-votes", iterations=1, way="ranking"))
+    reopened = asked(again)
+    assert (reopened["id"], reopened["votes"], reopened["late"]) == (told["id"], {"0": 2, "1": 1, "2": 2}, [])
+    vote(client, told, {"3": 4})
+    assert again.wait(60).end == "success"
+
+
+def test_kill_9_while_it_waits_loses_no_vote(start_host):
+    host = start_host()
+    with Client(host.address) as client:
+        told = asked(client.queue(voted_training("killed")))
+        vote(client, told, {"0": 1, "1": -1})
+        host.kill()
+    host.start()
+    with Client(host.address) as client:
+        late = vote(client, told, {"2": 1})  # before the run is queued again
+        assert late["votes"] == {"0": 1, "1": -1, "2": 1}
+        run = client.queue(voted_training("killed"))
+        assert (asked(run)["id"], asked(run)["votes"]) == (told["id"], late["votes"])
+        vote(client, told, {"3": -1})
+        vote(client, asked(run, 1), {"0": 1}, end="skipped")
+        assert run.wait(120).end == "success"
+    first, last = metrics(host, "killed")
+    assert first["rewards"]["votes"] == {**first["rewards"]["votes"], "mean": 0.0, "valid": 4}
+    assert last["rewards"]["votes"]["valid"] == 0
+    host.stop()
