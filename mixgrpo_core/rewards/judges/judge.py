@@ -49,7 +49,7 @@ class JudgeReward(StatelessReward):
         self.by_probability  # noqa: B018 - asks once
 
     def __call__(self, batch: RewardBatch) -> Scores:
-        images = batch.images.detach().float().cpu()
+        images = batch.images.detach().float().cpu().unbind()
         texts = [fill(self._question, prompt) for prompt in batch.prompts]
         asked = [place for place, prompt in enumerate(batch.prompts) if prompt.strip() or SLOT not in self._question]
         tokens = 1 if self.by_probability else self.mode.max_tokens

@@ -52,7 +52,7 @@ class LocalChat:
             return 0
 
     def check(self) -> None:
-        """Open and read everything but the tensors.
+        """Read everything, the network too.
 
         Raises:
             WeightsError: another kind of network, or a file is missing or truncated.
@@ -64,6 +64,8 @@ class LocalChat:
                 "other judges by vLLM, llama.cpp or the like, and name them as an endpoint"
             )
         self._reader  # noqa: B018 - reads tokenizer and image settings
+        with self._network.at(self.place):
+            pass
 
     def ask(self, questions: Sequence[Question]) -> list[Answer]:
         found: dict[int, Answer] = {}
@@ -127,7 +129,8 @@ class LocalChat:
                 output_logits=True,
             )
         texts = self._reader.words(made.sequences[:, inputs["input_ids"].shape[1] :])
-        likely = made.logits[0].float().log_softmax(-1).topk(alternatives) if alternatives else None
+        log_probs = made.logits[0].float().log_softmax(-1)
+        likely = log_probs.topk(min(alternatives, log_probs.shape[-1])) if alternatives else None
         return [
             Answer(text, self._reader.alternatives(likely.values[row], likely.indices[row]) if likely else {})
             for row, text in enumerate(texts)

@@ -111,7 +111,7 @@ class PairwiseReward(StatelessReward):
             return scores_of([Reading(problem="the prompt is empty")] * len(batch.images))
         seed = derive_seed("opponents", self.seed, batch.context.iteration or 0, batch.group)
         pairs = drawn_pairs(len(batch.images), self.opponents, seed)
-        images, text = batch.images.detach().float().cpu(), fill(self._question, prompt)
+        images, text = batch.images.detach().float().cpu().unbind(), fill(self._question, prompt)
         orders = [order for i, j in pairs for order in ((i, j), (j, i))]
         questions = [Question(text, (images[i], images[j]), self.comparison.max_tokens) for i, j in orders]
         found = [

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...batches import ran_out
 from ..weights import WeightsError
 from .chat import Question
 
@@ -88,12 +89,12 @@ class Reader:
         return [text.strip() for text in self._tokenizer.batch_decode(ids, skip_special_tokens=True)]
 
     def alternatives(self, log_probs: Tensor, ids: Tensor) -> dict[str, float]:
-        """Log-probs by token; those of tokens that read the same are joined."""
+        """Log-probs by token, likeliest first; those of tokens that read the same are joined."""
         joined: dict[str, Tensor] = {}
         for log_prob, token in zip(log_probs.cpu(), ids.tolist(), strict=True):
             text = self._tokenizer.decode([token])
             joined[text] = torch.logaddexp(joined[text], log_prob) if text in joined else log_prob
-        return {text: float(log_prob) for text, log_prob in joined.items()}
+        return {text: float(log_prob) for text, log_prob in sorted(joined.items(), key=lambda entry: -entry[1])}
 
 
 def load_network(folder: str, dtype: torch.dtype) -> nn.Module:
@@ -105,10 +106,20 @@ def load_network(folder: str, dtype: torch.dtype) -> nn.Module:
     from transformers import AutoModelForImageTextToText
 
     here = Path(folder).expanduser()
-    network, said = AutoModelForImageTextToText.from_pretrained(
-        here, local_files_only=True, trust_remote_code=False, torch_dtype=dtype, output_loading_info=True
-    )
-    missing = sorted(map(str, said["missing_keys"])) + sorted(str(key) for key in said.get("mismatched_keys", ()))
+    try:
+        network, said = AutoModelForImageTextToText.from_pretrained(
+            here,
+            local_files_only=True,
+            trust_remote_code=False,
+            torch_dtype=dtype,
+            ignore_mismatched_sizes=True,  # to name them below
+            output_loading_info=True,
+        )
+    except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        if ran_out(error):
+            raise
+        raise WeightsError(f"the network in {folder} cannot be read: {error}") from error
+    missing = sorted(map(str, said["missing_keys"])) + sorted(str(entry[0]) for entry in said["mismatched_keys"])
     if missing:
         raise WeightsError(
             f"{len(missing)} weights of {folder} are missing or of another shape, the first is {missing[0]}: "
