@@ -77,6 +77,10 @@ def _rewards(axes: Axes, metrics: Sequence[Mapping[str, Any]]) -> None:
                 held_out.setdefault(name, []).append((evaluation["iteration"], _number(stats["mean"])))
     for name, points in held_out.items():
         axes.plot(*zip(*points, strict=True), marker="o", markersize=4, linewidth=1, label=f"{name}, held out (ODE)")
+    warned = [report["iteration"] + 1 for report in metrics if report.get("warnings")]  # older runs have no guards
+    for place, iteration in enumerate(warned):
+        label = "a guard warned" if not place else None
+        axes.axvline(iteration, color=_ORANGE, linestyle=":", linewidth=1, label=label)
     axes.set_xlabel("iteration")
     axes.set_ylabel("reward")
     axes.legend(fontsize=8, ncols=2)

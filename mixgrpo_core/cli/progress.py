@@ -32,6 +32,9 @@ class RunProgress:
         self._bars.update(self._run, completed=report.iteration + 1, spent=self._bars.tasks[self._run].elapsed or 0.0)
         if report.evaluations or not console.is_terminal:
             console.print(f"{report.iteration + 1:>5}  {words}", highlight=False, soft_wrap=True)
+        for alarm in report.warnings:
+            style = "bold red" if alarm.level == "stop" else "yellow"
+            console.print(f"       {alarm}", style=style, highlight=False, markup=False, soft_wrap=True)
         for failure in report.failures:
             console.print(f"       {failure}", style="yellow", highlight=False, markup=False, soft_wrap=True)
 

@@ -38,7 +38,7 @@ def finish(settings: RunConfig, run: RunFolder, model: "SD3Model", console: Cons
     grid.save(run.path / "before_after.png")
     metrics = run.metrics()
     report_figure(metrics, settings.train, run.path / "report.png", grid)
-    _print_summary(run, metrics, console)
+    print_summary(run, metrics, console)
 
 
 def shown_prompts(prompts: Prompts) -> list[str]:
@@ -64,13 +64,14 @@ def _images(model: FlowModel, prompt: str, noise: Tensor, settings: RunConfig, l
     return decode(model, latents, config.decode_batch)
 
 
-def _print_summary(run: RunFolder, metrics: Sequence[dict], console: Console) -> None:
+def print_summary(run: RunFolder, metrics: Sequence[dict], console: Console) -> None:
     evaluations = [evaluation for report in metrics for evaluation in report["evaluations"]]
     if evaluations:
         table = Table("held-out reward", "before", "after", title=None)
         for name, stats in evaluations[0]["rewards"].items():
             table.add_row(name, f"{stats['mean']:.3f}", f"{evaluations[-1]['rewards'][name]['mean']:.3f}")
         console.print(table)
+    _print_guards(run, metrics, console)
     seconds = sum(sum(report["seconds"].values()) for report in metrics)
     console.print(f"{len(metrics)} iterations in {seconds:.0f} s", highlight=False)
     for label, path in (
@@ -84,3 +85,23 @@ def _print_summary(run: RunFolder, metrics: Sequence[dict], console: Console) ->
             console.print(f"{label + ':':<30} {path}", highlight=False, soft_wrap=True)
     if torch.cuda.is_available() and metrics:
         console.print(f"peak memory: {metrics[-1]['peak_memory'] / 2**30:.1f} GiB", highlight=False)
+
+
+def _print_guards(run: RunFolder, metrics: Sequence[dict], console: Console) -> None:
+    """The last word of every guard that warned, and how a run that was stopped goes on."""
+    last = {
+        warning["guard"]: f"iteration {report['iteration'] + 1}, {warning['guard']}: {warning['sentence']}"
+        for report in metrics
+        for warning in report.get("warnings", ())  # runs of older versions have none
+    }
+    for words in last.values():
+        console.print(words, style="yellow", highlight=False, markup=False, soft_wrap=True)
+    if metrics and metrics[-1].get("stopped"):
+        console.print(
+            f"stopped by a guard after {len(metrics)} iterations; to go on all the same, ask for more iterations than "
+            f"before: mixgrpo resume {run.path} --iterations N",
+            style="bold red",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )

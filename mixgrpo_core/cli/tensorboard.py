@@ -34,6 +34,9 @@ class EventLog:
         step = report.iteration + 1
         for name, stats in report.rewards.items():
             self._writer.add_scalar(f"reward/{name}", stats.mean, step)
+            for figure in ("within_group", "tied"):
+                if getattr(stats, figure) is not None:
+                    self._writer.add_scalar(f"{figure}/{name}", getattr(stats, figure), step)
         for evaluation in report.evaluations:
             for name, stats in evaluation.rewards.items():
                 self._writer.add_scalar(f"held_out/{name}", stats.mean, evaluation.iteration)
@@ -42,6 +45,8 @@ class EventLog:
             value = getattr(report.update, name)
             if value is not None:
                 self._writer.add_scalar(f"update/{name}", value, step)
+        for alarm in report.warnings:
+            self._writer.add_text(f"guards/{alarm.guard}", f"{alarm.level}: {alarm.sentence}", step)
         self._writer.add_scalar("update/flat_groups", report.flat_groups, step)
         for phase, seconds in report.seconds.items():
             self._writer.add_scalar(f"seconds/{phase}", seconds, step)
