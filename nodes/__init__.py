@@ -5,12 +5,14 @@ from comfy_api.latest import ComfyExtension, io
 from .compare import CompareLora
 from .demo import DemoModel
 from .fit_check import FitCheck
+from .image_rewards import AestheticReward, ClassifierReward, SimilarityReward
 from .judge import JudgeNode
 from .live.routes import register_routes
 from .lora import ConvertLora, SaveLora
 from .network_rewards import ClipReward, ImageRewardNode
 from .pixel_rewards import PaletteRewardNode, PixelRewardNode
 from .prompts import PromptSetNode
+from .reward_changes import RewardGate, RewardTransform
 from .reward_files import register_folder
 from .rewards import CombineRewardsNode, DemoRewardNode
 from .sampler import Sampler
@@ -34,7 +36,12 @@ NODES: list[type[io.ComfyNode]] = [
     PaletteRewardNode,
     ClipReward,
     ImageRewardNode,
+    AestheticReward,
+    SimilarityReward,
+    ClassifierReward,
     JudgeNode,
+    RewardTransform,
+    RewardGate,
     ScoreImages,
     HumanVoteNode,
     FitCheck,

@@ -5,6 +5,7 @@ from types import MappingProxyType
 
 from comfy_api.latest import io
 
+from ..mixgrpo_core.combination import BatchNormalised, Combination, WeightedAdvantages, WeightedRewards
 from ..mixgrpo_core.reward import Reward
 from ..mixgrpo_core.rewards import ShapeAdherence, ShapeCleanliness, ShapeReward
 from .checks import require_in_range
@@ -20,6 +21,13 @@ DEMO: Mapping[str, Mapping[str, Reward]] = MappingProxyType(
     }
 )
 
+COMBINATIONS: Mapping[str, Combination] = MappingProxyType(
+    {
+        "each on the same scale": WeightedAdvantages(),
+        "sum of scores": WeightedRewards(),
+        "balanced over prompts": BatchNormalised(),
+    }
+)
 MOST_REWARDS = 20
 
 
@@ -71,8 +79,8 @@ class CombineRewardsNode(io.ComfyNode):
             display_name="Combine Rewards",
             category="MixGRPO/rewards",
             description=(
-                "Trains on several rewards at once. Each is brought to the same scale within the images of a prompt, "
-                "then weighed by the weight of its own node; a reward of weight 0 is only watched."
+                "Trains on several rewards at once, each weighed by the weight of its own node; a reward of weight 0 "
+                "is only watched."
             ),
             search_aliases=["mixgrpo rewards", "multi reward", "mix rewards", "weights"],
             inputs=[
@@ -80,17 +88,28 @@ class CombineRewardsNode(io.ComfyNode):
                     "rewards",
                     template=io.Autogrow.TemplatePrefix(input=one, prefix="reward", min=1, max=MOST_REWARDS),
                     tooltip="As many rewards as you like.",
-                )
+                ),
+                io.Combo.Input(
+                    "how",
+                    options=list(COMBINATIONS),
+                    default=next(iter(COMBINATIONS)),
+                    optional=True,
+                    tooltip="'each on the same scale' is the paper's way: what counts is which image of a prompt is "
+                    "better, not by how much. 'sum of scores' keeps the rewards' own scales (see Reward Transform). "
+                    "'balanced over prompts' keeps the signal strong where rewards disagree (GDPO).",
+                ),
             ],
             outputs=[RewardSocket.Output(display_name="rewards", tooltip="For the trainer.")],
         )
 
     @classmethod
-    def execute(cls, rewards: io.Autogrow.Type) -> io.NodeOutput:
-        return io.NodeOutput(combined(rewards))
+    def execute(cls, rewards: io.Autogrow.Type, how: str | None = None) -> io.NodeOutput:
+        how = how or next(iter(COMBINATIONS))
+        require_in_range(cls.define_schema().inputs, {"how": how})
+        return io.NodeOutput(combined(rewards, COMBINATIONS[how]))
 
 
-def combined(parts: Mapping[str, Rewards]) -> Rewards:
+def combined(parts: Mapping[str, Rewards], combination: Combination | None = None) -> Rewards:
     """All rewards of ``parts`` in order; the second of a name is called "name 2".
 
     Raises:
@@ -106,7 +125,7 @@ def combined(parts: Mapping[str, Rewards]) -> Rewards:
         raise ValueError("expected at least one reward, found none: connect a reward node")
     if not any(weights.values()):
         raise ValueError("every reward has weight 0: give at least one a weight above 0 to train on")
-    return Rewards(rewards=rewards, weights=weights)
+    return Rewards(rewards=rewards, weights=weights, combination=combination)
 
 
 def _free_name(name: str, taken: Mapping[str, Reward]) -> str:

@@ -17,6 +17,7 @@ from .presets import FAMILIES, Family, local_config, memory_of, with_window
 from .settings_inputs import (
     BY_HAND,
     FROM_PRESET,
+    GUARDS,
     KERNELS,
     OBJECTIVES,
     ON,
@@ -125,6 +126,8 @@ def build(values: Mapping[str, Any], window: Window | None) -> TrainerSettings:
         given["shared_noise"] = values["shared_noise"] == ON
     if values["tail_solver"] != FROM_PRESET:
         given["tail_solver"] = TAIL_SOLVERS[values["tail_solver"]]()
+    if values["guards"] != FROM_PRESET:
+        given["guards"] = GUARDS[values["guards"]]
     config = replace(
         config,
         seed=values["seed"],

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from comfy_api.latest import io
 
 from ..mixgrpo_core import GRPO, DanceSDE, DPMpp2M, Euler, FlowCPS, FlowSDE, GuardGRPO, PreciseSDE
+from ..mixgrpo_core.guards import DiversityLoss, Guard, HeldOutFall, PixelDrift
 from ..mixgrpo_core.objective import Objective
 from ..mixgrpo_core.solver import Solver
 from ..mixgrpo_core.transition import Kernel
@@ -20,6 +21,13 @@ KERNELS: Mapping[str, type[Kernel]] = MappingProxyType(
     {"Flow-SDE": FlowSDE, "DanceGRPO SDE": DanceSDE, "Flow-CPS": FlowCPS, "Precise SDE": PreciseSDE}
 )
 OBJECTIVES: Mapping[str, type[Objective]] = MappingProxyType({"GRPO": GRPO, "GRPO-Guard": GuardGRPO})
+GUARDS: Mapping[str, tuple[Guard, ...]] = MappingProxyType(
+    {
+        "warn": (HeldOutFall(), DiversityLoss(), PixelDrift()),
+        "stop": (HeldOutFall(stop=4), DiversityLoss(stop=0.3), PixelDrift(stop=3.0)),
+        OFF: (),
+    }
+)
 TAIL_SOLVERS: Mapping[str, type[Solver]] = MappingProxyType({"Euler": Euler, "DPM-Solver++ 2M": DPMpp2M})
 
 _ZERO = "0: as the preset has it."
@@ -186,6 +194,12 @@ def _bookkeeping() -> list[io.Input]:
         ),
         _whole("eval_images", 256, "Held-out images per prompt."),
         _whole("eval_steps", 1000, "Denoising steps of held-out images.", zero="0: as many as in training."),
+        _choice(
+            "guards",
+            GUARDS,
+            "What happens when held-out images say that the reward is being cheated: another reward falls, images of a "
+            "prompt become alike, colours or sharpness run away. 'stop' ends the run where it is bad.",
+        ),
         _whole("checkpoint_every", 100_000, "Iterations between checkpoints; a stop always makes one."),
         _whole("keep", 1000, "Checkpoints that are kept besides the best."),
     ]

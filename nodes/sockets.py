@@ -8,6 +8,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..mixgrpo_core import TrainConfig
+from ..mixgrpo_core.combination import Combination
 from ..mixgrpo_core.reward import Reward
 from ..mixgrpo_core.window import Window
 
@@ -26,10 +27,14 @@ RewardSocket = io.Custom("MIXGRPO_REWARD")
 
 @dataclass(frozen=True, kw_only=True)
 class Rewards:
-    """Rewards by name, and the weight of each in the advantage; weight 0 is scored on held-out images only."""
+    """Rewards by name, and the weight of each in the advantage; weight 0 is scored on held-out images only.
+
+    ``combination`` is how they become one advantage; None leaves that to the settings.
+    """
 
     rewards: Mapping[str, Reward]
     weights: Mapping[str, float]
+    combination: Combination | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -159,9 +159,10 @@ def _age(lora: str) -> int:
 
 
 def configured(settings: TrainerSettings, rewards: Rewards, model: Any) -> TrainConfig:
-    """The core's settings with the rewards' weights and, where asked for, the model's own timestep shift."""
+    """The core's settings with the rewards' weights and combination and, where asked for, the model's own shift."""
     shift = require_flow_model(model).shift if settings.model_shift else settings.train.shift
-    return replace(settings.train, shift=shift, reward_weights=dict(rewards.weights))
+    combination = rewards.combination or settings.train.combination
+    return replace(settings.train, shift=shift, reward_weights=dict(rewards.weights), combination=combination)
 
 
 def host_model(model: Any, vae: Any, prompts: PromptSet, settings: TrainerSettings, start_from: str = NEW) -> HostModel:

@@ -7,9 +7,12 @@ import pytest
 import torch
 from comfy_api.latest import io
 from mixgrpo_pack.mixgrpo_core import RewardBatch, mix_advantages
+from mixgrpo_pack.mixgrpo_core.combination import BatchNormalised, WeightedAdvantages
 from mixgrpo_pack.mixgrpo_core.demo import train_prompts
+from mixgrpo_pack.mixgrpo_core.reward import Context
 from mixgrpo_pack.mixgrpo_core.scoring import score
 from mixgrpo_pack.nodes.pixel_rewards import GOALS, MEASURES, UNITS, PaletteRewardNode, PixelRewardNode
+from mixgrpo_pack.nodes.reward_changes import RewardGate, RewardTransform
 from mixgrpo_pack.nodes.rewards import DEMO, CombineRewardsNode, DemoRewardNode, combined
 from mixgrpo_pack.nodes.sockets import RewardSocket
 
@@ -182,7 +185,58 @@ def test_the_host_refuses_an_empty_combination_and_an_unknown_measure(host):
 
 
 def test_every_input_is_told():
-    for node in (PixelRewardNode, PaletteRewardNode, DemoRewardNode, CombineRewardsNode):
+    for node in (PixelRewardNode, PaletteRewardNode, DemoRewardNode, CombineRewardsNode, RewardTransform, RewardGate):
         schema = node.define_schema()
         assert schema.description and schema.search_aliases
         assert all(item.tooltip for item in schema.inputs)
+
+
+def test_combine_rewards_says_how(host):
+    def combined_in(**how):
+        inputs = {"rewards.reward0": ["1", 0], **how}
+        return host({"1": one("contrast"), "2": {"class_type": "MixGRPO_CombineRewards", "inputs": inputs}, "5": sink})
+
+    sink = {"class_type": "Test_RewardSink", "inputs": {"rewards": ["2", 0]}}
+    assert combined_in().combination == WeightedAdvantages(), "a workflow from before there was a choice"
+    assert combined_in(how="balanced over prompts").combination == BatchNormalised()
+    assert any("not in" in line for line in combined_in(how="by feeling"))
+
+
+def changed(transform, weight=1.0):
+    reward = pixel("brightness", weight=weight)
+    return RewardTransform.execute(reward, transform).args[0]
+
+
+@pytest.mark.parametrize(
+    "transform,expected",
+    [
+        ({"transform": "rank"}, [0.0, 0.5, 1.0]),
+        ({"transform": "scale and shift", "scale": -2.0, "shift": 1.0}, [0.8, 0.2, -0.8]),
+        ({"transform": "clip", "low": 0.0, "high": 0.5}, [0.1, 0.4, 0.5]),
+        ({"transform": "sigmoid", "centre": 0.4, "width": 0.1}, [0.047426, 0.5, 0.993307]),
+    ],
+)
+def test_a_transform_changes_scores(transform, expected):
+    [reward] = changed(transform).rewards.values()
+    batch = RewardBatch(images=GREYS, prompts=("",) * 3, context=Context(iteration=0))
+    assert torch.allclose(reward(batch).values, torch.tensor(expected), atol=1e-5)
+
+
+def test_a_watched_reward_stays_as_it_is():
+    assert changed({"transform": "rank"}, weight=0.0).rewards == pixel("brightness", weight=0.0).rewards
+
+
+def test_a_gate_masks_or_costs():
+    def through(bound, value, otherwise, penalty=0.5):
+        gate = pixel("brightness")
+        made = RewardGate.execute(pixel("brightness", "less"), gate, bound, value, otherwise, penalty).args[0]
+        [reward] = made.rewards.values()
+        return reward(RewardBatch(images=GREYS, prompts=("",) * 3))
+
+    assert through("at least", 0.3, "do not count").valid.tolist() == [False, True, True]
+    assert through("at most", 0.3, "do not count").valid.tolist() == [True, False, False]
+    found = through("at least", 0.3, "score less")
+    assert found.valid.all() and torch.allclose(found.values, torch.tensor([-0.6, -0.4, -0.9]))
+    two = combined({"reward0": pixel("brightness"), "reward1": pixel("contrast")})
+    with pytest.raises(ValueError, match="one reward"):
+        RewardGate.execute(pixel("brightness"), two, "at least", 0.3, "score less", 0.5)

@@ -143,6 +143,7 @@ CHANGES = {
     "eval_every": (0, "eval_every"),
     "eval_images": (9, "eval_images"),
     "eval_steps": (30, "eval_steps"),
+    "guards": ("stop", "guards"),
     "checkpoint_every": (50, "checkpoint_every"),
     "keep": (1, "keep"),
 }
