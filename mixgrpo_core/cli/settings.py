@@ -228,11 +228,11 @@ def _usable_device(name: str | None) -> str:
 def parse_flags(default: RunConfig, arguments: Sequence[str], prog: str, description: str) -> RunConfig:
     """Flags over a run: ``--train.iterations 50 --train.kernel 'DanceSDE(eta=0.3)'``."""
     return tyro.cli(
-        RunConfig, default=default, args=arguments, prog=prog, description=description, registry=_registry()
+        RunConfig, default=default, args=arguments, prog=prog, description=description, registry=calls_as_flags()
     )
 
 
-def _registry() -> tyro.constructors.ConstructorRegistry:
+def calls_as_flags() -> tyro.constructors.ConstructorRegistry:
     """Objects as flags: the call that makes them."""
     registry = tyro.constructors.ConstructorRegistry()
 

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from ..batches import ran_out
 from ..config import TrainConfig, checked
+from ..guards import Guard
 from ..iteration import visited
 from ..preflight import check
 from ..prompts import Prompts
@@ -20,7 +21,7 @@ from ..train import train
 from .memory import OutOfMemory, training_advice
 from .progress import RunProgress, run_progress
 from .report import finish, shown_prompts
-from .settings import RunConfig, from_values, parse_flags, read_toml
+from .settings import RunConfig, calls_as_flags, from_values, parse_flags, read_toml
 from .tensorboard import EventLog
 
 if TYPE_CHECKING:  # it imports diffusers
@@ -57,12 +58,14 @@ class ResumeFlags:
         rollout_batch: images per network call; fewer need less memory.
         decode_batch: images per decode.
         update_batch: images per forward and backward.
+        guards: what watches the run from here on, such as 'PixelDrift(stop=3.0)'; none after the flag for no guard.
     """
 
     iterations: int | None = None
     rollout_batch: int | None = None
     decode_batch: int | None = None
     update_batch: int | None = None
+    guards: tuple[Guard, ...] | None = None
 
 
 def resume_command(arguments: Sequence[str]) -> int:
@@ -70,7 +73,13 @@ def resume_command(arguments: Sequence[str]) -> int:
     if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):
         raise ValueError("expected a run folder: mixgrpo resume RUN [--iterations N] [--update-batch N]")
     words = arguments if arguments[0] in ("-h", "--help") else arguments[1:]
-    flags = tyro.cli(ResumeFlags, args=words, prog="mixgrpo resume RUN", description="Go on with a run.")
+    flags = tyro.cli(
+        ResumeFlags,
+        args=words,
+        prog="mixgrpo resume RUN",
+        description="Go on with a run.",
+        registry=calls_as_flags(),
+    )
     run = RunFolder.open(arguments[0])
     settings = from_run(run)
     changes = {item.name: getattr(flags, item.name) for item in fields(ResumeFlags)}

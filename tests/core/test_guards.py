@@ -10,6 +10,7 @@ from rich.console import Console
 from toy import Dark, Red, ToyModel
 
 from mixgrpo_core import (
+    BatchNormalised,
     DiversityLoss,
     HeldOutFall,
     PixelDrift,
@@ -22,6 +23,7 @@ from mixgrpo_core import (
 )
 from mixgrpo_core.cli.progress import run_progress
 from mixgrpo_core.cli.report import print_summary
+from mixgrpo_core.cli.settings import RunConfig, parse_flags
 from mixgrpo_core.evaluate import Evaluation
 from mixgrpo_core.guards import Alarm, Seen
 from mixgrpo_core.guards.watch import Watch
@@ -404,3 +406,11 @@ def test_a_guard_s_word_is_heard_on_the_command_line(tmp_path, capsys):
     ]
     print_summary(folder, old, console)
     assert "stopped" not in capsys.readouterr().out
+
+
+def test_guards_and_combinations_are_flags():
+    words = ["--train.guards", "PixelDrift(stop=3)", "HeldOutFall", "--train.combination", "BatchNormalised()"]
+    settings = parse_flags(RunConfig(), words, "mixgrpo", "").train
+    assert settings.guards == (PixelDrift(stop=3.0), HeldOutFall())
+    assert settings.combination == BatchNormalised()
+    assert parse_flags(RunConfig(), ["--train.guards"], "mixgrpo", "").train.guards == ()
