@@ -59,7 +59,7 @@ def curve(metrics: Sequence[Mapping[str, Any]], config: TrainConfig, path: Path,
 
 
 def summary(run: CanvasRun, config: TrainConfig, metrics: Sequence[Mapping[str, Any]], file: Path) -> str:
-    """Iterations, held-out rewards before and after, time, and where the files are."""
+    """Iterations, held-out rewards before and after, time, what guards said last, and where the files are."""
     seconds = sum(sum(report["seconds"].values()) for report in metrics)
     lines = [f"{run.path.name}: {len(metrics)} of {config.iterations} iterations in {_duration(seconds)}"]
     points = [evaluation for report in metrics for evaluation in report["evaluations"]]
@@ -71,7 +71,14 @@ def summary(run: CanvasRun, config: TrainConfig, metrics: Sequence[Mapping[str, 
     for name in metrics[0]["rewards"] if metrics and not points else ():
         first, last = (metrics[place]["rewards"][name] for place in (0, -1))
         lines.append(f"{name} while training: {_figures(first)} at first, {_figures(last)} at last")
+    watched = [report for report in metrics if report["evaluations"]]
+    lines += [f"warning: {alarm['sentence']}" for report in watched[-1:] for alarm in report.get("warnings", ())]
     return "\n".join([*lines, f"LoRA: {file}", f"run: {run.path}"])
+
+
+def guard_stop(metrics: Sequence[Mapping[str, Any]]) -> str:
+    """Why a guard ended the run, if one did."""
+    return metrics[-1].get("stopped", "") if metrics else ""
 
 
 def _figures(stats: Mapping[str, Any]) -> str:

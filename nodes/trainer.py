@@ -24,7 +24,7 @@ from .host.texts import PromptSet
 from .host_model import HostModel
 from .live.board import Command, LiveRun
 from .live.voting import VOTES
-from .outcome import curve, grid_that_fits, summary, to_tensor
+from .outcome import curve, grid_that_fits, guard_stop, summary, to_tensor
 from .paths import check_name
 from .runs import CanvasRun, loras_folder, open_run, require_writable, runs_folder, settled
 from .sockets import LoraWeights, PromptsSocket, Rewards, RewardSocket, SettingsSocket, TrainerSettings, workflow_note
@@ -116,7 +116,8 @@ class TrainLora(io.ComfyNode):
                     raise comfy.model_management.InterruptProcessingException
                 live.status("evaluating")
                 found = _outputs(model, policy, prompts, training.config, run)
-                live.status("stopped" if command else "finished", str(found.args[-1]).splitlines()[0])
+                why = guard_stop(run.metrics())
+                live.status("stopped" if command or why else "finished", why or str(found.args[-1]).splitlines()[0])
             if command is None:
                 settled.done(run_name, before)
         return found

@@ -140,6 +140,23 @@ def test_advice_comes_when_something_goes_wrong_and_only_then(open_view):
     expect(view.element.locator(".mg-advice")).to_contain_text("trick the reward", timeout=10_000)
 
 
+def test_what_a_guard_found_is_said_until_the_next_look(open_view):
+    view = open_view()
+    drift = {"guard": "PixelDrift", "level": "warn", "sentence": "the images' saturation has risen: stop"}
+    alike = {"guard": "DiversityLoss", "level": "stop", "sentence": "the images have become alike"}
+    advice = view.element.locator(".mg-advice")
+    view.tell("report", report=report(0, 0.1, held_out=0.2, warnings=[drift]), iterations=60)
+    expect(advice).to_contain_text("The images' saturation has risen", timeout=10_000)
+    expect(advice).to_have_attribute("data-light", "watch")
+    view.tell("report", report=report(1, 0.1), iterations=60)
+    expect(advice).to_contain_text("saturation")
+    view.tell("report", report=report(2, 0.1, held_out=0.2, warnings=[drift, alike]), iterations=60)
+    expect(advice).to_contain_text("become alike", timeout=10_000)
+    expect(advice).to_have_attribute("data-light", "bad")
+    view.tell("report", report=report(3, 0.1, held_out=0.2), iterations=60)
+    expect(advice).to_be_empty(timeout=10_000)
+
+
 def test_the_smoothed_curve_has_its_start_corrected(open_view):
     view = open_view()
     smooth = """async (values) => {

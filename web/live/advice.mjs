@@ -10,6 +10,12 @@ export function signs(reports, weights) {
   return [clip(reports), kl(reports), ratio(reports), flat(reports), heldOut(reports, weights)];
 }
 
+/** What the guards said of the newest held-out images: [{level: "warn" | "stop", sentence}], the gravest first. */
+export function alarms(reports) {
+  const newest = reports.filter((report) => report.evaluations.length).pop();
+  return [...(newest?.warnings ?? [])].sort((a, b) => (b.level === "stop") - (a.level === "stop"));
+}
+
 function sign(name, about, value, light = "good", advice = "") {
   return { name, about, value, light, advice };
 }

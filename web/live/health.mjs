@@ -1,6 +1,6 @@
-// Signs of health with a light each, and advice for the one that needs it most.
+// Signs of health with a light each, and advice for the one that needs it most, or what a guard has found.
 
-import { signs } from "./advice.mjs";
+import { alarms, signs } from "./advice.mjs";
 import { make, write } from "./dom.mjs";
 
 export class Health {
@@ -21,6 +21,7 @@ export class Health {
       write(value, sign.value);
     });
     this.found = found;
+    this.alarm = alarms(state.reports)[0];
     this.trouble = [...state.problems, ...(state.reports[state.reports.length - 1]?.failures ?? [])];
     this.#advise();
   }
@@ -42,13 +43,15 @@ export class Health {
     this.#advise();
   }
 
-  /** What the pointer asks about; else the worst sign's advice; else what could not be read or scored. */
+  /** What the pointer asks about; else the worst sign's advice; else what a guard found; else what could not be read
+   *  or scored. */
   #advise() {
-    const sign = this.found[this.chosen] ?? this.found.find(({ light }) => light === "bad") ??
-      (this.trouble.length ? null : this.found.find(({ light }) => light === "watch"));
-    const text = sign ? sign.advice || sign.about : (this.trouble[0] ?? "");
-    write(this.advice, text);
-    this.advice.dataset.light = sign ? sign.light : text ? "watch" : "none";
+    const bad = this.found[this.chosen] ?? this.found.find(({ light }) => light === "bad");
+    const sign = bad ?? (this.alarm || this.trouble.length ? null : this.found.find(({ light }) => light === "watch"));
+    const text = sign ? sign.advice || sign.about : (this.alarm?.sentence ?? this.trouble[0] ?? "");
+    const light = sign ? sign.light : this.alarm?.level === "stop" ? "bad" : text ? "watch" : "none";
+    write(this.advice, text && !sign ? text[0].toUpperCase() + text.slice(1) : text);
+    this.advice.dataset.light = light;
     this.advice.title = text;
   }
 }
