@@ -3,19 +3,17 @@
 With ``--pictures=docs`` the README's picture is taken.
 """
 
+import json
 import shutil
-import threading
+import statistics
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from comfy_client import Client
-from frontend import load, ready
-from graphs import demo_parts
-from PIL import Image
-from playwright.sync_api import expect
+from frontend import PLACE, load, ready
 from live_page import RENDERINGS, View, store, workflow
+from playwright.sync_api import expect
 
 from mixgrpo_core.rewards.ballot import State
 from mixgrpo_core.rewards.ballot_box import BallotBox
@@ -212,3 +210,108 @@ def test_the_images_are_as_large_as_there_is_room(asking, vue):
     for box in boxes:
         assert section["x"] <= box["x"] and box["x"] + box["width"] <= section["x"] + section["width"]
         assert section["y"] <= box["y"] and box["y"] + box["height"] <= section["y"] + section["height"]
+
+
+# The whole story: a training that learns what somebody presses in the page
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLE = ROOT / "example_workflows" / "1_first_lora_on_the_demo_model.json"
+ITERATIONS, IMAGES = 7, 8
+VOTING = """(former) => {
+  const ballot = document.querySelector('.mg-ballot[data-mode="voting"]');
+  const pictures = [...(ballot?.querySelectorAll(".mg-candidate img") ?? [])];
+  const whole = pictures.length && pictures.every((picture) => picture.complete && picture.naturalWidth);
+  return whole && ballot.dataset.ballot !== former && ballot.dataset.ballot;
+}"""
+LIGHT = """() => [...document.querySelectorAll(".mg-candidate img")].map((picture) => {
+  const canvas = new OffscreenCanvas(picture.naturalWidth, picture.naturalHeight).getContext("2d");
+  canvas.drawImage(picture, 0, 0);
+  const { data } = canvas.getImageData(0, 0, picture.naturalWidth, picture.naturalHeight);
+  return data.reduce((sum, value, index) => sum + (index % 4 < 3 ? value : 0), 0) / (data.length / 4) / 3 / 255;
+})"""
+
+
+def voted_workflow(run):
+    """The first example with a Human Vote for its reward, and brightness that is only watched."""
+    found = json.loads(EXAMPLE.read_text(encoding="utf-8"))
+    nodes = {node["id"]: node for node in found["nodes"] if 1 < node["id"] < 7}
+    prompts, settings, trainer = nodes[3], nodes[5], nodes[6]
+    values = prompts["widgets_values"]
+    values[0], values[2] = ("\n".join(text.splitlines()[::40]) for text in (values[0], values[2] * 5))
+    settings["widgets_values"][3:7] = [ITERATIONS, IMAGES, 1, 0.002]
+    settings["pos"] = [460, 620]
+    trainer["widgets_values"][0] = run
+    for output in (port for node in nodes.values() for port in node["outputs"]):
+        output["links"] = [link for link in output["links"] or [] if link in (1, 2, 3, 4, 6)]
+    socket = "MIXGRPO_REWARD"
+    nodes[4] = reward_node(4, "MixGRPO_HumanVote", (460, 60), ["thumbs", 120, 0, 1], 5)
+    nodes[20] = reward_node(20, "MixGRPO_PixelReward", (460, 280), ["brightness", "more", 0.5, 0], 31)
+    nodes[21] = reward_node(21, "MixGRPO_CombineRewards", (460, 480), None, 32)
+    nodes[21]["inputs"] = [
+        {"name": f"rewards.reward{i}", "type": socket, "link": link} for i, link in enumerate((5, 31))
+    ]
+    next(port for port in trainer["inputs"] if port["name"] == "rewards")["link"] = 32
+    links = [link for link in found["links"] if link[0] in (1, 2, 3, 4, 6)]
+    links += [[5, 4, 0, 21, 0, socket], [31, 20, 0, 21, 1, socket], [32, 21, 0, 6, 3, socket]]
+    return {**found, "nodes": list(nodes.values()), "links": links, "last_node_id": 21, "last_link_id": 32}
+
+
+def reward_node(id, kind, place, values, link):
+    output = {"name": "reward", "type": "MIXGRPO_REWARD", "links": [link]}
+    about = {"id": id, "type": kind, "pos": list(place), "size": [320, 120], "flags": {}, "order": 0, "mode": 0}
+    return {
+        **about,
+        "inputs": [],
+        "outputs": [output],
+        "properties": {},
+        **({"widgets_values": values} if values else {}),
+    }
+
+
+@pytest.mark.parametrize("vue", [False], ids=["classic"])
+def test_a_training_becomes_what_was_voted_for(request, host, open_page, vue):
+    folder = request.config.getoption("--pictures", default=None)
+    page = open_page(vue=vue, width=1500, height=1150)
+    load(page, voted_workflow("by-hand"), x=-360, y=60)
+    page.get_by_role("button", name="Run", exact=True).first.click()
+    former, seen = "", []
+    for iteration in range(ITERATIONS):
+        former = page.wait_for_function(VOTING, arg=former, timeout=120_000).json_value()
+        light = page.evaluate(LIGHT)
+        seen.append(statistics.mean(light))
+        middle = statistics.median(light)
+        for image, value in enumerate(light):
+            if image == 4 and iteration == 1:
+                reload_meanwhile(page, host, former)
+            name = f"Image {image + 1}: thumb {'up' if value > middle else 'down'}"
+            page.get_by_role("button", name=name, exact=True).click()
+            if image == 5 and iteration == 3 and folder is not None:
+                page.evaluate("app.canvas.deselectAll()")
+                page.screenshot(path=Path(folder) / "votes.png")
+    expect(page.locator(".mixgrpo-live .mg-badge")).to_have_text("Finished", timeout=120_000)
+    reports = [
+        json.loads(line) for line in (host.base / "output/mixgrpo/by-hand/metrics.jsonl").read_text().splitlines()
+    ]
+    assert [report["rewards"]["votes"]["valid"] for report in reports] == [IMAGES] * ITERATIONS
+    before, after = (
+        [made["rewards"]["brightness"]["mean"] for made in report["evaluations"]]
+        for report in (reports[0], reports[-1])
+    )
+    assert after[-1] > before[0] + 0.03, f"held-out brightness: {before[0]:.3f} before, {after[-1]:.3f} after"
+    assert statistics.mean(seen[-2:]) > statistics.mean(seen[:2]), f"what the voter saw: {seen}"
+
+
+def reload_meanwhile(page, host, ballot):
+    """In the middle of a vote: what was pressed is there again."""
+    box = BallotBox(host.base / "output/mixgrpo/by-hand/votes")
+    until(lambda: len(box.read(ballot).votes) == 4)
+    pressed = box.read(ballot).votes
+    page.wait_for_timeout(2500)  # the frontend keeps the workflow
+    page.reload()
+    ready(page)
+    page.evaluate(PLACE, {"x": -360, "y": 60, "scale": 1})
+    assert page.wait_for_function(VOTING, arg="", timeout=60_000).json_value() == ballot
+    for image in range(IMAGES):
+        expected = {1: "up", -1: "down", None: "none"}[pressed.get(image)]
+        candidate = page.get_by_role("group", name=f"Image {image + 1}", exact=True)
+        expect(candidate).to_have_attribute("data-vote", expected, timeout=10_000)

@@ -59,6 +59,7 @@ export class Ballot {
     this.votes.follow(run, ballot);
     this.mode = mode(state);
     this.element.dataset.mode = this.mode ?? "none";
+    this.element.dataset.ballot = ballot?.id ?? "";
     this.#tick(this.mode === "voting");
     if (!this.mode) return;
     if (this.ballot?.id !== ballot.id) this.#begin(ballot);
