@@ -1,0 +1,81 @@
+"""Reading with RapidOCR, an optional library that carries its small networks with it and computes on the CPU.
+
+It would fetch networks that it lacks; it is always given files that are there, so that it never does.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+INSTALL = "pip install rapidocr onnxruntime"
+
+
+@dataclass(frozen=True)
+class RapidOCRReader:
+    """Lines of text found in a picture; Chinese and English with the networks of the library.
+
+    Attributes:
+        detector: an ONNX file of PaddleOCR's that finds lines; the library's own when empty.
+        recogniser: an ONNX file that reads a line; the library's own when empty.
+        characters: the list of the recogniser's characters, where its file does not hold it.
+    """
+
+    detector: str = ""
+    recogniser: str = ""
+    characters: str = ""
+
+    def prepare(self) -> None:
+        """Reads the networks. Raises ValueError where the library or a file is missing."""
+        _ = self._engine
+
+    def read(self, image: np.ndarray) -> list[str]:
+        """``[H, W, 3]`` uint8, red first, to its lines, from top to bottom."""
+        found = self._engine(np.ascontiguousarray(image[..., ::-1]))  # blue first, as OpenCV has it
+        return list(found.txts or ())
+
+    @cached_property
+    def _engine(self) -> Any:
+        try:
+            import onnxruntime
+            import rapidocr
+        except ImportError as error:
+            raise ValueError(f"reading text needs RapidOCR ({error}): {INSTALL}") from error
+        carried = Path(rapidocr.__file__).parent / "models"
+        recogniser = _network(self.recogniser, carried, "rec")
+        params = {
+            "Det.model_path": str(_network(self.detector, carried, "det")),
+            "Rec.model_path": str(recogniser),
+            "Global.use_cls": False,  # text that stands on its head is not what a prompt asks for
+            "Global.log_level": "critical",
+        }
+        if self.characters:
+            params["Rec.rec_keys_path"] = str(_existing(self.characters))
+        elif self.recogniser:
+            session = onnxruntime.InferenceSession(recogniser, providers=["CPUExecutionProvider"])
+            if "character" not in session.get_modelmeta().custom_metadata_map:
+                raise ValueError(
+                    f"{recogniser} does not hold the list of its characters: name its file as `characters`"
+                )
+        return rapidocr.RapidOCR(params=params)
+
+
+def _network(given: str, carried: Path, kind: str) -> Path:
+    """The file given, or the library's own."""
+    if given:
+        return _existing(given)
+    found = sorted(carried.glob(f"*_{kind}_*.onnx"))
+    if len(found) != 1:
+        names = ", ".join(path.name for path in found) or "none"
+        role = {"det": "detector", "rec": "recogniser"}[kind]
+        raise ValueError(f"expected one {role} (*_{kind}_*.onnx) in {carried}, found {names}: name a file as `{role}`")
+    return found[0]
+
+
+def _existing(path: str) -> Path:
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise ValueError(f"expected a file at {file}, found nothing: check the path")
+    return file
