@@ -14,10 +14,14 @@ import torch
 from canvas import loaded, prompt_set, short_config
 from comfy.patcher_extension import WrappersMP
 from comfy_extras.nodes_easycache import EasyCacheNode, LazyCacheNode
+from mixgrpo_pack.mixgrpo_core.combination import BatchNormalised
+from mixgrpo_pack.mixgrpo_core.guards import PixelDrift
 from mixgrpo_pack.mixgrpo_core.rewards.shapes import ShapeReward
 from mixgrpo_pack.nodes.live.board import Command, board
+from mixgrpo_pack.nodes.pixel_rewards import PixelRewardNode
+from mixgrpo_pack.nodes.rewards import combined
 from mixgrpo_pack.nodes.sockets import Rewards, TrainerSettings
-from mixgrpo_pack.nodes.trainer import TrainLora, host_model
+from mixgrpo_pack.nodes.trainer import TrainLora, configured, host_model
 from mixgrpo_pack.nodes.training import OutOfMemory
 from safetensors.torch import load_file, save_file
 
@@ -230,3 +234,27 @@ def test_a_model_on_several_gpus_is_trained_on_one(parts):
     with torch.inference_mode(), host_model(several, vae, prompt_set(clip), settings) as policy:
         assert policy.patcher.get_additional_models() == []
     assert len(several.get_additional_models_with_key("multigpu")) == 1
+
+
+def test_a_guard_that_stops_ends_the_run_as_stopped_with_its_reason(parts, output):
+    watched = {"iterations": 6, "eval_every": 1, "guards": (PixelDrift(stop=1e-9),)}
+    *_, summary = queue(*parts, **watched).result
+    assert summary.startswith("run: 1 of 6 iterations")
+    assert "warning: the images'" in summary
+    said = board.ended("run").snapshot()
+    assert said["state"] == "stopped" and "times the spread it had at the start" in said["note"]
+    *_, again = queue(*parts, **watched).result
+    assert again == summary, "it stays stopped"
+    *_, further = queue(*parts, **{**watched, "guards": ()}).result
+    assert further.startswith("run: 6 of 6 iterations") and runs(output) == ["run"]
+
+
+def test_how_rewards_are_combined_travels_with_them(parts, output):
+    rewards = combined({"a": pixel("brightness"), "b": pixel("contrast")}, BatchNormalised())
+    settings = TrainerSettings(train=short_config())
+    assert configured(settings, rewards, parts[0]).combination == BatchNormalised()
+    assert configured(settings, pixel("contrast"), parts[0]).combination == settings.train.combination
+
+
+def pixel(measure):
+    return PixelRewardNode.execute(measure, "more", 0.5, 1.0).args[0]
