@@ -4,6 +4,7 @@ from comfy_api.latest import ComfyExtension, io
 
 from .compare import CompareLora
 from .demo import DemoModel
+from .edit_rewards import DirectionReward, PreservationReward
 from .fit_check import FitCheck
 from .image_rewards import AestheticReward, ClassifierReward, SimilarityReward
 from .judge import JudgeNode
@@ -18,6 +19,7 @@ from .rewards import CombineRewardsNode, DemoRewardNode
 from .sampler import Sampler
 from .score import ScoreImages
 from .settings import TrainerSettingsNode
+from .text_reward import TextReward
 from .trainer import TrainLora
 from .votes import HumanVoteNode
 from .window import WindowNode
@@ -39,6 +41,9 @@ NODES: list[type[io.ComfyNode]] = [
     AestheticReward,
     SimilarityReward,
     ClassifierReward,
+    TextReward,
+    PreservationReward,
+    DirectionReward,
     JudgeNode,
     RewardTransform,
     RewardGate,

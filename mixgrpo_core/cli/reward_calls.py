@@ -1,19 +1,44 @@
-"""Rewards as a run file and flags spell them: the calls that make them, ``PixelReward(Brightness(), Near(0.4))``."""
+"""Rewards as a run file and flags spell them: the calls that make them.
+
+    PixelReward(Brightness(), Near(0.4))                      PickScore('PickScore_v1.safetensors')
+    JudgeReward(Endpoint('qwen'), YesNo())                    Gated(ShapeReward(), by=PixelReward(Contrast()), least=0.1)
+"""
 
 from collections.abc import Mapping
 from types import MappingProxyType
 
 from ..reward import Reward
-from ..rewards import PixelReward, palette, pixels
+from ..rewards import directional, edit, gates, judges, palette, pixels, transforms, votes, voting
+from ..rewards.aesthetic import AestheticScore
+from ..rewards.classifier import ImageClassifier
+from ..rewards.clip import CLIPScore, HPSv2, PickScore
+from ..rewards.dino import DinoV2
+from ..rewards.image_reward import ImageReward
 from ..rewards.networks import Offloaded, Released, Resident
+from ..rewards.ocr import TextAccuracy
+from ..rewards.picture import Picture
+from ..rewards.rapid_ocr import RapidOCRReader
 from ..rewards.shapes import ShapeAdherence, ShapeCleanliness, ShapeReward
+from ..rewards.siglip import SigLIPScore
+from ..rewards.similarity import ClipImages, ImageSimilarity
 from ..spelling import parse
 
-REWARDS: tuple[type, ...] = (*(ShapeReward, ShapeAdherence, ShapeCleanliness), PixelReward)
+REWARDS: tuple[type, ...] = (
+    *(ShapeReward, ShapeAdherence, ShapeCleanliness, pixels.PixelReward),
+    *(HPSv2, PickScore, CLIPScore, SigLIPScore, ImageReward, AestheticScore, ImageSimilarity, ImageClassifier),
+    *(edit.EditPreservation, directional.DirectionalCLIP, TextAccuracy),
+    *(judges.JudgeReward, judges.PairwiseReward, votes.HumanVote),
+    *(transforms.Transformed, gates.Gated, gates.Penalised),
+)
 PARTS: tuple[type, ...] = (
     *(pixels.Brightness, pixels.Contrast, pixels.Saturation, pixels.Colourfulness, pixels.Sharpness),
     *(pixels.Symmetry, pixels.Tileability, pixels.JpegSize, palette.Palette, palette.ColourShare),
     *(pixels.More, pixels.Less, pixels.Near),
+    *(DinoV2, ClipImages, Picture, edit.PSNR, edit.SSIM, RapidOCRReader),
+    *(judges.Endpoint, judges.LocalChat, judges.YesNo, judges.Levels, judges.Adjectives, judges.Rating),
+    *(judges.UnifiedReward2, judges.UnifiedRewardScore, judges.UnifiedRewardSemantic),
+    *(judges.Verdict, judges.PairScores, voting.Thumbs, voting.Ranking),
+    *(transforms.Affine, transforms.Clip, transforms.Rank, transforms.RunningZ, transforms.Sigmoid),
     *(Resident, Offloaded, Released),
 )
 """What stands inside the calls of rewards."""

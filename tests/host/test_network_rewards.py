@@ -10,11 +10,14 @@ from mixgrpo_pack.mixgrpo_core.rewards.aesthetic import AestheticScore
 from mixgrpo_pack.mixgrpo_core.rewards.classifier import ImageClassifier
 from mixgrpo_pack.mixgrpo_core.rewards.clip import CLIPScore, HPSv2, PickScore
 from mixgrpo_pack.mixgrpo_core.rewards.dino import DinoV2
+from mixgrpo_pack.mixgrpo_core.rewards.directional import DirectionalCLIP
+from mixgrpo_pack.mixgrpo_core.rewards.edit import PSNR, EditPreservation
 from mixgrpo_pack.mixgrpo_core.rewards.image_reward import ImageReward
 from mixgrpo_pack.mixgrpo_core.rewards.networks import Resident
 from mixgrpo_pack.mixgrpo_core.rewards.picture import Pixels
 from mixgrpo_pack.mixgrpo_core.rewards.siglip import SigLIPScore
 from mixgrpo_pack.mixgrpo_core.rewards.similarity import ClipImages, ImageSimilarity
+from mixgrpo_pack.nodes.edit_rewards import DirectionReward, PreservationReward
 from mixgrpo_pack.nodes.image_rewards import AestheticReward, ClassifierReward, SimilarityReward
 from mixgrpo_pack.nodes.network_rewards import ClipReward, ImageRewardNode
 from mixgrpo_pack.nodes.reward_files import NOTHING
@@ -23,6 +26,7 @@ from mixgrpo_pack.nodes.score import ScoreImages
 CPU = Resident("cpu")
 IMAGES = torch.rand(3, 40, 56, 3, generator=torch.Generator().manual_seed(0))
 REFERENCE = torch.rand(1, 30, 30, 3, generator=torch.Generator().manual_seed(1))
+MASK = (torch.arange(30) < 12).float()[None, :, None].expand(1, 30, 30)
 PROMPT = "a red circle"
 
 
@@ -99,6 +103,16 @@ CASES = {
         lambda: SimilarityReward.execute(REFERENCE, "CLIP", "clip_vision/CLIP-ViT-tiny.safetensors", 1.0),
         lambda own, vision: ImageSimilarity(
             ClipImages(f"{vision}/CLIP-ViT-tiny.safetensors"), Pixels(REFERENCE), place=CPU
+        ),
+    ),
+    "preserved": (
+        lambda: PreservationReward.execute(REFERENCE, "PSNR", 1.0, MASK),
+        lambda own, vision: EditPreservation(PSNR(), Pixels(REFERENCE), Pixels(MASK[..., None].expand(-1, -1, -1, 3))),
+    ),
+    "direction": (
+        lambda: DirectionReward.execute(REFERENCE, "a blue square", "PickScore_v1.safetensors", 1.0),
+        lambda own, vision: DirectionalCLIP(
+            f"{own}/PickScore_v1.safetensors", "a blue square", Pixels(REFERENCE), place=CPU
         ),
     ),
     "classifier": (

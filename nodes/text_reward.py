@@ -1,0 +1,31 @@
+"""A reward for words that are drawn as the prompt quotes them."""
+
+from comfy_api.latest import io
+
+from ..mixgrpo_core.rewards.ocr import TextAccuracy
+from .sockets import Rewards, RewardSocket, weight_input
+
+
+class TextReward(io.ComfyNode):
+    """The quoted words of the prompt can be read in the image."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="MixGRPO_TextReward",
+            display_name="Text Accuracy Reward",
+            category="MixGRPO/rewards",
+            description=(
+                "Whether an image shows the words that its prompt puts in quotes, read by OCR (RapidOCR, on the CPU). "
+                "Plastering an image with the words satisfies it, too: combine it with a reward for the picture."
+            ),
+            search_aliases=["mixgrpo reward", "ocr", "text rendering", "spelling", "typography"],
+            inputs=[weight_input()],
+            outputs=[RewardSocket.Output(display_name="reward", tooltip="For the trainer or Combine Rewards.")],
+        )
+
+    @classmethod
+    def execute(cls, weight) -> io.NodeOutput:
+        reward = TextAccuracy()
+        reward.prepare(())  # what is not installed is said now
+        return io.NodeOutput(Rewards(rewards={"text": reward}, weights={"text": weight}))
