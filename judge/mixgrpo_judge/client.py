@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -100,23 +102,39 @@ class OpenAIChat:
         return [body if isinstance(body, Answer) else answers[key] for key, body in zip(keys, bodies, strict=True)]
 
     def _bodies(self, questions: Sequence[Question]) -> list[dict[str, Any] | Answer]:
-        """A request per question, or why there is none. A picture in several questions is encoded once."""
-        files: dict[int, bytes] = {}
+        """A request per question, or why there is none."""
+        files = self._files(questions)
+        alternatives = self._offers_log_probs
         bodies: list[dict[str, Any] | Answer] = []
         for question in questions:
-            try:
-                for image in question.images:
-                    if id(image) not in files:
-                        files[id(image)] = jpeg(image, self.endpoint.longest_side, self.endpoint.quality)
-            except (ValueError, TypeError) as error:
-                bodies.append(Answer("", problem=f"a picture cannot be sent: {error}"))
-                continue
             pictures = [files[id(image)] for image in question.images]
-            alternatives = question.alternatives if self._offers_log_probs else 0
+            broken = next((picture for picture in pictures if isinstance(picture, str)), "")
             bodies.append(
-                request_body(self.endpoint, self._model, question.text, pictures, question.max_tokens, alternatives)
+                Answer("", problem=f"a picture cannot be sent: {broken}")
+                if broken
+                else request_body(
+                    self.endpoint,
+                    self._model,
+                    question.text,
+                    pictures,
+                    question.max_tokens,
+                    question.alternatives if alternatives else 0,
+                )
             )
         return bodies
+
+    def _files(self, questions: Sequence[Question]) -> dict[int, bytes | str]:
+        """The JPEG file of every picture by its object, or why there is none: made once, several at a time."""
+        images = {id(image): image for question in questions for image in question.images}
+
+        def made(image: Any) -> bytes | str:
+            try:
+                return jpeg(image, self.endpoint.longest_side, self.endpoint.quality)
+            except (ValueError, TypeError) as error:
+                return str(error)
+
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            return dict(zip(images, pool.map(made, images.values()), strict=True))
 
     async def _answer_all(self, bodies: Mapping[str, dict[str, Any]], found: dict[str, Answer]) -> None:
         """Put the answer of every body into ``found`` as it comes."""

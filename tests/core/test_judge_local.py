@@ -215,6 +215,15 @@ def test_a_tokenizer_without_a_chat_template(copied):
         LocalChat(str(copied), place=Resident("cpu")).check()
 
 
+def test_a_chat_template_in_a_file_of_its_own(copied):
+    question = Question("Yes?", tuple(pictures((56, 56))), 3)
+    before = LocalChat(str(copied), place=Resident("cpu")).ask([question])
+    template = (copied / "chat_template.jinja").read_text()
+    (copied / "chat_template.jinja").unlink()
+    (copied / "chat_template.json").write_text(json.dumps({"chat_template": template}))
+    assert LocalChat(str(copied), place=Resident("cpu")).ask([question]) == before
+
+
 def test_a_broken_tokenizer(copied):
     (copied / "tokenizer.json").write_text("{")
     with pytest.raises(WeightsError, match="tokenizer or image settings in .* cannot be read"):

@@ -1,5 +1,6 @@
 """Networks of the Qwen-VL family: the folder's network, tokenizer and image settings, by ``transformers``."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,9 +46,10 @@ class Reader:
             self._images = AutoImageProcessor.from_pretrained(here, local_files_only=True, trust_remote_code=False)
         except Exception as error:  # whatever a broken file makes of it
             raise WeightsError(f"the tokenizer or image settings in {folder} cannot be read: {error}") from error
-        self._mark = self._tokenizer.convert_ids_to_tokens(config["image_token_id"])
-        self._mark_id = config["image_token_id"]
-        if not self._mark or not self._tokenizer.chat_template:
+        self._mark_id = config.get("image_token_id", -1)
+        self._mark = self._tokenizer.convert_ids_to_tokens(self._mark_id) if self._mark_id >= 0 else None
+        self._template = self._tokenizer.chat_template or _template_beside(here)
+        if not self._mark or not self._template:
             raise WeightsError(
                 f"the tokenizer in {folder} has no image token or no chat template: get the whole folder"
             )
@@ -60,7 +62,11 @@ class Reader:
         grids = seen["image_grid_thw"]
         content = [*({"type": "image"} for _ in pictures), {"type": "text", "text": question.text}]
         text = self._tokenizer.apply_chat_template(
-            [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False, enable_thinking=False
+            [{"role": "user", "content": content}],
+            chat_template=self._template,
+            add_generation_prompt=True,
+            tokenize=False,
+            enable_thinking=False,
         )
         pieces = text.split(self._mark)
         if len(pieces) != len(pictures) + 1:
@@ -139,6 +145,14 @@ def _picture(image: Tensor, longest_side: int) -> Any:
     if factor >= 1:
         return picture
     return picture.resize(tuple(max(1, round(side * factor)) for side in picture.size), Image.Resampling.BICUBIC)
+
+
+def _template_beside(folder: Path) -> str:
+    """The chat template of a folder whose tokenizer has none; older and newer folders keep it in files of their own."""
+    if (folder / "chat_template.json").is_file():
+        return json.loads((folder / "chat_template.json").read_text(encoding="utf-8")).get("chat_template", "")
+    jinja = folder / "chat_template.jinja"
+    return jinja.read_text(encoding="utf-8") if jinja.is_file() else ""
 
 
 def _takes_kinds() -> bool:
