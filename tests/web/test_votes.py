@@ -216,7 +216,8 @@ def test_the_images_are_as_large_as_there_is_room(asking, vue):
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "example_workflows" / "1_first_lora_on_the_demo_model.json"
-ITERATIONS, IMAGES = 7, 8
+ITERATIONS, IMAGES = 6, 6
+SHOWN = {"x": 84, "y": 66, "width": 920, "height": 1020}
 VOTING = """(former) => {
   const ballot = document.querySelector('.mg-ballot[data-mode="voting"]');
   const pictures = [...(ballot?.querySelectorAll(".mg-candidate img") ?? [])];
@@ -238,8 +239,8 @@ def voted_workflow(run):
     prompts, settings, trainer = nodes[3], nodes[5], nodes[6]
     values = prompts["widgets_values"]
     values[0], values[2] = ("\n".join(text.splitlines()[::40]) for text in (values[0], values[2] * 5))
-    settings["widgets_values"][3:7] = [ITERATIONS, IMAGES, 1, 0.002]
-    settings["pos"] = [460, 620]
+    settings["widgets_values"][3:7] = [ITERATIONS, IMAGES, 1, 0.003]
+    settings["pos"] = [460, 660]
     trainer["widgets_values"][0] = run
     for output in (port for node in nodes.values() for port in node["outputs"]):
         output["links"] = [link for link in output["links"] or [] if link in (1, 2, 3, 4, 6)]
@@ -253,7 +254,14 @@ def voted_workflow(run):
     next(port for port in trainer["inputs"] if port["name"] == "rewards")["link"] = 32
     links = [link for link in found["links"] if link[0] in (1, 2, 3, 4, 6)]
     links += [[5, 4, 0, 21, 0, socket], [31, 20, 0, 21, 1, socket], [32, 21, 0, 6, 3, socket]]
-    return {**found, "nodes": list(nodes.values()), "links": links, "last_node_id": 21, "last_link_id": 32}
+    return {
+        **found,
+        "nodes": list(nodes.values()),
+        "links": links,
+        "last_node_id": 21,
+        "last_link_id": 32,
+        "groups": [],
+    }
 
 
 def reward_node(id, kind, place, values, link):
@@ -281,13 +289,13 @@ def test_a_training_becomes_what_was_voted_for(request, host, open_page, vue):
         seen.append(statistics.mean(light))
         middle = statistics.median(light)
         for image, value in enumerate(light):
-            if image == 4 and iteration == 1:
+            if image == 3 and iteration == 1:
                 reload_meanwhile(page, host, former)
             name = f"Image {image + 1}: thumb {'up' if value > middle else 'down'}"
             page.get_by_role("button", name=name, exact=True).click()
-            if image == 5 and iteration == 3 and folder is not None:
+            if image == 4 and iteration == 3 and folder is not None:
                 page.evaluate("app.canvas.deselectAll()")
-                page.screenshot(path=Path(folder) / "votes.png")
+                page.screenshot(path=Path(folder) / "votes.png", clip=SHOWN)
     expect(page.locator(".mixgrpo-live .mg-badge")).to_have_text("Finished", timeout=120_000)
     reports = [
         json.loads(line) for line in (host.base / "output/mixgrpo/by-hand/metrics.jsonl").read_text().splitlines()
@@ -304,7 +312,7 @@ def test_a_training_becomes_what_was_voted_for(request, host, open_page, vue):
 def reload_meanwhile(page, host, ballot):
     """In the middle of a vote: what was pressed is there again."""
     box = BallotBox(host.base / "output/mixgrpo/by-hand/votes")
-    until(lambda: len(box.read(ballot).votes) == 4)
+    until(lambda: len(box.read(ballot).votes) == 3)
     pressed = box.read(ballot).votes
     page.wait_for_timeout(2500)  # the frontend keeps the workflow
     page.reload()

@@ -9,7 +9,7 @@ import { tile, tiling } from "./tiling.mjs";
 const WORDS = {
   thumbs: {
     title: "Which do you like?",
-    hint: "Keys: 1–9 choose an image, ↑ likes it, ↓ does not.",
+    hint: "Keys: 1–9 choose, ↑ likes, ↓ dislikes.",
     done: "Images without a thumb count as neither good nor bad.",
   },
   ranking: {
