@@ -217,7 +217,7 @@ def test_the_images_are_as_large_as_there_is_room(asking, vue):
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "example_workflows" / "1_first_lora_on_the_demo_model.json"
 ITERATIONS, IMAGES = 6, 6
-SHOWN = {"x": 84, "y": 66, "width": 920, "height": 1020}
+SHOWN = {"x": 84, "y": 78, "width": 920, "height": 1008}
 VOTING = """(former) => {
   const ballot = document.querySelector('.mg-ballot[data-mode="voting"]');
   const pictures = [...(ballot?.querySelectorAll(".mg-candidate img") ?? [])];
