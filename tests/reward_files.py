@@ -171,18 +171,17 @@ SIGLIP_SENTENCES = (
     "two dogs are running",
     "it is 42",
 )
-SIGLIP_WORDS = 38
+SIGLIP_WORDS = 34
 
 
 def siglip(seed=0, *, side=28, patch=14, width=64):
     """Tensors by the names of transformers' ``SiglipModel``."""
     draw = Draw(seed)
     head = "vision_model.head"
-    attention = draw.linear("", width, width)
     return {
         "logit_scale": torch.tensor([2.0]),
         "logit_bias": torch.tensor([-1.5]),
-        **draw.linear("vision_model.embeddings.patch_embedding", width, 3 * patch * patch, std=0.001),
+        "vision_model.embeddings.patch_embedding.bias": draw.normal(width, std=0.001),
         "vision_model.embeddings.patch_embedding.weight": draw.normal(width, 3, patch, patch, std=0.001),
         "vision_model.embeddings.position_embedding.weight": draw.normal((side // patch) ** 2, width, std=0.01),
         **draw.blocks("vision_model.encoder.layers", width),
@@ -190,8 +189,7 @@ def siglip(seed=0, *, side=28, patch=14, width=64):
         f"{head}.probe": draw.normal(1, 1, width, std=1.0),
         f"{head}.attention.in_proj_weight": draw.normal(3 * width, width, std=0.1),
         f"{head}.attention.in_proj_bias": draw.normal(3 * width, std=0.1),
-        f"{head}.attention.out_proj.weight": attention[".weight"],
-        f"{head}.attention.out_proj.bias": attention[".bias"],
+        **draw.linear(f"{head}.attention.out_proj", width, width),
         **draw.norm(f"{head}.layernorm", width),
         **draw.linear(f"{head}.mlp.fc1", 4 * width, width),
         **draw.linear(f"{head}.mlp.fc2", width, 4 * width),

@@ -70,8 +70,9 @@ class TextImageReward(DifferentiableReward):
             WeightsError: the file is missing, broken or another one.
         """
         self._images.check()
+        texts = self._texts
         self.scored(torch.zeros(1))  # what this reads from the file is read now
-        self._texts.prepare(prompts)
+        texts.prepare(prompts)
 
     def values(self, batch: RewardBatch) -> Tensor:
         """``[G]`` with the gradient to the images; NaN where the prompt is empty."""
