@@ -1,7 +1,8 @@
 """Rewards as a run file and flags spell them: the calls that make them.
 
-    PixelReward(Brightness(), Near(0.4))                      PickScore('PickScore_v1.safetensors')
-    JudgeReward(Endpoint('qwen'), YesNo())                    Gated(ShapeReward(), by=PixelReward(Contrast()), least=0.1)
+    PixelReward(Brightness(), Near(0.4))
+    JudgeReward(Endpoint('qwen'), YesNo())
+    Gated(PickScore('PickScore_v1.safetensors'), by=PixelReward(Contrast()), least=0.1)
 """
 
 from collections.abc import Mapping
