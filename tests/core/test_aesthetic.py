@@ -98,6 +98,13 @@ def test_a_batch_is_a_loop_and_order_does_not_matter(reward):
     torch.testing.assert_close(score(2, pictures.flip(0)).values.flip(0), whole, atol=1e-5, rtol=0)
 
 
+def test_half_precision_is_near_and_the_head_is_not_in_it(reward):
+    exact = reward(batch(images())).values
+    half = AestheticScore(reward.head, reward.file, precision="bfloat16", place=reward.place)
+    found = half(batch(images())).values
+    assert found.dtype == torch.float32 and 0 < (found - exact).abs().max() < 0.1
+
+
 def test_gradients_against_finite_differences(reward):
     reward.prepare([])
     head = reward._head.double()

@@ -86,6 +86,13 @@ def test_a_batch_is_a_loop_and_order_does_not_matter(folder):
     torch.testing.assert_close(flipped, scores[5], atol=1e-6, rtol=0)
 
 
+def test_half_precision_is_near_and_probabilities_are_not_in_it(folder):
+    exact = classifier(folder)(batch(images())).values
+    found = classifier(folder, precision="bfloat16")(batch(images())).values
+    assert found.dtype == torch.float32 and 0 < (found - exact).abs().max() < 0.05
+    assert classifier(folder, precision="bfloat16").about.memory == classifier(folder).about.memory / 2
+
+
 def test_gradients_against_finite_differences(folder):
     reward = classifier(folder)
     with reward._network.at(reward.place) as network:

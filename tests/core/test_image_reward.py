@@ -10,7 +10,7 @@ from torch.nn.functional import gelu, layer_norm
 
 from mixgrpo_core.reward import RewardBatch
 from mixgrpo_core.rewards.image_reward import ImageReward
-from mixgrpo_core.rewards.networks import Resident
+from mixgrpo_core.rewards.networks import Offloaded, Released, Resident
 from mixgrpo_core.rewards.weights import WeightsError
 from mixgrpo_core.scoring import score
 
@@ -186,6 +186,18 @@ def test_words_are_read_as_bert_reads_them(reward):
     for one, other in (("CAFÉ red", "cafe red"), ("a xyz", "a unheard"), ("a\tred\n circle", "a red circle")):
         assert reward(batch(pictures, one, other)).values.diff().abs() < 1e-5
     assert reward(batch(pictures, "a red", "red a")).values.diff().abs() > 1e-3
+
+
+@pytest.mark.parametrize("place", [Resident("cpu"), Offloaded("cpu"), Released("cpu")])
+def test_half_precision_is_for_the_image_encoder_alone(reward, place):
+    exact = reward(batch(images(), SENTENCE)).values
+    half = ImageReward(file=reward.file, precision="bfloat16", place=place)
+    found = half(batch(images(), SENTENCE)).values
+    assert found.dtype == torch.float32 and 0 < (found - exact).abs().max() < 0.1
+    assert half.about.memory < reward.about.memory
+    with half._network.at(place) as network:
+        dtypes = [next(part.parameters()).dtype for part in (network.vision, network.text, network.head)]
+    assert dtypes == [torch.bfloat16, torch.float32, torch.float32]
 
 
 def test_gradients_against_finite_differences(reward):

@@ -160,6 +160,15 @@ def test_without_any_picture_the_samples_are_masked_and_it_is_said(encoder):
     assert not scores["it"].valid.any() and "expected a reference picture" in failures[0].reason
 
 
+def test_half_precision_is_near_and_ends_in_float32(encoder):
+    pictures, reference = images(3, 40, 40), Pixels(images(1, 40, 40, seed=5))
+    exact = similarity(encoder, reference)(batch(pictures)).values
+    half = ImageSimilarity(encoder, reference, precision="bfloat16", place=Resident("cpu"))
+    found = half(batch(pictures)).values
+    assert found.dtype == torch.float32 and 0 < (found - exact).abs().max() < 0.02
+    assert half.about.memory == similarity(encoder).about.memory / 2
+
+
 def test_gradients_against_finite_differences(encoder):
     """In float64 from pixels on: steps of 8 bits have no slope."""
     reward = similarity(encoder, Pixels(images(1, 30, 30, seed=5)))
