@@ -23,7 +23,7 @@ const RESTING = "Votes are kept and count when the training goes on.";
 
 export class Ballot {
   /**
-   * @param {import("./votes.mjs").Votes} votes
+   * @param {Votes} votes of votes.mjs
    * @param {(image: object, version: string) => string} address of a picture
    */
   constructor(votes, address) {
@@ -32,7 +32,7 @@ export class Ballot {
     this.prompt = make("span.caption");
     this.clock = make("b.clock");
     this.fill = make("i.fill");
-    this.grid = make("div.grid.candidates");
+    this.grid = make("div.candidates");
     this.trouble = make("p.trouble");
     this.trouble.setAttribute("role", "alert");
     this.count = make("span.hint");
