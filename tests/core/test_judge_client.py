@@ -171,6 +171,29 @@ def test_alternatives_of_the_first_token_come_with_their_log_probs():
     assert answer.first == {"Yes": -0.5, " yes": -2.0, "Yes.": -9999.0, "No": -1.5}
 
 
+@pytest.mark.parametrize("log_probs", [{"Yes": 3.0}, {"Yes": math.nan}, {"Yes": "much"}, {"Yes": None}])
+def test_log_probs_that_are_none_are_no_answer(log_probs):
+    with JudgeServer(lambda asked: says("Yes", log_probs)) as server:
+        (answer,) = chat(server, retries=0).ask(about([0.5], alternatives=4))
+    assert "expected a chat completion" in answer.problem
+
+
+@pytest.mark.parametrize("log_probs", [None, {}, {"content": None}, {"content": []}, {"content": [{"token": "Yes"}]}])
+def test_an_answer_without_alternatives_is_its_text(log_probs):
+    choice = {"message": {"content": "Yes"}, "logprobs": log_probs}
+    with JudgeServer(lambda asked: Reply(json.dumps({"choices": [choice]}).encode())) as server:
+        (answer,) = chat(server).ask(about([0.5], alternatives=4))
+    assert (answer.text, answer.first, answer.problem) == ("Yes", {}, "")
+
+
+def test_tokens_that_read_the_same_are_joined():
+    alternatives = [{"token": token, "logprob": math.log(0.25)} for token in ("Yes", "Yes", "No")]
+    choice = {"message": {"content": "Yes"}, "logprobs": {"content": [{"top_logprobs": alternatives}]}}
+    with JudgeServer(lambda asked: Reply(json.dumps({"choices": [choice]}).encode())) as server:
+        (answer,) = chat(server).ask(about([0.5], alternatives=4))
+    assert answer.first == pytest.approx({"Yes": math.log(0.5), "No": math.log(0.25)})
+
+
 def test_a_server_that_refuses_log_probs_is_asked_without_them_from_then_on():
     def reply(asked):
         return Reply(b"logprobs are not supported", status=400) if "logprobs" in asked.body else says("yes")
@@ -184,7 +207,9 @@ def test_a_server_that_refuses_log_probs_is_asked_without_them_from_then_on():
 
 def test_a_question_that_is_refused_for_another_reason_does_not_end_log_probs():
     def reply(asked):
-        return Reply(b"too long", status=400) if asked.brightness[0] < 0.5 else says("yes", {"yes": 0.0})
+        if asked.brightness[0] < 0.5:
+            return Reply(b"too long", status=400)
+        return says("yes", {"yes": 0.0} if "logprobs" in asked.body else None)
 
     with JudgeServer(reply) as server:
         asker = chat(server)
