@@ -69,7 +69,9 @@ export class Ballot {
 
   resize() {
     if (!this.candidates.length || !this.grid.clientWidth) return;
-    tile(this.grid, tiling(this.candidates.length, this.shape, this.grid, 8));
+    const found = tiling(this.candidates.length, this.shape, this.grid, 8);
+    tile(this.grid, found);
+    this.grid.dataset.small = Math.min(found.width, found.height) < 110 ? "yes" : "";
   }
 
   close() {
