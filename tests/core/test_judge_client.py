@@ -67,7 +67,7 @@ def test_a_large_picture_is_shrunk_and_a_small_one_is_not():
 
 
 def test_as_many_requests_are_in_flight_as_allowed_and_never_more():
-    with JudgeServer(lambda asked: says("1", delay=0.05)) as server:
+    with JudgeServer(lambda asked: says("1", delay=0.1)) as server:
         answers = chat(server, concurrency=3).ask(about([n / 20 for n in range(12)]))
     assert server.most_in_flight == 3
     assert len(server.asked) == 12 and all(answer.text == "1" for answer in answers)
@@ -87,16 +87,17 @@ def test_as_many_requests_are_in_flight_as_allowed_and_never_more():
         Reply(b"nothing", cut=7),
         says(None),
         says("  "),
-        says("late", delay=0.7),
+        says("late", delay=1.0),
     ],
     ids=lambda reply: f"{reply.status} {reply.content[:24]!r} cut {reply.cut} {dict(reply.headers) or ''}",
 )
 def test_what_may_pass_is_asked_again(bad):
     with JudgeServer(lambda asked: bad if asked.number == 0 else brightness(asked)) as server:
-        (answer,) = chat(server, retries=1, timeout=0.4).ask(about([0.5]))
+        timeout = 0.5 if bad.delay else 20
+        (answer,) = chat(server, retries=1, timeout=timeout).ask(about([0.5]))
         assert (answer.text, answer.problem, len(server.asked)) == ("0.50", "", 2)
         server.reply = lambda asked: bad
-        (answer,) = chat(server, retries=1, timeout=0.4).ask(about([0.5]))
+        (answer,) = chat(server, retries=1, timeout=timeout).ask(about([0.5]))
     assert answer.text == "" and answer.problem and len(server.asked) == 4
 
 
@@ -108,9 +109,9 @@ def test_a_mistake_in_the_request_is_not_repeated(status):
 
 
 def test_later_tries_wait_longer():
-    with JudgeServer(lambda asked: says("1", delay=0.3)) as server:
-        (answer,) = chat(server, timeout=0.2, retries=2).ask(about([0.5]))
-    assert answer.text == "1" and 2 <= len(server.asked) <= 3  # at the latest the one that waits 0.4 s
+    with JudgeServer(lambda asked: says("1", delay=0.5)) as server:
+        (answer,) = chat(server, timeout=0.4, retries=3).ask(about([0.5]))
+    assert answer.text == "1" and 2 <= len(server.asked) <= 4  # they wait 0.4, 0.6, 0.8 and 1 s
 
 
 def test_the_servers_own_time_is_kept():
@@ -259,13 +260,11 @@ def test_a_file_of_another_kind_is_refused(tmp_path):
 
 @pytest.mark.parametrize("reply", [says("1", delay=20), Reply(b"", status=429, headers={"Retry-After": "20"})])
 def test_the_caller_can_stop_at_once(reply):
-    begin = time.monotonic()
-
     class Stop(BaseException):
         pass
 
     def cancelled():
-        if time.monotonic() - begin > 0.3:
+        if len(server.asked) == 3:  # the third goes out when the first has been answered
             raise Stop
 
     def answer(asked):
@@ -273,9 +272,10 @@ def test_the_caller_can_stop_at_once(reply):
 
     with JudgeServer(answer) as server:
         asker = chat(server, concurrency=2)
+        begin = time.monotonic()
         with pytest.raises(Stop):
             asker.ask(about([n / 8 for n in range(8)]), cancelled)
-        assert time.monotonic() - begin < 1.5
+        assert time.monotonic() - begin < 5
         sent = len(server.asked)
         first = server.asked[0].brightness[0]
         assert asker.ask(about([round(8 * first) / 8]))[0].text == "kept"
@@ -296,7 +296,7 @@ def test_ctrl_c_stops_at_once():
                 chat(server).ask(about([0.5]))
     finally:
         signal.signal(signal.SIGALRM, before)
-    assert time.monotonic() - begin < 1.5
+    assert time.monotonic() - begin < 5
     waiting = [thread for thread in threading.enumerate() if thread.name == "mixgrpo-judge"]
     for thread in waiting:
         thread.join(2)
