@@ -10,6 +10,9 @@ from comfy_api.latest import io, ui
 
 from ..mixgrpo_core import StepReport, TrainConfig, train
 from ..mixgrpo_core.batches import ran_out
+from ..mixgrpo_core.reward import Reward
+from ..mixgrpo_core.rewards.pixels import Brightness, More, PixelReward
+from ..mixgrpo_core.rewards.votes import HumanVote, votes_as
 from ..mixgrpo_core.step_report import Event
 from .sockets import PromptsSocket, RewardSocket, SettingsSocket, TrainerSettings
 from .trainer import configured, host_model
@@ -48,9 +51,15 @@ class FitCheck(io.ComfyNode):
         with torch.inference_mode(False), host_model(model, vae, prompts, settings) as policy:
             policy.prepare(prompts.train[:1])
             probe(policy, prompts.train[0])
-            report, tried = _first_fitting(policy, prompts.train[:1], rewards.rewards, config, lowered)
+            asked = {name: votes_as(reward, _instead) for name, reward in rewards.rewards.items()}
+            report, tried = _first_fitting(policy, prompts.train[:1], asked, config, lowered)
         text = _words(report, tried, settings, lowered)
         return io.NodeOutput(text, ui=ui.PreviewText(text))
+
+
+def _instead(vote: HumanVote) -> Reward:
+    """Nobody is asked for votes here: what scores a group that nobody voted on, or anything that tells images apart."""
+    return vote.fallback or PixelReward(Brightness(), More())
 
 
 def _first_fitting(policy, prompts, rewards, config: TrainConfig, lowered: list[str]) -> tuple[StepReport, TrainConfig]:

@@ -145,14 +145,19 @@ class HumanVoteAt(StatelessReward):
 
 def votes_at(reward: Any, folder: Path, waiting: Waiting) -> Any:
     """The reward with its votes, also those of rewards within it, cast in ``folder``; others come back as they are."""
+    return votes_as(reward, lambda vote: HumanVoteAt(vote, folder, waiting))
+
+
+def votes_as(reward: Any, other: Callable[[HumanVote], Reward]) -> Any:
+    """The reward with another one for each `HumanVote`, also for those of rewards within it."""
     if isinstance(reward, HumanVote):
-        return HumanVoteAt(reward, folder, waiting)
+        return other(reward)
     if isinstance(reward, tuple):
-        parts = tuple(votes_at(part, folder, waiting) for part in reward)
+        parts = tuple(votes_as(part, other) for part in reward)
         return parts if any(new is not old for new, old in zip(parts, reward, strict=True)) else reward
     if not is_dataclass(reward) or isinstance(reward, type):
         return reward
-    parts = {item.name: votes_at(getattr(reward, item.name), folder, waiting) for item in fields(reward)}
+    parts = {item.name: votes_as(getattr(reward, item.name), other) for item in fields(reward)}
     changed = {name: part for name, part in parts.items() if part is not getattr(reward, name)}
     return replace(reward, **changed) if changed else reward
 

@@ -18,6 +18,7 @@ from mixgrpo_pack.mixgrpo_core.rewards.ballot_box import BallotBox
 from mixgrpo_pack.mixgrpo_core.rewards.pixels import Brightness, More, PixelReward
 from mixgrpo_pack.mixgrpo_core.rewards.votes import HumanVote, votes_at
 from mixgrpo_pack.mixgrpo_core.rewards.voting import Ranking, Thumbs
+from mixgrpo_pack.nodes.fit_check import FitCheck
 from mixgrpo_pack.nodes.live import Command
 from mixgrpo_pack.nodes.live.board import board
 from mixgrpo_pack.nodes.live.routes import LARGEST_BODY, add_routes
@@ -334,6 +335,16 @@ def test_a_training_without_any_votes_comes_to_its_end(parts, output, ears):
     box = BallotBox(output / "mixgrpo" / "voted" / "votes")
     assert [box.read(id).state for id in box.ids()] == [State.OVER, State.OVER]
     assert [data["state"] for data in ears.named("mixgrpo.status")][-1] == "finished"
+
+
+def test_the_fit_check_asks_nobody(parts, output):
+    model, clip, vae = parts
+    settings = TrainerSettings(train=short_config(), width=64, height=64, rank=2, alpha=4, checkpointing=False)
+    rewards = Rewards(rewards={"votes": HumanVote(seconds=600)}, weights={"votes": 1.0})
+    with torch.inference_mode():
+        [report] = FitCheck.execute(model, vae, prompt_set(clip), rewards, settings).args
+    assert "everything fitted" in report and "nothing to train on" not in report
+    assert not list(output.rglob("votes"))
 
 
 def test_stop_while_it_waits_keeps_what_is_whole_and_the_votes(parts, output, ears):
