@@ -25,8 +25,9 @@ PICTURES = {
     "1_first_lora_on_the_demo_model": "grid",
     "2_sampling_with_a_window": "show",
     "5_compare_and_hybrid": "compare",
+    "6_score_and_rank_images": "score",
 }
-"""The nodes, by their keys, whose images are shown; stories that are not named need files of gigabytes."""
+"""The nodes, by their keys, whose images are shown; stories that are not named need files of gigabytes, or people."""
 _PAPER = (255, 255, 255)
 _CLEAR = {"x": 70, "y": 100, "width": 1510, "height": 820}
 """The part of the page that no menu lies over."""

@@ -13,7 +13,18 @@ from comfy_client import Client
 from frontend import load
 from PIL import Image
 from workflows.page import EXAMPLES, place_files
-from workflows.stories import DEMO_LORA, MODEL_FILES, STORIES, compare, first_lora, flux, sd35, window_sampling
+from workflows.stories import (
+    DEMO_LORA,
+    MODEL_FILES,
+    STORIES,
+    compare,
+    first_lora,
+    flux,
+    score_and_rank,
+    sd35,
+    window_sampling,
+    your_taste,
+)
 
 BYPASSED = 4
 QUICK = {"iterations": 2, "images_per_prompt": 4, "prompts_per_iteration": 2}
@@ -147,6 +158,30 @@ def test_the_second_story_shows_what_a_window_adds(sent, client):
     graph[number["sample"]]["inputs"]["sampler"] = ["euler", 0]
     graph["euler"] = {"class_type": "KSamplerSelect", "inputs": {"sampler_name": "euler"}}
     assert set(pixels(client.run(graph), client, number["show"])) == alike
+
+
+def test_the_sixth_story_ranks_what_it_draws(sent, client):
+    story = score_and_rank()
+    number, graph = ids(story), sent(story)
+    run = client.queue(graph)
+    assert run.left_out == {}
+    assert run.wait().end == "success", run.error
+    assert len(pictures(run, client, number["best"])) == 4 and pictures(run, client, number["score"])
+    lines = run.outputs[number["table"]]["text"][0].splitlines()
+    shape = [float(line.split("shape ")[1].split(",")[0]) for line in lines]
+    assert len(lines) == 16 and sum(shape[:4]) / 4 > 0.5 > sum(shape[-4:]) / 4
+
+
+def test_the_seventh_story_waits_for_votes_and_can_be_left(sent, client):
+    story = your_taste()
+    number, graph = ids(story), sent(story)
+    graph[number["settings"]]["inputs"] |= QUICK
+    run = client.queue(graph)
+    assert run.left_out == {}
+    ballot = run.wait_for("mixgrpo.ballot")
+    assert ballot["run"] == "my-taste"
+    client.interrupt(run)
+    assert run.wait().end == "interrupted"
 
 
 def pixels(run, client, node):
