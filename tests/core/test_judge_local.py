@@ -193,6 +193,12 @@ def test_precision_is_that_of_the_weights(judges):
     assert chat.memory * 2 == exact.memory
 
 
+def test_the_licence_is_known_by_the_folders_name(judges, tmp_path):
+    folder = shutil.copytree(judges["qwen2_vl"][0], tmp_path / "UnifiedReward-2.0-qwen-3b")
+    assert "research only" in PairwiseReward(chat=LocalChat(str(folder))).about.licence
+    assert JudgeReward(chat=LocalChat(str(judges["qwen2_vl"][0]))).about.licence == ""
+
+
 # folders that are not right
 
 

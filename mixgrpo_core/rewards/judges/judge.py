@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -36,7 +36,7 @@ class JudgeReward(StatelessReward):
 
     @property
     def about(self) -> About:
-        return About(expected=self.mode.expected, spread_floor=SPREAD_FLOOR, memory=memory_of(self.chat))
+        return replace(of_the_model(self.chat), expected=self.mode.expected)
 
     def prepare(self, prompts: Sequence[str]) -> None:
         """See that the template and the judge are there, and whether it offers log-probs where they are wanted.
@@ -103,6 +103,7 @@ def problems(found: Iterable[str]) -> str:
     return "; ".join(words) + (f"; and {more} others" if more else "")
 
 
-def memory_of(chat: Chat) -> int:
-    """Bytes of the weights that a chat has in this process."""
-    return getattr(chat, "memory", 0)
+def of_the_model(chat: Chat) -> About:
+    """What all rewards by ``chat`` declare: licence and memory of weights that it has in this process."""
+    licence, memory = getattr(chat, "licence", ""), getattr(chat, "memory", 0)
+    return About(licence=licence, memory=memory, spread_floor=SPREAD_FLOOR)

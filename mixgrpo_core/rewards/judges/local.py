@@ -17,6 +17,7 @@ from ...batches import MicroBatches
 from ..networks import Network, Place, Precision, Resident, dtype_for, shared
 from ..weights import Weights, WeightsError
 from .chat import Answer, Question
+from .files import licence_of
 from .qwen_vl import FAMILY, Read, Reader, load_network
 
 
@@ -50,6 +51,11 @@ class LocalChat:
             return self._weights.size_of(self._weights.shapes) * self._dtype.itemsize
         except WeightsError:
             return 0
+
+    @property
+    def licence(self) -> str:
+        """Of its weights, where the folder's name says which they are."""
+        return licence_of(self.folder)
 
     def check(self) -> None:
         """Read everything, the network too.

@@ -8,7 +8,7 @@ pair of which an answer is missing is left out; an image without any pair left i
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
 from typing import Protocol
@@ -16,7 +16,7 @@ from typing import Protocol
 from ...model import derive_seed
 from ...reward import About, RewardBatch, Scores, StatelessReward
 from .chat import Chat, Question
-from .judge import SPREAD_FLOOR, memory_of, problems, scores_of
+from .judge import of_the_model, problems, scores_of
 from .reading import Reading, share_of_first, verdict
 from .scoring import check_weights, weighted_mean
 from .templates import SLOT, fill, read_template
@@ -96,7 +96,7 @@ class PairwiseReward(StatelessReward):
 
     @property
     def about(self) -> About:
-        return About(expected=(0.0, 1.0), groupwise=True, spread_floor=SPREAD_FLOOR, memory=memory_of(self.chat))
+        return replace(of_the_model(self.chat), expected=(0.0, 1.0), groupwise=True)
 
     def prepare(self, prompts: Sequence[str]) -> None:
         """See that the template and the judge are there. Raises one sentence."""

@@ -16,6 +16,7 @@ from .chat import Question
 FAMILY = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe")
 """Values of ``model_type``."""
 _TOKENIZER = ("tokenizer.json", "vocab.json")
+_SMALLEST = 4  # pixels of a side; transformers 4 takes an image of 1 x 1 x 3 for another one
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +126,7 @@ def load_network(folder: str, dtype: torch.dtype) -> nn.Module:
         if ran_out(error):
             raise
         raise WeightsError(f"the network in {folder} cannot be read: {error}") from error
-    missing = sorted(map(str, said["missing_keys"])) + sorted(str(entry[0]) for entry in said["mismatched_keys"])
+    missing = sorted(map(str, said["missing_keys"])) + sorted(_name(entry) for entry in said["mismatched_keys"])
     if missing:
         raise WeightsError(
             f"{len(missing)} weights of {folder} are missing or of another shape, the first is {missing[0]}: "
@@ -134,15 +135,21 @@ def load_network(folder: str, dtype: torch.dtype) -> nn.Module:
     return network
 
 
+def _name(mismatched: Any) -> str:
+    """Of a weight of another shape: alone, or with both shapes."""
+    return mismatched if isinstance(mismatched, str) else str(mismatched[0])
+
+
 def _picture(image: Tensor, longest_side: int) -> Any:
-    """``[H, W, 3]`` in 0..1 as a PIL image, shrunk where it is larger."""
+    """``[H, W, 3]`` in 0..1 as a PIL image, shrunk where it is larger, and enlarged where there is hardly a pixel."""
     from PIL import Image
 
     if not torch.isfinite(image).all():
         raise ValueError("the image holds NaN or infinity")
     picture = Image.fromarray(image.clamp(0, 1).mul(255).round().to(torch.uint8).numpy())
-    factor = longest_side / max(picture.size) if longest_side else 1.0
-    if factor >= 1:
+    factor = min(longest_side / max(picture.size), 1.0) if longest_side else 1.0
+    factor = max(factor, _SMALLEST / min(picture.size))
+    if factor == 1:
         return picture
     return picture.resize(tuple(max(1, round(side * factor)) for side in picture.size), Image.Resampling.BICUBIC)
 
