@@ -1,5 +1,6 @@
 """Files of reward models at full size, with random weights, in the layouts that users have."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -16,6 +17,7 @@ from mixgrpo_core.rewards.dino import DinoV2
 from mixgrpo_core.rewards.image_reward import ImageReward
 from mixgrpo_core.rewards.networks import Place
 from mixgrpo_core.rewards.picture import Pixels
+from mixgrpo_core.rewards.siglip import SigLIPScore
 from mixgrpo_core.rewards.similarity import ImageSimilarity
 
 WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "portrait", "of", "old", "fisherman", "red", "circle")
@@ -101,6 +103,29 @@ def write_dino(folder: Path, tiny: bool) -> None:
     save_file(random_like(network, torch.float32), folder / "dinov2-base.safetensors")
 
 
+def write_siglip(folder: Path, tiny: bool) -> None:
+    """So400m, patches of 14 at 384 pixels, with a tokenizer of made-up words."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import SiglipConfig, SiglipModel
+
+    both = {"hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 1 if tiny else 27}
+    both["num_attention_heads"] = 16
+    config = SiglipConfig(
+        vision_config={**both, "image_size": 384, "patch_size": 14, "model_type": "siglip_vision_model"},
+        text_config={**both, "vocab_size": 32000, "projection_size": 1152, "model_type": "siglip_text_model"},
+    )
+    with torch.device("meta"):
+        network = SiglipModel(config)
+    save_file(random_like(network, torch.float32), folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(config.to_diff_dict()))
+    words = ["<pad>", "</s>", "<unk>", *(f"word{i}" for i in range(31997))]
+    tokenizer = Tokenizer(models.WordLevel({word: row for row, word in enumerate(words)}, unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    tokenizer.save(str(folder / "tokenizer.json"))
+
+
 def write_image_reward(folder: Path, tiny: bool) -> None:
     """ImageReward.pt: BLIP's ViT-L/16 and a BERT that attends to it, under BLIP's own names."""
     generator, wide, deep = torch.Generator().manual_seed(0), 1024, 1 if tiny else 24
@@ -171,6 +196,9 @@ CASES: Mapping[str, Case] = {
     "HPSv2": Case(write_hps, lambda folder, place, batch: HPSv2(clip_in(folder), place=place, batch=batch)),
     "CLIPScore, OpenAI L/14": Case(write_clip_l, matching),
     "CLIPScore, DFN5B H/14 at 378": Case(write_dfn, matching),
+    "SigLIP so400m at 384": Case(
+        write_siglip, lambda folder, place, batch: SigLIPScore(str(folder), place=place, batch=batch)
+    ),
     "ImageReward": Case(
         write_image_reward,
         lambda folder, place, batch: ImageReward(str(folder / "ImageReward.pt"), place=place, batch=batch),
