@@ -73,9 +73,7 @@ class WeightedRewards:
         total = sum(weights[name] for name in working)
         shares = {name: weights[name] / total for name in working}
         counted = torch.stack([score.valid for score in working.values()]).all(0)
-        mean = sum(
-            shares[name] * score.values.double().masked_fill(~score.valid, 0.0) for name, score in working.items()
-        )
+        mean = sum(shares[name] * score.values.double() for name, score in working.items())
         floor = sum(share * floors.get(name, 0.0) for name, share in shares.items())
         return Advantages(group_advantages(mean.to(first.values.dtype), counted, floor), counted)
 

@@ -20,7 +20,8 @@ class HeldOutFall:
 
     Attributes:
         warn, stop: evaluations in a row at which there is an alarm; None for never.
-        least: fall that counts, in units of the spread over the held-out images.
+        least: fall that counts, in units of the spread over the held-out images; with fewer than 128 scores a larger
+            one is asked for, of two standard errors.
     """
 
     warn: int | None = 2
@@ -44,7 +45,10 @@ class HeldOutFall:
                 memory[name] = {"best": stats.mean, "spread": spread, "levels": _levels(seen, name), "falls": 0}
                 continue
             spread = max(kept["spread"], stats.spread if isfinite(stats.spread) else 0.0, _TINY)
-            falling = (kept["best"] - stats.mean) / spread > self.least and _rise(seen, name, kept["levels"]) > 0
+            noise = 2 * (2 / stats.valid) ** 0.5  # two standard errors of a difference, in spreads
+            falling = (kept["best"] - stats.mean) / spread > max(self.least, noise) and _rise(
+                seen, name, kept["levels"]
+            ) > 0
             memory[name] = {**kept, "falls": kept["falls"] + 1 if falling else 0}
             if not kept["levels"]:  # the best was the first evaluation, before any rollout
                 memory[name]["levels"] = _levels(seen, name)

@@ -33,8 +33,8 @@ from mixgrpo_core.reward_stats import RewardStats
 NAN = float("nan")
 
 
-def stats(mean, spread=1.0):
-    return RewardStats(mean=mean, spread=spread, valid=8, count=8)
+def stats(mean, spread=1.0, valid=200):
+    return RewardStats(mean=mean, spread=spread, valid=valid, count=valid)
 
 
 def story(guard, measured, rewards=None, weights=None):
@@ -134,7 +134,8 @@ def test_drift_is_in_units_of_the_spread_at_the_start():
 def test_every_statistic_is_watched(name, change):
     generator = torch.Generator().manual_seed(0)
     ramp = torch.linspace(0.4, 0.6, 16)[None, :, None, None]
-    start = ramp + 0.2 * (torch.rand(6, 16, 16, 3, generator=generator) - 0.5) * torch.rand(6, 1, 1, 1)
+    strength = torch.linspace(0.18, 0.22, 6)[:, None, None, None]
+    start = ramp + strength * (torch.rand(6, 16, 16, 3, generator=generator) - 0.5)
     guard = PixelDrift()
     _, memory = guard.judge(Seen(iteration=0, rewards={}, weights={}, measured=guard.measure(start)), {})
     others = {key: values for key, values in guard.measure(change(start)).items() if key == name}
@@ -215,6 +216,19 @@ def test_trained_rewards_that_nobody_asks_about_held_out_images_are_taken_from_t
     assert alarms == [False, False, False, True]  # the first rollouts come after the first evaluation
 
 
+def test_a_fall_within_the_noise_of_few_images_is_none():
+    def alarms(valid):
+        guard, memory, found = HeldOutFall(warn=2), {}, []
+        for place, watched in enumerate([1.0, 0.6, 0.6]):
+            rewards = {"w": stats(watched, valid=valid), "t": stats(float(place))}
+            alarm, memory = guard.judge(Seen(iteration=place, rewards=rewards, weights={"t": 1.0}), memory)
+            found.append(alarm is not None)
+        return found
+
+    assert alarms(32) == [False] * 3, "its standard error is 0.25"
+    assert alarms(128) == [False, False, True]
+
+
 # At work in a run
 
 
@@ -258,11 +272,11 @@ def test_two_guards_of_a_class_remember_apart():
 def test_snapshots_taken_before_do_not_change():
     """They hold the same notes: what is changed in place would be written into an interrupted iteration's start."""
     watch, notes = Watch([DiversityLoss(), HeldOutFall()], {"t": 1.0}), {}
-    for _ in range(2):
+    for mean in (1.0, 2.0):
         before, kept = dict(notes), json.dumps(notes)
         watch.see(torch.rand(3, 8, 8, 3))
-        watch.hear({"t": stats(1.0)}, notes)
-        watch.judge(evaluation(t=1.0), notes)
+        watch.hear({"t": stats(mean)}, notes)
+        watch.judge(evaluation(t=mean), notes)
         assert json.dumps(before) == kept
 
 
