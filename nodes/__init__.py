@@ -4,24 +4,24 @@ from comfy_api.latest import ComfyExtension, io
 
 from .compare import CompareLora
 from .demo import DemoModel
-from .edit_rewards import DirectionReward, PreservationReward
 from .fit_check import FitCheck
-from .image_rewards import AestheticReward, ClassifierReward, SimilarityReward
-from .judge import JudgeNode
+from .host.reward_files import register_folder
 from .live.routes import register_routes
 from .lora import ConvertLora, SaveLora
-from .network_rewards import ClipReward, ImageRewardNode
-from .pixel_rewards import PaletteRewardNode, PixelRewardNode
 from .prompts import PromptSetNode
-from .reward_changes import RewardGate, RewardTransform
-from .reward_files import register_folder
-from .rewards import CombineRewardsNode, DemoRewardNode
+from .rewards.changes import RewardGate, RewardTransform
+from .rewards.combine import CombineRewardsNode, DemoRewardNode
+from .rewards.edits import DirectionReward, PreservationReward
+from .rewards.images import AestheticReward, ClassifierReward, SimilarityReward
+from .rewards.judge import JudgeNode
+from .rewards.pixels import PaletteRewardNode, PixelRewardNode
+from .rewards.prompted import ClipReward, ImageRewardNode
+from .rewards.score import ScoreImages
+from .rewards.text import TextReward
+from .rewards.votes import HumanVoteNode
 from .sampler import Sampler
-from .score import ScoreImages
 from .settings import TrainerSettingsNode
-from .text_reward import TextReward
 from .trainer import TrainLora
-from .votes import HumanVoteNode
 from .window import WindowNode
 from .window_plan import WindowPlan
 

@@ -17,7 +17,8 @@ LAYERS = {
     "text and files": "spelling files",
     "ports and records": "model reward plan trajectory objective",
     "parts": "rollout update evaluate checkpoint scoring phases ema lora_format prompts"
-    " batches ranking reward_stats guards guards.* lora shapes shapes.* rewards rewards.* models models.* objectives objectives.*",
+    " batches ranking reward_stats guards guards.* lora shapes shapes.* rewards rewards.* models models.*"
+    " objectives objectives.*",
     "settings and runs": "config config_ranges presets cost iteration step_report preflight run_folder out_of_memory",
     "training": "train",
     "fronts": "__init__ cli cli.* demo figures grids report report_* html_report",

@@ -3,9 +3,9 @@
 import pytest
 import torch
 from judge_server import JudgeServer, says
-from mixgrpo_pack.nodes.judge import EACH, PAIRS, JudgeNode, offered
-from mixgrpo_pack.nodes.reward_files import NOTHING
-from mixgrpo_pack.nodes.score import ScoreImages
+from mixgrpo_pack.nodes.host.reward_files import NOTHING
+from mixgrpo_pack.nodes.rewards.judge import EACH, PAIRS, JudgeNode, offered
+from mixgrpo_pack.nodes.rewards.score import ScoreImages
 
 YES_NO = next(iter(EACH))
 GREYS = torch.tensor([0.2, 0.9, 0.5])[:, None, None, None].expand(3, 32, 32, 3).clone()

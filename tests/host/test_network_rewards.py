@@ -17,11 +17,11 @@ from mixgrpo_pack.mixgrpo_core.rewards.networks import Resident
 from mixgrpo_pack.mixgrpo_core.rewards.picture import Pixels
 from mixgrpo_pack.mixgrpo_core.rewards.siglip import SigLIPScore
 from mixgrpo_pack.mixgrpo_core.rewards.similarity import ClipImages, ImageSimilarity
-from mixgrpo_pack.nodes.edit_rewards import DirectionReward, PreservationReward
-from mixgrpo_pack.nodes.image_rewards import AestheticReward, ClassifierReward, SimilarityReward
-from mixgrpo_pack.nodes.network_rewards import ClipReward, ImageRewardNode
-from mixgrpo_pack.nodes.reward_files import NOTHING
-from mixgrpo_pack.nodes.score import ScoreImages
+from mixgrpo_pack.nodes.host.reward_files import NOTHING
+from mixgrpo_pack.nodes.rewards.edits import DirectionReward, PreservationReward
+from mixgrpo_pack.nodes.rewards.images import AestheticReward, ClassifierReward, SimilarityReward
+from mixgrpo_pack.nodes.rewards.prompted import ClipReward, ImageRewardNode
+from mixgrpo_pack.nodes.rewards.score import ScoreImages
 
 CPU = Resident("cpu")
 IMAGES = torch.rand(3, 40, 56, 3, generator=torch.Generator().manual_seed(0))

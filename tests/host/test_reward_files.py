@@ -4,8 +4,8 @@ import folder_paths
 import pytest
 import torch
 from mixgrpo_pack.mixgrpo_core.rewards.known_files import KnownFile
+from mixgrpo_pack.nodes.host.reward_files import NOTHING, found, path_of, register_folder
 from mixgrpo_pack.nodes.host.reward_place import HostPlace
-from mixgrpo_pack.nodes.reward_files import NOTHING, found, path_of, register_folder
 
 HPS = KnownFile(
     name="HPS_v2.1_compressed.pt", source="xswu/HPSv2", size=1_972_000_000, licence="Apache-2.0", original="hps.pt"

@@ -11,9 +11,9 @@ from mixgrpo_pack.mixgrpo_core.combination import BatchNormalised, WeightedAdvan
 from mixgrpo_pack.mixgrpo_core.demo import train_prompts
 from mixgrpo_pack.mixgrpo_core.reward import Context
 from mixgrpo_pack.mixgrpo_core.scoring import score
-from mixgrpo_pack.nodes.pixel_rewards import GOALS, MEASURES, UNITS, PaletteRewardNode, PixelRewardNode
-from mixgrpo_pack.nodes.reward_changes import RewardGate, RewardTransform
-from mixgrpo_pack.nodes.rewards import DEMO, CombineRewardsNode, DemoRewardNode, combined
+from mixgrpo_pack.nodes.rewards.changes import RewardGate, RewardTransform
+from mixgrpo_pack.nodes.rewards.combine import DEMO, CombineRewardsNode, DemoRewardNode, combined
+from mixgrpo_pack.nodes.rewards.pixels import GOALS, MEASURES, UNITS, PaletteRewardNode, PixelRewardNode
 from mixgrpo_pack.nodes.sockets import RewardSocket
 
 import nodes as host_nodes

@@ -6,9 +6,9 @@ import pytest
 import torch
 from mixgrpo_pack.mixgrpo_core.reward import Context
 from mixgrpo_pack.mixgrpo_core.rewards import FunctionReward
-from mixgrpo_pack.nodes.pixel_rewards import PixelRewardNode
-from mixgrpo_pack.nodes.rewards import DemoRewardNode, combined
-from mixgrpo_pack.nodes.score import ScoreImages
+from mixgrpo_pack.nodes.rewards.combine import DemoRewardNode, combined
+from mixgrpo_pack.nodes.rewards.pixels import PixelRewardNode
+from mixgrpo_pack.nodes.rewards.score import ScoreImages
 from mixgrpo_pack.nodes.sockets import Rewards
 
 

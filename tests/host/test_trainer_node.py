@@ -18,8 +18,8 @@ from mixgrpo_pack.mixgrpo_core.combination import BatchNormalised
 from mixgrpo_pack.mixgrpo_core.guards import PixelDrift
 from mixgrpo_pack.mixgrpo_core.rewards.shapes import ShapeReward
 from mixgrpo_pack.nodes.live.board import Command, board
-from mixgrpo_pack.nodes.pixel_rewards import PixelRewardNode
-from mixgrpo_pack.nodes.rewards import combined
+from mixgrpo_pack.nodes.rewards.combine import combined
+from mixgrpo_pack.nodes.rewards.pixels import PixelRewardNode
 from mixgrpo_pack.nodes.sockets import Rewards, TrainerSettings
 from mixgrpo_pack.nodes.trainer import TrainLora, configured, host_model
 from mixgrpo_pack.nodes.training import OutOfMemory

@@ -23,9 +23,9 @@ from mixgrpo_pack.nodes.live import Command
 from mixgrpo_pack.nodes.live.board import board
 from mixgrpo_pack.nodes.live.routes import LARGEST_BODY, add_routes
 from mixgrpo_pack.nodes.live.voting import CutShort
+from mixgrpo_pack.nodes.rewards.votes import HumanVoteNode
 from mixgrpo_pack.nodes.sockets import Rewards, TrainerSettings
 from mixgrpo_pack.nodes.trainer import TrainLora
-from mixgrpo_pack.nodes.votes import HumanVoteNode
 from PIL import Image
 from test_live import ears, live_run, output
 

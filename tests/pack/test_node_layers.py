@@ -11,10 +11,10 @@ NODES = ROOT / "nodes"
 
 # Lowest first; a module may import from its own layer and from those before it.
 LAYERS = {
-    "the ground": "sockets paths checks",
+    "the ground": "sockets paths checks rewards",
     "the host and the page": "host host.* live live.*",
     "between": "host_model runs training outcome presets mixed_sampling plan_words lora_layouts settings_inputs",
-    "node files": "compare demo fit_check lora prompts rewards sampler settings trainer window window_plan",
+    "node files": "compare demo fit_check lora prompts sampler settings trainer window window_plan rewards.*",
     "the list of nodes": "__init__",
 }
 

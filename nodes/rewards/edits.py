@@ -5,14 +5,14 @@ from types import MappingProxyType
 
 from comfy_api.latest import io
 
-from ..mixgrpo_core.rewards.clip import CLIP_SCORE_FILES
-from ..mixgrpo_core.rewards.directional import DirectionalCLIP
-from ..mixgrpo_core.rewards.edit import PSNR, SSIM, Closeness, EditPreservation
-from ..mixgrpo_core.rewards.picture import Pixels
-from .checks import require_in_range
-from .host.reward_place import HostPlace
-from .reward_files import OWN, file_input, file_problem, path_of
-from .sockets import Rewards, RewardSocket, weight_input
+from ...mixgrpo_core.rewards.clip import CLIP_SCORE_FILES
+from ...mixgrpo_core.rewards.directional import DirectionalCLIP
+from ...mixgrpo_core.rewards.edit import PSNR, SSIM, Closeness, EditPreservation
+from ...mixgrpo_core.rewards.picture import Pixels
+from ..checks import require_in_range
+from ..host.reward_files import OWN, file_input, file_problem, path_of
+from ..host.reward_place import HostPlace
+from ..sockets import Rewards, RewardSocket, weight_input
 
 MEASURES: Mapping[str, Closeness] = MappingProxyType({"SSIM": SSIM(), "PSNR": PSNR()})
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import folder_paths
 from comfy_api.latest import io
 
-from ..mixgrpo_core.rewards.known_files import KnownFile
-from ..mixgrpo_core.rewards.weights import SUFFIXES
+from ...mixgrpo_core.rewards.known_files import KnownFile
+from ...mixgrpo_core.rewards.weights import SUFFIXES
 
 OWN = "reward_models"
 NOTHING = "no file found"

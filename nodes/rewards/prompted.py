@@ -5,16 +5,16 @@ from types import MappingProxyType
 
 from comfy_api.latest import io
 
-from ..mixgrpo_core.rewards.clip.scores import (
+from ...mixgrpo_core.rewards.clip import (
     CLIPScore,
     HPSv2,
     PickScore,
 )
-from ..mixgrpo_core.rewards.image_reward import IMAGE_REWARD, ImageReward
-from ..mixgrpo_core.rewards.siglip import SigLIPScore
-from .host.reward_place import HostPlace
-from .reward_files import OWN, file_input, file_problem, path_of
-from .sockets import Rewards, RewardSocket, weight_input
+from ...mixgrpo_core.rewards.image_reward import IMAGE_REWARD, ImageReward
+from ...mixgrpo_core.rewards.siglip import SigLIPScore
+from ..host.reward_files import OWN, file_input, file_problem, path_of
+from ..host.reward_place import HostPlace
+from ..sockets import Rewards, RewardSocket, weight_input
 
 FOLDERS = (OWN, "clip_vision", "text_encoders")
 KINDS: Mapping[str, type] = MappingProxyType(

@@ -2,16 +2,16 @@
 
 from comfy_api.latest import io
 
-from ..mixgrpo_core.rewards.aesthetic import LAION, OPENAI_CLIP, VERSION_2_5, AestheticScore
-from ..mixgrpo_core.rewards.classifier import NSFW, ImageClassifier
-from ..mixgrpo_core.rewards.clip import CLIP_SCORE_FILES
-from ..mixgrpo_core.rewards.dino import DINOV2, DinoV2
-from ..mixgrpo_core.rewards.picture import Pixels
-from ..mixgrpo_core.rewards.similarity import ClipImages, ImageSimilarity
-from .checks import require_in_range
-from .host.reward_place import HostPlace
-from .reward_files import OWN, file_input, file_problem, path_of
-from .sockets import Rewards, RewardSocket, weight_input
+from ...mixgrpo_core.rewards.aesthetic import LAION, OPENAI_CLIP, VERSION_2_5, AestheticScore
+from ...mixgrpo_core.rewards.classifier import NSFW, ImageClassifier
+from ...mixgrpo_core.rewards.clip import CLIP_SCORE_FILES
+from ...mixgrpo_core.rewards.dino import DINOV2, DinoV2
+from ...mixgrpo_core.rewards.picture import Pixels
+from ...mixgrpo_core.rewards.similarity import ClipImages, ImageSimilarity
+from ..checks import require_in_range
+from ..host.reward_files import OWN, file_input, file_problem, path_of
+from ..host.reward_place import HostPlace
+from ..sockets import Rewards, RewardSocket, weight_input
 
 FOLDERS = (OWN, "clip_vision")
 HEADS, BACKBONES, ENCODERS = (LAION, VERSION_2_5), (OPENAI_CLIP,), (*DINOV2, *CLIP_SCORE_FILES)

@@ -5,11 +5,11 @@ from types import MappingProxyType
 
 from comfy_api.latest import io
 
-from ..mixgrpo_core.reward import Reward
-from ..mixgrpo_core.rewards.votes import HumanVote
-from ..mixgrpo_core.rewards.voting import Ranking, Thumbs, Way
-from .checks import require_in_range
-from .sockets import Rewards, RewardSocket
+from ...mixgrpo_core.reward import Reward
+from ...mixgrpo_core.rewards.votes import HumanVote
+from ...mixgrpo_core.rewards.voting import Ranking, Thumbs, Way
+from ..checks import require_in_range
+from ..sockets import Rewards, RewardSocket
 
 WAYS: Mapping[str, Way] = MappingProxyType({"thumbs": Thumbs(), "ranking": Ranking()})
 NAME = "votes"

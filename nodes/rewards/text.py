@@ -2,8 +2,8 @@
 
 from comfy_api.latest import io
 
-from ..mixgrpo_core.rewards.ocr import TextAccuracy
-from .sockets import Rewards, RewardSocket, weight_input
+from ...mixgrpo_core.rewards.ocr import TextAccuracy
+from ..sockets import Rewards, RewardSocket, weight_input
 
 
 class TextReward(io.ComfyNode):

@@ -5,11 +5,11 @@ from types import MappingProxyType
 
 from comfy_api.latest import io
 
-from ..mixgrpo_core.combination import BatchNormalised, Combination, WeightedAdvantages, WeightedRewards
-from ..mixgrpo_core.reward import Reward
-from ..mixgrpo_core.rewards import ShapeAdherence, ShapeCleanliness, ShapeReward
-from .checks import require_in_range
-from .sockets import Rewards, RewardSocket, weight_input
+from ...mixgrpo_core.combination import BatchNormalised, Combination, WeightedAdvantages, WeightedRewards
+from ...mixgrpo_core.reward import Reward
+from ...mixgrpo_core.rewards import ShapeAdherence, ShapeCleanliness, ShapeReward
+from ..checks import require_in_range
+from ..sockets import Rewards, RewardSocket, weight_input
 
 WITH_CHECKS = "drawing, with both checks"
 DEMO: Mapping[str, Mapping[str, Reward]] = MappingProxyType(

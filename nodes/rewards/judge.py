@@ -9,8 +9,8 @@ from types import MappingProxyType
 import comfy.model_management
 from comfy_api.latest import io
 
-from ..mixgrpo_core.reward import Reward
-from ..mixgrpo_core.rewards.judges import (
+from ...mixgrpo_core.reward import Reward
+from ...mixgrpo_core.rewards.judges import (
     Adjectives,
     Chat,
     Endpoint,
@@ -26,11 +26,11 @@ from ..mixgrpo_core.rewards.judges import (
     Verdict,
     YesNo,
 )
-from ..mixgrpo_core.rewards.judges.endpoint import client_package
-from .checks import require_in_range
-from .host.reward_place import HostPlace
-from .reward_files import NOTHING, OWN, found, path_of
-from .sockets import Rewards, RewardSocket, weight_input
+from ...mixgrpo_core.rewards.judges.endpoint import client_package
+from ..checks import require_in_range
+from ..host.reward_files import NOTHING, OWN, found, path_of
+from ..host.reward_place import HostPlace
+from ..sockets import Rewards, RewardSocket, weight_input
 
 FOLDERS = (OWN, "LLM", "VLM")
 AT, HERE = "endpoint: ", "in process: "

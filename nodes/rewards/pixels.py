@@ -5,9 +5,9 @@ from types import MappingProxyType
 
 from comfy_api.latest import io
 
-from ..mixgrpo_core.rewards import PixelReward
-from ..mixgrpo_core.rewards.palette import ColourShare, Palette
-from ..mixgrpo_core.rewards.pixels import (
+from ...mixgrpo_core.rewards import PixelReward
+from ...mixgrpo_core.rewards.palette import ColourShare, Palette
+from ...mixgrpo_core.rewards.pixels import (
     Brightness,
     Colourfulness,
     Contrast,
@@ -22,8 +22,8 @@ from ..mixgrpo_core.rewards.pixels import (
     Symmetry,
     Tileability,
 )
-from .checks import require_in_range
-from .sockets import Rewards, RewardSocket, weight_input
+from ..checks import require_in_range
+from ..sockets import Rewards, RewardSocket, weight_input
 
 MEASURES: Mapping[str, Measure] = MappingProxyType(
     {

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 from comfy_api.latest import io
 
-from ..mixgrpo_core.reward import Reward
-from ..mixgrpo_core.rewards.gates import Gated, Penalised
-from ..mixgrpo_core.rewards.transforms import Affine, Clip, Rank, RunningZ, Sigmoid, Transform, Transformed
-from .checks import require_in_range
-from .sockets import RewardSocket
+from ...mixgrpo_core.reward import Reward
+from ...mixgrpo_core.rewards.gates import Gated, Penalised
+from ...mixgrpo_core.rewards.transforms import Affine, Clip, Rank, RunningZ, Sigmoid, Transform, Transformed
+from ..checks import require_in_range
+from ..sockets import RewardSocket
 
 RANK, RUNNING, AFFINE, CLIP, SIGMOID = "rank", "running z-score", "scale and shift", "clip", "sigmoid"
 LEAST, MOST = "at least", "at most"

@@ -1,0 +1,1 @@
+"""Rewards as nodes: one file a family; `combine`, `changes` and `score` take any of them."""
