@@ -24,6 +24,7 @@ NEEDED = {"__init__.py", "pyproject.toml", "requirements.txt", "README.md", "LIC
     "mixgrpo_core/assets/demo/transformer/diffusion_pytorch_model.safetensors",
     "web/events.js",
     "web/lib/uPlot.LICENSE",
+    "web/docs/MixGRPO_TrainLora.md",
 }
 DEVELOPMENT = (
     *(".*", "tests", "scripts", "benchmarks", "judge"),
