@@ -68,7 +68,7 @@ def summary(run: CanvasRun, config: TrainConfig, metrics: Sequence[Mapping[str, 
         lines.append(
             f"held-out {name}: {_figures(first)} before, {_figures(last)} at iteration {points[-1]['iteration']}"
         )
-    for name in metrics[0]["rewards"] if metrics and not points else ():
+    for name in metrics[0]["rewards"] if metrics and not (points and points[0]["rewards"]) else ():
         first, last = (metrics[place]["rewards"][name] for place in (0, -1))
         lines.append(f"{name} while training: {_figures(first)} at first, {_figures(last)} at last")
     watched = [report for report in metrics if report["evaluations"]]
