@@ -13,6 +13,7 @@ from comfy_client import Client
 from frontend import load
 from PIL import Image
 from workflows.page import EXAMPLES, place_files
+from workflows.reward_stories import score_and_rank, your_taste
 from workflows.stories import (
     DEMO_LORA,
     MODEL_FILES,
@@ -20,10 +21,8 @@ from workflows.stories import (
     compare,
     first_lora,
     flux,
-    score_and_rank,
     sd35,
     window_sampling,
-    your_taste,
 )
 
 BYPASSED = 4
