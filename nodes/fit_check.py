@@ -12,6 +12,7 @@ from ..mixgrpo_core import StepReport, TrainConfig, train
 from ..mixgrpo_core.batches import ran_out
 from ..mixgrpo_core.reward import Reward
 from ..mixgrpo_core.rewards.pixels import Brightness, More, PixelReward
+from ..mixgrpo_core.rewards.transforms import afresh
 from ..mixgrpo_core.rewards.votes import HumanVote, votes_as
 from ..mixgrpo_core.step_report import Event
 from .sockets import PromptsSocket, RewardSocket, SettingsSocket, TrainerSettings
@@ -51,7 +52,7 @@ class FitCheck(io.ComfyNode):
         with torch.inference_mode(False), host_model(model, vae, prompts, settings) as policy:
             policy.prepare(prompts.train[:1])
             probe(policy, prompts.train[0])
-            asked = {name: votes_as(reward, _instead) for name, reward in rewards.rewards.items()}
+            asked = {name: votes_as(afresh(reward), _instead) for name, reward in rewards.rewards.items()}
             report, tried = _first_fitting(policy, prompts.train[:1], asked, config, lowered)
         text = _words(report, tried, settings, lowered)
         return io.NodeOutput(text, ui=ui.PreviewText(text))

@@ -17,9 +17,11 @@ from ..mixgrpo_core import TrainConfig
 from ..mixgrpo_core.iteration import visited
 from ..mixgrpo_core.lora_format import load_lora
 from ..mixgrpo_core.model import derive_seed
+from ..mixgrpo_core.rewards.transforms import afresh
 from ..mixgrpo_core.rewards.votes import unheard, votes_at
 from .host.family import require_flow_model
 from .host.identity import lora_digest, model_digest
+from .host.reward_files import recognised
 from .host.texts import PromptSet
 from .host_model import HostModel
 from .live.board import Command, LiveRun
@@ -106,8 +108,9 @@ class TrainLora(io.ComfyNode):
                 sigmas=config.sigmas(),
             )
             with live:
-                asked = {
-                    name: votes_at(reward, run.path / VOTES, live.voting) for name, reward in rewards.rewards.items()
+                asked = {  # the host keeps what nodes made for other runs: those remember other scores
+                    name: votes_at(afresh(reward), run.path / VOTES, live.voting)
+                    for name, reward in rewards.rewards.items()
                 }
                 training = Training(policy, prompts, asked, config, run, live)
                 command = training.go()
@@ -205,7 +208,7 @@ def run_setup(
         "vae": model_digest(policy.vae.patcher),
         "prompts": f"{derive_seed(*words):x}",
         "negative": prompts.negative,
-        "rewards": {name: _ADDRESS.sub("", repr(reward)) for name, reward in rewards.rewards.items()},
+        "rewards": {name: _ADDRESS.sub("", recognised(reward)) for name, reward in rewards.rewards.items()},
         "size": [settings.width, settings.height],
         "cfg": settings.cfg,
         "guidance": settings.guidance,

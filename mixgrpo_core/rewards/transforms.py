@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..reward import About, DifferentiableReward, Reward, RewardBatch, Scores, about
 from ..scoring import as_scores
+from .parts import exchanged
 
 State = Mapping[str, Any]
 Range = tuple[float, float] | None
@@ -214,3 +215,8 @@ class Transformed(DifferentiableReward):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.reward.load_state_dict(state["reward"])
         self._memory["transform"] = dict(state["transform"])
+
+
+def afresh(reward: Any) -> Any:
+    """The reward with transforms that remember nothing yet, for a run of its own."""
+    return exchanged(reward, Transformed, lambda found: replace(found, reward=afresh(found.reward)))

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch.nn.functional import interpolate
 from ..reward import About, Reward, RewardBatch, Scores, StatelessReward
 from .ballot import Ballot, State
 from .ballot_box import BallotBox, Pictures
+from .parts import exchanged
 from .voting import Thumbs, Way
 
 LARGEST = 768
@@ -150,16 +151,7 @@ def votes_at(reward: Any, folder: Path, waiting: Waiting) -> Any:
 
 def votes_as(reward: Any, other: Callable[[HumanVote], Reward]) -> Any:
     """The reward with another one for each `HumanVote`, also for those of rewards within it."""
-    if isinstance(reward, HumanVote):
-        return other(reward)
-    if isinstance(reward, tuple):
-        parts = tuple(votes_as(part, other) for part in reward)
-        return parts if any(new is not old for new, old in zip(parts, reward, strict=True)) else reward
-    if not is_dataclass(reward) or isinstance(reward, type):
-        return reward
-    parts = {item.name: votes_as(getattr(reward, item.name), other) for item in fields(reward)}
-    changed = {name: part for name, part in parts.items() if part is not getattr(reward, name)}
-    return replace(reward, **changed) if changed else reward
+    return exchanged(reward, HumanVote, other)
 
 
 def shown_pictures(images: Tensor) -> Pictures:

@@ -10,7 +10,7 @@ from ...mixgrpo_core.rewards.directional import DirectionalCLIP
 from ...mixgrpo_core.rewards.edit import PSNR, SSIM, Closeness, EditPreservation
 from ...mixgrpo_core.rewards.picture import Pixels
 from ..checks import require_in_range
-from ..host.reward_files import OWN, file_input, file_problem, path_of
+from ..host.reward_files import OWN, file_input, file_problem, fingerprint, path_of
 from ..host.reward_place import HostPlace
 from ..sockets import Rewards, RewardSocket, weight_input
 
@@ -81,6 +81,11 @@ class DirectionReward(io.ComfyNode):
         if description is not None and not str(description).strip():
             return "description: expected what the source shows, found nothing"
         return file_problem(file, (OWN,), CLIP_SCORE_FILES) or True
+
+    @classmethod
+    def fingerprint_inputs(cls, file=None, **_others) -> str:
+        """A changed file is read again."""
+        return fingerprint((OWN,), file)
 
     @classmethod
     def execute(cls, source, description, file, weight) -> io.NodeOutput:

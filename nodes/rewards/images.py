@@ -9,7 +9,7 @@ from ...mixgrpo_core.rewards.dino import DINOV2, DinoV2
 from ...mixgrpo_core.rewards.picture import Pixels
 from ...mixgrpo_core.rewards.similarity import ClipImages, ImageSimilarity
 from ..checks import require_in_range
-from ..host.reward_files import OWN, file_input, file_problem, path_of
+from ..host.reward_files import OWN, file_input, file_problem, fingerprint, path_of
 from ..host.reward_place import HostPlace
 from ..sockets import Rewards, RewardSocket, weight_input
 
@@ -46,6 +46,11 @@ class AestheticReward(io.ComfyNode):
         return file_problem(head, (OWN,), HEADS) or file_problem(file, FOLDERS, BACKBONES) or True
 
     @classmethod
+    def fingerprint_inputs(cls, head=None, file=None, **_others) -> str:
+        """A changed file is read again."""
+        return fingerprint(FOLDERS, head, file)
+
+    @classmethod
     def execute(cls, head, file, weight) -> io.NodeOutput:
         paths = [str(path_of(head, (OWN,), HEADS)), str(path_of(file, FOLDERS, BACKBONES))]
         reward = AestheticScore(*paths, place=HostPlace())
@@ -79,6 +84,11 @@ class SimilarityReward(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, file=None) -> bool | str:
         return file_problem(file, FOLDERS, ENCODERS) or True
+
+    @classmethod
+    def fingerprint_inputs(cls, file=None, **_others) -> str:
+        """A changed file is read again."""
+        return fingerprint(FOLDERS, file)
 
     @classmethod
     def execute(cls, reference, kind, file, weight) -> io.NodeOutput:
@@ -128,6 +138,11 @@ class ClassifierReward(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, folder=None) -> bool | str:
         return file_problem(folder, (OWN,), (NSFW,)) or True
+
+    @classmethod
+    def fingerprint_inputs(cls, folder=None, **_others) -> str:
+        """A changed file is read again."""
+        return fingerprint((OWN,), folder)
 
     @classmethod
     def execute(cls, folder, label, goal, threshold, weight) -> io.NodeOutput:

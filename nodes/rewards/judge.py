@@ -29,7 +29,7 @@ from ...mixgrpo_core.rewards.judges import (
 from ...mixgrpo_core.rewards.judges.endpoint import client_package
 from ...mixgrpo_core.rewards.judges.files import JUDGE_FILES
 from ..checks import require_in_range
-from ..host.reward_files import NOTHING, OWN, found, path_of
+from ..host.reward_files import NOTHING, OWN, fingerprint, found, path_of
 from ..host.reward_place import HostPlace
 from ..sockets import Rewards, RewardSocket, weight_input
 
@@ -110,6 +110,12 @@ class JudgeNode(io.ComfyNode):
         return True
 
     @classmethod
+    def fingerprint_inputs(cls, judge=None, **_others) -> str:
+        """A changed folder is read again, and so is a changed entry of the file of endpoints."""
+        kind, _, name = str(judge).partition(": ")
+        return f"{_version(name)}" if f"{kind}: " == AT else fingerprint(FOLDERS, name)
+
+    @classmethod
     def execute(cls, judge, asks, question, opponents, weight) -> io.NodeOutput:
         require_in_range(cls.define_schema().inputs, {"asks": asks, "opponents": opponents})
         chat = chat_of(judge)
@@ -155,3 +161,19 @@ def chat_of(judge: str) -> Chat:
         "no judge was found. Serve one and name it in the file of endpoints (pip install the judge folder of the "
         f"MixGRPO repository; its README shows the file), or put a folder of Qwen-VL or UnifiedReward into models/{OWN}"
     )
+
+
+_versions: dict[str, tuple[object, int]] = {}
+
+
+def _version(name: str) -> int:
+    """A number that changes with an endpoint's entry in the file and tells nothing of it: it stands in the history."""
+    try:
+        entry = client_package().read_endpoints().get(name)
+    except (ValueError, ImportError):
+        entry = None
+    before, number = _versions.get(name, (None, 0))
+    if entry != before:
+        number += 1
+    _versions[name] = (entry, number)
+    return number

@@ -12,7 +12,7 @@ from ...mixgrpo_core.rewards.clip import (
 )
 from ...mixgrpo_core.rewards.image_reward import IMAGE_REWARD, ImageReward
 from ...mixgrpo_core.rewards.siglip import SigLIPScore
-from ..host.reward_files import OWN, file_input, file_problem, path_of
+from ..host.reward_files import OWN, file_input, file_problem, fingerprint, path_of
 from ..host.reward_place import HostPlace
 from ..sockets import Rewards, RewardSocket, weight_input
 
@@ -57,6 +57,11 @@ class ClipReward(io.ComfyNode):
         return file_problem(file, FOLDERS, KINDS[kind].known if kind else ()) or True
 
     @classmethod
+    def fingerprint_inputs(cls, file=None, **_others) -> str:
+        """A changed file is read again."""
+        return fingerprint(FOLDERS, file)
+
+    @classmethod
     def execute(cls, kind, file, weight) -> io.NodeOutput:
         make = KINDS[kind]
         reward = make(str(path_of(file, FOLDERS, make.known)), place=HostPlace())
@@ -88,6 +93,11 @@ class ImageRewardNode(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, file=None) -> bool | str:
         return file_problem(file, (OWN,), (IMAGE_REWARD,)) or True
+
+    @classmethod
+    def fingerprint_inputs(cls, file=None, **_others) -> str:
+        """A changed file is read again."""
+        return fingerprint((OWN,), file)
 
     @classmethod
     def execute(cls, file, weight) -> io.NodeOutput:
