@@ -6,7 +6,7 @@ ImageClassifier("nsfw_image_detection", label="nsfw", threshold=0.5)    0, or le
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +134,7 @@ class ImageClassifier(DifferentiableReward):
     @cached_property
     def _network(self) -> Network:
         key = ("image classifier", self._weights.identity, repr(sorted(self._weights.config.items())), self._dtype)
-        return shared(key, lambda: _load(self._weights.path, self._config, self._dtype))
+        return shared(key, partial(_load, self._weights.path, self._config, self._dtype))
 
     @cached_property
     def _batches(self) -> MicroBatches:

@@ -6,7 +6,7 @@ them (a head of attention has 64 numbers in all of them).
 
 import math
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -87,7 +87,7 @@ class DinoTower:
     def _network(self) -> Network:
         config = repr(sorted(self.weights.config.items()))  # the same tensors with other heads are another network
         key = ("DINOv2", self.weights.identity, config, self._dtype)
-        return shared(key, lambda: load(self.weights, self._dtype))
+        return shared(key, partial(load, self.weights, self._dtype))
 
     @cached_property
     def _batches(self) -> MicroBatches:

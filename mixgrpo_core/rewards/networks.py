@@ -123,7 +123,10 @@ _networks_lock = threading.Lock()
 
 
 def shared(key: Hashable, load: Callable[[], M]) -> Network[M]:
-    """The network of ``key`` (what it is, the identity of its file, its dtype): one for all that ask for the same."""
+    """The network of ``key`` (what it is, the identity of its file, its dtype): one for all that ask for the same.
+
+    ``load`` must not hold who asks: a circle would keep the network until the next garbage collection.
+    """
     with _networks_lock:
         network = _networks.get(key)
         if network is None:

@@ -1,11 +1,19 @@
 """Networks of rewards: shared, read once, and where their place says between calls."""
 
 import gc
+import weakref
 
 import pytest
+import reward_files_more
 import torch
+from safetensors.torch import save_file
+from tiny_judge import save_judge
 from torch import nn
 
+from mixgrpo_core.rewards.classifier import ImageClassifier
+from mixgrpo_core.rewards.dino import DinoV2
+from mixgrpo_core.rewards.image_reward import ImageReward
+from mixgrpo_core.rewards.judges import LocalChat
 from mixgrpo_core.rewards.networks import Network, Offloaded, Released, Resident, dtype_for, shared
 
 
@@ -77,3 +85,38 @@ def test_half_precision_is_for_accelerators():
     assert dtype_for("auto", torch.device("cpu")) is torch.float32
     assert dtype_for("auto", torch.device("cuda")) is torch.float16
     assert dtype_for("bfloat16", torch.device("cpu")) is torch.bfloat16
+
+
+def dino(folder):
+    save_file(reward_files_more.dinov2(), folder / "dino.safetensors")
+    return DinoV2(str(folder / "dino.safetensors")).opened(precision="auto", place=Resident("cpu"), batch=1)
+
+
+def classifier(folder):
+    reward_files_more.write_classifier(folder, "vit")
+    return ImageClassifier(str(folder), "photo", place=Resident("cpu"))
+
+
+def image_reward(folder):
+    torch.save(reward_files_more.image_reward(), folder / "ImageReward.pt")
+    return ImageReward(str(folder / "ImageReward.pt"), place=Resident("cpu"))
+
+
+def judge(folder):
+    save_judge(folder)
+    return LocalChat(str(folder), place=Resident("cpu"))
+
+
+@pytest.mark.parametrize("make", [dino, classifier, image_reward, judge])
+def test_a_network_goes_with_its_last_reward_and_waits_for_no_garbage_collection(tmp_path, make):
+    reward = make(tmp_path)
+    with reward._network.at(Resident("cpu")):
+        pass
+    alive = weakref.ref(reward._network)
+    gc.collect()
+    gc.disable()
+    try:
+        del reward
+        assert alive() is None
+    finally:
+        gc.enable()

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
@@ -109,7 +109,7 @@ class ImageReward(DifferentiableReward):
     @cached_property
     def _network(self) -> Network[ImageRewardNetwork]:
         key = ("ImageReward", self._weights.identity, self._dtype)
-        return shared(key, lambda: load(self._weights, self._dtype))
+        return shared(key, partial(load, self._weights, self._dtype))
 
     @cached_property
     def _batches(self) -> MicroBatches:

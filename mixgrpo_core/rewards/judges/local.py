@@ -6,7 +6,7 @@ with ``max_tokens=1`` takes one forward pass. Batches are padded on the left; im
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +108,7 @@ class LocalChat:
     @cached_property
     def _network(self) -> Network[nn.Module]:
         key = ("vision-language", self._weights.identity, self._dtype)
-        return shared(key, lambda: load_network(self.folder, self._dtype))
+        return shared(key, partial(load_network, self.folder, self._dtype))
 
     @property
     def _dtype(self) -> torch.dtype:
