@@ -44,16 +44,15 @@ def score(rewards: Mapping[str, Reward], batch: RewardBatch) -> tuple[dict[str, 
 
 def _guarded(reward: Reward, batch: RewardBatch, whole: Tensor) -> tuple[Scores, str]:
     count = len(batch.images)
-    masked = Scores(torch.zeros(count), torch.zeros(count, dtype=torch.bool))
     try:
         with torch.no_grad():
             found = reward(batch)
         found = as_scores(found)
         values, valid = found.values.detach().float().cpu(), found.valid.cpu()
     except Exception as error:  # Any failure of a reward, a dead server too, costs its samples and not the run.
-        return masked, f"{type(error).__name__}: {error}"
+        return _unscored(count, f"{type(error).__name__}: {error}")
     if values.shape != (count,) or valid.shape != (count,):
-        return masked, f"expected {count} values, found values {list(values.shape)} and valid {list(valid.shape)}"
+        return _unscored(count, f"expected {count} values, found {list(values.shape)} and valid {list(valid.shape)}")
     finite = torch.isfinite(values)
     valid = valid.bool() & finite & whole
     notes = (
@@ -63,6 +62,10 @@ def _guarded(reward: Reward, batch: RewardBatch, whole: Tensor) -> tuple[Scores,
     reason = "; ".join(filter(None, notes)) or "the reward marked samples as invalid"
     note = reason if not bool(valid.all()) else ""
     return Scores(torch.where(valid, values, 0.0), valid, note, found.abstained), reason
+
+
+def _unscored(count: int, reason: str) -> tuple[Scores, str]:
+    return Scores(torch.zeros(count), torch.zeros(count, dtype=torch.bool), reason), reason
 
 
 def as_scores(found: object) -> Scores:

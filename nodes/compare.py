@@ -1,7 +1,8 @@
 """Looking at what a LoRA does: the same prompts and noise without it, with it, and with it for a share of the steps."""
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from comfy_api.latest import io, ui
@@ -48,7 +49,7 @@ class CompareLora(io.ComfyNode):
     def execute(
         cls, model, model_with_lora, vae, prompts, settings, which, most_prompts, images, hybrid, seed, rewards=None
     ) -> io.NodeOutput:
-        scored = rewards.rewards if rewards is not None else {}
+        scored = rewards.unattended if rewards is not None else {}
         shown = _chosen(prompts, which, most_prompts)
         with (
             torch.inference_mode(False),
@@ -58,7 +59,8 @@ class CompareLora(io.ComfyNode):
             columns = both.columns(hybrid)
             for reward in scored.values():
                 reward.prepare(shown)
-            found = [both.column(share, shown, images, seed, scored) for share in columns.values()]
+            pictures = [both.pictures(share, shown, images, seed) for share in columns.values()]
+            found = _scored(pictures, shown, scored)
         cells = [[column.pictures[place] for column in found] for place in range(len(shown))]
         captions = [[column.caption(place) for column in found] for place in range(len(shown))] if scored else None
         picture = to_tensor(labelled_grid(cells, shown, list(columns), captions, tile=TILE))
@@ -162,17 +164,10 @@ class _Comparison:
         )
         return {"without": 0.0, "with the LoRA": 1.0, **middle}
 
-    def column(
-        self, share: float, prompts: Sequence[str], images: int, seed: int, rewards: Mapping[str, Reward]
-    ) -> _Column:
-        column = _Column(scores={name: [] for name in rewards})
-        for place, latents in enumerate(self._latents(share, prompts, images, seed)):
-            made = decode(self.base, latents, self.decode_batch)
-            batch = RewardBatch(images=made, prompts=(prompts[place],) * len(made), group=place)
-            for name, scores in score(rewards, batch)[0].items():
-                column.scores[name].append(scores)
-            column.pictures.append(made)
-        return column
+    def pictures(self, share: float, prompts: Sequence[str], images: int, seed: int) -> list[Tensor]:
+        """Images ``[images, H, W, 3]`` of every prompt."""
+        latents = self._latents(share, prompts, images, seed)
+        return [decode(self.base, found, self.decode_batch) for found in latents]
 
     def _latents(self, share: float, prompts: Sequence[str], images: int, seed: int) -> list[Tensor]:
         """All prompts by the one model, then all by the other: changing weights takes longer than keeping latents."""
@@ -196,17 +191,41 @@ class _Comparison:
             self.with_lora.close()
 
 
+def _scored(pictures: Sequence[list[Tensor]], prompts: Sequence[str], rewards: Mapping[str, Reward]) -> list[_Column]:
+    """The columns of ``pictures``. Those of a prompt are one group: a judge that compares images compares models."""
+    columns = [_Column(made, {name: [] for name in rewards}) for made in pictures]
+    for place, prompt in enumerate(prompts if rewards else ()):
+        made = [column.pictures[place] for column in columns]
+        images = torch.cat(made)
+        found, _ = score(rewards, RewardBatch(images=images, prompts=(prompt,) * len(images), group=place))
+        for name, scores in found.items():
+            parts = (scores.values.split(len(made[0])), scores.valid.split(len(made[0])))
+            for column, values, valid in zip(columns, *parts, strict=True):
+                column.scores[name].append(replace(scores, values=values, valid=valid))
+    return columns
+
+
+def _figures(stats: RewardStats) -> str:
+    """Mean and spread, and what could not be scored."""
+    if not stats.failed:
+        return f"{stats.mean:.4g} ± {stats.spread:.3g}"
+    if not stats.valid:
+        return f"no score ({stats.reason})"
+    return f"{stats.mean:.4g} ± {stats.spread:.3g} ({stats.valid} of {stats.count} images: {stats.reason})"
+
+
 def _table(columns: Mapping[str, _Column]) -> str:
     """A line per reward: mean and spread of every column, and how often it beats the first one."""
     found = {label: column.evaluation() for label, column in columns.items()}
     first = next(iter(found.values()))
     if not first.rewards:
-        return "no rewards connected: nothing was scored"
+        return "no rewards that score these images are connected: nothing was scored"
     lines = []
     for name in first.rewards:
         lines.append(name)
         for label, evaluation in found.items():
             stats = evaluation.rewards[name]
-            wins = "" if evaluation is first else f", better than without in {win_rate(evaluation, first, name):.1%}"
-            lines.append(f"  {label}: {stats.mean:.4g} ± {stats.spread:.3g}{wins}")
+            wins = float("nan") if evaluation is first else win_rate(evaluation, first, name)
+            better = "" if math.isnan(wins) else f", better than without in {wins:.1%}"
+            lines.append(f"  {label}: {_figures(stats)}{better}")
     return "\n".join(lines)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..mixgrpo_core import TrainConfig
 from ..mixgrpo_core.combination import Combination
-from ..mixgrpo_core.reward import Reward
+from ..mixgrpo_core.reward import Reward, about
 from ..mixgrpo_core.window import Window
 
 WindowSocket = io.Custom("MIXGRPO_WINDOW")
@@ -35,6 +35,11 @@ class Rewards:
     rewards: Mapping[str, Reward]
     weights: Mapping[str, float]
     combination: Combination | None = None
+
+    @property
+    def unattended(self) -> dict[str, Reward]:
+        """Those that score any image: people are asked about images of a training only."""
+        return {name: reward for name, reward in self.rewards.items() if about(reward).held_out}
 
 
 @dataclass(frozen=True, kw_only=True)

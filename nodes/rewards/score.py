@@ -60,20 +60,23 @@ class ScoreImages(io.ComfyNode):
 
     @classmethod
     def execute(cls, images, rewards, prompt, keep, reference=None, mask=None) -> io.NodeOutput:
+        scored = rewards.unattended
+        if not scored:
+            raise ValueError("people vote during a training only: connect a reward that scores by itself")
         context = Context(
             reference=None if reference is None else reference[0, ..., :3], mask=None if mask is None else mask[0]
         )
         batch = RewardBatch(images=images[..., :3], prompts=(prompt,) * len(images), context=context)
         with torch.inference_mode(False):
-            for reward in rewards.rewards.values():
+            for reward in scored.values():
                 reward.prepare([prompt])
-            found = ranked([batch], rewards.rewards, rewards.weights)
+            found = ranked([batch], scored, {name: rewards.weights[name] for name in scored})
         if not any(bool(scores.valid.any()) for scores in found.scores.values()):
             raise ValueError(f"no image got a score: {found.failures[-1]}")
         order = found.order[: keep or None]
         sheet = to_tensor(_sheet(images[..., :3], found))
         table = found.table([f"image {i + 1}" for i in range(len(images))])
-        first = next(name for name, weight in rewards.weights.items() if weight > 0)
+        first = next(name for name in scored if rewards.weights[name] > 0)
         values = found.scores[first]
         scores = [float(values.values[i]) if bool(values.valid[i]) else float("nan") for i in order]
         return io.NodeOutput(images[list(order)], sheet, table, scores, ui=ui.PreviewImage(sheet, cls=cls))

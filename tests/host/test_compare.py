@@ -1,0 +1,89 @@
+"""Compare LoRA with rewards of every kind: people, judges that compare, and such that fail."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from canvas import loaded, prompt_set, short_config
+from mixgrpo_pack.mixgrpo_core.reward import About, Scores, StatelessReward
+from mixgrpo_pack.mixgrpo_core.rewards import FunctionReward
+from mixgrpo_pack.mixgrpo_core.rewards.gates import Gated
+from mixgrpo_pack.mixgrpo_core.rewards.pixels import Brightness, More, PixelReward
+from mixgrpo_pack.mixgrpo_core.rewards.votes import HumanVote
+from mixgrpo_pack.nodes.compare import HELD_OUT, CompareLora
+from mixgrpo_pack.nodes.rewards.combine import combined
+from mixgrpo_pack.nodes.rewards.score import ScoreImages
+from mixgrpo_pack.nodes.rewards.votes import HumanVoteNode
+from mixgrpo_pack.nodes.sockets import Rewards, TrainerSettings
+
+BRIGHT = PixelReward(Brightness(), More())
+
+
+class WinRate(StatelessReward):
+    """How many others of the group an image is brighter than."""
+
+    about = About(groupwise=True)
+
+    def __call__(self, batch):
+        light = batch.images.mean((1, 2, 3))
+        return Scores.of((light[:, None] > light).float().mean(1))
+
+
+@pytest.fixture(scope="module")
+def compared():
+    """A function: the table of the demo model and a darker one, scored by rewards."""
+    model, clip, vae = loaded()
+    dark = model.clone()
+    dark.add_patches({"diffusion_model.final_layer.linear.bias": (torch.full((64,), 0.7),)})
+    settings = TrainerSettings(train=short_config(), width=64, height=64, rank=2, alpha=4)
+
+    def table(given):
+        rewards = Rewards(rewards=given, weights=dict.fromkeys(given, 1.0))
+        with torch.inference_mode():
+            made = CompareLora.execute(model, dark, vae, prompt_set(clip), settings, HELD_OUT, 2, 2, 0.0, 0, rewards)
+        return made.args[1].splitlines()
+
+    return table
+
+
+def test_nobody_is_asked_for_votes(compared):
+    given = {"votes": HumanVote(), "bright": BRIGHT, "gated": Gated(BRIGHT, by=HumanVote(), least=0.5)}
+    lines = compared(given)
+    assert [line for line in lines if not line.startswith(" ")] == ["bright"]
+    assert "nothing was scored" in compared({"votes": HumanVote()})[0]
+
+
+def test_a_judge_that_compares_images_compares_the_models(compared):
+    plain = compared({"bright": BRIGHT})[2]
+    wins = compared({"wins": WinRate()})
+    share = plain.rpartition("in ")[2]
+    assert share in ("0.0%", "100.0%"), "the patched model is darker or brighter in all images"
+    assert wins[2].endswith(f"in {share}")
+    means = [float(line.split()[1 if "without:" in line else 3]) for line in wins[1:]]
+    assert abs(means[0] - means[1]) > 0.2, "else they were compared within their column only"
+
+
+def test_what_could_not_be_scored_is_said(compared):
+    def away(images, prompts):
+        raise ConnectionError("the judge is away")
+
+    class Half(StatelessReward):
+        def __call__(self, batch):
+            found = Scores.of(batch.images.mean((1, 2, 3)))
+            return replace(found, valid=torch.arange(len(found.values)) % 2 == 0, note="no answer within 1 s")
+
+    lines = compared({"away": FunctionReward(away), "half": Half()})
+    assert "nan" not in " ".join(lines)
+    assert "no score" in lines[1] and "the judge is away" in lines[1]
+    assert "2 of 4 images: no answer within 1 s" in lines[4]
+
+
+def test_images_are_scored_without_asking_anybody():
+    votes = HumanVoteNode.execute("thumbs", 60, 0, 1.0).args[0]
+    bright = Rewards(rewards={"bright": BRIGHT}, weights={"bright": 1.0})
+    greys = torch.tensor([0.2, 0.9])[:, None, None, None].expand(2, 8, 8, 3)
+    with torch.inference_mode():
+        both = ScoreImages.execute(greys, combined({"reward0": votes, "reward1": bright}), "", 0).args
+        assert both[3] == pytest.approx([0.9, 0.2]) and "votes" not in both[2]
+        with pytest.raises(ValueError, match="during a training only"):
+            ScoreImages.execute(greys, votes, "", 0)
