@@ -1,5 +1,6 @@
 """Progress in the terminal: the run with the time left, what is going on inside an iteration, and the last reward."""
 
+import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -31,7 +32,7 @@ class RunProgress:
         self._bars.note = words
         self._bars.update(self._run, completed=report.iteration + 1, spent=self._bars.tasks[self._run].elapsed or 0.0)
         if report.evaluations or not console.is_terminal:
-            console.print(f"{report.iteration + 1:>5}  {words}", highlight=False, soft_wrap=True)
+            console.print(f"{report.iteration + 1:>5}  {words}", highlight=False, markup=False, soft_wrap=True)
         for alarm in report.warnings:
             style = "bold red" if alarm.level == "stop" else "yellow"
             console.print(f"       {alarm}", style=style, highlight=False, markup=False, soft_wrap=True)
@@ -81,9 +82,16 @@ def run_progress(iterations: int, done: int, console: Console) -> Iterator[RunPr
 
 
 def headline(report: StepReport) -> str:
-    """``reward 0.71 ± 0.12  held out 0.74  window 0-4``."""
-    words = [f"{name} {stats.mean:.3f} ± {stats.spread:.3f}" for name, stats in report.rewards.items()]
+    """``reward 0.71 ± 0.12  held out 0.74  window 0-4``; a dash for a reward without any valid score."""
+    words = [
+        f"{name} {_number(stats.mean)}" + (f" ± {stats.spread:.3f}" if stats.valid > 1 else "")
+        for name, stats in report.rewards.items()
+    ]
     if report.evaluations:
-        means = " ".join(f"{name} {stats.mean:.3f}" for name, stats in report.evaluations[-1].rewards.items())
+        means = " ".join(f"{name} {_number(stats.mean)}" for name, stats in report.evaluations[-1].rewards.items())
         words.append(f"held out: {means}")
     return "  ".join([*words, f"window {report.window[0]}-{report.window[1]}"])
+
+
+def _number(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.3f}"

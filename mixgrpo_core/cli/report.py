@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from PIL import Image
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
@@ -33,10 +34,10 @@ def finish(settings: RunConfig, run: RunFolder, model: "SD3Model", console: Cons
     averaged = settings.train.ema is not None and run.lora("ema").exists()
     if averaged:
         model.load_lora_file(run.lora("ema"))
-    after = f"with the LoRA{', averaged' if averaged else ''} ({settings.train.iterations} iterations)"
+    metrics = run.metrics()  # of fewer iterations than were asked for, where a guard stopped the run
+    after = f"with the LoRA{', averaged' if averaged else ''} ({len(metrics)} iterations)"
     grid = before_after(model, shown_prompts(settings.make_prompts()), settings, after)
     grid.save(run.path / "before_after.png")
-    metrics = run.metrics()
     report_figure(metrics, settings.train, run.path / "report.png", grid)
     print_summary(run, metrics, console)
 
@@ -69,7 +70,8 @@ def print_summary(run: RunFolder, metrics: Sequence[dict], console: Console) -> 
     if evaluations:
         table = Table("held-out reward", "before", "after", title=None)
         for name, stats in evaluations[0]["rewards"].items():
-            table.add_row(name, f"{stats['mean']:.3f}", f"{evaluations[-1]['rewards'][name]['mean']:.3f}")
+            means = (stats["mean"], evaluations[-1]["rewards"][name]["mean"])
+            table.add_row(escape(name), *("-" if mean is None else f"{mean:.3f}" for mean in means))
         console.print(table)
     _print_guards(run, metrics, console)
     seconds = sum(sum(report["seconds"].values()) for report in metrics)

@@ -24,6 +24,7 @@ from mixgrpo_core.cli.settings import RunConfig, parse_flags, read_toml
 from mixgrpo_core.cli.tensorboard import EventLog
 from mixgrpo_core.config import TrainConfig
 from mixgrpo_core.evaluate import Evaluation, win_rate
+from mixgrpo_core.guards import PixelDrift
 from mixgrpo_core.iteration import RewardsFailed
 from mixgrpo_core.lora_format import load_lora
 from mixgrpo_core.models.sd3 import SD3Model
@@ -266,6 +267,25 @@ def test_pictures_and_summary_are_of_the_average_where_there_is_one(tmp_path, ca
     assert all((worn[n] * (models[0].lora_scale if "lora_B" in n else 1)).allclose(average[n]) for n in worn)
     assert drawn == [("base model", "with the LoRA, averaged (2 iterations)")]
     assert "ema.safetensors" in capsys.readouterr().out
+
+
+def test_a_reward_without_any_score_is_a_dash_from_the_first_line_to_the_summary(tmp_path, capsys) -> None:
+    """Nobody votes, and a gate lets no image pass: that is no failure, and no number."""
+    gated = "Gated(ShapeReward(), by=PixelReward(Brightness()), least=5.0)"
+    settings = replace(small_run(tmp_path, reward_weights={}), rewards={"shape": "ShapeReward()", "gated": gated})
+    assert training.start(settings, Console(width=200)) == 0
+    shown = capsys.readouterr().out
+    assert "nan" not in shown and " gated -  " in shown
+    row = next(line for line in shown.splitlines() if "│ gated" in line)
+    assert [cell.strip() for cell in row.split("│")[1:4]] == ["gated", "-", "-"]
+
+
+def test_pictures_of_a_stopped_run_name_the_iterations_that_were_done(tmp_path, monkeypatch) -> None:
+    drawn = []
+    monkeypatch.setattr(report, "labelled_grid", lambda *a, **k: drawn.append(a[2]) or Image.new("RGB", (99, 99)))
+    settings = small_run(tmp_path, iterations=5, guards=(PixelDrift(stop=1e-9),))
+    assert training.start(settings, Console()) == 0
+    assert drawn == [("base model", "with the LoRA (1 iterations)")]
 
 
 def test_the_run_says_its_rate_and_clip_range(tmp_path, capsys) -> None:
