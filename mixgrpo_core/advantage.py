@@ -115,6 +115,11 @@ def _check_mix(scores: Mapping[str, Scored], weights: Mapping[str, float], floor
         raise ValueError(
             f"floors names unknown rewards {sorted(floors.keys() - scores.keys())}; known: {sorted(scores)}."
         )
+    require_weights(weights)
+
+
+def require_weights(weights: Mapping[str, float]) -> None:
+    """Raise ``ValueError`` unless all are finite and >= 0, and one is above 0."""
     wrong = {name: weight for name, weight in weights.items() if not (math.isfinite(weight) and weight >= 0)}
     if wrong:
         raise ValueError(

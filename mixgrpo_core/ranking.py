@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .advantage import mix_advantages
+from .advantage import mix_advantages, require_weights
 from .reward import Reward, RewardBatch, Scores
 from .scoring import Failure, score
 
@@ -51,16 +51,18 @@ def ranked(
         weights: per reward; 1 where unnamed.
 
     Raises:
-        ValueError: no images, no rewards, or all of weight 0.
+        ValueError: no images, no rewards, or weights that are no weights; before anything is scored.
     """
     if not batches or not rewards:
         raise ValueError("expected images and rewards, found none: give at least one of each")
+    weights = {name: (weights or {}).get(name, 1.0) for name in rewards}
+    require_weights(weights)
     found, failures = zip(*(score(rewards, batch) for batch in batches), strict=True)
     scores = {
         name: Scores(torch.cat([each[name].values for each in found]), torch.cat([each[name].valid for each in found]))
         for name in rewards
     }
-    advantage = mix_advantages(scores, {name: (weights or {}).get(name, 1.0) for name in rewards})
+    advantage = mix_advantages(scores, weights)
     return Ranking(
         scores=scores,
         order=_order(advantage, torch.stack([each.valid for each in scores.values()]).any(0)),

@@ -128,7 +128,7 @@ def _write_comparison(folder: Path, prompts: Sequence[str], a: Found, b: Found) 
     console = Console()
     console.print(_table(a, b))
     for failure in dict.fromkeys(map(str, (*a.evaluation.failures, *b.evaluation.failures))):
-        console.print(failure, style="yellow", highlight=False)
+        console.print(failure, style="yellow", highlight=False, markup=False)
     console.print(f"grid: {grid}", highlight=False, soft_wrap=True)
 
 

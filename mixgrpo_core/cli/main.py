@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (RewardsFailed, NonFiniteLoss, OutOfMemory) as error:
         print(f"mixgrpo {name}: {error}", file=sys.stderr)
         return 1
-    except (ValueError, RunError, OSError) as error:
+    except (ValueError, RunError, OSError, ImportError) as error:  # the last: an optional package is not there
         print(f"mixgrpo {name}: {error}", file=sys.stderr)
         return 2
     except (RuntimeError, MemoryError) as error:

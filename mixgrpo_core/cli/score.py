@@ -7,16 +7,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import torch
 import tyro
-from PIL import Image, UnidentifiedImageError
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
 from ..ranking import Ranking, ranked
 from ..reward import Context, RewardBatch
+from ..rewards.picture import Picture
 from . import reward_calls
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
@@ -52,14 +52,16 @@ def score_command(arguments: Sequence[str]) -> int:
     files = picture_files(flags.pictures)
     if flags.json is not None and Path(flags.json).exists():
         raise ValueError(f"{flags.json} is there already: choose another --json")
+    if flags.json is not None and not Path(flags.json).parent.is_dir():
+        raise ValueError(f"expected a folder at {Path(flags.json).parent} for --json, found none: make it first")
     context = Context(
         reference=None if flags.reference is None else read_picture(Path(flags.reference)),
         mask=None if flags.mask is None else read_picture(Path(flags.mask)).mean(-1),
     )
     prompts = {file: _prompt(file, flags.prompt) for file in files}
-    for reward in rewards.values():
-        reward.prepare(sorted(set(prompts.values())))
     batches, order = _batches(prompts, context)
+    for reward in rewards.values():  # last, for it may read large files
+        reward.prepare(sorted(set(prompts.values())))
     found = ranked(batches, rewards, flags.weights)
     _show(found, order)
     if flags.json is not None:
@@ -86,17 +88,16 @@ def picture_files(places: Sequence[str]) -> list[Path]:
 
 
 def read_picture(path: Path) -> Tensor:
-    """``[H, W, 3]`` in 0..1. Raises ``ValueError`` for a file that is no picture."""
-    try:
-        with Image.open(path) as picture:
-            return torch.from_numpy(np.asarray(picture.convert("RGB"), dtype=np.float32) / 255)
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path} cannot be read as a picture ({error}): remove it or save it again") from error
+    """``[H, W, 3]`` in 0..1, as rewards read theirs. Raises ``ValueError`` for a file that is no picture."""
+    return Picture(str(path)).image
 
 
 def _prompt(file: Path, common: str) -> str:
     own = file.with_suffix(".txt")
-    return own.read_text(encoding="utf-8").strip() if own.is_file() else common
+    try:
+        return own.read_text(encoding="utf-8").strip() if own.is_file() else common
+    except UnicodeDecodeError as error:
+        raise ValueError(f"the prompt in {own} is not UTF-8 (byte {error.start}): save it as UTF-8") from error
 
 
 def _batches(prompts: Mapping[Path, str], context: Context) -> tuple[list[RewardBatch], list[Path]]:
@@ -118,13 +119,14 @@ def _batches(prompts: Mapping[Path, str], context: Context) -> tuple[list[Reward
 
 
 def _show(found: Ranking, files: Sequence[Path]) -> None:
-    table = Table("", "picture", *found.scores)
+    table = Table("", "picture", *map(escape, found.scores))
     for place, i in enumerate(found.order, start=1):
-        table.add_row(str(place), files[i].name, *(words.removeprefix(f"{name} ") for name, words in _cells(found, i)))
+        values = (words.removeprefix(f"{name} ") for name, words in _cells(found, i))
+        table.add_row(str(place), escape(files[i].name), *values)
     console = Console()
     console.print(table)
     for failure in found.failures:
-        console.print(str(failure), style="yellow", highlight=False)
+        console.print(str(failure), style="yellow", highlight=False, markup=False)
 
 
 def _cells(found: Ranking, index: int) -> list[tuple[str, str]]:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 import tyro
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
@@ -71,7 +72,8 @@ def verify_command(arguments: Sequence[str]) -> int:
         found = checked(reward)
         console.print(_table(name, found))
         for words, right in verdicts(found, about(reward)):
-            console.print(f"{'ok' if right else 'WRONG'}: {words}", highlight=False, style=None if right else "red")
+            style = None if right else "red"
+            console.print(f"{'ok' if right else 'WRONG'}: {words}", highlight=False, markup=False, style=style)
             well &= right
     return 0 if well else 1
 
@@ -115,7 +117,7 @@ def _plain(scores) -> list[float | None]:
 
 
 def _table(name: str, found: Checked) -> Table:
-    table = Table("drawing", "with its caption", "with another's", title=name)
+    table = Table("drawing", "with its caption", "with another's", title=escape(name))
     for caption, own, other in zip(CAPTIONS, found.own, found.other, strict=True):
         table.add_row(caption, *("-" if value is None else f"{value:.4f}" for value in (own, other)))
     return table

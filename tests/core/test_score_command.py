@@ -1,6 +1,7 @@
 """``mixgrpo score`` and ``mixgrpo verify-rewards``, as one types them."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -8,8 +9,10 @@ import torch
 from PIL import Image
 
 from mixgrpo_core.cli import main
+from mixgrpo_core.cli.score import _show, read_picture
 from mixgrpo_core.cli.verify import Checked, checked, drawings, verdicts
-from mixgrpo_core.reward import About, Scores
+from mixgrpo_core.ranking import ranked
+from mixgrpo_core.reward import About, RewardBatch, Scores
 from mixgrpo_core.rewards import FunctionReward, PixelReward, ShapeReward
 from mixgrpo_core.rewards.pixels import Brightness
 
@@ -74,15 +77,43 @@ def test_a_picture_has_the_caption_beside_it(tmp_path):
         (("{pictures}", *LIGHT, "--weights", "dark", "1"), "dark"),
         (("{empty}", *LIGHT), "found none"),
         (("{text}", *LIGHT), "cannot be read as a picture"),
+        (("{pictures}", *LIGHT, "--weights", "light", "0"), "above 0"),
+        (("{pictures}", *LIGHT, "--json", "{empty}/none/scores.json"), "expected a folder"),
+        (("{latin}", *LIGHT), "latin.txt is not UTF-8"),
+        (("{pictures}", "--rewards", "judge", "JudgeReward(Endpoint('qwen'), YesNo())"), "mixgrpo-judge"),
     ],
 )
-def test_mistakes_are_one_sentence(tmp_path, pictures, capsys, arguments, words):
+def test_mistakes_are_one_sentence(tmp_path, pictures, capsys, monkeypatch, arguments, words):
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.png").write_text("no picture")
-    places = {"{pictures}": pictures, "{empty}": tmp_path / "empty", "{text}": tmp_path / "text.png"}
-    assert main(["score", *(str(places.get(argument, argument)) for argument in arguments)]) == 2
-    error = capsys.readouterr().err
-    assert any(word in error for word in words.split("|")) and "Traceback" not in error
+    Image.new("RGB", (8, 8)).save(tmp_path / "latin.png")
+    (tmp_path / "latin.txt").write_bytes("une pomme fra\xeeche".encode("latin-1"))
+    monkeypatch.setitem(sys.modules, "mixgrpo_judge", None)  # as where the client is not installed
+    places = {"pictures": pictures, "empty": tmp_path / "empty", "text": tmp_path / "text.png"}
+    places["latin"] = tmp_path / "latin.png"
+    assert main(["score", *(argument.format(**places) if "{" in argument else argument for argument in arguments)]) == 2
+    out, error = capsys.readouterr()
+    assert any(word in error for word in words.split("|")) and not out
+
+
+def test_the_orientation_that_a_camera_wrote_down_is_kept_to(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn
+    path = tmp_path / "camera.jpg"
+    Image.new("RGB", (8, 4)).save(path, exif=exif)
+    assert read_picture(path).shape == (8, 4, 3)
+
+
+def test_brackets_in_names_and_in_what_failed_are_text(tmp_path, capsys):
+    """rich takes [words] for markup, and [/words] without a beginning for an error."""
+
+    def fails(images, prompts):
+        raise ValueError("found '[/INST]'")
+
+    batch = RewardBatch(images=torch.zeros(1, 8, 8, 3), prompts=("",))
+    _show(ranked([batch], {"judge [b]": FunctionReward(fails)}), [tmp_path / "cat [draft].png"])
+    shown = capsys.readouterr().out
+    assert "cat [draft].png" in shown and "judge [b]" in shown and "[/INST]" in shown
 
 
 def test_scores_are_not_written_over(tmp_path, pictures, capsys):
