@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from .config import TrainConfig
 from .model import FlowModel
-from .reward import Reward
+from .reward import Reward, about
 
 LONGEST_PROMPT = 10_000
 
@@ -58,3 +58,9 @@ def _check_rewards(rewards: Mapping[str, Reward], config: TrainConfig) -> None:
             raise ValueError(f"{setting} names {unknown}, but the rewards are {sorted(rewards)}: correct the names")
     if not any(config.reward_weights.get(name, 1.0) > 0 for name in rewards):
         raise ValueError("every reward has weight 0: give at least one a weight above 0 to train on")
+    for name, reward in rewards.items():
+        if about(reward).reference:
+            raise ValueError(
+                f"reward {name!r} compares images with a reference picture, of which a training has none of its own: "
+                "give the reward one"
+            )

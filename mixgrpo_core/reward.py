@@ -82,6 +82,7 @@ class About:
         memory: bytes of its weights where it computes.
         spread_floor: least standard deviation of a group that is more than noise, in units of the score.
         held_out: it scores held-out images, too; a person is asked about images of the training only.
+        reference: it compares with the reference picture of the batch's context, of which a training has none.
     """
 
     expected: tuple[float, float] | None = None
@@ -91,6 +92,7 @@ class About:
     memory: int = 0
     spread_floor: float = 0.0
     held_out: bool = True
+    reference: bool = False
 
 
 class Reward(Protocol):

@@ -60,6 +60,7 @@ class DirectionalCLIP(DifferentiableReward):
             licence="that of the CLIP file (OpenAI's and laion's: MIT)",
             memory=self.memory,
             spread_floor=1e-3,
+            reference=self.reference is None,
         )
 
     @property

@@ -101,7 +101,12 @@ class EditPreservation(DifferentiableReward):
 
     @property
     def about(self) -> About:
-        return About(expected=self.measure.expected, differentiable=True, spread_floor=self.measure.spread_floor)
+        return About(
+            expected=self.measure.expected,
+            differentiable=True,
+            spread_floor=self.measure.spread_floor,
+            reference=self.reference is None,
+        )
 
     def prepare(self, prompts: Sequence[str]) -> None:
         """Reads the given pictures. Raises ValueError where one is missing or broken."""

@@ -52,6 +52,7 @@ class _UnderCondition(StatelessReward):
             licence="; ".join(dict.fromkeys(filter(None, (own.licence, gate.licence)))),
             memory=own.memory + gate.memory,
             held_out=own.held_out and gate.held_out,
+            reference=own.reference or gate.reference,
         )
 
     def prepare(self, prompts: Sequence[str]) -> None:

@@ -115,6 +115,7 @@ class ImageSimilarity(DifferentiableReward):
             licence=self.encoder.licence,
             memory=self.memory,
             spread_floor=1e-3,
+            reference=self.reference is None,
         )
 
     @property

@@ -8,13 +8,21 @@ import torch
 from PIL import Image
 from reward_files import clip, clip_config, vision_only, write, write_folder
 from scipy.ndimage import gaussian_filter
+from toy import ToyModel
 
+from mixgrpo_core import TrainConfig
+from mixgrpo_core.preflight import check
 from mixgrpo_core.reward import Context, RewardBatch
 from mixgrpo_core.rewards.clip.tokenizer import tokens
+from mixgrpo_core.rewards.dino import DinoV2
 from mixgrpo_core.rewards.directional import DirectionalCLIP
 from mixgrpo_core.rewards.edit import PSNR, SSIM, EditPreservation
+from mixgrpo_core.rewards.gates import Gated
 from mixgrpo_core.rewards.networks import Resident
 from mixgrpo_core.rewards.picture import Picture, Pixels
+from mixgrpo_core.rewards.pixels import Brightness, PixelReward
+from mixgrpo_core.rewards.similarity import ImageSimilarity
+from mixgrpo_core.rewards.transforms import Rank, Transformed
 from mixgrpo_core.rewards.weights import WeightsError
 from mixgrpo_core.scoring import score
 from mixgrpo_core.spelling import parse, spell
@@ -246,3 +254,19 @@ def test_files_that_will_not_do_are_refused_before_work_starts(folder, tmp_path)
     with pytest.raises(ValueError, match="found nothing"):
         directional(folder, Picture(str(tmp_path / "none.png"))).prepare([PROMPT])
     assert directional(tmp_path / "none").about.memory == 0
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda picture: EditPreservation(PSNR(), picture),
+        lambda picture: ImageSimilarity(DinoV2("dinov2-base"), picture),
+        lambda picture: DirectionalCLIP("clip.safetensors", "a cat", picture),
+        lambda picture: Gated(PixelReward(Brightness()), by=EditPreservation(SSIM(), picture), least=0.5),
+        lambda picture: Transformed(EditPreservation(PSNR(), picture), Rank()),
+    ],
+)
+def test_a_training_without_a_picture_to_compare_with_is_refused_before_it_starts(make):
+    check(ToyModel(), ["dark"], {"edit": make(Picture("source.png"))}, TrainConfig(), ["light"])
+    with pytest.raises(ValueError, match="'edit' compares images with a reference picture"):
+        check(ToyModel(), ["dark"], {"edit": make(None)}, TrainConfig(), ["light"])
