@@ -163,7 +163,13 @@ def _age(lora: str) -> int:
 
 
 def configured(settings: TrainerSettings, rewards: Rewards, model: Any) -> TrainConfig:
-    """The core's settings with the rewards' weights and combination and, where asked for, the model's own shift."""
+    """The core's settings with the rewards' weights and combination and, where asked for, the model's own shift.
+
+    Raises:
+        ValueError: there is no reward to train on; the model cannot be trained.
+    """
+    if not any(rewards.weights.values()):
+        raise ValueError("every reward has weight 0: give at least one a weight above 0 to train on")
     shift = require_flow_model(model).shift if settings.model_shift else settings.train.shift
     combination = rewards.combination or settings.train.combination
     return replace(settings.train, shift=shift, reward_weights=dict(rewards.weights), combination=combination)

@@ -1,5 +1,6 @@
 """Rewards brought to another scale, and rewards under a condition."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from comfy_api.latest import io
@@ -7,7 +8,7 @@ from comfy_api.latest import io
 from ...mixgrpo_core.reward import Reward
 from ...mixgrpo_core.rewards.gates import Gated, Penalised
 from ...mixgrpo_core.rewards.transforms import Affine, Clip, Rank, RunningZ, Sigmoid, Transform, Transformed
-from ..checks import require_in_range
+from ..checks import require_in_range, require_wires
 from ..sockets import RewardSocket
 
 RANK, RUNNING, AFFINE, CLIP, SIGMOID = "rank", "running z-score", "scale and shift", "clip", "sigmoid"
@@ -61,6 +62,17 @@ class RewardTransform(io.ComfyNode):
             ],
             outputs=[RewardSocket.Output(display_name="reward", tooltip="For the trainer or Combine Rewards.")],
         )
+
+    @classmethod
+    def validate_inputs(cls, input_types: Mapping[str, str] | None = None, **values) -> bool | str:
+        wired = input_types or {}
+        try:
+            require_wires(cls.define_schema().inputs, wired)
+            if wired.keys() <= {"reward"}:  # numbers that come by wire are checked when they are there
+                _transform(values.get("transform") or {"transform": None})
+        except ValueError as error:
+            return str(error)
+        return True
 
     @classmethod
     def execute(cls, reward, transform) -> io.NodeOutput:
@@ -129,6 +141,8 @@ def _transform(values: dict[str, float | str]) -> Transform:
     if kind == CLIP:
         return Clip(low=values["low"], high=values["high"])
     if kind == SIGMOID:
+        if not values["width"] > 0:
+            raise ValueError(f"width lies above 0, found {values['width']}")
         return Sigmoid(centre=values["centre"], scale=values["width"])
     raise ValueError(f"transform: expected one of {RANK}, {RUNNING}, {AFFINE}, {CLIP}, {SIGMOID}, found {kind!r}")
 

@@ -63,6 +63,8 @@ class ScoreImages(io.ComfyNode):
         scored = rewards.unattended
         if not scored:
             raise ValueError("people vote during a training only: connect a reward that scores by itself")
+        if not any(rewards.weights[name] for name in scored):
+            raise ValueError("every reward has weight 0: give at least one a weight above 0, which ranks the images")
         context = Context(
             reference=None if reference is None else reference[0, ..., :3], mask=None if mask is None else mask[0]
         )

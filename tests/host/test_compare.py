@@ -87,3 +87,6 @@ def test_images_are_scored_without_asking_anybody():
         assert both[3] == pytest.approx([0.9, 0.2]) and "votes" not in both[2]
         with pytest.raises(ValueError, match="during a training only"):
             ScoreImages.execute(greys, votes, "", 0)
+        watched = Rewards(rewards={"bright": BRIGHT}, weights={"bright": 0.0})
+        with pytest.raises(ValueError, match="give at least one"):
+            ScoreImages.execute(greys, watched, "", 0)

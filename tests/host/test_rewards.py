@@ -10,6 +10,7 @@ from mixgrpo_pack.mixgrpo_core import RewardBatch, mix_advantages
 from mixgrpo_pack.mixgrpo_core.combination import BatchNormalised, WeightedAdvantages
 from mixgrpo_pack.mixgrpo_core.demo import train_prompts
 from mixgrpo_pack.mixgrpo_core.reward import Context
+from mixgrpo_pack.mixgrpo_core.rewards.transforms import Clip, Rank
 from mixgrpo_pack.mixgrpo_core.scoring import score
 from mixgrpo_pack.nodes.rewards.changes import RewardGate, RewardTransform
 from mixgrpo_pack.nodes.rewards.combine import DEMO, CombineRewardsNode, DemoRewardNode, combined
@@ -133,7 +134,7 @@ class Sink(io.ComfyNode):
 @pytest.fixture
 def host(monkeypatch):
     """ComfyUI's validation and executor over the reward nodes: run(prompt) -> what the sink got, or the errors."""
-    for node in (PixelRewardNode, DemoRewardNode, CombineRewardsNode, Sink):
+    for node in (PixelRewardNode, DemoRewardNode, CombineRewardsNode, RewardTransform, Sink):
         monkeypatch.setitem(host_nodes.NODE_CLASS_MAPPINGS, node.GET_SCHEMA().node_id, node)
 
     class Quiet:
@@ -200,6 +201,26 @@ def test_combine_rewards_says_how(host):
     assert combined_in().combination == WeightedAdvantages(), "a workflow from before there was a choice"
     assert combined_in(how="balanced over prompts").combination == BatchNormalised()
     assert any("not in" in line for line in combined_in(how="by feeling"))
+
+
+def test_a_transform_that_cannot_be_is_refused_before_the_queue(host):
+    def transformed(kind, **values):
+        numbers = {f"transform.{name}": value for name, value in values.items()}
+        inputs = {"reward": ["1", 0], "transform": kind, **numbers}
+        node = {"class_type": "MixGRPO_RewardTransform", "inputs": inputs}
+        return host({"1": one("contrast"), "2": node, "5": sink})
+
+    sink = {"class_type": "Test_RewardSink", "inputs": {"rewards": ["2", 0]}}
+    assert transformed("clip", low=0.0, high=0.5).rewards["contrast"].transform == Clip(low=0.0, high=0.5)
+    assert any("low below high" in line for line in transformed("clip", low=1.0, high=0.5))
+    assert any("width lies above 0" in line for line in transformed("sigmoid", centre=0.0, width=0.0))
+    assert any("not 0" in line for line in transformed("scale and shift", scale=0.0, shift=1.0))
+    assert transformed("rank").rewards["contrast"].transform == Rank()
+    assert any("running z-score" in line for line in transformed("by feeling"))
+    sink["inputs"]["rewards"] = ["1", 0]
+    text = {"class_type": "MixGRPO_RewardTransform", "inputs": {"reward": ["3", 0], "transform": "rank"}}
+    other = {"class_type": "EmptyImage", "inputs": {"width": 16, "height": 16, "batch_size": 1, "color": 0}}
+    assert any("MIXGRPO_REWARD" in line for line in host({"1": text, "3": other, "5": sink})), "a wire of another type"
 
 
 def changed(transform, weight=1.0):

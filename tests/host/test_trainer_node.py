@@ -249,6 +249,15 @@ def test_a_guard_that_stops_ends_the_run_as_stopped_with_its_reason(parts, outpu
     assert further.startswith("run: 6 of 6 iterations") and runs(output) == ["run"]
 
 
+def test_rewards_that_are_only_watched_are_refused_before_a_run_is_made(parts, output):
+    watched = PixelRewardNode.execute("contrast", "more", 0.5, 0.0).args[0]
+    settings = TrainerSettings(train=short_config(), width=64, height=64, rank=2, alpha=4)
+    model, clip, vae = parts
+    with pytest.raises(ValueError, match="every reward has weight 0"), torch.inference_mode():
+        Queued.execute(model, vae, prompt_set(clip), watched, settings, "run", "none")
+    assert not (output / "mixgrpo").exists()
+
+
 def test_how_rewards_are_combined_travels_with_them(parts, output):
     rewards = combined({"a": pixel("brightness"), "b": pixel("contrast")}, BatchNormalised())
     settings = TrainerSettings(train=short_config())
