@@ -207,6 +207,10 @@ def _key_of(name: str, file: Any, path: Path) -> str:
         ) from None
 
 
+_warned: set[Path] = set()  # once: a host reads the file at every turn
+
+
 def _warn_of_readers(path: Path) -> None:
-    if os.name == "posix" and path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
+    if os.name == "posix" and path not in _warned and path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
+        _warned.add(path)
         log.warning("%s holds keys and other users of this machine can read it: chmod 600 it", path)
