@@ -1,8 +1,8 @@
 """Rewards as a run file and flags spell them: the calls that make them.
 
-    PixelReward(Brightness(), Near(0.4))
-    JudgeReward(Endpoint('qwen'), YesNo())
-    Gated(PickScore('PickScore_v1.safetensors'), by=PixelReward(Contrast()), least=0.1)
+PixelReward(Brightness(), Near(0.4))
+JudgeReward(Endpoint('qwen'), YesNo())
+Gated(PickScore('PickScore_v1.safetensors'), by=PixelReward(Contrast()), least=0.1)
 """
 
 from collections.abc import Mapping
@@ -23,6 +23,7 @@ from ..rewards.shapes import ShapeAdherence, ShapeCleanliness, ShapeReward
 from ..rewards.siglip import SigLIPScore
 from ..rewards.similarity import ClipImages, ImageSimilarity
 from ..spelling import parse
+from .reward_parts import require_parts
 
 REWARDS: tuple[type, ...] = (
     *(ShapeReward, ShapeAdherence, ShapeCleanliness, pixels.PixelReward),
@@ -50,7 +51,7 @@ def made(calls: Mapping[str, str]) -> dict[str, Reward]:
     """The rewards of ``calls`` by name.
 
     Raises:
-        ValueError: none, one that is misspelled, or one that makes no reward.
+        ValueError: none, one that is misspelled, one that makes no reward, or has parts that do not fit.
     """
     known = ", ".join(cls.__name__ for cls in REWARDS)
     if not calls:
@@ -59,4 +60,5 @@ def made(calls: Mapping[str, str]) -> dict[str, Reward]:
     for name, reward in rewards.items():
         if not isinstance(reward, REWARDS):
             raise ValueError(f"expected a reward for {name}, found {calls[name]!r}; rewards are {known}")
+        require_parts(reward, (*REWARDS, *PARTS))
     return rewards

@@ -33,6 +33,7 @@ from ..solver import Solver
 from ..spelling import parse, spell, suggest
 from ..transition import Kernel
 from . import reward_calls
+from .devices import usable_device
 
 try:
     import tomllib
@@ -139,7 +140,9 @@ class RunConfig:
             "lora": settings.lora,
             "seed": settings.seed,
             "guidance": settings.guidance,
-            "device": _usable_device(settings.device),
+            "device": usable_device(
+                settings.device or ("cuda" if torch.cuda.is_available() else "cpu"), "model.device"
+            ),
             "gradient_checkpointing": settings.gradient_checkpointing,
         }
         if settings.folder == "demo":
@@ -209,20 +212,6 @@ def _table(name: str, cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
         if key not in hints:
             raise ValueError(f"unknown setting {name}.{key}; {suggest(key, hints)}")
     return {key: checked(f"{name}.{key}", hints[key], value) for key, value in table.items()}
-
-
-def _usable_device(name: str | None) -> str:
-    """A device on which one number can be kept and read."""
-    name = name or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        torch.zeros(1, device=name).item()
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise ValueError(
-            f"expected model.device to be a device of this machine such as cpu or cuda, found {name!r}, which cannot "
-            f"be used ({reason}): choose another or leave it out"
-        ) from error
-    return name
 
 
 def parse_flags(default: RunConfig, arguments: Sequence[str], prog: str, description: str) -> RunConfig:

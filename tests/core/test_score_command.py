@@ -1,14 +1,16 @@
 """``mixgrpo score`` and ``mixgrpo verify-rewards``, as one types them."""
 
 import json
+import re
 import sys
+from dataclasses import MISSING, fields
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from mixgrpo_core.cli import main
+from mixgrpo_core.cli import main, reward_calls, reward_parts
 from mixgrpo_core.cli.score import _show, read_picture
 from mixgrpo_core.cli.verify import Checked, checked, drawings, verdicts
 from mixgrpo_core.ranking import ranked
@@ -144,3 +146,40 @@ def test_a_reward_that_fails_is_said():
     broken = FunctionReward(lambda images, prompts: Scores.of(torch.full((len(images),), float("nan"))).values)
     [(words, right)] = verdicts(checked(broken), About())
     assert not right and "NaN" in words
+
+
+@pytest.mark.parametrize(
+    "call,words",
+    [
+        ("PickScore(5)", "expected file of PickScore to be text in quotes, found 5"),
+        ("PickScore('a', precision='fp8')", "'float32', 'float16', 'bfloat16', found 'fp8'"),
+        ("PickScore('a', batch='4')", "expected batch of PickScore to be a whole number"),
+        ("PickScore('a', place='cpu')", "a call of Resident, Offloaded, Released, found 'cpu'"),
+        ("PickScore('a', place=Resident('gpu'))", "device of this machine such as cpu or cuda, found 'gpu'"),
+        ("JudgeReward('qwen', YesNo())", "expected chat of JudgeReward to be a call of Endpoint, LocalChat"),
+        ("JudgeReward(Endpoint('qwen'), Verdict())", "expected mode of JudgeReward"),
+        ("Gated(ShapeReward(), by='PixelReward(Contrast())', least=0.1)", "expected by of Gated"),
+        ("Transformed(PixelReward('Brightness'), Rank())", "expected measure of PixelReward to be a call"),
+        ("PixelReward(Palette((1, 2)))", "expected a colour"),
+        ("ImageClassifier('a', label=3)", "expected label of ImageClassifier"),
+    ],
+)
+def test_parts_of_another_kind_are_said_before_any_file_is_opened(call, words):
+    with pytest.raises(ValueError, match=re.escape(words)):
+        reward_calls.made({"one": call})
+
+
+def test_every_reward_that_is_spelled_right_has_parts_that_fit():
+    for cls in (*reward_calls.REWARDS, *reward_calls.PARTS):
+        required = {item.name for item in fields(cls) if item.default is MISSING and item.default_factory is MISSING}
+        if not required:
+            reward_parts.require_parts(cls(), reward_calls.PARTS)
+    for call in (
+        "PixelReward(Palette(['#ff0000']), Near(1))",
+        "Gated(HumanVote(fallback=ShapeReward()), by=ImageSimilarity(DinoV2('a'), Picture('b')), least=1)",
+        "PairwiseReward(Endpoint('qwen'), PairScores(aspects=(('Style Score', 1),)), opponents=2)",
+        "EditPreservation(SSIM(), Picture('a'), mask=Picture('b'))",
+        "Penalised(CLIPScore('a', scale=100, place=Offloaded('cpu')), by=TextAccuracy(), most=0.5)",
+        "JudgeReward(LocalChat('a'), Levels(levels=(('a', 1), ('b', 2))))",
+    ):
+        reward_calls.made({"one": call})
