@@ -1,10 +1,12 @@
 """Answers by content: the same model, question, pictures and parameters are asked once.
 
-In memory, and in an SQLite file where one is named: that survives the process, and any number of them may share it.
+In memory, and in an SQLite file where one is named: that survives the process, and any number of them may share it. A
+file that fails later, or goes away, costs no answer: what it held is asked again.
 """
 
 import hashlib
 import json
+import logging
 import sqlite3
 import threading
 from collections import OrderedDict
@@ -16,6 +18,7 @@ from .answers import Answer
 
 IN_MEMORY = 20_000
 """Answers, a few hundred bytes each."""
+log = logging.getLogger(__name__)
 
 
 class AnswerCache:
@@ -55,8 +58,11 @@ class AnswerCache:
                 self._keep(key, answer)
             if self._file is not None and answers:
                 rows = [(key, answer.text, json.dumps(dict(answer.first))) for key, answer in answers.items()]
-                with self._opened() as disk:
-                    disk.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?, ?)", rows)
+                try:
+                    with self._opened() as disk:
+                        disk.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?, ?)", rows)
+                except sqlite3.Error as error:
+                    log.warning("answers cannot be kept in %s: %s", self._file, error)
 
     def _keep(self, key: str, answer: Answer) -> None:
         self._answers[key] = answer
@@ -66,8 +72,12 @@ class AnswerCache:
     def _on_disk(self, key: str) -> Answer | None:
         if self._file is None:
             return None
-        with self._opened() as disk:
-            row = disk.execute("SELECT text, first FROM answers WHERE key = ?", (key,)).fetchone()
+        try:
+            with self._opened() as disk:
+                row = disk.execute("SELECT text, first FROM answers WHERE key = ?", (key,)).fetchone()
+        except sqlite3.Error as error:
+            log.warning("answers kept in %s cannot be read: %s", self._file, error)
+            return None
         return Answer(row[0], json.loads(row[1])) if row else None
 
     def _opened(self) -> "_Transaction":

@@ -189,7 +189,8 @@ class OpenAIChat:
         except (ValueError, LookupError, TypeError) as error:
             raise ConnectionError(
                 f"expected an OpenAI-compatible server at {endpoint.base}, found "
-                f"{transport.hidden(shortened(response.content), endpoint)}: correct url of endpoint {endpoint.name!r}"
+                f"{shortened(transport.without_key(response.content, endpoint))}: correct url of endpoint "
+                f"{endpoint.name!r}"
             ) from error
         return _chosen(endpoint, offered)
 

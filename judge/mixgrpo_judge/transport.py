@@ -60,7 +60,7 @@ async def answer(http: httpx.AsyncClient, endpoint: Endpoint, body: dict[str, An
         try:
             response = await asyncio.wait_for(http.post(completions(endpoint), json=body, timeout=seconds), seconds)
             if response.status_code == 200:
-                found = read_answer(response.content)
+                found = read_answer(without_key(response.content, endpoint))
                 health.answered = True
                 return found
             problem = refusal(response, endpoint)
@@ -68,7 +68,7 @@ async def answer(http: httpx.AsyncClient, endpoint: Endpoint, body: dict[str, An
                 raise Refused(response.status_code, problem)
             wait = asked_wait(response.headers.get("retry-after"), time.time, wait)
         except NoAnswer as error:
-            problem = hidden(str(error), endpoint)
+            problem = str(error)
         except (asyncio.TimeoutError, httpx.TimeoutException):
             problem = f"no answer within {seconds:g} s"
         except httpx.HTTPError as error:
@@ -111,11 +111,16 @@ def refusal(response: httpx.Response, endpoint: Endpoint) -> str:
         return "the server is busy (status 429)"
     if 300 <= status < 400:
         return f"the server points elsewhere (status {status}): correct url in the file of endpoints"
-    return hidden(f"the server answers with status {status}: {shortened(response.content)}", endpoint)
+    return f"the server answers with status {status}: {shortened(without_key(response.content, endpoint))}"
+
+
+def without_key(content: bytes, endpoint: Endpoint) -> bytes:
+    """A response without the key, which a server may repeat; before it is shortened, which may leave half a key."""
+    return content.replace(endpoint.key.encode(), b"***") if endpoint.key else content
 
 
 def hidden(text: str, endpoint: Endpoint) -> str:
-    """``text`` without the key, which a server may repeat."""
+    """``text`` without the key."""
     return text.replace(endpoint.key, "***") if endpoint.key else text
 
 

@@ -233,3 +233,12 @@ def test_a_file_of_another_kind_is_refused(tmp_path):
     (tmp_path / "a.sqlite").write_text("no database at all, but text" * 100)
     with pytest.raises(ValueError, match=r"a\.sqlite cannot be used.*name another file"):
         AnswerCache(tmp_path / "a.sqlite")
+
+
+def test_a_file_that_goes_away_costs_no_answer(tmp_path, caplog):
+    with JudgeServer(brightness) as server:
+        asker = chat(server, AnswerCache(tmp_path / "answers.sqlite"))
+        (tmp_path / "answers.sqlite").unlink()
+        assert [answer.text for answer in asker.ask(about([0.25, 0.5]))] == ["0.25", "0.50"]
+        assert asker.ask(about([0.5]))[0].text == "0.50" and len(server.asked) == 2, "memory is left"
+    assert "answers.sqlite" in caplog.text

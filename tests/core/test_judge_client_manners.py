@@ -124,6 +124,15 @@ def test_the_key_is_sent_and_shown_nowhere(caplog):
     assert caplog.records and KEY not in caplog.text and not any(KEY in str(record.args) for record in caplog.records)
 
 
+@pytest.mark.parametrize("status", [200, 400, 500])
+@pytest.mark.parametrize("before", range(64, 82))
+def test_no_part_of_a_key_is_left_where_an_answer_is_cut(status, before):
+    """What a server says is shown to 80 characters, which may end within a key."""
+    with JudgeServer(lambda asked: Reply(b"x" * before + f"{KEY} is out of tokens".encode(), status=status)) as server:
+        problem = chat(server, key=KEY, retries=0).ask(about([0.5]))[0].problem
+    assert problem and KEY[:3] not in problem
+
+
 @pytest.mark.parametrize(
     "key,words", [("sk-wrong-77aa", "the key of endpoint 'here' is not accepted"), ("", "has none")]
 )
