@@ -70,8 +70,8 @@ class Offloaded(_OnDevice):
 
     @contextmanager
     def holding(self, network: nn.Module) -> Iterator[None]:
-        network.to(self.device)
         try:
+            network.to(self.device)  # all of it or, where memory runs out on the way, none
             yield
         finally:
             network.to("cpu")

@@ -35,7 +35,8 @@ class PromptEmbeddings:
         if not new:
             return
         try:
-            self._known |= zip(new, self._embedder.embed(new).cpu(), strict=True)
+            with torch.inference_mode(False):  # a host may prepare in inference mode, and want gradients later
+                self._known |= zip(new, self._embedder.embed(new).cpu(), strict=True)
         finally:
             self._embedder.release()
 

@@ -142,6 +142,15 @@ def test_gradients_reach_the_picture_of_each_score_and_stay_finite_beside_an_emp
 # -- prompts -----------------------------------------------------------------------------------------------------------
 
 
+def test_prompts_that_were_prepared_in_inference_mode_give_gradients_later(file):
+    reward = PickScore(file)
+    with torch.inference_mode():  # as a node of ComfyUI runs
+        reward.prepare(PROMPTS)
+    images = pictures(30, 30).requires_grad_()
+    reward.values(RewardBatch(images=images, prompts=PROMPTS)).sum().backward()
+    assert bool(images.grad.any())
+
+
 def test_the_text_network_is_gone_once_prompts_are_embedded(file):
     reward = HPSv2(file, place=CPU)
     texts = reward.texts()  # shares the network

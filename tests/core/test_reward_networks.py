@@ -63,6 +63,20 @@ def test_an_offloaded_network_goes_back_and_a_resident_one_stays():
         assert module.weight.device.type == "meta"
 
 
+def test_a_network_that_does_not_fit_leaves_nothing_of_itself_on_the_device():
+    network, moved = nn.Linear(2, 1), []
+
+    def to(device):
+        moved.append(torch.device(device).type)
+        if moved == ["meta"]:
+            raise torch.cuda.OutOfMemoryError("half of it is there")
+
+    network.to = to
+    with pytest.raises(torch.cuda.OutOfMemoryError), Network(lambda: network).at(Offloaded("meta")):
+        pass
+    assert moved == ["meta", "cpu"]
+
+
 def test_an_error_inside_leaves_the_network_usable():
     network = Network(Counted())
     with pytest.raises(ZeroDivisionError), network.at(Offloaded("cpu")):
