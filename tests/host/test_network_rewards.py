@@ -1,5 +1,8 @@
 """Reward models on the canvas: files found, scored as headless, held by the host, and sentences for what is missing."""
 
+import gc
+import weakref
+
 import folder_paths
 import pytest
 import reward_files
@@ -17,7 +20,7 @@ from mixgrpo_pack.mixgrpo_core.rewards.networks import Resident
 from mixgrpo_pack.mixgrpo_core.rewards.picture import Pixels
 from mixgrpo_pack.mixgrpo_core.rewards.siglip import SigLIPScore
 from mixgrpo_pack.mixgrpo_core.rewards.similarity import ClipImages, ImageSimilarity
-from mixgrpo_pack.nodes.host.reward_files import NOTHING
+from mixgrpo_pack.nodes.host.reward_files import NOTHING, recognised
 from mixgrpo_pack.nodes.rewards.edits import DirectionReward, PreservationReward
 from mixgrpo_pack.nodes.rewards.images import AestheticReward, ClassifierReward, SimilarityReward
 from mixgrpo_pack.nodes.rewards.prompted import ClipReward, ImageRewardNode
@@ -135,7 +138,23 @@ def test_a_node_scores_as_headless(models, case):
     assert len(set(expected.tolist())) == 3, "images that score alike would prove nothing"
     assert torch.allclose(on_the_canvas(rewards), expected, atol=1e-6)
     [reward] = rewards.rewards.values()
-    assert "HostPlace" not in repr(reward), "where it computes makes no other run"
+    known = recognised(reward)
+    assert "HostPlace" not in known and str(models) not in known, "where it computes and lies makes no other run"
+
+
+@pytest.mark.parametrize("case", ["HPSv2", "ImageReward", "classifier"])
+def test_its_memory_is_free_when_the_workflow_has_another_reward(case):
+    import comfy.model_management
+
+    rewards = CASES[case][0]().args[0]
+    on_the_canvas(rewards)
+    loaded = [model.model for model in comfy.model_management.current_loaded_models if model.model is not None]
+    networks = [weakref.ref(patcher.model.network) for patcher in loaded if hasattr(patcher.model, "network")]
+    assert networks
+    del rewards, loaded
+    gc.collect()  # as the host does after a queue
+    comfy.model_management.cleanup_models()
+    assert [network() for network in networks] == [None] * len(networks)
 
 
 def test_its_network_is_the_hosts_to_move(models):
