@@ -1,7 +1,7 @@
 """``mixgrpo train`` and ``mixgrpo resume``: the loop over the core's generator, and what is left at the end."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -16,6 +16,7 @@ from ..guards import Guard
 from ..iteration import visited
 from ..preflight import check
 from ..prompts import Prompts
+from ..reward import Reward
 from ..run_folder import RunFolder
 from ..train import train
 from .memory import OutOfMemory, training_advice
@@ -39,14 +40,13 @@ def train_command(arguments: Sequence[str]) -> int:
 def start(settings: RunConfig, console: Console) -> int:
     """Check everything, make the run folder, train, and leave a report."""
     RunFolder.require_free(settings.out)
-    prompts, rewards = settings.make_prompts(), settings.make_rewards()
-    for reward in rewards.values():
-        reward.prepare([*prompts.train, *prompts.held_out])
+    prompts = settings.make_prompts()
+    rewards = _prepared(settings, prompts)
     model = settings.make_model()
     check(model, prompts.train, rewards, settings.train, prompts.held_out)
     model.prepare(_needed(prompts, settings.train, 0))  # a prompt that cannot be encoded leaves no run folder behind
     run = RunFolder.create(settings.out, settings.train, settings.setup())
-    return drive(from_run(run), run, model, console)
+    return drive(from_run(run), run, model, rewards, console)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +85,16 @@ def resume_command(arguments: Sequence[str]) -> int:
     changes = {item.name: getattr(flags, item.name) for item in fields(ResumeFlags)}
     changes = {name: value for name, value in changes.items() if value is not None}
     settings = replace(settings, train=replace(settings.train, **changes))
-    return drive(settings, run, settings.make_model(), Console())
+    rewards = _prepared(settings, settings.make_prompts())
+    return drive(settings, run, settings.make_model(), rewards, Console())
+
+
+def _prepared(settings: RunConfig, prompts: Prompts) -> dict[str, Reward]:
+    """The rewards, which have looked into their files. They are made once: a text network is read for that."""
+    rewards = settings.make_rewards()
+    for reward in rewards.values():
+        reward.prepare([*prompts.train, *prompts.held_out])
+    return rewards
 
 
 def from_run(run: RunFolder) -> RunConfig:
@@ -94,7 +103,9 @@ def from_run(run: RunFolder) -> RunConfig:
     return from_values({**setup, "train": run.config.get("train"), "out": str(run.path)})
 
 
-def drive(settings: RunConfig, run: RunFolder, model: "SD3Model", console: Console) -> int:
+def drive(
+    settings: RunConfig, run: RunFolder, model: "SD3Model", rewards: Mapping[str, Reward], console: Console
+) -> int:
     """The training loop of the command line."""
     prompts, before = settings.make_prompts(), run.latest()
     done = before.iteration if before else 0
@@ -105,7 +116,7 @@ def drive(settings: RunConfig, run: RunFolder, model: "SD3Model", console: Conso
     console.print(_announcement(settings, run, model), highlight=False, soft_wrap=True)
     with run_progress(settings.train.iterations, done, console) as progress, EventLog(run.path, done) as events:
         try:
-            _loop(settings, run, model, prompts, progress, events)
+            _loop(settings, run, model, rewards, prompts, progress, events)
         except KeyboardInterrupt:
             words = f"stopped; everything is kept. Go on with: mixgrpo resume {run.path}"
             console.print(words, highlight=False, soft_wrap=True)
@@ -119,12 +130,18 @@ def drive(settings: RunConfig, run: RunFolder, model: "SD3Model", console: Conso
 
 
 def _loop(
-    settings: RunConfig, run: RunFolder, model: "SD3Model", prompts: Prompts, progress: RunProgress, events: EventLog
+    settings: RunConfig,
+    run: RunFolder,
+    model: "SD3Model",
+    rewards: Mapping[str, Reward],
+    prompts: Prompts,
+    progress: RunProgress,
+    events: EventLog,
 ) -> None:
     reports = train(
         model,
         prompts.train,
-        settings.make_rewards(),
+        rewards,
         settings.train,
         held_out=prompts.held_out,
         run=run,

@@ -35,8 +35,7 @@ class PromptEmbeddings:
         if not new:
             return
         try:
-            with torch.inference_mode(False):  # a host may prepare in inference mode, and want gradients later
-                self._known |= zip(new, self._embedder.embed(new).cpu(), strict=True)
+            self._known |= zip(new, self._embedder.embed(new).cpu(), strict=True)
         finally:
             self._embedder.release()
 

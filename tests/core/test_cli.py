@@ -280,6 +280,18 @@ def test_a_reward_without_any_score_is_a_dash_from_the_first_line_to_the_summary
     assert [cell.strip() for cell in row.split("│")[1:4]] == ["gated", "-", "-"]
 
 
+def test_rewards_are_made_once_and_before_the_model(tmp_path, monkeypatch) -> None:
+    """Text networks are read to prepare a reward, and read again by another object of the same reward."""
+    made = []
+    for name in ("make_rewards", "make_model"):
+        make = getattr(RunConfig, name)
+        monkeypatch.setattr(RunConfig, name, lambda self, name=name, make=make: made.append(name) or make(self))
+    assert training.start(small_run(tmp_path, iterations=1), Console()) == 0
+    assert made == ["make_rewards", "make_model"]
+    assert main(["resume", str(tmp_path / "run"), "--iterations", "2"]) == 0
+    assert made == 2 * ["make_rewards", "make_model"]
+
+
 def test_pictures_of_a_stopped_run_name_the_iterations_that_were_done(tmp_path, monkeypatch) -> None:
     drawn = []
     monkeypatch.setattr(report, "labelled_grid", lambda *a, **k: drawn.append(a[2]) or Image.new("RGB", (99, 99)))
