@@ -56,11 +56,19 @@ def path_of(name: str, kinds: Sequence[str], known: Sequence[KnownFile]) -> Path
 
 
 def file_input(
-    kinds: Sequence[str], tooltip: str, *, name: str = "file", folders: bool = True, suffixes: Sequence[str] = SUFFIXES
+    kinds: Sequence[str],
+    tooltip: str,
+    known: Sequence[KnownFile],
+    *,
+    name: str = "file",
+    folders: bool = True,
+    suffixes: Sequence[str] = SUFFIXES,
 ) -> io.Input:
-    """The list of files that a loader offers."""
+    """The list of files that a loader offers; a ``known`` one is chosen at first."""
     options = found(kinds, suffixes=suffixes, folders=folders)
-    return io.Combo.Input(name, options=options, default=options[0], tooltip=tooltip)
+    names = {word.lower() for file in known for word in (file.name, file.original) if word}
+    chosen = next((option for option in options if Path(option).name.lower() in names), options[0])
+    return io.Combo.Input(name, options=options, default=chosen, tooltip=tooltip)
 
 
 def file_problem(name: str | None, kinds: Sequence[str], known: Sequence[KnownFile]) -> str:

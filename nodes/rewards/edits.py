@@ -70,7 +70,7 @@ class DirectionReward(io.ComfyNode):
             inputs=[
                 io.Image.Input("source", tooltip="The picture that is edited; the first of a batch."),
                 io.String.Input("description", multiline=True, default="", tooltip="What the source shows, in words."),
-                file_input((OWN,), "A whole CLIP: laion's H/14, OpenAI's L/14, ..."),
+                file_input((OWN,), "A whole CLIP: laion's H/14, OpenAI's L/14, ...", CLIP_SCORE_FILES),
                 weight_input(),
             ],
             outputs=[RewardSocket.Output(display_name="reward", tooltip="For the trainer or Combine Rewards.")],

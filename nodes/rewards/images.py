@@ -34,8 +34,8 @@ class AestheticReward(io.ComfyNode):
             ),
             search_aliases=["mixgrpo reward", "aesthetic score", "laion aesthetic", "beauty"],
             inputs=[
-                file_input((OWN,), "The predictor: a file of a few MB.", name="head", folders=False),
-                file_input(FOLDERS, "The network that it stands on; files of models/clip_vision do, too."),
+                file_input((OWN,), "The predictor: a file of a few MB.", HEADS, name="head", folders=False),
+                file_input(FOLDERS, "The network that it stands on; files of models/clip_vision do, too.", BACKBONES),
                 weight_input(),
             ],
             outputs=[RewardSocket.Output(display_name="reward", tooltip="For the trainer or Combine Rewards.")],
@@ -75,7 +75,7 @@ class SimilarityReward(io.ComfyNode):
             inputs=[
                 io.Image.Input("reference", tooltip="The picture to resemble; the first of a batch."),
                 io.Combo.Input("kind", options=[DINO, CLIP], default=DINO, tooltip="What the file is."),
-                file_input(FOLDERS, "A dinov2 folder or file, or a CLIP; files of models/clip_vision do, too."),
+                file_input(FOLDERS, "A dinov2 folder or file, or a CLIP; files of models/clip_vision do, too.", DINOV2),
                 weight_input(),
             ],
             outputs=[RewardSocket.Output(display_name="reward", tooltip="For the trainer or Combine Rewards.")],
@@ -116,7 +116,11 @@ class ClassifierReward(io.ComfyNode):
             search_aliases=["mixgrpo reward", "nsfw", "watermark", "classifier", "anime", "real"],
             inputs=[
                 file_input(
-                    (OWN,), "The classifier's folder, with its preprocessor_config.json.", name="folder", suffixes=()
+                    (OWN,),
+                    "The classifier's folder, with its preprocessor_config.json.",
+                    (NSFW,),
+                    name="folder",
+                    suffixes=(),
                 ),
                 io.String.Input(
                     "label", default="nsfw", tooltip="One of the classifier's labels; a wrong one lists them."

@@ -44,7 +44,9 @@ class ClipReward(io.ComfyNode):
                     tooltip="What the file is: HPSv2 (2.0 and 2.1) and PickScore know what people prefer; CLIPScore "
                     "and SigLIP know what fits the prompt.",
                 ),
-                file_input(FOLDERS, "The weights: a file, or a folder of the hub, in models/reward_models."),
+                file_input(
+                    FOLDERS, "The weights: a file, or a folder of the hub, in models/reward_models.", HPSv2.known
+                ),
                 weight_input(),
             ],
             outputs=[RewardSocket.Output(display_name="reward", tooltip="For the trainer or Combine Rewards.")],
@@ -84,7 +86,9 @@ class ImageRewardNode(io.ComfyNode):
             ),
             search_aliases=["mixgrpo reward", "image reward", "human preference", "blip"],
             inputs=[
-                file_input((OWN,), "ImageReward.pt, with vocab.txt in the same folder.", folders=False),
+                file_input(
+                    (OWN,), "ImageReward.pt, with vocab.txt in the same folder.", (IMAGE_REWARD,), folders=False
+                ),
                 weight_input(),
             ],
             outputs=[RewardSocket.Output(display_name="reward", tooltip="For the trainer or Combine Rewards.")],

@@ -185,6 +185,14 @@ def test_a_missing_file_is_named_with_where_to_get_it(node, inputs, words):
     assert [word for word in words if word not in problem] == []
 
 
+def test_a_new_node_has_the_file_that_it_is_for():
+    def chosen(node):
+        return {item.id: item.default for item in node.define_schema().inputs if item.id in ("file", "head")}
+
+    assert chosen(ClipReward) == {"file": "HPS_v2.1_compressed.pt"}, "of a list that begins with another one"
+    assert chosen(ImageRewardNode) == {"file": "ImageReward/ImageReward.pt"}
+
+
 def test_files_that_are_there_pass():
     assert ClipReward.validate_inputs(kind="HPSv2", file="HPS_v2.1_compressed.pt") is True
     assert AestheticReward.validate_inputs(head="linearMSE.pth", file="clip_vision/CLIP-ViT-tiny.safetensors") is True
