@@ -219,7 +219,7 @@ class _Session:
         """Note held-out means; whether the policy as it stands is the best so far."""
         improved = False
         for evaluation in evaluations:
-            means = {name: stats.mean for name, stats in evaluation.rewards.items()}
+            means = {name: stats.mean for name, stats in evaluation.rewards.items() if stats.valid}  # JSON has no NaN
             self.state.notes.setdefault("before", means)
             self.state.notes["after"] = means
             value = held_out_reward(evaluation, self.config)

@@ -29,6 +29,7 @@ from mixgrpo_core.guards import Alarm, Seen
 from mixgrpo_core.guards.watch import Watch
 from mixgrpo_core.reward import About, RewardBatch, Scores
 from mixgrpo_core.reward_stats import RewardStats
+from mixgrpo_core.rewards import FunctionReward
 
 NAN = float("nan")
 
@@ -397,6 +398,15 @@ def test_a_reward_that_does_not_score_held_out_images_is_not_asked_about_them(tm
     assert "best" not in RunFolder.open(tmp_path / "alone").latest().values["notes"]
     run(tmp_path / "both", CONFIG, rewards={"vote": Vote(), "red": Red()})
     assert RunFolder.open(tmp_path / "both").latest().values["notes"]["best"]["reward"] > 0
+
+
+def test_a_reward_that_fails_on_all_held_out_images_leaves_no_nan_in_what_is_saved(tmp_path):
+    """Readers of LoRA metadata and checkpoints other than Python's take NaN for a fault of the file."""
+    fails = FunctionReward(lambda images, prompts: [NAN] * len(images))
+    run(tmp_path / "run", replace(CONFIG, reward_weights={"fails": 0.0}), rewards={"red": Red(), "fails": fails})
+    notes = RunFolder.open(tmp_path / "run").latest().values["notes"]
+    json.dumps(notes, allow_nan=False)
+    assert notes["before"].keys() == notes["after"].keys() == {"red"}
 
 
 def test_alarms_read_as_a_sentence():
