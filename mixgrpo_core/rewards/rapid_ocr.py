@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image, ImageDraw
 
 INSTALL = "pip install rapidocr onnxruntime"
 
@@ -28,8 +29,17 @@ class RapidOCRReader:
     characters: str = ""
 
     def prepare(self) -> None:
-        """Reads the networks. Raises ValueError where the library or a file is missing."""
-        _ = self._engine
+        """Reads a word, for which the library reads its networks. Raises ValueError where it or a file is missing, or
+        is not what it should be."""
+        try:
+            self.read(_word())
+        except ValueError:
+            raise
+        except Exception as error:  # each network file has its own way to be wrong
+            files = ", ".join(filter(None, (self.detector, self.recogniser, self.characters))) or "its own files"
+            raise ValueError(
+                f"RapidOCR cannot read with {files} ({error}): are they whole, and the right ones?"
+            ) from error
 
     def read(self, image: np.ndarray) -> list[str]:
         """``[H, W, 3]`` uint8, red first, to its lines, from top to bottom."""
@@ -60,6 +70,13 @@ class RapidOCRReader:
                     f"{recogniser} does not hold the list of its characters: name its file as `characters`"
                 )
         return rapidocr.RapidOCR(params=params)
+
+
+def _word() -> np.ndarray:
+    """``[H, W, 3]`` uint8, a word in black on white."""
+    picture = Image.new("RGB", (60, 24), "white")
+    ImageDraw.Draw(picture).text((12, 6), "Word", fill="black")
+    return np.asarray(picture.resize((240, 96)))
 
 
 def _network(given: str, carried: Path, kind: str) -> Path:

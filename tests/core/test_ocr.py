@@ -1,6 +1,7 @@
 """Text in pictures: what a prompt wants, how far off a reading is, and RapidOCR where it is installed."""
 
 import sys
+from pathlib import Path
 from dataclasses import dataclass
 from functools import cache
 
@@ -171,10 +172,23 @@ def test_files_that_are_missing_are_said_and_nothing_is_fetched(reader, tmp_path
         RapidOCRReader().prepare()
 
 
+@pytest.mark.parametrize("part", ["detector", "recogniser"])
+def test_files_that_are_no_networks_are_said_before_work_starts(reader, tmp_path, part):
+    import rapidocr
+
+    files = (Path(rapidocr.__file__).parent / "models").glob(f"*_{part[:3]}_*.onnx")
+    (tmp_path / "cut.onnx").write_bytes(next(files).read_bytes()[:-100_000])
+    with pytest.raises(ValueError, match=r"cut\.onnx .*are they whole"):
+        RapidOCRReader(**{part: str(tmp_path / "cut.onnx")}).prepare()
+
+
+def test_the_networks_are_read_before_work_starts(reader):
+    reader.prepare()
+    assert reader._engine.text_det is not None and reader._engine.text_rec is not None
+
+
 def test_a_recogniser_of_the_users_own(reader, tmp_path):
     """With the list of its characters in it, as the library's own has it."""
-    from pathlib import Path
-
     import rapidocr
 
     (own,) = (Path(rapidocr.__file__).parent / "models").glob("*_rec_*.onnx")
