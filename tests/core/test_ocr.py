@@ -1,9 +1,9 @@
 """Text in pictures: what a prompt wants, how far off a reading is, and RapidOCR where it is installed."""
 
 import sys
-from pathlib import Path
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
