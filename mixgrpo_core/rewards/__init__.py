@@ -1,9 +1,9 @@
 """Rewards: one file or folder per family, all behind the port of ``mixgrpo_core.reward``.
 
-    function, pixels, palette, shapes      no network                 image_reward, aesthetic, classifier
-    clip/, siglip                          prompt against image       similarity, edit, directional      a picture
-    judges/                                vision-language models     votes                              people
-    transforms, gates                      what wraps a reward        ocr                                words
+function, pixels, palette, shapes      no network                 image_reward, aesthetic, classifier
+clip/, siglip                          prompt against image       similarity, edit, directional      a picture
+judges/                                vision-language models     votes                              people
+transforms, gates                      what wraps a reward        ocr                                words
 """
 
 from .aesthetic import AestheticScore
