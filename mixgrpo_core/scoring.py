@@ -27,22 +27,39 @@ def score(rewards: Mapping[str, Reward], batch: RewardBatch) -> tuple[dict[str, 
     """Scores of every reward by name, values on the CPU in float32, and what went wrong.
 
     A reward that raises, or returns another number of values than images, masks the whole group; NaN and infinite
-    values mask their sample, as do NaN and infinite pixels. Samples that a reward abstains from are masked, too, and no
-    failures. Interrupts (``BaseException``) pass through.
+    values mask their sample. Images with NaN or infinite pixels are masked and shown to no reward: they would spoil
+    the other images of a batch, ranks and running statistics. Samples that a reward abstains from are masked, too, and
+    no failures. Interrupts (``BaseException``) pass through.
     """
-    whole = batch.images.isfinite().flatten(1).all(1)
-    if not bool(whole.all()):  # no reward sees such pixels: they would spoil the other images of a batch
-        batch = replace(batch, images=torch.where(whole[:, None, None, None], batch.images, 0.0))
+    whole = batch.images.isfinite().flatten(1).all(1).cpu()
+    seen = batch if bool(whole.all()) else _chosen(batch, whole)
     scores, failures = {}, []
     for name, reward in rewards.items():
-        scores[name], reason = _guarded(reward, batch, whole.cpu())
+        found, reason = _unscored(0, "") if seen is None else _guarded(reward, seen)
+        scores[name], reason = (found, reason) if seen is batch else _spread(found, reason, whole)
         masked = int((~scores[name].valid).sum())
         if masked and not scores[name].abstained:
             failures.append(Failure(reward=name, group=batch.group, masked=masked, reason=reason))
     return scores, failures
 
 
-def _guarded(reward: Reward, batch: RewardBatch, whole: Tensor) -> tuple[Scores, str]:
+def _chosen(batch: RewardBatch, whole: Tensor) -> RewardBatch | None:
+    """The batch of the images that are ``whole [G]``; None without any."""
+    if not bool(whole.any()):
+        return None
+    prompts = tuple(prompt for prompt, kept in zip(batch.prompts, whole.tolist(), strict=True) if kept)
+    return replace(batch, images=batch.images[whole.to(batch.images.device)], prompts=prompts)
+
+
+def _spread(found: Scores, reason: str, whole: Tensor) -> tuple[Scores, str]:
+    """Scores of the images that are ``whole [G]``, in their places among all."""
+    values, valid = torch.zeros(len(whole)), torch.zeros(len(whole), dtype=torch.bool)
+    values[whole], valid[whole] = found.values, found.valid
+    words = "; ".join(filter(None, ("the image holds NaN or infinity", "" if bool(found.valid.all()) else reason)))
+    return Scores(values, valid, words, found.abstained), words
+
+
+def _guarded(reward: Reward, batch: RewardBatch) -> tuple[Scores, str]:
     count = len(batch.images)
     try:
         with torch.no_grad():
@@ -54,12 +71,9 @@ def _guarded(reward: Reward, batch: RewardBatch, whole: Tensor) -> tuple[Scores,
     if values.shape != (count,) or valid.shape != (count,):
         return _unscored(count, f"expected {count} values, found {list(values.shape)} and valid {list(valid.shape)}")
     finite = torch.isfinite(values)
-    valid = valid.bool() & finite & whole
-    notes = (
-        ("" if whole.all() else "the image holds NaN or infinity"),
-        found.note or ("" if finite.all() else "it returned NaN or infinity"),
-    )
-    reason = "; ".join(filter(None, notes)) or "the reward marked samples as invalid"
+    valid = valid.bool() & finite
+    returned = "" if finite.all() else "it returned NaN or infinity"
+    reason = found.note or returned or "the reward marked samples as invalid"
     note = reason if not bool(valid.all()) else ""
     return Scores(torch.where(valid, values, 0.0), valid, note, found.abstained), reason
 

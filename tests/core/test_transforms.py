@@ -1,5 +1,6 @@
 """Transforms and gates: known answers, independent statistics, what is masked stays masked, what is kept is resumed."""
 
+import math
 from contextlib import closing
 from dataclasses import replace
 
@@ -261,6 +262,22 @@ def run_to_end(path, made, observer=lambda event: None, config=CONFIG):
 
 class Interrupted(Exception):
     pass
+
+
+def test_an_image_with_nan_is_no_part_of_ranks_and_running_statistics():
+    """As if it had not been there, and not as if it were black."""
+    images = torch.tensor([0.2, math.nan, 0.4, 0.6])[:, None, None, None].expand(4, 8, 8, 3)
+    without = images[[0, 2, 3]]
+    for transform in (Rank(), RunningZ()):
+        rewards = [Transformed(PixelReward(Brightness(), More()), transform) for _ in range(2)]
+        found, expected = (
+            score({"one": reward}, RewardBatch(images=seen, prompts=("",) * len(seen), context=Context(iteration=0)))
+            for reward, seen in zip(rewards, (images, without), strict=True)
+        )
+        assert found[0]["one"].valid.tolist() == [True, False, True, True]
+        assert torch.equal(found[0]["one"].values[[0, 2, 3]], expected[0]["one"].values)
+        assert rewards[0].state_dict() == rewards[1].state_dict()
+        assert [(failure.masked, failure.reason) for failure in found[1]] == [(1, "the image holds NaN or infinity")]
 
 
 def test_statistics_are_resumed_and_an_interrupted_iteration_counts_once(tmp_path):
