@@ -1,9 +1,16 @@
-"""Asks vision-language judges behind OpenAI-compatible addresses that the owner of this machine wrote into a file."""
+"""Asks vision-language judges behind OpenAI-compatible addresses that the owner of this machine wrote into a file.
+
+The client is loaded when it is first asked for: reading the file of endpoints needs no HTTP library.
+"""
+
+from typing import TYPE_CHECKING, Any
 
 from .answers import Answer
 from .cache import AnswerCache
-from .client import OpenAIChat, open_chat
 from .endpoints import Endpoint, EndpointError, default_file, read_endpoints
+
+if TYPE_CHECKING:
+    from .client import OpenAIChat, open_chat
 
 __all__ = [
     "Answer",
@@ -15,3 +22,11 @@ __all__ = [
     "open_chat",
     "read_endpoints",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in ("OpenAIChat", "open_chat"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import client
+
+    return getattr(client, name)
