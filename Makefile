@@ -48,7 +48,7 @@ host:  ## start a ComfyUI with this pack
 test: lint test-core test-host test-web  ## everything
 
 test-core: $(VENV)/.dev  ## the headless core, and the pack as it would be published
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/core tests/pack
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile tests/core tests/pack
 
 test-host: get-host  ## the nodes in a real ComfyUI: in the tests' process, and as a server
 	$(HOST_TEST) tests/host
