@@ -210,7 +210,12 @@ def test_rewards_of_open_clip_read_prompts_as_it_does(file):
 
 
 def test_prompts_of_no_run_are_no_error(file):
-    HPSv2(file, place=CPU).prepare([])
+    reward = HPSv2(file, place=CPU)
+    reward.prepare([])
+    image = pictures(28, 28, 1)
+    assert torch.equal(
+        scores(reward, image, ("a cat",)).values, scores(HPSv2(file, place=CPU), image, ("a cat",)).values
+    )
 
 
 # -- wrong files -------------------------------------------------------------------------------------------------------

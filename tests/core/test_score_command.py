@@ -182,4 +182,5 @@ def test_every_reward_that_is_spelled_right_has_parts_that_fit():
         "Penalised(CLIPScore('a', scale=100, place=Offloaded('cpu')), by=TextAccuracy(), most=0.5)",
         "JudgeReward(LocalChat('a'), Levels(levels=(('a', 1), ('b', 2))))",
     ):
-        reward_calls.made({"one": call})
+        made = reward_calls.made({"one": call})
+        assert type(made["one"]).__name__ == call.partition("(")[0]
