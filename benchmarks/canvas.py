@@ -62,9 +62,9 @@ print(json.dumps({"load": loaded - begin, "describe": told - loaded, "memory": r
 def trainings(seed: int, iterations: int, folder: Path, stack: ExitStack) -> dict[str, Iterator[Any]]:
     """The same training in three ways, as generators of reports."""
     from mixgrpo_pack.mixgrpo_core.demo import demo_config, train_prompts
-    from mixgrpo_pack.mixgrpo_core.models.demo import load_demo
+    from mixgrpo_pack.mixgrpo_core.models.families.demo import load_demo
     from mixgrpo_pack.mixgrpo_core.rewards.shapes import ShapeReward
-    from mixgrpo_pack.mixgrpo_core.train import train
+    from mixgrpo_pack.mixgrpo_core.training.loop import train
     from mixgrpo_pack.nodes.live.board import LiveRun
 
     config = replace(demo_config(iterations=iterations, seed=seed), eval_every=0, reward_weights={})
@@ -92,9 +92,9 @@ def host_model(seed: int) -> Any:
     import torch
     from mixgrpo_pack.mixgrpo_core.demo import train_prompts
     from mixgrpo_pack.nodes.demo import load_clip, load_model, load_vae
+    from mixgrpo_pack.nodes.host.model import HostModel
     from mixgrpo_pack.nodes.host.texts import PromptSet
-    from mixgrpo_pack.nodes.host_model import HostModel
-    from mixgrpo_pack.nodes.presets import FAMILIES
+    from mixgrpo_pack.nodes.settings.presets import FAMILIES
 
     with torch.inference_mode():  # as nodes run
         model, clip, vae = load_model(), load_clip(), load_vae()

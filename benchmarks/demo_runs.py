@@ -9,14 +9,14 @@ from typing import Any
 
 import torch
 
-from mixgrpo_core.config import TrainConfig, to_dict
 from mixgrpo_core.demo import held_out_prompts, train_prompts
-from mixgrpo_core.evaluate import HeldOut, Prompted, evaluate
-from mixgrpo_core.models.demo import load_demo
-from mixgrpo_core.reward import Reward, RewardBatch, Scores
+from mixgrpo_core.evaluation.held_out import HeldOut, Prompted, evaluate
+from mixgrpo_core.models.families.demo import load_demo
+from mixgrpo_core.rewards.port import Reward, RewardBatch, Scores
 from mixgrpo_core.rewards.shapes import ShapeAdherence, ShapeCleanliness, ShapeReward
-from mixgrpo_core.schedule import flow_sigmas
-from mixgrpo_core.train import train
+from mixgrpo_core.sampling.schedule import flow_sigmas
+from mixgrpo_core.settings.config import TrainConfig, to_dict
+from mixgrpo_core.training.loop import train
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -25,8 +25,8 @@ import torch
 from judge_server import Asked, JudgeServer, Reply, says
 from mixgrpo_judge import Endpoint, OpenAIChat
 
-from mixgrpo_core.reward import RewardBatch
 from mixgrpo_core.rewards.judges import JudgeReward, UnifiedReward2
+from mixgrpo_core.rewards.port import RewardBatch
 
 HERE = Path(__file__).resolve().parent
 CONCURRENCY = (1, 4, 16)

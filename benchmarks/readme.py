@@ -20,10 +20,10 @@ from typing import Any
 from demo_runs import RESULTS, Budget, Shuffled, kept_run
 
 from mixgrpo_core.cli.plan import count_costs
-from mixgrpo_core.config import TrainConfig
 from mixgrpo_core.demo import demo_config
-from mixgrpo_core.figures import plan_figure
 from mixgrpo_core.rewards.shapes import ShapeReward
+from mixgrpo_core.settings.config import TrainConfig
+from mixgrpo_core.views.figures import plan_figure
 
 ROOT = Path(__file__).resolve().parent.parent
 RUNS = RESULTS / "readme"

@@ -10,15 +10,15 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from mixgrpo_core.reward import Reward
-from mixgrpo_core.rewards.aesthetic import AestheticScore
 from mixgrpo_core.rewards.clip import CLIPScore, HPSv2
-from mixgrpo_core.rewards.dino import DinoV2
+from mixgrpo_core.rewards.embedders.aesthetic import AestheticScore
+from mixgrpo_core.rewards.embedders.dino import DinoV2
+from mixgrpo_core.rewards.embedders.similarity import ImageSimilarity
 from mixgrpo_core.rewards.image_reward import ImageReward
-from mixgrpo_core.rewards.networks import Place
-from mixgrpo_core.rewards.picture import Pixels
-from mixgrpo_core.rewards.siglip import SigLIPScore
-from mixgrpo_core.rewards.similarity import ImageSimilarity
+from mixgrpo_core.rewards.networks.places import Place
+from mixgrpo_core.rewards.networks.reference_picture import Pixels
+from mixgrpo_core.rewards.port import Reward
+from mixgrpo_core.rewards.siglip.scores import SigLIPScore
 
 WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "portrait", "of", "old", "fisherman", "red", "circle")
 

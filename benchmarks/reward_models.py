@@ -22,8 +22,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from reward_files_full import CASES, Case
 
-from mixgrpo_core.reward import Reward, RewardBatch, about
-from mixgrpo_core.rewards.networks import Resident
+from mixgrpo_core.rewards.networks.places import Resident
+from mixgrpo_core.rewards.port import Reward, RewardBatch, about
 
 HERE = Path(__file__).resolve().parent
 SIDE = 512

@@ -18,11 +18,11 @@ from typing import Any
 import torch
 
 from mixgrpo_core import BatchNormalised, DiversityLoss, HeldOutFall, PixelDrift, RunFolder, Scores, TrainConfig, train
-from mixgrpo_core.combination import Combination, WeightedAdvantages
+from mixgrpo_core.advantages.combine import Combination, WeightedAdvantages
 from mixgrpo_core.demo import demo_config, held_out_prompts, train_prompts
-from mixgrpo_core.models.demo import load_demo
-from mixgrpo_core.reward import Reward, RewardBatch, StatelessReward
-from mixgrpo_core.rewards.pixels import Brightness, PixelReward
+from mixgrpo_core.models.families.demo import load_demo
+from mixgrpo_core.rewards.pixels.measures import Brightness, PixelReward
+from mixgrpo_core.rewards.port import Reward, RewardBatch, StatelessReward
 from mixgrpo_core.rewards.shapes import ShapeAdherence, ShapeCleanliness, ShapeReward
 
 FOLDER = Path(__file__).parent

@@ -22,10 +22,10 @@ from demo_runs import RESULTS, Budget, kept_run
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from mixgrpo_core import presets
-from mixgrpo_core.config import TrainConfig
-from mixgrpo_core.plan import WindowPlanner
-from mixgrpo_core.window import SlidingWindow
+from mixgrpo_core.sampling.planners import WindowPlanner
+from mixgrpo_core.sampling.windows import SlidingWindow
+from mixgrpo_core.settings import presets
+from mixgrpo_core.settings.config import TrainConfig
 
 HERE = Path(__file__).parent
 RATES = (3e-4, 1e-3, 3e-3, 1e-2)

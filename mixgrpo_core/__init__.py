@@ -3,25 +3,34 @@
 Imports torch, numpy, safetensors and the standard library only; a diffusers model lives in ``mixgrpo_core.models``.
 """
 
-from .advantage import group_advantages, mix_advantages
-from .combination import BatchNormalised, WeightedAdvantages, WeightedRewards
-from .config import TrainConfig
-from .evaluate import evaluate, sample
-from .guards import DiversityLoss, HeldOutFall, PixelDrift, SmallPixels
-from .lora_format import load_lora, save_lora
-from .loss import PolicyLoss, clipped_policy_loss, default_clip
+from .advantages.combine import BatchNormalised, WeightedAdvantages, WeightedRewards
+from .advantages.group import group_advantages, mix_advantages
+from .evaluation.guards import DiversityLoss, HeldOutFall, PixelDrift, SmallPixels
+from .evaluation.held_out import evaluate
+from .models.lora_file import load_lora, save_lora
 from .objectives import GRPO, GuardGRPO
-from .plan import FullPlanner, StepPlan, WindowPlanner, deterministic_plan, windowed_plan
-from .presets import dance_grpo, flow_grpo, flow_grpo_fast, mixgrpo, mixgrpo_flash, mixgrpo_flash_star, mixgrpo_sd35
-from .reward import RewardBatch, Scores
-from .rollout import Sampling, rollout
-from .run_folder import RunFolder
-from .schedule import flash_sigmas, flow_sigmas
-from .solver import DPMpp2M, Euler
-from .step_report import StepReport
-from .train import train
-from .transition import DanceSDE, FlowCPS, FlowSDE, Gaussian, PreciseSDE
-from .window import DecayingWindow, FrozenWindow, RandomWindow, SlidingWindow
+from .objectives.ratio import PolicyLoss, clipped_policy_loss, default_clip
+from .rewards.port import RewardBatch, Scores
+from .runs.folder import RunFolder
+from .runs.reports import StepReport
+from .sampling.kernels import DanceSDE, FlowCPS, FlowSDE, Gaussian, PreciseSDE
+from .sampling.ode import sample
+from .sampling.planners import FullPlanner, StepPlan, WindowPlanner, deterministic_plan, windowed_plan
+from .sampling.rollouts import Sampling, rollout
+from .sampling.schedule import flash_sigmas, flow_sigmas
+from .sampling.solvers import DPMpp2M, Euler
+from .sampling.windows import DecayingWindow, FrozenWindow, RandomWindow, SlidingWindow
+from .settings.config import TrainConfig
+from .settings.presets import (
+    dance_grpo,
+    flow_grpo,
+    flow_grpo_fast,
+    mixgrpo,
+    mixgrpo_flash,
+    mixgrpo_flash_star,
+    mixgrpo_sd35,
+)
+from .training.loop import train
 
 __all__ = [
     "GRPO",

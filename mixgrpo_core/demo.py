@@ -2,12 +2,12 @@
 
 from dataclasses import replace
 
-from .config import TrainConfig
-from .guards import DiversityLoss, HeldOutFall, PixelDrift
-from .plan import WindowPlanner
-from .presets import mixgrpo_flash
+from .evaluation.guards import DiversityLoss, HeldOutFall, PixelDrift
+from .sampling.planners import WindowPlanner
+from .sampling.windows import SlidingWindow
+from .settings.config import TrainConfig
+from .settings.presets import mixgrpo_flash
 from .shapes.captions import split_captions
-from .window import SlidingWindow
 
 
 def demo_config(*, iterations: int | None = None, seed: int = 0) -> TrainConfig:

@@ -2,13 +2,11 @@
 
 from comfy_api.latest import ComfyExtension, io
 
-from .compare import CompareLora
 from .demo import DemoModel
-from .fit_check import FitCheck
 from .host.reward_files import register_folder
 from .live.routes import register_routes
-from .lora import ConvertLora, SaveLora
-from .prompts import PromptSetNode
+from .loras.compare import CompareLora
+from .loras.files import ConvertLora, SaveLora
 from .rewards.changes import RewardGate, RewardTransform
 from .rewards.combine import CombineRewardsNode, DemoRewardNode
 from .rewards.edits import DirectionReward, PreservationReward
@@ -19,11 +17,13 @@ from .rewards.prompted import ClipReward, ImageRewardNode
 from .rewards.score import ScoreImages
 from .rewards.text import TextReward
 from .rewards.votes import HumanVoteNode
-from .sampler import Sampler
-from .settings import TrainerSettingsNode
-from .trainer import TrainLora
-from .window import WindowNode
-from .window_plan import WindowPlan
+from .sampling.sampler import Sampler
+from .sampling.window import WindowNode
+from .sampling.window_plan import WindowPlan
+from .settings.prompt_set import PromptSetNode
+from .settings.trainer_settings import TrainerSettingsNode
+from .training.fit_check import FitCheck
+from .training.trainer import TrainLora
 
 NODES: list[type[io.ComfyNode]] = [
     DemoModel,

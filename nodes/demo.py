@@ -9,7 +9,7 @@ import comfy.utils
 import torch
 from comfy_api.latest import io
 
-from ..mixgrpo_core.models.caption_encoder import CaptionEncoder
+from ..mixgrpo_core.models.families.caption_encoder import CaptionEncoder
 
 ASSETS = Path(__file__).resolve().parent.parent / "mixgrpo_core" / "assets" / "demo"
 

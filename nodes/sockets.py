@@ -8,9 +8,9 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..mixgrpo_core import TrainConfig
-from ..mixgrpo_core.combination import Combination
-from ..mixgrpo_core.reward import Reward, about
-from ..mixgrpo_core.window import Window
+from ..mixgrpo_core.advantages.combine import Combination
+from ..mixgrpo_core.rewards.port import Reward, about
+from ..mixgrpo_core.sampling.windows import Window
 
 WindowSocket = io.Custom("MIXGRPO_WINDOW")
 """Carries a ``Window`` of the core."""

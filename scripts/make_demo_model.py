@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from demo_model import autoencoder, data, export, flow, stage
 from demo_model.settings import Settings
 
-from mixgrpo_core.models.caption_encoder import CaptionEncoder
+from mixgrpo_core.models.families.caption_encoder import CaptionEncoder
 
 
 def main() -> None:

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import torch
 from mixgrpo_pack.mixgrpo_core.demo import demo_config, held_out_prompts, train_prompts
-from mixgrpo_pack.mixgrpo_core.plan import WindowPlanner
-from mixgrpo_pack.mixgrpo_core.window import FrozenWindow
+from mixgrpo_pack.mixgrpo_core.sampling.planners import WindowPlanner
+from mixgrpo_pack.mixgrpo_core.sampling.windows import FrozenWindow
 from mixgrpo_pack.nodes.demo import load_clip, load_model, load_vae
+from mixgrpo_pack.nodes.host.model import HostModel
 from mixgrpo_pack.nodes.host.texts import PromptSet
-from mixgrpo_pack.nodes.host_model import HostModel
 
 
 def loaded():

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mixgrpo_core.solver import Solver
-from mixgrpo_core.transition import Kernel
+from mixgrpo_core.sampling.kernels import Kernel
+from mixgrpo_core.sampling.solvers import Solver
 
 Step = Kernel | Solver
 

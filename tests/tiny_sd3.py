@@ -15,7 +15,7 @@ from transformers import (
     T5TokenizerFast,
 )
 
-from mixgrpo_core.models.sd3 import SD3Model, load_sd3
+from mixgrpo_core.models.families.sd3 import SD3Model, load_sd3
 
 PROMPT = "a red circle"
 LETTERS = "abcdefghijklmnopqrstuvwxyz"

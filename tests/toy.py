@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from mixgrpo_core.lora_format import save_lora
-from mixgrpo_core.model import seeded_noise
-from mixgrpo_core.reward import RewardBatch, Scores
+from mixgrpo_core.models.lora_file import save_lora
+from mixgrpo_core.rewards.port import RewardBatch, Scores
+from mixgrpo_core.support.seeds import seeded_noise
 
 
 class ToyModel:

@@ -103,8 +103,8 @@ def run(case: Case) -> dict[str, Any]:
     """The findings; ComfyUI is loaded by now."""
     import comfy.model_management
     import torch
-    from mixgrpo_pack.mixgrpo_core.rewards.pixels import Brightness, Near, PixelReward
-    from mixgrpo_pack.mixgrpo_core.train import train
+    from mixgrpo_pack.mixgrpo_core.rewards.pixels.measures import Brightness, Near, PixelReward
+    from mixgrpo_pack.mixgrpo_core.training.loop import train
 
     device = comfy.model_management.get_torch_device()
     marks = {"begin": time.perf_counter()}
@@ -172,7 +172,7 @@ def random_texts(case: Case) -> Any:
     from dataclasses import dataclass as record
 
     import torch
-    from mixgrpo_pack.mixgrpo_core.model import derive_seed
+    from mixgrpo_pack.mixgrpo_core.support.seeds import derive_seed
     from mixgrpo_pack.nodes.host.texts import PromptSet
     from random_files import kinds
 
@@ -196,7 +196,7 @@ def random_texts(case: Case) -> Any:
 
 def policy_of(case: Case, model: Any, vae: Any, texts: Any) -> Any:
     import torch
-    from mixgrpo_pack.nodes.host_model import HostModel
+    from mixgrpo_pack.nodes.host.model import HostModel
     from random_files import kinds
 
     with torch.inference_mode(False):

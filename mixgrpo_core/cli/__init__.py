@@ -1,5 +1,5 @@
 """``mixgrpo``: the headless front. Each command is a loop over the same core that the nodes call."""
 
-from .main import main
+from .dispatch import main
 
 __all__ = ["main"]

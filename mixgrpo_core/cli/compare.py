@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from ..evaluate import Evaluation, HeldOut, Prompted, evaluate, win_rate
-from ..grids import labelled_grid
-from ..reward import Reward
+from ..evaluation.held_out import Evaluation, HeldOut, Prompted, evaluate, win_rate
+from ..rewards.port import Reward
+from ..views.grids import labelled_grid
 from .pictures import check_share, checked_sigmas, loaded, new_folder, read_words, with_lora
 from .settings import ModelConfig, PromptConfig, RunConfig
 

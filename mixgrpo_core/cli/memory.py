@@ -1,7 +1,7 @@
 """Running out of memory, said as what to lower."""
 
-from ..config import TrainConfig
-from ..out_of_memory import too_large
+from ..settings.config import TrainConfig
+from ..training.out_of_memory import too_large
 
 
 class OutOfMemory(RuntimeError):

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from ..lora_format import load_lora
-from ..prompts import read_prompts
-from ..schedule import flow_sigmas
+from ..models.lora_file import load_lora
+from ..sampling.schedule import flow_sigmas
+from ..settings.prompts import read_prompts
 from .settings import ModelConfig, RunConfig
 
 if TYPE_CHECKING:  # it imports diffusers
-    from ..models.sd3 import SD3Model
+    from ..models.families.sd3 import SD3Model
 
 
 def read_words(words: Sequence[str]) -> list[str]:

@@ -8,9 +8,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from ..config import TrainConfig
-from ..cost import IterationCost, dance_iteration_cost, iteration_cost
-from ..figures import plan_figure
+from ..settings.config import TrainConfig
+from ..training.cost import IterationCost, dance_iteration_cost, iteration_cost
+from ..views.figures import plan_figure
 from .settings import RunConfig, parse_flags, read_toml
 
 MOST_ROWS = 30

@@ -10,8 +10,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Column
 from rich.text import Text
 
-from ..step_report import Event, StepReport
-from ..step_report import Progress as PhaseProgress
+from ..runs.reports import Event, StepReport
+from ..runs.reports import Progress as PhaseProgress
 
 
 class RunProgress:

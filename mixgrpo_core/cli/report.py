@@ -11,16 +11,17 @@ from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
-from ..evaluate import decode, sample
-from ..figures import report_figure
-from ..grids import labelled_grid
-from ..model import FlowModel, derive_seed
-from ..prompts import Prompts
-from ..run_folder import RunFolder
+from ..models.port import FlowModel
+from ..runs.folder import RunFolder
+from ..sampling.ode import decode, sample
+from ..settings.prompts import Prompts
+from ..support.seeds import derive_seed
+from ..views.figures import report_figure
+from ..views.grids import labelled_grid
 from .settings import RunConfig
 
 if TYPE_CHECKING:  # it imports diffusers
-    from ..models.sd3 import SD3Model
+    from ..models.families.sd3 import SD3Model
 
 SHOWN_PROMPTS, SHOWN_IMAGES = 6, 4
 

@@ -8,21 +8,27 @@ Gated(PickScore('PickScore_v1.safetensors'), by=PixelReward(Contrast()), least=0
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from ..reward import Reward
-from ..rewards import directional, edit, gates, judges, palette, pixels, transforms, votes, voting
-from ..rewards.aesthetic import AestheticScore
-from ..rewards.classifier import ImageClassifier
+from ..rewards import judges
+from ..rewards.classifier.reward import ImageClassifier
 from ..rewards.clip import CLIPScore, HPSv2, PickScore
-from ..rewards.dino import DinoV2
+from ..rewards.edits import direction as directional
+from ..rewards.edits import preservation as edit
+from ..rewards.embedders.aesthetic import AestheticScore
+from ..rewards.embedders.dino import DinoV2
+from ..rewards.embedders.similarity import ClipImages, ImageSimilarity
 from ..rewards.image_reward import ImageReward
-from ..rewards.networks import Offloaded, Released, Resident
-from ..rewards.ocr import TextAccuracy
-from ..rewards.picture import Picture
-from ..rewards.rapid_ocr import RapidOCRReader
+from ..rewards.networks.places import Offloaded, Released, Resident
+from ..rewards.networks.reference_picture import Picture
+from ..rewards.ocr.accuracy import TextAccuracy
+from ..rewards.ocr.rapid_ocr import RapidOCRReader
+from ..rewards.people import votes, voting
+from ..rewards.pixels import measures as pixels
+from ..rewards.pixels import palette
+from ..rewards.port import Reward
 from ..rewards.shapes import ShapeAdherence, ShapeCleanliness, ShapeReward
-from ..rewards.siglip import SigLIPScore
-from ..rewards.similarity import ClipImages, ImageSimilarity
-from ..spelling import parse
+from ..rewards.siglip.scores import SigLIPScore
+from ..rewards.wrappers import gates, transforms
+from ..support.spelling import parse
 from .reward_parts import require_parts
 
 REWARDS: tuple[type, ...] = (

@@ -5,7 +5,7 @@ from dataclasses import fields, is_dataclass
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from ..rewards.networks import Offloaded, Released, Resident
+from ..rewards.networks.places import Offloaded, Released, Resident
 from .devices import usable_device
 
 _WORDS = {str: "text in quotes", int: "a whole number", float: "a number", bool: "True or False", NoneType: "None"}

@@ -9,14 +9,14 @@ import tyro
 from rich.console import Console
 from torch import Tensor
 
-from ..evaluate import decode, sample
-from ..grids import labelled_grid, to_image
-from ..model import derive_seed
+from ..sampling.ode import decode, sample
+from ..support.seeds import derive_seed
+from ..views.grids import labelled_grid, to_image
 from .pictures import check_share, checked_sigmas, loaded, new_folder, read_words, with_lora
 from .settings import ModelConfig
 
 if TYPE_CHECKING:  # it imports diffusers
-    from ..models.sd3 import SD3Model
+    from ..models.families.sd3 import SD3Model
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,9 +14,9 @@ from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
-from ..ranking import Ranking, ranked
-from ..reward import Context, RewardBatch
-from ..rewards.picture import Picture
+from ..evaluation.ranking import Ranking, ranked
+from ..rewards.networks.reference_picture import Picture
+from ..rewards.port import Context, RewardBatch
 from . import reward_calls
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")

@@ -21,17 +21,17 @@ from typing import Any, Literal, get_type_hints
 import torch
 import tyro
 
-from .. import presets
-from ..combination import Combination
-from ..config import CLASSES, TrainConfig, checked, from_dict
-from ..guards import Guard
-from ..objective import Objective
-from ..plan import Planner
-from ..prompts import Prompts, read_prompts
-from ..reward import Reward
-from ..solver import Solver
-from ..spelling import parse, spell, suggest
-from ..transition import Kernel
+from ..advantages.combine import Combination
+from ..evaluation.guards import Guard
+from ..objectives.port import Objective
+from ..rewards.port import Reward
+from ..sampling.kernels import Kernel
+from ..sampling.planners import Planner
+from ..sampling.solvers import Solver
+from ..settings import presets
+from ..settings.config import CLASSES, TrainConfig, checked, from_dict
+from ..settings.prompts import Prompts, read_prompts
+from ..support.spelling import parse, spell, suggest
 from . import reward_calls
 from .devices import usable_device
 
@@ -130,8 +130,8 @@ class RunConfig:
 
         diffusers_logging.set_verbosity_error()  # their hints are for callers of theirs, not for users of a command
         transformers_logging.set_verbosity_error()
-        from ..models.demo import load_demo
-        from ..models.sd3 import load_sd3
+        from ..models.families.demo import load_demo
+        from ..models.families.sd3 import load_sd3
 
         settings, resolution = self.model, self._resolution()
         common = {
@@ -186,7 +186,7 @@ def read_toml(path: str | Path) -> RunConfig:
 def from_values(values: Mapping[str, Any]) -> RunConfig:
     """A run from plain values (a TOML file, or the ``setup`` and ``train`` of a run folder).
 
-    ``preset`` names a function of ``mixgrpo_core.presets``; what ``train`` sets is changed in it.
+    ``preset`` names a function of ``mixgrpo_core.settings.presets``; what ``train`` sets is changed in it.
     """
     known = {"preset", *(item.name for item in fields(RunConfig))}
     for name in values:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from types import TracebackType
 
-from ..step_report import StepReport
+from ..runs.reports import StepReport
 
 try:
     from torch.utils.tensorboard import SummaryWriter

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 import tyro
 from rich.console import Console
 
-from ..batches import ran_out
-from ..config import TrainConfig, checked
-from ..guards import Guard
-from ..iteration import visited
-from ..preflight import check
-from ..prompts import Prompts
-from ..reward import Reward
-from ..run_folder import RunFolder
-from ..train import train
+from ..evaluation.guards import Guard
+from ..rewards.port import Reward
+from ..runs.folder import RunFolder
+from ..settings.config import TrainConfig, checked
+from ..settings.prompts import Prompts
+from ..support.micro_batches import ran_out
+from ..training.iteration import visited
+from ..training.loop import train
+from ..training.preflight import check
 from .memory import OutOfMemory, training_advice
 from .progress import RunProgress, run_progress
 from .report import finish, shown_prompts
@@ -26,7 +26,7 @@ from .settings import RunConfig, calls_as_flags, from_values, parse_flags, read_
 from .tensorboard import EventLog
 
 if TYPE_CHECKING:  # it imports diffusers
-    from ..models.sd3 import SD3Model
+    from ..models.families.sd3 import SD3Model
 
 
 def train_command(arguments: Sequence[str]) -> int:

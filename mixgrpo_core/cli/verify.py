@@ -15,8 +15,8 @@ from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
-from ..reward import About, Reward, RewardBatch, about
-from ..scoring import Failure, score
+from ..rewards.port import About, Reward, RewardBatch, about
+from ..rewards.scoring import Failure, score
 from ..shapes.captions import Caption
 from ..shapes.drawing import PALETTE, coverage
 from . import reward_calls

@@ -1,1 +1,24 @@
-"""Models behind the port: where the core meets diffusers."""
+"""Models: the port, the LoRA and its files.
+
+Families of models stand on diffusers, which is imported with the first loader that is asked for.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from .lora_file import LoraFile, load_lora, save_lora
+from .port import FlowModel, Policy
+
+if TYPE_CHECKING:
+    from .families.demo import load_demo
+    from .families.sd3 import load_sd3
+
+__all__ = ["FlowModel", "LoraFile", "Policy", "load_demo", "load_lora", "load_sd3", "save_lora"]
+
+_LOADERS = {"load_demo": ".families.demo", "load_sd3": ".families.sd3"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LOADERS:
+        return getattr(import_module(_LOADERS[name], __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

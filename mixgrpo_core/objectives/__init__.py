@@ -1,4 +1,4 @@
-"""Objectives: one file each, all behind the port of ``mixgrpo_core.objective``."""
+"""Objectives: one file each, all behind the port of ``mixgrpo_core.objectives.port``."""
 
 from .grpo import GRPO
 from .guard import GuardGRPO

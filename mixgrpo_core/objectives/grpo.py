@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..loss import as_range, clipped_policy_loss, default_clip
-from ..model import Policy
-from ..objective import LossReport
-from ..trajectory import Trajectory
-from .common import ClippedObjective, policy_report
+from ..models.port import Policy
+from ..sampling.trajectory import Trajectory
+from .clipped import ClippedObjective, policy_report
+from .port import LossReport
+from .ratio import as_range, clipped_policy_loss, default_clip
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..loss import as_range, clipped_policy_loss, default_clip, guard_step_weight, normalised_log_ratio
-from ..model import Policy
-from ..objective import MEAN_OLD, LossReport
-from ..trajectory import Trajectory
-from .common import ClippedObjective, policy_report
+from ..models.port import Policy
+from ..sampling.trajectory import Trajectory
+from .clipped import ClippedObjective, policy_report
+from .port import MEAN_OLD, LossReport
+from .ratio import as_range, clipped_policy_loss, default_clip, guard_step_weight, normalised_log_ratio
 
 
 @dataclass(frozen=True)

@@ -1,31 +1,35 @@
-"""Rewards: one file or folder per family, all behind the port of ``mixgrpo_core.reward``.
+"""Rewards: one folder per family, all behind the port; the names below are those that a run can be given.
 
-function, pixels, palette, shapes      no network                 image_reward, aesthetic, classifier
-clip/, siglip                          prompt against image       similarity, edit, directional      a picture
-judges/                                vision-language models     votes                              people
-transforms, gates                      what wraps a reward        ocr                                words
+function, pixels/, shapes              no network                 image_reward/, embedders/, classifier/
+clip/, siglip/                         prompt against image       edits/                                 a picture
+judges/                                vision-language models     people/                                votes
+wrappers/                              what wraps a reward        ocr/                                   words
+networks/                              what families with a network share
 """
 
-from .aesthetic import AestheticScore
-from .classifier import ImageClassifier
+from .classifier.reward import ImageClassifier
 from .clip import CLIPScore, HPSv2, PickScore
-from .directional import DirectionalCLIP
-from .edit import EditPreservation
+from .edits.direction import DirectionalCLIP
+from .edits.preservation import EditPreservation
+from .embedders.aesthetic import AestheticScore
+from .embedders.similarity import ImageSimilarity
 from .function import FunctionReward
-from .gates import Gated, Penalised
 from .image_reward import ImageReward
 from .judges import JudgeReward, PairwiseReward
-from .ocr import TextAccuracy
-from .pixels import PixelReward
+from .ocr.accuracy import TextAccuracy
+from .people.votes import HumanVote
+from .pixels.measures import PixelReward
+from .port import Context, DifferentiableReward, Reward, RewardBatch, Scores, StatelessReward
 from .shapes import ShapeAdherence, ShapeCleanliness, ShapeReward
-from .siglip import SigLIPScore
-from .similarity import ImageSimilarity
-from .transforms import Transformed
-from .votes import HumanVote
+from .siglip.scores import SigLIPScore
+from .wrappers.gates import Gated, Penalised
+from .wrappers.transforms import Transformed
 
 __all__ = [
     "AestheticScore",
     "CLIPScore",
+    "Context",
+    "DifferentiableReward",
     "DirectionalCLIP",
     "EditPreservation",
     "FunctionReward",
@@ -40,10 +44,14 @@ __all__ = [
     "Penalised",
     "PickScore",
     "PixelReward",
+    "Reward",
+    "RewardBatch",
+    "Scores",
     "ShapeAdherence",
     "ShapeCleanliness",
     "ShapeReward",
     "SigLIPScore",
+    "StatelessReward",
     "TextAccuracy",
     "Transformed",
 ]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..reward import RewardBatch, Scores, StatelessReward
+from .port import RewardBatch, Scores, StatelessReward
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..reward import About, RewardBatch, Scores, StatelessReward
 from ..shapes.captions import COLOURS, SHAPES, Caption
 from ..shapes.detector import Detection, detect
+from .port import About, RewardBatch, Scores, StatelessReward
 
 CLEAN_IOU, CLEAN_DISTANCE, CLEAN_SHARE, CLEAN_SPREAD = 0.8, 0.2, 0.9, 0.12
 _SPREAD_FREE, _SPREAD_SCALE = 0.05, 0.15

@@ -16,7 +16,8 @@ from comfy.patcher_extension import WrappersMP
 from comfy.sd import VAE
 from torch import Tensor
 
-from ...mixgrpo_core.model import R, Velocity, seeded_noise
+from ...mixgrpo_core.models.port import R, Velocity
+from ...mixgrpo_core.support.seeds import seeded_noise
 from .family import Family, require_flow_model
 from .frozen import freeze, quantised_inference_weights
 from .gradients import trainable

@@ -12,7 +12,7 @@ import comfy.lora
 from comfy.model_base import BaseModel
 from torch import nn
 
-from ...mixgrpo_core.lora_format import PREFIX
+from ...mixgrpo_core.models.lora_file import PREFIX
 
 _BLOCK = re.compile(r"diffusion_model\.(?:[A-Za-z_]\w*\.)+?\d+(?=\.)")
 _NOT_TRAINED = re.compile(

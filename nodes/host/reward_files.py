@@ -12,9 +12,9 @@ from pathlib import Path
 import folder_paths
 from comfy_api.latest import io
 
-from ...mixgrpo_core.rewards.known_files import KnownFile
-from ...mixgrpo_core.rewards.parts import exchanged
-from ...mixgrpo_core.rewards.weights import SUFFIXES
+from ...mixgrpo_core.rewards.networks.known_files import KnownFile
+from ...mixgrpo_core.rewards.networks.weight_files import SUFFIXES
+from ...mixgrpo_core.rewards.wrappers.exchange import exchanged
 
 OWN = "reward_models"
 NOTHING = "no file found"

@@ -9,7 +9,7 @@ import torch
 from comfy.sd import CLIP
 from torch import Tensor
 
-from ...mixgrpo_core.prompts import Prompts
+from ...mixgrpo_core.settings.prompts import Prompts
 
 Conditioning = list
 """What ComfyUI calls CONDITIONING: a list of ``[tokens, {"pooled_output": ...}]``."""

@@ -12,8 +12,8 @@ from typing import Any
 import comfy.model_management
 from torch import Tensor
 
-from ...mixgrpo_core.plan import Planner
-from ...mixgrpo_core.step_report import Event, GroupScored, Progress, StepReport
+from ...mixgrpo_core.runs.reports import Event, GroupScored, Progress, StepReport
+from ...mixgrpo_core.sampling.planners import Planner
 from . import sheet
 from .events import Line, harmless, reference, workflow_id
 from .pace import Pace, Throttle

@@ -14,8 +14,8 @@ from typing import Any
 
 from aiohttp import web
 
-from ...mixgrpo_core.rewards.ballot import Ballot, BallotError, State
-from ...mixgrpo_core.rewards.ballot_box import BallotBox
+from ...mixgrpo_core.rewards.people.ballot import Ballot, BallotError, State
+from ...mixgrpo_core.rewards.people.ballot_box import BallotBox
 from .board import Command, board
 from .events import host
 from .runs import drawn_plan, find_run, stored

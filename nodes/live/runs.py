@@ -9,9 +9,9 @@ import folder_paths
 from torch import Tensor
 
 from ...mixgrpo_core import TrainConfig
-from ...mixgrpo_core.config import from_dict
-from ...mixgrpo_core.plan import Planner
-from ...mixgrpo_core.run_folder import RunError, RunFolder
+from ...mixgrpo_core.runs.folder import RunError, RunFolder
+from ...mixgrpo_core.sampling.planners import Planner
+from ...mixgrpo_core.settings.config import from_dict
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,79}")
 

@@ -12,8 +12,8 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from ...mixgrpo_core.advantage import has_spread
-from ...mixgrpo_core.reward import Scores
+from ...mixgrpo_core.advantages.group import has_spread
+from ...mixgrpo_core.rewards.port import Scores
 
 LARGEST_TILE = 512
 FRAME = 8

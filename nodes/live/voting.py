@@ -6,8 +6,8 @@ from typing import Any
 
 import comfy.model_management
 
-from ...mixgrpo_core.rewards.ballot import Ballot
-from ...mixgrpo_core.rewards.ballot_box import BallotBox
+from ...mixgrpo_core.rewards.people.ballot import Ballot
+from ...mixgrpo_core.rewards.people.ballot_box import BallotBox
 from .events import Line, harmless, reference
 from .pace import Throttle
 from .words import voting_text

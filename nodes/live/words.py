@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from ...mixgrpo_core.rewards.ballot import Ballot
-from ...mixgrpo_core.step_report import Progress
+from ...mixgrpo_core.rewards.people.ballot import Ballot
+from ...mixgrpo_core.runs.reports import Progress
 
 _PHASES = {"rollout": "sampling", "train": "updating", "evaluation": "held-out samples"}
 

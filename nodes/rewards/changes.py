@@ -5,9 +5,9 @@ from dataclasses import replace
 
 from comfy_api.latest import io
 
-from ...mixgrpo_core.reward import Reward
-from ...mixgrpo_core.rewards.gates import Gated, Penalised
-from ...mixgrpo_core.rewards.transforms import Affine, Clip, Rank, RunningZ, Sigmoid, Transform, Transformed
+from ...mixgrpo_core.rewards.port import Reward
+from ...mixgrpo_core.rewards.wrappers.gates import Gated, Penalised
+from ...mixgrpo_core.rewards.wrappers.transforms import Affine, Clip, Rank, RunningZ, Sigmoid, Transform, Transformed
 from ..checks import require_in_range, require_wires
 from ..sockets import RewardSocket
 

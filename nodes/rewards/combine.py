@@ -5,9 +5,9 @@ from types import MappingProxyType
 
 from comfy_api.latest import io
 
-from ...mixgrpo_core.combination import BatchNormalised, Combination, WeightedAdvantages, WeightedRewards
-from ...mixgrpo_core.reward import Reward
+from ...mixgrpo_core.advantages.combine import BatchNormalised, Combination, WeightedAdvantages, WeightedRewards
 from ...mixgrpo_core.rewards import ShapeAdherence, ShapeCleanliness, ShapeReward
+from ...mixgrpo_core.rewards.port import Reward
 from ..checks import require_in_range
 from ..sockets import Rewards, RewardSocket, weight_input
 

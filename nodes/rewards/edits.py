@@ -6,9 +6,9 @@ from types import MappingProxyType
 from comfy_api.latest import io
 
 from ...mixgrpo_core.rewards.clip import CLIP_SCORE_FILES
-from ...mixgrpo_core.rewards.directional import DirectionalCLIP
-from ...mixgrpo_core.rewards.edit import PSNR, SSIM, Closeness, EditPreservation
-from ...mixgrpo_core.rewards.picture import Pixels
+from ...mixgrpo_core.rewards.edits.direction import DirectionalCLIP
+from ...mixgrpo_core.rewards.edits.preservation import PSNR, SSIM, Closeness, EditPreservation
+from ...mixgrpo_core.rewards.networks.reference_picture import Pixels
 from ..checks import require_in_range
 from ..host.reward_files import OWN, file_input, file_problem, fingerprint, path_of
 from ..host.reward_place import HostPlace

@@ -2,12 +2,12 @@
 
 from comfy_api.latest import io
 
-from ...mixgrpo_core.rewards.aesthetic import LAION, OPENAI_CLIP, VERSION_2_5, AestheticScore
-from ...mixgrpo_core.rewards.classifier import NSFW, ImageClassifier
+from ...mixgrpo_core.rewards.classifier.reward import NSFW, ImageClassifier
 from ...mixgrpo_core.rewards.clip import CLIP_SCORE_FILES
-from ...mixgrpo_core.rewards.dino import DINOV2, DinoV2
-from ...mixgrpo_core.rewards.picture import Pixels
-from ...mixgrpo_core.rewards.similarity import ClipImages, ImageSimilarity
+from ...mixgrpo_core.rewards.embedders.aesthetic import LAION, OPENAI_CLIP, VERSION_2_5, AestheticScore
+from ...mixgrpo_core.rewards.embedders.dino import DINOV2, DinoV2
+from ...mixgrpo_core.rewards.embedders.similarity import ClipImages, ImageSimilarity
+from ...mixgrpo_core.rewards.networks.reference_picture import Pixels
 from ..checks import require_in_range
 from ..host.reward_files import OWN, file_input, file_problem, fingerprint, path_of
 from ..host.reward_place import HostPlace

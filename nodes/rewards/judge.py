@@ -9,7 +9,6 @@ from types import MappingProxyType
 import comfy.model_management
 from comfy_api.latest import io
 
-from ...mixgrpo_core.reward import Reward
 from ...mixgrpo_core.rewards.judges import (
     Adjectives,
     Chat,
@@ -28,6 +27,7 @@ from ...mixgrpo_core.rewards.judges import (
 )
 from ...mixgrpo_core.rewards.judges.endpoint import client_package
 from ...mixgrpo_core.rewards.judges.files import JUDGE_FILES
+from ...mixgrpo_core.rewards.port import Reward
 from ..checks import require_in_range
 from ..host.reward_files import NOTHING, OWN, fingerprint, found, path_of
 from ..host.reward_place import HostPlace

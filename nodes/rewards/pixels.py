@@ -6,8 +6,7 @@ from types import MappingProxyType
 from comfy_api.latest import io
 
 from ...mixgrpo_core.rewards import PixelReward
-from ...mixgrpo_core.rewards.palette import ColourShare, Palette
-from ...mixgrpo_core.rewards.pixels import (
+from ...mixgrpo_core.rewards.pixels.measures import (
     Brightness,
     Colourfulness,
     Contrast,
@@ -22,6 +21,7 @@ from ...mixgrpo_core.rewards.pixels import (
     Symmetry,
     Tileability,
 )
+from ...mixgrpo_core.rewards.pixels.palette import ColourShare, Palette
 from ..checks import require_in_range
 from ..sockets import Rewards, RewardSocket, weight_input
 

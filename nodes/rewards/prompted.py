@@ -5,13 +5,9 @@ from types import MappingProxyType
 
 from comfy_api.latest import io
 
-from ...mixgrpo_core.rewards.clip import (
-    CLIPScore,
-    HPSv2,
-    PickScore,
-)
+from ...mixgrpo_core.rewards.clip import CLIPScore, HPSv2, PickScore
 from ...mixgrpo_core.rewards.image_reward import IMAGE_REWARD, ImageReward
-from ...mixgrpo_core.rewards.siglip import SigLIPScore
+from ...mixgrpo_core.rewards.siglip.scores import SigLIPScore
 from ..host.reward_files import OWN, file_input, file_problem, fingerprint, path_of
 from ..host.reward_place import HostPlace
 from ..sockets import Rewards, RewardSocket, weight_input

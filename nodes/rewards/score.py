@@ -3,11 +3,11 @@
 import torch
 from comfy_api.latest import io, ui
 
-from ...mixgrpo_core.ranking import Ranking, ranked
-from ...mixgrpo_core.reward import Context, RewardBatch
+from ...mixgrpo_core.evaluation.ranking import Ranking, ranked
+from ...mixgrpo_core.rewards.port import Context, RewardBatch
 from ..live.sheet import captioned
-from ..outcome import to_tensor
 from ..sockets import RewardSocket
+from ..training.outcome import to_tensor
 
 
 class ScoreImages(io.ComfyNode):

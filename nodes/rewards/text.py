@@ -2,7 +2,7 @@
 
 from comfy_api.latest import io
 
-from ...mixgrpo_core.rewards.ocr import TextAccuracy
+from ...mixgrpo_core.rewards.ocr.accuracy import TextAccuracy
 from ..sockets import Rewards, RewardSocket, weight_input
 
 

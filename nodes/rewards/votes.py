@@ -5,9 +5,9 @@ from types import MappingProxyType
 
 from comfy_api.latest import io
 
-from ...mixgrpo_core.reward import Reward
-from ...mixgrpo_core.rewards.votes import HumanVote
-from ...mixgrpo_core.rewards.voting import Ranking, Thumbs, Way
+from ...mixgrpo_core.rewards.people.votes import HumanVote
+from ...mixgrpo_core.rewards.people.voting import Ranking, Thumbs, Way
+from ...mixgrpo_core.rewards.port import Reward
 from ..checks import require_in_range
 from ..sockets import Rewards, RewardSocket
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from diffusers import AutoencoderTiny, FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel
 
-from mixgrpo_core.models.caption_encoder import CaptionEncoder
+from mixgrpo_core.models.families.caption_encoder import CaptionEncoder
 from mixgrpo_core.shapes.captions import all_captions, split_captions
 from mixgrpo_core.shapes.drawing import draw
 

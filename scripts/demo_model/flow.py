@@ -11,7 +11,7 @@ import torch
 from diffusers import AutoencoderTiny, SD3Transformer2DModel
 from torch import Tensor
 
-from mixgrpo_core.models.caption_encoder import CaptionEncoder
+from mixgrpo_core.models.families.caption_encoder import CaptionEncoder
 from mixgrpo_core.shapes.captions import COLOURS, PLACES, SHAPES, SIZES, all_captions, split_captions
 
 from . import measure, stage

@@ -8,7 +8,7 @@ import torch
 from diffusers import AutoencoderTiny, SD3Transformer2DModel
 from torch import Tensor
 
-from mixgrpo_core.models.caption_encoder import CaptionEncoder
+from mixgrpo_core.models.families.caption_encoder import CaptionEncoder
 from mixgrpo_core.rewards.shapes import is_clean
 from mixgrpo_core.shapes.captions import COLOURS, SHAPES, Caption
 from mixgrpo_core.shapes.detector import detect

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from mixgrpo_core.models.demo import load_demo
+from mixgrpo_core.models.families.demo import load_demo
 
 ROOT = Path(__file__).parents[2]
 SMALL = """

@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 
 from mixgrpo_core.cli.settings import read_toml
-from mixgrpo_core.lora_format import load_lora
-from mixgrpo_core.solver import DPMpp2M
+from mixgrpo_core.models.lora_file import load_lora
+from mixgrpo_core.sampling.solvers import DPMpp2M
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 

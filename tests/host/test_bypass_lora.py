@@ -8,7 +8,7 @@ import diffusers
 import pytest
 import torch
 from comfy.ldm.modules.attention import attention_basic
-from mixgrpo_pack.mixgrpo_core.models.lora_peft import PeftLora
+from mixgrpo_pack.mixgrpo_core.models.diffusers.peft_lora import PeftLora
 from mixgrpo_pack.nodes.host.bypass_lora import ATTENTION, HostLora
 from mixgrpo_pack.nodes.host.gradients import block_checkpointing, trainable
 from tiny_models import CPU, Tiny, tiny

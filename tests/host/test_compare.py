@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 from canvas import loaded, prompt_set, short_config
-from mixgrpo_pack.mixgrpo_core.reward import About, Scores, StatelessReward
 from mixgrpo_pack.mixgrpo_core.rewards import FunctionReward
-from mixgrpo_pack.mixgrpo_core.rewards.gates import Gated
-from mixgrpo_pack.mixgrpo_core.rewards.pixels import Brightness, More, PixelReward
-from mixgrpo_pack.mixgrpo_core.rewards.votes import HumanVote
-from mixgrpo_pack.nodes.compare import HELD_OUT, CompareLora
+from mixgrpo_pack.mixgrpo_core.rewards.people.votes import HumanVote
+from mixgrpo_pack.mixgrpo_core.rewards.pixels.measures import Brightness, More, PixelReward
+from mixgrpo_pack.mixgrpo_core.rewards.port import About, Scores, StatelessReward
+from mixgrpo_pack.mixgrpo_core.rewards.wrappers.gates import Gated
+from mixgrpo_pack.nodes.loras.compare import HELD_OUT, CompareLora
 from mixgrpo_pack.nodes.rewards.combine import combined
 from mixgrpo_pack.nodes.rewards.score import ScoreImages
 from mixgrpo_pack.nodes.rewards.votes import HumanVoteNode

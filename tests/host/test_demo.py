@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from mixgrpo_pack.mixgrpo_core.models.demo import load_demo
+from mixgrpo_pack.mixgrpo_core.models.families.demo import load_demo
 from mixgrpo_pack.nodes.demo import load_clip, load_model, load_vae
 
 CAPTION = "a small red circle on the left"

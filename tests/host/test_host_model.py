@@ -8,8 +8,8 @@ import pytest
 import torch
 from canvas import loaded, policy, prompt_set, short_config
 from mixgrpo_pack.mixgrpo_core import train
-from mixgrpo_pack.mixgrpo_core.lora_format import load_lora
-from mixgrpo_pack.mixgrpo_core.models.demo import load_demo
+from mixgrpo_pack.mixgrpo_core.models.families.demo import load_demo
+from mixgrpo_pack.mixgrpo_core.models.lora_file import load_lora
 from mixgrpo_pack.mixgrpo_core.rewards.shapes import ShapeReward
 
 CAPTION = "a small red circle on the left"

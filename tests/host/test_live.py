@@ -11,12 +11,12 @@ import pytest
 import torch
 from aiohttp.test_utils import TestClient, TestServer
 from mixgrpo_pack.mixgrpo_core import SlidingWindow, TrainConfig
-from mixgrpo_pack.mixgrpo_core.evaluate import RewardStats
-from mixgrpo_pack.mixgrpo_core.plan import WindowPlanner
-from mixgrpo_pack.mixgrpo_core.reward import Scores
-from mixgrpo_pack.mixgrpo_core.run_folder import RunFolder
-from mixgrpo_pack.mixgrpo_core.step_report import GroupScored, Progress, StepReport
-from mixgrpo_pack.mixgrpo_core.update import UpdateStats
+from mixgrpo_pack.mixgrpo_core.objectives.update import UpdateStats
+from mixgrpo_pack.mixgrpo_core.rewards.port import Scores
+from mixgrpo_pack.mixgrpo_core.rewards.stats import RewardStats
+from mixgrpo_pack.mixgrpo_core.runs.folder import RunFolder
+from mixgrpo_pack.mixgrpo_core.runs.reports import GroupScored, Progress, StepReport
+from mixgrpo_pack.mixgrpo_core.sampling.planners import WindowPlanner
 from mixgrpo_pack.nodes.live import Command, LiveRun, sheet
 from mixgrpo_pack.nodes.live.board import Board, board
 from mixgrpo_pack.nodes.live.pace import Pace, Throttle

@@ -6,8 +6,8 @@ import comfy.sd
 import diffusers
 import pytest
 import torch
-from mixgrpo_pack.mixgrpo_core.lora_format import save_lora
-from mixgrpo_pack.mixgrpo_core.models.lora_peft import SD3_LINEARS
+from mixgrpo_pack.mixgrpo_core.models.diffusers.peft_lora import SD3_LINEARS
+from mixgrpo_pack.mixgrpo_core.models.lora_file import save_lora
 from mixgrpo_pack.nodes.host.bypass_lora import HostLora
 from mixgrpo_pack.nodes.host.lora_names import block_of, trained_layers
 from safetensors.torch import load_file

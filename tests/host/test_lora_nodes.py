@@ -10,13 +10,13 @@ import torch
 from comfy_api.latest import io
 from comfy_extras.nodes_train import LoraModelLoader, SaveLoRA
 from diffusers import SD3Transformer2DModel
-from mixgrpo_pack.mixgrpo_core.lora_format import load_lora, save_lora
-from mixgrpo_pack.mixgrpo_core.models.demo import load_demo
+from mixgrpo_pack.mixgrpo_core.models.families.demo import load_demo
+from mixgrpo_pack.mixgrpo_core.models.lora_file import load_lora, save_lora
 from mixgrpo_pack.nodes.demo import ASSETS, load_model
 from mixgrpo_pack.nodes.host.lora_names import Part, trained_layers
-from mixgrpo_pack.nodes.lora import ConvertLora, SaveLora, laid_out
-from mixgrpo_pack.nodes.lora_layouts import DIFFUSERS, LAYOUTS, Piece, fused, read, to_diffusers, to_native
-from mixgrpo_pack.nodes.lora_layouts import _taken_apart as taken_apart
+from mixgrpo_pack.nodes.loras.files import ConvertLora, SaveLora, laid_out
+from mixgrpo_pack.nodes.loras.layouts import DIFFUSERS, LAYOUTS, Piece, fused, read, to_diffusers, to_native
+from mixgrpo_pack.nodes.loras.layouts import _taken_apart as taken_apart
 from mixgrpo_pack.nodes.sockets import LoraWeights
 from safetensors import safe_open
 from tiny_models import FAMILIES, tiny

@@ -8,18 +8,18 @@ import pytest
 import reward_files
 import reward_files_more
 import torch
-from mixgrpo_pack.mixgrpo_core.reward import RewardBatch
-from mixgrpo_pack.mixgrpo_core.rewards.aesthetic import AestheticScore
-from mixgrpo_pack.mixgrpo_core.rewards.classifier import ImageClassifier
+from mixgrpo_pack.mixgrpo_core.rewards.classifier.reward import ImageClassifier
 from mixgrpo_pack.mixgrpo_core.rewards.clip import CLIPScore, HPSv2, PickScore
-from mixgrpo_pack.mixgrpo_core.rewards.dino import DinoV2
-from mixgrpo_pack.mixgrpo_core.rewards.directional import DirectionalCLIP
-from mixgrpo_pack.mixgrpo_core.rewards.edit import PSNR, EditPreservation
+from mixgrpo_pack.mixgrpo_core.rewards.edits.direction import DirectionalCLIP
+from mixgrpo_pack.mixgrpo_core.rewards.edits.preservation import PSNR, EditPreservation
+from mixgrpo_pack.mixgrpo_core.rewards.embedders.aesthetic import AestheticScore
+from mixgrpo_pack.mixgrpo_core.rewards.embedders.dino import DinoV2
+from mixgrpo_pack.mixgrpo_core.rewards.embedders.similarity import ClipImages, ImageSimilarity
 from mixgrpo_pack.mixgrpo_core.rewards.image_reward import ImageReward
-from mixgrpo_pack.mixgrpo_core.rewards.networks import Resident
-from mixgrpo_pack.mixgrpo_core.rewards.picture import Pixels
-from mixgrpo_pack.mixgrpo_core.rewards.siglip import SigLIPScore
-from mixgrpo_pack.mixgrpo_core.rewards.similarity import ClipImages, ImageSimilarity
+from mixgrpo_pack.mixgrpo_core.rewards.networks.places import Resident
+from mixgrpo_pack.mixgrpo_core.rewards.networks.reference_picture import Pixels
+from mixgrpo_pack.mixgrpo_core.rewards.port import RewardBatch
+from mixgrpo_pack.mixgrpo_core.rewards.siglip.scores import SigLIPScore
 from mixgrpo_pack.nodes.host.reward_files import NOTHING, recognised
 from mixgrpo_pack.nodes.rewards.edits import DirectionReward, PreservationReward
 from mixgrpo_pack.nodes.rewards.images import AestheticReward, ClassifierReward, SimilarityReward

@@ -5,7 +5,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from mixgrpo_pack.nodes.paths import LONGEST_NAME, check_name
+from mixgrpo_pack.nodes.training.paths import LONGEST_NAME, check_name
 
 ATTACKS = [
     "",

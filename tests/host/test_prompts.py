@@ -4,10 +4,10 @@ import comfy.model_management
 import folder_paths
 import pytest
 import torch
-from mixgrpo_pack.mixgrpo_core.prompts import read_prompts
+from mixgrpo_pack.mixgrpo_core.settings.prompts import read_prompts
 from mixgrpo_pack.nodes.demo import load_clip
 from mixgrpo_pack.nodes.host.texts import PromptSet
-from mixgrpo_pack.nodes.prompts import NO_FILE, PromptSetNode, gather, prompt_files, split
+from mixgrpo_pack.nodes.settings.prompt_set import NO_FILE, PromptSetNode, gather, prompt_files, split
 
 CAPTIONS = [
     f"a {size} {colour} circle on the left" for size in ("small", "large") for colour in ("red", "green", "blue")

@@ -3,7 +3,7 @@
 import folder_paths
 import pytest
 import torch
-from mixgrpo_pack.mixgrpo_core.rewards.known_files import KnownFile
+from mixgrpo_pack.mixgrpo_core.rewards.networks.known_files import KnownFile
 from mixgrpo_pack.nodes.host.reward_files import NOTHING, found, path_of, register_folder
 from mixgrpo_pack.nodes.host.reward_place import HostPlace
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 from comfy_api.latest import io
 from mixgrpo_pack.mixgrpo_core import RewardBatch, mix_advantages
-from mixgrpo_pack.mixgrpo_core.combination import BatchNormalised, WeightedAdvantages
+from mixgrpo_pack.mixgrpo_core.advantages.combine import BatchNormalised, WeightedAdvantages
 from mixgrpo_pack.mixgrpo_core.demo import train_prompts
-from mixgrpo_pack.mixgrpo_core.reward import Context
-from mixgrpo_pack.mixgrpo_core.rewards.transforms import Clip, Rank
-from mixgrpo_pack.mixgrpo_core.scoring import score
+from mixgrpo_pack.mixgrpo_core.rewards.port import Context
+from mixgrpo_pack.mixgrpo_core.rewards.scoring import score
+from mixgrpo_pack.mixgrpo_core.rewards.wrappers.transforms import Clip, Rank
 from mixgrpo_pack.nodes.rewards.changes import RewardGate, RewardTransform
 from mixgrpo_pack.nodes.rewards.combine import DEMO, CombineRewardsNode, DemoRewardNode, combined
 from mixgrpo_pack.nodes.rewards.pixels import GOALS, MEASURES, UNITS, PaletteRewardNode, PixelRewardNode

@@ -9,8 +9,7 @@ import reward_files
 import torch
 from canvas import loaded, prompt_set, short_config
 from mixgrpo_pack.mixgrpo_core.rewards.clip import PickScore
-from mixgrpo_pack.mixgrpo_core.rewards.transforms import RunningZ, Transformed
-from mixgrpo_pack.nodes.fit_check import FitCheck
+from mixgrpo_pack.mixgrpo_core.rewards.wrappers.transforms import RunningZ, Transformed
 from mixgrpo_pack.nodes.host.reward_files import recognised
 from mixgrpo_pack.nodes.rewards.changes import RewardTransform
 from mixgrpo_pack.nodes.rewards.edits import DirectionReward
@@ -19,6 +18,7 @@ from mixgrpo_pack.nodes.rewards.judge import JudgeNode
 from mixgrpo_pack.nodes.rewards.pixels import PixelRewardNode
 from mixgrpo_pack.nodes.rewards.prompted import ClipReward, ImageRewardNode
 from mixgrpo_pack.nodes.sockets import TrainerSettings
+from mixgrpo_pack.nodes.training.fit_check import FitCheck
 from test_judge_node import endpoints
 from test_trainer_node import output, queue, runs
 

@@ -4,8 +4,8 @@ import math
 
 import pytest
 import torch
-from mixgrpo_pack.mixgrpo_core.reward import Context
 from mixgrpo_pack.mixgrpo_core.rewards import FunctionReward
+from mixgrpo_pack.mixgrpo_core.rewards.port import Context
 from mixgrpo_pack.nodes.rewards.combine import DemoRewardNode, combined
 from mixgrpo_pack.nodes.rewards.pixels import PixelRewardNode
 from mixgrpo_pack.nodes.rewards.score import ScoreImages

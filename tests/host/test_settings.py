@@ -4,13 +4,13 @@ from dataclasses import fields, replace
 
 import pytest
 from mixgrpo_pack.mixgrpo_core import FrozenWindow, RandomWindow, SlidingWindow, WindowPlanner
-from mixgrpo_pack.mixgrpo_core.cost import iteration_cost
 from mixgrpo_pack.mixgrpo_core.demo import demo_config
-from mixgrpo_pack.mixgrpo_core.solver import DPMpp2M, Euler
-from mixgrpo_pack.mixgrpo_core.transition import DanceSDE, FlowCPS, FlowSDE
-from mixgrpo_pack.nodes.presets import FAMILIES, MEMORY, PRESETS
-from mixgrpo_pack.nodes.settings import TrainerSettingsNode
-from mixgrpo_pack.nodes.settings_inputs import BY_HAND, FROM_PRESET, detail_inputs
+from mixgrpo_pack.mixgrpo_core.sampling.kernels import DanceSDE, FlowCPS, FlowSDE
+from mixgrpo_pack.mixgrpo_core.sampling.solvers import DPMpp2M, Euler
+from mixgrpo_pack.mixgrpo_core.training.cost import iteration_cost
+from mixgrpo_pack.nodes.settings.inputs import BY_HAND, FROM_PRESET, detail_inputs
+from mixgrpo_pack.nodes.settings.presets import FAMILIES, MEMORY, PRESETS
+from mixgrpo_pack.nodes.settings.trainer_settings import TrainerSettingsNode
 
 DETAILS = {item.id for item in detail_inputs()}
 BASE = {"preset": "MixGRPO", "model_family": "FLUX.1-dev", "memory": "plenty"}

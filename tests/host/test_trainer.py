@@ -8,11 +8,11 @@ import torch
 from canvas import loaded, policy, prompt_set, short_config
 from comfy.patcher_extension import WrappersMP
 from mixgrpo_pack.mixgrpo_core.rewards.shapes import ShapeReward
-from mixgrpo_pack.mixgrpo_core.run_folder import RunError
+from mixgrpo_pack.mixgrpo_core.runs.folder import RunError
 from mixgrpo_pack.nodes.host.identity import model_digest
 from mixgrpo_pack.nodes.live.board import LiveRun
-from mixgrpo_pack.nodes.runs import CanvasRun, open_run, require_writable, state_of_runs
-from mixgrpo_pack.nodes.training import OutOfMemory, Training
+from mixgrpo_pack.nodes.training.loop import OutOfMemory, Training
+from mixgrpo_pack.nodes.training.runs import CanvasRun, open_run, require_writable, state_of_runs
 
 
 @pytest.fixture(scope="module")

@@ -14,15 +14,15 @@ import torch
 from canvas import loaded, prompt_set, short_config
 from comfy.patcher_extension import WrappersMP
 from comfy_extras.nodes_easycache import EasyCacheNode, LazyCacheNode
-from mixgrpo_pack.mixgrpo_core.combination import BatchNormalised
-from mixgrpo_pack.mixgrpo_core.guards import PixelDrift
+from mixgrpo_pack.mixgrpo_core.advantages.combine import BatchNormalised
+from mixgrpo_pack.mixgrpo_core.evaluation.guards import PixelDrift
 from mixgrpo_pack.mixgrpo_core.rewards.shapes import ShapeReward
 from mixgrpo_pack.nodes.live.board import Command, board
 from mixgrpo_pack.nodes.rewards.combine import combined
 from mixgrpo_pack.nodes.rewards.pixels import PixelRewardNode
 from mixgrpo_pack.nodes.sockets import Rewards, TrainerSettings
-from mixgrpo_pack.nodes.trainer import TrainLora, configured, host_model
-from mixgrpo_pack.nodes.training import OutOfMemory
+from mixgrpo_pack.nodes.training.loop import OutOfMemory
+from mixgrpo_pack.nodes.training.trainer import TrainLora, configured, host_model
 from safetensors.torch import load_file, save_file
 
 

@@ -12,20 +12,20 @@ import pytest
 import torch
 from aiohttp.test_utils import TestClient, TestServer
 from canvas import loaded, prompt_set, short_config
-from mixgrpo_pack.mixgrpo_core.reward import Context, RewardBatch
-from mixgrpo_pack.mixgrpo_core.rewards.ballot import State
-from mixgrpo_pack.mixgrpo_core.rewards.ballot_box import BallotBox
-from mixgrpo_pack.mixgrpo_core.rewards.pixels import Brightness, More, PixelReward
-from mixgrpo_pack.mixgrpo_core.rewards.votes import HumanVote, votes_at
-from mixgrpo_pack.mixgrpo_core.rewards.voting import Ranking, Thumbs
-from mixgrpo_pack.nodes.fit_check import FitCheck
+from mixgrpo_pack.mixgrpo_core.rewards.people.ballot import State
+from mixgrpo_pack.mixgrpo_core.rewards.people.ballot_box import BallotBox
+from mixgrpo_pack.mixgrpo_core.rewards.people.votes import HumanVote, votes_at
+from mixgrpo_pack.mixgrpo_core.rewards.people.voting import Ranking, Thumbs
+from mixgrpo_pack.mixgrpo_core.rewards.pixels.measures import Brightness, More, PixelReward
+from mixgrpo_pack.mixgrpo_core.rewards.port import Context, RewardBatch
 from mixgrpo_pack.nodes.live import Command
 from mixgrpo_pack.nodes.live.board import board
 from mixgrpo_pack.nodes.live.routes import LARGEST_BODY, add_routes
 from mixgrpo_pack.nodes.live.voting import CutShort
 from mixgrpo_pack.nodes.rewards.votes import HumanVoteNode
 from mixgrpo_pack.nodes.sockets import Rewards, TrainerSettings
-from mixgrpo_pack.nodes.trainer import TrainLora
+from mixgrpo_pack.nodes.training.fit_check import FitCheck
+from mixgrpo_pack.nodes.training.trainer import TrainLora
 from PIL import Image
 from test_live import ears, live_run, output
 

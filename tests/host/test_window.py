@@ -6,7 +6,7 @@ import re
 import pytest
 import torch
 from mixgrpo_pack.mixgrpo_core import DecayingWindow, FrozenWindow, RandomWindow, SlidingWindow
-from mixgrpo_pack.nodes.window import STRATEGIES, WindowNode
+from mixgrpo_pack.nodes.sampling.window import STRATEGIES, WindowNode
 
 OPTIONS = {option.key: {item.id: item.default for item in option.inputs} for option in STRATEGIES}
 

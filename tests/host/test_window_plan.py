@@ -5,19 +5,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from mixgrpo_pack.mixgrpo_core import (
-    FrozenWindow,
-    RandomWindow,
-    SlidingWindow,
-    dance_grpo,
-    mixgrpo,
-    mixgrpo_flash,
-)
-from mixgrpo_pack.mixgrpo_core.cost import iteration_cost
-from mixgrpo_pack.mixgrpo_core.window import coverage
-from mixgrpo_pack.nodes.plan_words import coverage_words, plans_of, run_cost, steps_words
+from mixgrpo_pack.mixgrpo_core import FrozenWindow, RandomWindow, SlidingWindow, dance_grpo, mixgrpo, mixgrpo_flash
+from mixgrpo_pack.mixgrpo_core.sampling.windows import coverage
+from mixgrpo_pack.mixgrpo_core.training.cost import iteration_cost
+from mixgrpo_pack.nodes.sampling.plan_words import coverage_words, plans_of, run_cost, steps_words
+from mixgrpo_pack.nodes.sampling.window_plan import WindowPlan
 from mixgrpo_pack.nodes.sockets import TrainerSettings
-from mixgrpo_pack.nodes.window_plan import WindowPlan
 
 GRAY, ORANGE = (228, 228, 231), (234, 88, 12)
 

@@ -165,7 +165,7 @@ def test_what_the_publishing_action_checks():
         "import os\nos.spawnl(0, 'a')",
         "import torch\ntorch.load('a.pt')",
         "import torch\ntorch.load('a.pt', weights_only=False)",
-        "import mixgrpo_core.train",
+        "import mixgrpo_core.training.loop",
         "from mixgrpo_core import train",
         "import comfy.sd",
         "Kind.from_pretrained(place)",

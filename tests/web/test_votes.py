@@ -15,9 +15,9 @@ from frontend import PLACE, load, ready
 from live_page import RENDERINGS, View, store, workflow
 from playwright.sync_api import expect
 
-from mixgrpo_core.rewards.ballot import State
-from mixgrpo_core.rewards.ballot_box import BallotBox
-from mixgrpo_core.rewards.voting import Ranking, Thumbs
+from mixgrpo_core.rewards.people.ballot import State
+from mixgrpo_core.rewards.people.ballot_box import BallotBox
+from mixgrpo_core.rewards.people.voting import Ranking, Thumbs
 
 RUN = "voted"
 SHADES = (30, 90, 150, 210)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ..weights import WeightsError
+from ..networks.weight_files import WeightsError
 
 Activation = Literal["auto", "gelu", "quick_gelu"]
 Shapes = Mapping[str, tuple[int, ...]]

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ..filling import some
-from ..tower import Part
-from ..weights import Weights, WeightsError
+from ..networks.filling import some
+from ..networks.tower import Part
+from ..networks.weight_files import Weights, WeightsError
 from . import architectures
 from .architectures import Activation, Text, Vision
 from .open_clip import sources

@@ -1,6 +1,6 @@
 """Files of CLIP networks that users bring. Sizes are those of the parameters."""
 
-from ..known_files import KnownFile
+from ..networks.known_files import KnownFile
 
 HPS_FILES = (
     KnownFile(name="HPS_v2.1_compressed.pt", source="xswu/HPSv2", size=1_972_000_000, licence="Apache-2.0"),

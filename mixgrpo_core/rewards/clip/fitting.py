@@ -8,7 +8,7 @@ import math
 
 from torch import Tensor
 
-from ..preprocessing import CLIP_MEAN, CLIP_STD, centre_cropped, letterboxed, normalised, pixels_of, squashed
+from ..networks.preprocessing import CLIP_MEAN, CLIP_STD, centre_cropped, letterboxed, normalised, pixels_of, squashed
 
 
 def cropped(images: Tensor, side: int, *, eight_bits: bool = True) -> Tensor:

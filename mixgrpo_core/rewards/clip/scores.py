@@ -12,10 +12,10 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from ...reward import About
-from ..known_files import KnownFile
-from ..networks import Place, Precision, Resident
-from ..text_image import TextImageReward
+from ..networks.known_files import KnownFile
+from ..networks.places import Place, Precision, Resident
+from ..networks.text_image import TextImageReward
+from ..port import About
 from .architectures import Activation
 from .checkpoint import Checkpoint
 from .files import CLIP_SCORE_FILES, HPS_FILES, PICKSCORE_FILES

@@ -14,11 +14,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ...batches import MicroBatches
-from ..networks import Place, Precision
-from ..text_image import Preprocessing
-from ..tower import Tower, dtype_of, unit
-from ..weights import WeightsError
+from ...support.micro_batches import MicroBatches
+from ..networks.places import Place, Precision
+from ..networks.text_image import Preprocessing
+from ..networks.tower import Tower, dtype_of, unit
+from ..networks.weight_files import WeightsError
 from .architectures import Activation, Text, Vision
 from .checkpoint import IMAGE, TEXT, Checkpoint
 from .tokenizer import VOCABULARY, cleaned, tokens

@@ -8,13 +8,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ...batches import MicroBatches
-from ...reward import About, DifferentiableReward, RewardBatch, Scores
-from ..known_files import KnownFile, expect
-from ..networks import Network, Place, Precision, Resident, dtype_for, shared
-from ..preprocessing import CLIP_MEAN, CLIP_STD, centre_cropped, normalised, pixels_of
-from ..prompt_embeddings import is_empty
-from ..weights import Weights
+from ...support.micro_batches import MicroBatches
+from ..networks.known_files import KnownFile, expect
+from ..networks.places import Network, Place, Precision, Resident, dtype_for, shared
+from ..networks.preprocessing import CLIP_MEAN, CLIP_STD, centre_cropped, normalised, pixels_of
+from ..networks.prompt_embeddings import is_empty
+from ..networks.weight_files import Weights
+from ..port import About, DifferentiableReward, RewardBatch, Scores
 from .network import ImageRewardNetwork, Sizes, load
 from .tokens import VOCABULARY, WordPiece
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..known_files import KnownFile
-from ..weights import WeightsError
+from ..networks.known_files import KnownFile
+from ..networks.weight_files import WeightsError
 
 LENGTH = 35  # tokens of a prompt, [CLS] and [SEP] included; what follows is cut off
 _NEEDED = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")

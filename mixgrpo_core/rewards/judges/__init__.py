@@ -5,15 +5,7 @@ from .endpoint import Endpoint
 from .judge import JudgeReward
 from .local import LocalChat
 from .pairwise import PairScores, PairwiseReward, Verdict
-from .scoring import (
-    Adjectives,
-    Levels,
-    Rating,
-    UnifiedReward2,
-    UnifiedRewardScore,
-    UnifiedRewardSemantic,
-    YesNo,
-)
+from .scoring import Adjectives, Levels, Rating, UnifiedReward2, UnifiedRewardScore, UnifiedRewardSemantic, YesNo
 
 __all__ = [
     "Adjectives",

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ..known_files import KnownFile
+from ..networks.known_files import KnownFile
 
 JUDGE_FILES = (
     KnownFile(

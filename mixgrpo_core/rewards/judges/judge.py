@@ -8,7 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from ...reward import About, RewardBatch, Scores, StatelessReward
+from ..port import About, RewardBatch, Scores, StatelessReward
 from .chat import Chat, Question
 from .reading import Reading
 from .scoring import ALTERNATIVES, Mode, UnifiedReward2

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...batches import MicroBatches
-from ..networks import Network, Place, Precision, Resident, dtype_for, shared
-from ..weights import Weights, WeightsError
+from ...support.micro_batches import MicroBatches
+from ..networks.places import Network, Place, Precision, Resident, dtype_for, shared
+from ..networks.weight_files import Weights, WeightsError
 from .chat import Answer, Question
 from .files import licence_of
 from .qwen_vl import FAMILY, Read, Reader, load_network
@@ -31,7 +31,7 @@ class LocalChat:
         folder: where it is.
         longest_side: pixels to which larger images are shrunk; 0 leaves them. 28 x 28 pixels and more are a token.
         precision: ``auto`` is the folder's own on a GPU (these networks overflow in float16), float32 elsewhere.
-        place, batch: see `mixgrpo_core.rewards.networks`; ``batch`` is questions per pass.
+        place, batch: see `mixgrpo_core.rewards.networks.places`; ``batch`` is questions per pass.
     """
 
     folder: str

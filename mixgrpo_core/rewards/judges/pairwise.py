@@ -13,8 +13,8 @@ from functools import cached_property
 from itertools import combinations
 from typing import Protocol
 
-from ...model import derive_seed
-from ...reward import About, RewardBatch, Scores, StatelessReward
+from ...support.seeds import derive_seed
+from ..port import About, RewardBatch, Scores, StatelessReward
 from .chat import Chat, Question
 from .judge import of_the_model, problems, scores_of
 from .reading import Reading, share_of_first, verdict

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...batches import ran_out
-from ..weights import WeightsError
+from ...support.micro_batches import ran_out
+from ..networks.weight_files import WeightsError
 from .chat import Question
 
 FAMILY = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe")

@@ -19,13 +19,13 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from mixgrpo_core.demo import demo_config, held_out_prompts, train_prompts
-from mixgrpo_core.evaluate import sample
-from mixgrpo_core.lora_format import load_lora
-from mixgrpo_core.models.demo import DEMO, load_demo
-from mixgrpo_core.models.loading import load_transformer, load_vae
+from mixgrpo_core.models.diffusers.loading import load_transformer, load_vae
+from mixgrpo_core.models.families.demo import DEMO, load_demo
+from mixgrpo_core.models.lora_file import load_lora
 from mixgrpo_core.rewards.shapes import ShapeReward
-from mixgrpo_core.schedule import flow_sigmas
-from mixgrpo_core.train import train
+from mixgrpo_core.sampling.ode import sample
+from mixgrpo_core.sampling.schedule import flow_sigmas
+from mixgrpo_core.training.loop import train
 
 SAME, DIFFERENT = 1e-4, 0.5
 STEPS, SHIFT, SEED, IMAGES = 10, 3.0, 11, 4

@@ -1,0 +1,68 @@
+"""Dispatch: one word chooses the command; every foreseen mistake is one sentence and exit status 2."""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+
+from ..objectives.update import NonFiniteLoss
+from ..runs.folder import RunError
+from ..support.micro_batches import ran_out
+from ..training.iteration import RewardsFailed
+from . import compare, demo, plan, sampling, score, training, verify
+from .memory import OutOfMemory
+
+COMMANDS: Mapping[str, tuple[Callable[[Sequence[str]], int], str]] = MappingProxyType(
+    {
+        "demo": (demo.demo, "train a LoRA on the shipped demo model, from nothing, in minutes on a CPU"),
+        "train": (training.train_command, "train RUN.toml: a new run; every setting is also a flag"),
+        "resume": (training.resume_command, "resume RUN: go on with a run, or extend it by more iterations"),
+        "plan": (plan.plan_command, "what is trained when, and what it costs, before anything runs"),
+        "sample": (sampling.sample_command, "images of prompts: with a LoRA, without, and hybrid"),
+        "score": (score.score_command, "score and rank pictures by rewards"),
+        "verify-rewards": (verify.verify_command, "do the weights of rewards that you have behave as they should?"),
+        "evaluate": (compare.evaluate_command, "two LoRAs (or none) on the same prompts and seeds"),
+    }
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``mixgrpo``. Returns the exit status: 0, 2 for a mistake in what was asked, 1 for a run that failed."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_usage())
+        return 0 if arguments else 2
+    name, *rest = arguments
+    if name not in COMMANDS:
+        print(f"mixgrpo: unknown command {name!r}\n\n{_usage()}", file=sys.stderr)
+        return 2
+    try:
+        return COMMANDS[name][0](rest)
+    except (RewardsFailed, NonFiniteLoss, OutOfMemory) as error:
+        print(f"mixgrpo {name}: {error}", file=sys.stderr)
+        return 1
+    except (ValueError, RunError, OSError, ImportError) as error:  # the last: an optional package is not there
+        print(f"mixgrpo {name}: {error}", file=sys.stderr)
+        return 2
+    except (RuntimeError, MemoryError) as error:
+        if not ran_out(error):
+            raise
+        print(f"mixgrpo {name}: out of memory: {_ROOM.get(name, _ROOM['train'])}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"mixgrpo {name}: stopped", file=sys.stderr)
+        return 130
+
+
+_ROOM: Mapping[str, str] = MappingProxyType(
+    {
+        "train": "use a smaller model or a smaller height and width, or close what else uses the memory",
+        "sample": "lower --batch, or a smaller --model.height and --model.width",
+        "evaluate": "lower --batch, or a smaller --model.height and --model.width",
+    }
+)
+"""What to do when memory runs out outside of an iteration of training."""
+
+
+def _usage() -> str:
+    lines = [f"  {name:<14} {words}" for name, (_, words) in COMMANDS.items()]
+    return "usage: mixgrpo COMMAND ... (each has --help)\n\n" + "\n".join(lines)

@@ -1,0 +1,1 @@
+"""Held-out images: how they are made, scored, ranked and watched."""

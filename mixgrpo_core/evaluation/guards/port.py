@@ -1,0 +1,62 @@
+"""The guards' port: numbers of held-out images in, an alarm or none out; a memory that travels in checkpoints."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from torch import Tensor
+
+from ...rewards.stats import RewardStats
+
+Memory = Mapping[str, Any]
+"""What a guard remembers from evaluation to evaluation: JSON values without NaN."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alarm:
+    """A guard's finding: ``warn`` or ``stop``, and a sentence that says what is wrong and what to do."""
+
+    guard: str
+    level: Literal["warn", "stop"]
+    sentence: str
+
+    def __str__(self) -> str:
+        return f"{self.guard}: {self.sentence}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """A held-out evaluation, as a guard sees it.
+
+    Attributes:
+        iteration: iterations done; the first evaluation of a run is at 0.
+        rewards: held-out figures of all rewards.
+        weights: of the rewards that are trained on.
+        rollouts: their figures over the rollouts since the evaluation before; empty at the first.
+        measured: what ``measure`` said of the images, joined over the prompts.
+    """
+
+    iteration: int
+    rewards: Mapping[str, RewardStats]
+    weights: Mapping[str, float]
+    rollouts: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    measured: Mapping[str, Sequence[float]] = field(default_factory=dict)
+
+
+class Guard(Protocol):
+    """Watches a run. A frozen dataclass of settings: what it remembers is handed to it and back."""
+
+    def measure(self, images: Tensor) -> Mapping[str, Sequence[float]]:
+        """Numbers of the images ``[n, H, W, 3]`` of one held-out prompt, to be judged when all prompts are measured."""
+        ...
+
+    def judge(self, seen: Seen, memory: Memory) -> tuple[Alarm | None, Memory]:
+        """An alarm or None, and the new memory; ``memory`` is empty at first."""
+        ...
+
+
+def require_thresholds(warn: float | None, stop: float | None) -> None:
+    """Raise ``ValueError`` unless both are above 0 or None."""
+    for name, value in (("warn", warn), ("stop", stop)):
+        if value is not None and not value > 0:
+            raise ValueError(f"a guard's {name} must be above 0, or None for never, found {value}")

@@ -1,0 +1,1 @@
+"""Where the core meets diffusers: model folders, networks, peft."""

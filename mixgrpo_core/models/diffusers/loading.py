@@ -1,0 +1,165 @@
+"""Parts of a local diffusers folder, loaded strictly: what diffusers only warns about is an error here."""
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import torch
+from diffusers import AutoencoderKL, AutoencoderTiny, SD3Transformer2DModel, StableDiffusion3Pipeline
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from transformers import CLIPTextModelWithProjection, CLIPTokenizer, T5EncoderModel, T5TokenizerFast
+
+from ..lora_file import some
+
+Vae = AutoencoderKL | AutoencoderTiny
+
+
+class TextEmbedder(Protocol):
+    """A prompt's token embeddings ``[1, S, C]`` and pooled embedding ``[1, P]``."""
+
+    def __call__(self, text: str) -> tuple[Tensor, Tensor]: ...
+
+    def release(self) -> None:
+        """Let go of the memory; the next prompt takes it again."""
+        ...
+
+
+"""One text to its embeddings ``[1, S, C]`` and its pooled embedding ``[1, P]``."""
+
+M = TypeVar("M", bound=nn.Module)
+
+
+class ModelFilesError(ValueError):
+    """A model folder that is not there, not whole, or another model's."""
+
+
+def read_json(path: Path) -> dict:
+    """One of the folder's configuration files."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ModelFilesError(f"expected {path.name} in {path.parent}, found none; get the folder again") from error
+    except (OSError, ValueError) as error:
+        raise ModelFilesError(f"{path} cannot be read ({error}); get the model folder again") from error
+
+
+def require_folder(folder: Path, parts: tuple[str, ...]) -> None:
+    """Raise unless ``folder`` and its sub-folders or files ``parts`` are there."""
+    if not folder.is_dir():
+        raise ModelFilesError(f"expected a model folder at {folder}, found none; give the path of a diffusers folder")
+    missing = [part for part in parts if not (folder / part).exists()]
+    if missing:
+        raise ModelFilesError(f"{folder} lacks {some(missing)}; the model folder is not whole, get it again")
+
+
+def read_shift(scheduler: Path) -> float:
+    """What the folder's scheduler shifts its sigmas with; 1 is no shift."""
+    return float(read_json(scheduler / "scheduler_config.json").get("shift", 1.0))
+
+
+def load_transformer(folder: Path, dtype: torch.dtype) -> SD3Transformer2DModel:
+    """The network of an SD3 folder."""
+    found = read_json(folder / "config.json").get("_class_name")
+    if found != SD3Transformer2DModel.__name__:
+        raise ModelFilesError(f"expected an SD3Transformer2DModel in {folder}, found {found}; use a folder of SD3")
+    return _load_diffusers(SD3Transformer2DModel, folder, dtype)
+
+
+def load_vae(folder: Path) -> Vae:
+    """The autoencoder, in float32: it is small, and its rounding would be noise in every reward."""
+    found = read_json(folder / "config.json").get("_class_name")
+    for kind in (AutoencoderKL, AutoencoderTiny):
+        if found == kind.__name__:
+            return _load_diffusers(kind, folder, torch.float32).requires_grad_(False).eval()
+    raise ModelFilesError(f"expected an AutoencoderKL or AutoencoderTiny in {folder}, found {found}; use SD3's own")
+
+
+def _load_diffusers(kind: type[M], folder: Path, dtype: torch.dtype) -> M:
+    try:
+        model, info = kind.from_pretrained(
+            folder, torch_dtype=dtype, local_files_only=True, use_safetensors=True, output_loading_info=True
+        )
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+        raise ModelFilesError(f"the weights in {folder} do not load: {error}; get the folder again") from error
+    _refuse(folder, {"misses": info["missing_keys"], "has unknown": info["unexpected_keys"]})
+    return model
+
+
+def _load_text_encoder(kind: type[M], folder: Path, dtype: torch.dtype) -> M:
+    try:
+        model, info = kind.from_pretrained(
+            folder,
+            dtype=dtype,
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # so that they are named below
+        )
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+        raise ModelFilesError(f"the weights in {folder} do not load: {error}; get the folder again") from error
+    _refuse(folder, {"misses": info["missing_keys"], "has mis-shaped": [key[0] for key in info["mismatched_keys"]]})
+    return model.requires_grad_(False).eval()
+
+
+def _refuse(folder: Path, faults: dict[str, object]) -> None:
+    told = [f"{word} {some(sorted(keys))}" for word, keys in faults.items() if keys]
+    if told:
+        raise ModelFilesError(
+            f"the weights in {folder} are another model's: the file {' and '.join(told)}; get the folder again"
+        )
+
+
+class PipelineTexts:
+    """Prompts through the text encoders of an SD3 folder, which are loaded at the first prompt.
+
+    A folder without ``text_encoder_3`` (T5) is complete: the pipeline puts zeros in its place, as it does for images.
+    """
+
+    def __init__(
+        self, folder: Path, transformer: SD3Transformer2DModel, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        require_folder(folder, ("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2"))
+        self._device = device
+        self._load = partial(_text_pipeline, folder, transformer, dtype, device)
+        self._pipeline: StableDiffusion3Pipeline | None = None
+
+    def __call__(self, text: str) -> tuple[Tensor, Tensor]:
+        self._pipeline = self._pipeline or self._load()
+        with torch.no_grad():
+            embeds, _, pooled, _ = self._pipeline.encode_prompt(
+                prompt=text, prompt_2=None, prompt_3=None, device=self._device, do_classifier_free_guidance=False
+            )
+        return embeds, pooled
+
+    def release(self) -> None:
+        self._pipeline = None
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def _text_pipeline(
+    folder: Path, transformer: SD3Transformer2DModel, dtype: torch.dtype, device: torch.device
+) -> StableDiffusion3Pipeline:
+    def encoder(kind: type[M], name: str) -> M:
+        return _load_text_encoder(kind, folder / name, dtype).to(device)
+
+    def tokenizer(kind: type, name: str) -> object:
+        try:
+            return kind.from_pretrained(folder / name, local_files_only=True)
+        except (OSError, ValueError) as error:
+            raise ModelFilesError(f"the tokenizer in {folder / name} does not load: {error}; get it again") from error
+
+    large = (folder / "text_encoder_3").is_dir() and (folder / "tokenizer_3").is_dir()
+    return StableDiffusion3Pipeline(
+        transformer=transformer,
+        scheduler=None,
+        vae=None,
+        text_encoder=encoder(CLIPTextModelWithProjection, "text_encoder"),
+        tokenizer=tokenizer(CLIPTokenizer, "tokenizer"),
+        text_encoder_2=encoder(CLIPTextModelWithProjection, "text_encoder_2"),
+        tokenizer_2=tokenizer(CLIPTokenizer, "tokenizer_2"),
+        text_encoder_3=encoder(T5EncoderModel, "text_encoder_3") if large else None,
+        tokenizer_3=tokenizer(T5TokenizerFast, "tokenizer_3") if large else None,
+    )

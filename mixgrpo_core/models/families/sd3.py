@@ -1,0 +1,296 @@
+"""Stable Diffusion 3 and 3.5 behind the model port: a diffusers transformer with a LoRA, a VAE, texts.
+
+v(x, sigma) = network(x, t = 1000 sigma, c)                       guidance 1
+v           = v_neg + g (v_pos - v_neg)                           guidance g > 1, one doubled batch
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, SD3Transformer2DModel
+from torch import Tensor, nn
+from torch.nn import Parameter
+
+from ...support.seeds import seeded_noise
+from ..diffusers.loading import (
+    ModelFilesError,
+    PipelineTexts,
+    TextEmbedder,
+    Vae,
+    load_transformer,
+    load_vae,
+    read_json,
+    read_shift,
+    require_folder,
+)
+from ..diffusers.peft_lora import PeftLora, attach_lora
+from ..lora_file import load_lora, save_lora
+from ..lora_metadata import model_metadata
+from ..port import LoraState, R, Velocity
+
+_DECODED_PIXELS = 2**20  # decoded at once: the VAE in float32 needs a few GiB for one megapixel
+
+
+@dataclass(frozen=True, kw_only=True)
+class SD3Cond:
+    """One prompt's conditioning, on the CPU.
+
+    Attributes:
+        embeds: token embeddings ``[1, S, C]``.
+        pooled: pooled embedding ``[1, P]``.
+        negative_embeds, negative_pooled: the same for the empty prompt, where guidance is on.
+    """
+
+    embeds: Tensor
+    pooled: Tensor
+    negative_embeds: Tensor | None = None
+    negative_pooled: Tensor | None = None
+
+
+class SD3Model:
+    """The flow-model port over an SD3 network.
+
+    Attributes:
+        latent_shape, device, evaluations: see the port.
+        resolution: ``(H, W)`` of the decoded images.
+        guidance: classifier-free guidance scale; 1 is off and costs one evaluation per row, more costs two.
+        shift: what the folder's scheduler shifts its sigmas with.
+        lora: the LoRA, its rank and its scale.
+        architecture, base_model: the model's names in the header of an exported LoRA.
+    """
+
+    min_steps = 4  # what the distilled (turbo) members of the family are made for; below it there is no image
+
+    def __init__(
+        self,
+        *,
+        transformer: SD3Transformer2DModel,
+        vae: Vae,
+        texts: TextEmbedder,
+        lora: PeftLora,
+        resolution: tuple[int, int] | None = None,
+        guidance: float = 1.0,
+        shift: float = 3.0,
+        compute: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+        gradient_checkpointing: bool = False,
+        architecture: str = "stable-diffusion-3",
+        base_model: str = "",
+    ) -> None:
+        if guidance < 1:
+            raise ValueError(f"expected a guidance scale of 1 (off) or more, found {guidance}")
+        self.device = torch.device(device)
+        self.guidance = guidance
+        self.shift = shift
+        self.architecture, self.base_model = architecture, base_model
+        self.lora = lora
+        self.evaluations = 0
+        self._compute = compute
+        self._transformer = transformer.to(self.device)
+        # Convolutions on a CPU run over twice as fast with channels last; the images differ by rounding.
+        self._vae = vae.to(self.device, memory_format=torch.channels_last)
+        self._texts = texts
+        self._embedded: dict[str, tuple[Tensor, Tensor]] = {}
+        side = _pixels_per_latent(vae)
+        self.resolution = resolution or (transformer.config.sample_size * side,) * 2
+        self.latent_shape = _latent_shape(transformer, side, self.resolution)
+        transformer.register_forward_pre_hook(self._count, with_kwargs=True)
+        if gradient_checkpointing:
+            transformer.enable_gradient_checkpointing(lora.checkpointed)
+
+    @property
+    def lora_scale(self) -> float:
+        """``alpha / rank``."""
+        return self.lora.scale
+
+    def encode(self, prompt: str) -> SD3Cond:
+        """The conditioning of one prompt; each text goes through the text encoders once."""
+        embeds, pooled = self._embed(prompt)
+        if self.guidance == 1:
+            return SD3Cond(embeds=embeds, pooled=pooled)
+        negative_embeds, negative_pooled = self._embed("")
+        return SD3Cond(embeds=embeds, pooled=pooled, negative_embeds=negative_embeds, negative_pooled=negative_pooled)
+
+    def prepare(self, prompts: Sequence[str]) -> None:
+        """Encode every prompt, and let go of the text encoders; a prompt that comes later loads them again."""
+        for prompt in prompts:
+            self.encode(prompt)
+        self._texts.release()
+
+    def noise(self, seed: int, count: int) -> Tensor:
+        """Standard normal noise ``[count, *L]``."""
+        return seeded_noise(seed, (count, *self.latent_shape)).to(self.device)
+
+    def run(self, cond: SD3Cond, body: Callable[[Velocity], R]) -> R:
+        """Call ``body`` with the velocity ``(x [B, *L], sigma []) -> v [B, *L]`` of one prompt."""
+        if self.guidance > 1 and (cond.negative_embeds is None or cond.negative_pooled is None):
+            raise ValueError(
+                f"expected a conditioning with its negative for guidance {self.guidance}, found none; "
+                f"encode the prompt with this model"
+            )
+        guided = self.guidance > 1
+        embeds = [cond.negative_embeds, cond.embeds] if guided else [cond.embeds]
+        pooled = [cond.negative_pooled, cond.pooled] if guided else [cond.pooled]
+        context = torch.cat(embeds).to(self.device, torch.float32)
+        vector = torch.cat(pooled).to(self.device, torch.float32)
+
+        def velocity(x: Tensor, sigma: Tensor) -> Tensor:
+            copies = len(context)
+            rows = torch.cat([x.float()] * copies)
+            v = self._network(
+                rows,
+                sigma.to(x.device, torch.float32),
+                context.repeat_interleave(len(x), dim=0),
+                vector.repeat_interleave(len(x), dim=0),
+            )
+            if not guided:
+                return v
+            negative, positive = v.chunk(2)
+            return negative + self.guidance * (positive - negative)
+
+        return body(velocity)
+
+    def using(self, weights: LoraState | None) -> AbstractContextManager[None]:
+        """Inside, the velocity is that of ``weights``, or the base model's; the trained tensors are not touched."""
+        return self.lora.using(weights)
+
+    def decode(self, x: Tensor, *, grad: bool = False) -> Tensor:
+        """Latents ``[B, *L]`` to images ``[B, H, W, 3]`` in 0..1, float32."""
+        at_once = max(1, _DECODED_PIXELS // (self.resolution[0] * self.resolution[1]))
+        latents = x.float() / self._vae.config.scaling_factor + (self._vae.config.shift_factor or 0.0)
+        with torch.set_grad_enabled(grad), torch.autocast(self.device.type, enabled=False):
+            parts = [self._vae.decode(part, return_dict=False)[0] for part in latents.split(at_once)]
+            return (torch.cat(parts).permute(0, 2, 3, 1) / 2 + 0.5).clamp(0, 1)
+
+    def parameters(self) -> list[Parameter]:
+        """The LoRA's tensors in the order of ``lora_state``."""
+        return list(self.lora.trained.values())
+
+    def lora_state(self) -> dict[str, Tensor]:
+        """The LoRA's tensors, detached views."""
+        return self.lora.state()
+
+    def load_lora_state(self, state: LoraState) -> None:
+        """Copy ``state`` into the LoRA."""
+        self.lora.load_state(state)
+
+    def load_lora_file(self, path: str | Path) -> None:
+        """Go on from a LoRA file of this model's rank: afterwards the velocity is the file's."""
+        self.lora.load_file(load_lora(path))
+
+    def export_lora(
+        self,
+        path: str | Path,
+        metadata: Mapping[str, str] | None = None,
+        weights: LoraState | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> Path:
+        """Write a file that diffusers and ComfyUI apply as trained: of ``weights``, or of the LoRA as it stands."""
+        state = self.lora_state() if weights is None else weights
+        self.lora.check(state)
+        about = model_metadata(
+            architecture=self.architecture,
+            base_model=self.base_model,
+            rank=self.lora.rank,
+            alpha=self.lora.scale * self.lora.rank,
+            resolution=self.resolution,
+            precision=str(self._compute).removeprefix("torch."),
+        )
+        return save_lora(path, state, scale=self.lora.scale, metadata={**about, **(metadata or {})}, dtype=dtype)
+
+    def _network(self, x: Tensor, sigma: Tensor, context: Tensor, vector: Tensor) -> Tensor:
+        # One autocast region per forward and no cache of cast weights: a cached cast outlives the optimizer's step.
+        low = None if self._compute == torch.float32 else self._compute
+        with torch.autocast(self.device.type, low, enabled=low is not None, cache_enabled=False):
+            v = self._transformer(
+                hidden_states=x,
+                timestep=(sigma * 1000).expand(len(x)),  # exact: truncating it would move the policy off its schedule
+                encoder_hidden_states=context,
+                pooled_projections=vector,
+                return_dict=False,
+            )[0]
+        return v.float()
+
+    def _embed(self, text: str) -> tuple[Tensor, Tensor]:
+        if text not in self._embedded:
+            embeds, pooled = self._texts(text)
+            self._embedded[text] = (embeds.detach().cpu(), pooled.detach().cpu())
+        return self._embedded[text]
+
+    def _count(self, module: nn.Module, args: tuple, kwargs: Mapping[str, Tensor]) -> None:
+        self.evaluations += len(kwargs["hidden_states"])
+
+
+def load_sd3(
+    folder: str | Path,
+    *,
+    rank: int | None = None,
+    alpha: float | None = None,
+    resolution: tuple[int, int] | None = None,
+    guidance: float = 1.0,
+    dtype: torch.dtype = torch.bfloat16,
+    device: torch.device | str = "cpu",
+    gradient_checkpointing: bool = False,
+    lora: str | Path | None = None,
+    seed: int = 0,
+) -> SD3Model:
+    """Stable Diffusion 3 or 3.5 from a local diffusers folder; nothing is ever downloaded.
+
+    Args:
+        rank: of the LoRA; None is the rank of ``lora``, or 32.
+        alpha: None is twice the rank.
+        resolution: ``(H, W)``; None is the network's own.
+        dtype: of the frozen weights and, below float32, of autocast. The LoRA and the VAE stay float32.
+        lora: a LoRA file to go on from.
+        seed: draws the LoRA's first values.
+    """
+    folder = Path(folder)
+    require_folder(folder, ("model_index.json", "transformer", "vae", "scheduler"))
+    found = read_json(folder / "model_index.json").get("_class_name")
+    if found != "StableDiffusion3Pipeline":
+        raise ModelFilesError(
+            f"expected a StableDiffusion3Pipeline in {folder}, found {found}; use a folder of SD3 or SD3.5"
+        )
+    transformer = load_transformer(folder / "transformer", dtype)
+    texts = PipelineTexts(folder, transformer, dtype, torch.device(device))
+    file = None if lora is None else load_lora(lora)
+    return SD3Model(
+        transformer=transformer,
+        vae=load_vae(folder / "vae"),
+        texts=texts,
+        lora=attach_lora(transformer, rank=rank, alpha=alpha, seed=seed, file=file, default_rank=32),
+        resolution=resolution,
+        guidance=guidance,
+        shift=read_shift(folder / "scheduler"),
+        compute=dtype,
+        device=device,
+        gradient_checkpointing=gradient_checkpointing,
+        architecture=_architecture(transformer),
+        base_model=folder.name,
+    )
+
+
+def _architecture(transformer: SD3Transformer2DModel) -> str:
+    config = transformer.config
+    if config.qk_norm is None:
+        return "stable-diffusion-3-medium"
+    return f"stable-diffusion-3.5-{'medium' if config.dual_attention_layers else 'large'}"
+
+
+def _pixels_per_latent(vae: Vae) -> int:
+    blocks = vae.config.block_out_channels if isinstance(vae, AutoencoderKL) else vae.config.decoder_block_out_channels
+    return 2 ** (len(blocks) - 1)
+
+
+def _latent_shape(transformer: SD3Transformer2DModel, side: int, resolution: tuple[int, int]) -> tuple[int, int, int]:
+    config = transformer.config
+    unit, most = side * config.patch_size, side * config.patch_size * config.pos_embed_max_size
+    if any(length < unit or length % unit or length > most for length in resolution):
+        raise ValueError(
+            f"expected a height and width that are multiples of {unit} up to {most}, "
+            f"found {resolution[0]} x {resolution[1]}"
+        )
+    return (config.in_channels, resolution[0] // side, resolution[1] // side)

@@ -1,0 +1,168 @@
+"""A LoRA in training, whatever home its model lives in: the trained tensors, and which tensors its layers wear now.
+
+Other weights are worn by putting other ``Parameter`` objects into the layers, never by copying into the trained ones:
+a graph that was built before keeps the tensors it was built from, so the old policy or the base model may be asked
+between the forward and the backward of the policy in training.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from ..support.seeds import derive_seed
+from .lora_file import DOWN, UP, LoraFile, some
+from .port import LoraState
+
+Wear = Callable[[Mapping[str, Parameter] | None], None]
+"""Puts tensors, by name, into the layers of a network; ``None`` takes the LoRA off."""
+
+
+class Lora:
+    """A trainable LoRA in float32.
+
+    A fresh LoRA is the base model: B is 0, A uniform in +-1/sqrt(in), drawn from ``seed`` and the layer's name alone,
+    so that it is the same in every home. The tensors' order is that of their names, for an optimizer knows only that.
+
+    Attributes:
+        rank: of every layer.
+        scale: ``alpha / rank``, what the product ``B @ A`` is multiplied with.
+        trained: the tensors by name, ``<module>.lora_A.weight [r, in]`` and ``<module>.lora_B.weight [out, r]``.
+    """
+
+    def __init__(
+        self,
+        sizes: Mapping[str, tuple[int, int]],
+        wear: Wear,
+        *,
+        rank: int,
+        alpha: float,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        """Make a fresh LoRA and put it on.
+
+        Args:
+            sizes: ``(in, out)`` of each layer by its name in LoRA files.
+            wear: how the home puts tensors into its layers.
+
+        Raises:
+            ValueError: rank or alpha are none.
+        """
+        self.rank = rank
+        self.scale = lora_scale(rank, alpha)
+        self.trained: dict[str, Parameter] = {}
+        for name in sorted(sizes):
+            incoming, outgoing = sizes[name]
+            self.trained[name + DOWN] = Parameter(_start(rank, incoming, derive_seed(seed, name)).to(device))
+            self.trained[name + UP] = Parameter(torch.zeros(outgoing, rank, device=device))
+        self._put_on = wear
+        self._worn: Mapping[str, Parameter] | None = None
+        self._wear(self.trained)
+
+    def state(self) -> dict[str, Tensor]:
+        """Detached views of the trained tensors."""
+        return {name: parameter.detach() for name, parameter in self.trained.items()}
+
+    def load_state(self, state: LoraState) -> None:
+        """Copy every tensor of ``state`` into the trained ones."""
+        self.check(state)
+        with torch.no_grad():
+            for name, parameter in self.trained.items():
+                parameter.copy_(state[name])
+
+    def load_file(self, file: LoraFile) -> None:
+        """Go on from a LoRA file: the same function as the file's. Layers that it leaves out have B = 0."""
+        known = {name: tensor for name, tensor in file.state.items() if name in self.trained}
+        if not known:
+            raise ValueError(
+                f"the LoRA is another architecture's: expected layers as {next(iter(self.trained))}, "
+                f"found {some(sorted(file.state))}; use a LoRA of this model"
+            )
+        if file.rank != self.rank:
+            raise ValueError(
+                f"expected a LoRA of rank {self.rank}, found rank {file.rank}; build the model with the file's rank"
+            )
+        effective = {name: tensor / self.scale if name.endswith(UP) else tensor for name, tensor in file.state.items()}
+        rest = {
+            name: torch.zeros_like(tensor) if name.endswith(UP) else tensor
+            for name, tensor in self.state().items()
+            if name not in known
+        }
+        self.load_state({**effective, **rest})
+
+    @contextmanager
+    def using(self, weights: LoraState | None) -> Iterator[None]:
+        """Inside, the network wears ``weights``, or no LoRA; afterwards what it wore before, the same tensors."""
+        frozen = None
+        if weights is not None:
+            self.check(weights)
+            frozen = {
+                name: Parameter(weights[name].detach().to(parameter.device, torch.float32), requires_grad=False)
+                for name, parameter in self.trained.items()
+            }
+        with self._wearing(frozen):
+            yield
+
+    def check(self, state: LoraState) -> None:
+        """Raise unless ``state`` has exactly the names and shapes of this LoRA."""
+        missing = [name for name in self.trained if name not in state]
+        unknown = [name for name in state if name not in self.trained]
+        if missing or unknown:
+            told = (("without", missing), ("with unknown", unknown))
+            parts = [f"{word} {some(names)}" for word, names in told if names]
+            raise ValueError(
+                f"expected the {len(self.trained)} tensors of this model's LoRA, found a state {' and '.join(parts)}; "
+                f"it belongs to another architecture"
+            )
+        wrong = [
+            f"{name} (expected {list(parameter.shape)}, found {list(state[name].shape)})"
+            for name, parameter in self.trained.items()
+            if parameter.shape != state[name].shape
+        ]
+        if wrong:
+            raise ValueError(f"the LoRA's shapes are another architecture's or another rank's: {some(wrong)}")
+
+    def as_worn_now(self) -> AbstractContextManager[None]:
+        """A context to be entered later, once: inside, the network wears what it wears at this call.
+
+        For work that the backward pass does again.
+        """
+        return self._wearing(self._worn)
+
+    @contextmanager
+    def _wearing(self, choice: Mapping[str, Parameter] | None) -> Iterator[None]:
+        before = self._worn
+        try:
+            self._wear(choice)
+            yield
+        finally:
+            self._wear(before)
+
+    def _wear(self, choice: Mapping[str, Parameter] | None) -> None:
+        if choice is self._worn:
+            return
+        self._put_on(choice)
+        # a home's own switch may also turn gradients on and off; a backward pass may be under way, so what is trained
+        # stays so
+        for parameter in (choice or {}).values():
+            parameter.requires_grad_(False)
+        for parameter in self.trained.values():
+            parameter.requires_grad_(True)
+        self._worn = choice
+
+
+def lora_scale(rank: int, alpha: float) -> float:
+    """``alpha / rank``. Raises ``ValueError`` when they are none."""
+    if rank < 1 or alpha <= 0:
+        raise ValueError(f"expected a LoRA with rank >= 1 and alpha > 0, found rank {rank} and alpha {alpha}")
+    return alpha / rank
+
+
+def _start(rank: int, incoming: int, seed: int) -> Tensor:
+    bound = 1 / math.sqrt(incoming)
+    drawn = torch.rand((rank, incoming), generator=torch.Generator().manual_seed(seed))
+    return (2 * drawn - 1) * bound

@@ -1,0 +1,1 @@
+"""Image classifiers in the format of the hub."""

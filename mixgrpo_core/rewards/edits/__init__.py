@@ -1,0 +1,1 @@
+"""What an edit kept of its source, and where it went."""

@@ -1,0 +1,1 @@
+"""Image embeddings, and the rewards that are made of them alone."""

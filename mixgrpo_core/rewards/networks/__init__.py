@@ -1,0 +1,1 @@
+"""What rewards with a network share: weight files, towers, preprocessing, and where networks live."""

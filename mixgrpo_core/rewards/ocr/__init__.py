@@ -1,0 +1,1 @@
+"""Text that is to be read in the image."""

@@ -1,0 +1,1 @@
+"""People as a reward: ballots on disk, and what votes are worth."""

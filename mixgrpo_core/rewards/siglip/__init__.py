@@ -1,0 +1,1 @@
+"""SigLIP: how well an image fits its prompt."""

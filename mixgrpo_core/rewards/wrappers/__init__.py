@@ -1,0 +1,1 @@
+"""What wraps a reward: transforms of its scores, gates and penalties."""

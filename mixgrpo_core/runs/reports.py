@@ -1,0 +1,110 @@
+"""What a run tells: one report per iteration, events inside it, and their form in ``metrics.jsonl``."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from torch import Tensor
+
+from ..evaluation.guards import Alarm
+from ..evaluation.held_out import Evaluation
+from ..objectives.update import UpdateStats
+from ..rewards.port import Scores
+from ..rewards.scoring import Failure
+from ..rewards.stats import RewardStats
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepReport:
+    """One iteration of training.
+
+    Attributes:
+        iteration: its number, from 0.
+        rewards: per trained reward, over this iteration's rollouts.
+        evaluations: held-out evaluations made with it: before the first, and then of the policy after it.
+        update: figures of its optimizer steps.
+        flat_groups: share of groups without spread (skipped: they teach nothing).
+        window: trained steps (first, stop) of the first prompt's plan; for scattered steps the hull.
+        nfe: network evaluations per image by phase (``rollout``, ``train``, ``probe``, ``reference``,
+            ``evaluation``), counted.
+        seconds: by phase (``rollout``, ``decode``, ``reward``, ``train``, ``probe``, ``reference``,
+            ``evaluation``).
+        peak_memory: bytes.
+        trajectory_bytes: bytes that the iteration's rollouts kept.
+        failures: what rewards failed on.
+        warnings: what guards found in its held-out evaluations.
+        stopped: why the run ends with it before its time, from the guards that stop it; else empty.
+    """
+
+    iteration: int
+    rewards: Mapping[str, RewardStats]
+    evaluations: Sequence[Evaluation]
+    update: UpdateStats
+    flat_groups: float
+    window: tuple[int, int]
+    nfe: Mapping[str, float]
+    seconds: Mapping[str, float]
+    peak_memory: int
+    trajectory_bytes: int
+    failures: Sequence[Failure] = ()
+    warnings: Sequence[Alarm] = ()
+    stopped: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for a line of ``metrics.jsonl``; NaN becomes null."""
+        evaluations = [
+            {"iteration": e.iteration, "rewards": {name: stats.to_json() for name, stats in e.rewards.items()}}
+            for e in self.evaluations
+        ]
+        return _plain(
+            {
+                **vars(self),
+                "rewards": {name: stats.to_json() for name, stats in self.rewards.items()},
+                "update": asdict(self.update),
+                "evaluations": evaluations,
+                "failures": [str(failure) for failure in self.failures],
+                "warnings": [asdict(alarm) for alarm in self.warnings],
+            }
+        )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """Where an iteration is: ``done`` of ``total`` in ``phase`` (``rollout``, ``train`` or ``evaluation``)."""
+
+    iteration: int
+    phase: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupScored:
+    """A group has been scored: its images ``[G, H, W, 3]``, scores per reward and advantages ``[G]``.
+
+    A combination that looks at all groups of the iteration scales the advantages later.
+    """
+
+    iteration: int
+    prompt: str
+    images: Tensor
+    scores: Mapping[str, Scores]
+    advantage: Tensor
+
+
+Event = Progress | GroupScored
+Observer = Callable[[Event], None]
+"""Hears what happens inside an iteration. Raising from it cancels the run at once, with its state kept."""
+
+
+def ignore(event: Event) -> None:
+    """An observer that does nothing."""

@@ -1,0 +1,149 @@
+"""What each step of one rollout is, and the planners that decide it.
+
+A plan is a pure function of the iteration number: it can be drawn before a run and needs no state to resume.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ..support.seeds import derive_seed
+from .schedule import check_sigmas, flash_sigmas
+from .windows import SlidingWindow, Window
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One denoising step.
+
+    Attributes:
+        stochastic: sampled by the kernel (SDE) instead of the solver (ODE).
+        trained: its transitions are recorded and trained on; only a stochastic step can be.
+        strength: factor on the kernel's eta.
+        children: how many successors each row gets; above 1 the step branches (a tree).
+    """
+
+    stochastic: bool = False
+    trained: bool = False
+    strength: float = 1.0
+    children: int = 1
+
+    def __post_init__(self) -> None:
+        if self.trained and not self.stochastic:
+            raise ValueError("a trained step must be stochastic: a deterministic step has no probability to train on")
+        if self.children < 1 or (self.children > 1 and not self.stochastic):
+            raise ValueError(
+                f"only a stochastic step can branch; found children={self.children} on a deterministic one"
+            )
+        if not self.strength > 0 and self.stochastic:
+            raise ValueError(f"a stochastic step needs a noise strength above 0, found {self.strength}")
+
+
+ODE = Step()
+SDE = Step(stochastic=True, trained=True)
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """The sigmas ``[T + 1]`` of one rollout and what each of its T steps is. The last step is deterministic."""
+
+    sigmas: Tensor
+    steps: tuple[Step, ...]
+
+    def __post_init__(self) -> None:
+        check_sigmas(self.sigmas)
+        if len(self.steps) != len(self.sigmas) - 1:
+            raise ValueError(
+                f"expected {len(self.sigmas) - 1} steps for {len(self.sigmas)} sigmas, found {len(self.steps)}"
+            )
+        if self.steps[-1].stochastic:
+            raise ValueError(
+                "the last step must be deterministic: it ends at sigma 0, where noise would stay in the image"
+            )
+
+    @property
+    def trained(self) -> tuple[int, ...]:
+        """Indices of the trained steps, ascending."""
+        return tuple(i for i, step in enumerate(self.steps) if step.trained)
+
+    @property
+    def stochastic(self) -> tuple[int, ...]:
+        """Indices of the stochastic steps, ascending."""
+        return tuple(i for i, step in enumerate(self.steps) if step.stochastic)
+
+    @property
+    def leaves_per_row(self) -> int:
+        """How many images one row becomes by the plan's own branching."""
+        return prod(step.children for step in self.steps)
+
+
+class Planner(Protocol):
+    """Decides the plan of a rollout. One that learns from feedback carries a ``state_dict``; these need none."""
+
+    def plan(self, iteration: int, prompt: int, sigmas: Tensor) -> StepPlan:
+        """The plan of prompt number ``prompt`` in ``iteration`` (from 0) over the base grid ``sigmas [T + 1]``."""
+        ...
+
+
+@dataclass(frozen=True)
+class WindowPlanner:
+    """MixGRPO: SDE and training inside the window, ODE everywhere else (arXiv 2507.21802, sec. 4.1).
+
+    Attributes:
+        window: where the window stands in each iteration.
+        tail_ratio: share of the steps that remain after the window; below 1 it is MixGRPO-Flash (sec. 4.2).
+    """
+
+    window: Window = SlidingWindow()
+    tail_ratio: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not callable(getattr(self.window, "at", None)):
+            raise ValueError(f"window must be a window such as SlidingWindow(size=4), found {self.window!r}")
+        if not 0 < self.tail_ratio <= 1:
+            raise ValueError(f"tail_ratio must be above 0 and at most 1, found {self.tail_ratio}")
+
+    def plan(self, iteration: int, prompt: int, sigmas: Tensor) -> StepPlan:
+        window = self.window.at(iteration, len(sigmas) - 1)
+        grid = flash_sigmas(sigmas, window.stop, self.tail_ratio)
+        return StepPlan(grid, tuple(SDE if i in window else ODE for i in range(len(grid) - 1)))
+
+
+@dataclass(frozen=True)
+class FullPlanner:
+    """SDE on every step but the last (Flow-GRPO, DanceGRPO), training on a random share of them.
+
+    Attributes:
+        trained_share: share of the T - 1 noisy steps that is trained (DanceGRPO: 0.6, i.e. 14 of 24 at T = 25,
+            rounded down); every prompt draws its own. 1 trains them all.
+        seed: seed of the draw.
+    """
+
+    trained_share: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.trained_share <= 1:
+            raise ValueError(f"trained_share must be above 0 and at most 1, found {self.trained_share}")
+
+    def plan(self, iteration: int, prompt: int, sigmas: Tensor) -> StepPlan:
+        noisy = len(sigmas) - 2
+        count = max(1, int(noisy * self.trained_share))
+        generator = torch.Generator().manual_seed(derive_seed("trained steps", self.seed, iteration, prompt))
+        trained = set(torch.randperm(noisy, generator=generator)[:count].tolist())
+        steps = tuple(Step(stochastic=True, trained=i in trained) for i in range(noisy))
+        return StepPlan(sigmas, (*steps, ODE))
+
+
+def deterministic_plan(sigmas: Tensor) -> StepPlan:
+    """Plain ODE sampling over ``sigmas``: how held-out images are made."""
+    return StepPlan(sigmas, (ODE,) * (len(sigmas) - 1))
+
+
+def windowed_plan(sigmas: Tensor, window: Sequence[int]) -> StepPlan:
+    """A plan with an explicit set of SDE steps: what a sampler with a fixed window uses."""
+    return StepPlan(sigmas, tuple(SDE if i in window else ODE for i in range(len(sigmas) - 1)))

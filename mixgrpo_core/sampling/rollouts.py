@@ -1,0 +1,149 @@
+"""Mixed ODE-SDE rollout of one group, recording only the trained steps (arXiv 2507.21802, Algorithm 1).
+
+Rows of the state are distinct latents. With shared noise a group is one row until the first stochastic step, where it
+fans out: the deterministic prefix is computed once per prompt, and the first trained step has one input for the whole
+group. A branching step multiplies the rows again. Leaves stand in the order of their ancestors.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..models.port import Cond, FlowModel, Velocity
+from ..support.seeds import derive_seed
+from .kernels import Gaussian, Kernel
+from .planners import Step, StepPlan
+from .solvers import Euler, Solver
+from .trajectory import Trajectory, Transition
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How rollouts are sampled.
+
+    Attributes:
+        kernel: makes the stochastic steps.
+        solver: makes the deterministic steps up to the last stochastic one.
+        tail_solver: makes the deterministic steps after it; its history starts there.
+        shared_noise: all images of a group start from the same noise (the paper's setting; table 17).
+        batch: rows per network call; ``None`` is all at once.
+        store_dtype: dtype of the recorded latents. The rollout goes on from the stored value, and its log-prob is
+            taken of it, so that the ratio starts at 1.
+        keep_mean: record the mean of each transition (ratio normalisation needs it).
+    """
+
+    kernel: Kernel
+    solver: Solver = Euler()
+    tail_solver: Solver = Euler()
+    shared_noise: bool = True
+    batch: int | None = None
+    store_dtype: torch.dtype = torch.float32
+    keep_mean: bool = False
+
+
+def rollout(
+    model: FlowModel[Cond],
+    cond: Cond,
+    plan: StepPlan,
+    sampling: Sampling,
+    *,
+    group_size: int,
+    seed: int,
+    on_step: Callable[[int], None] = lambda step: None,
+) -> Trajectory:
+    """Sample one group of images and record its trained transitions.
+
+    Args:
+        model, cond: the policy and the prompt it is conditioned on.
+        plan: what each step is; its sigmas are the grid.
+        sampling: kernel, solvers and batching.
+        group_size: images G; a multiple of the plan's ``leaves_per_row``.
+        seed: all noise of the rollout is a function of it.
+        on_step: hears the index of each finished step; raising from it cancels the rollout.
+
+    Returns:
+        The trajectory; its ``nfe`` holds counted network evaluations of the whole group.
+    """
+    roots, remainder = divmod(group_size, plan.leaves_per_row)
+    if remainder or roots < 1:
+        raise ValueError(
+            f"a plan with {plan.leaves_per_row} leaves needs a group size that is a multiple of it, found {group_size}"
+        )
+
+    def body(velocity: Velocity) -> Trajectory:
+        return _Rollout(model, velocity, plan, sampling, group_size, roots, seed).run(on_step)
+
+    with torch.no_grad():
+        return model.run(cond, body)
+
+
+@dataclass
+class _Rollout:
+    model: FlowModel
+    velocity: Velocity
+    plan: StepPlan
+    sampling: Sampling
+    group_size: int
+    roots: int
+    seed: int
+
+    def run(self, on_step: Callable[[int], None]) -> Trajectory:
+        stochastic = self.plan.stochastic
+        first, last = (stochastic[0], stochastic[-1]) if stochastic else (len(self.plan.steps), -1)
+        x = self.model.noise(derive_seed(self.seed, "start"), 1 if self.sampling.shared_noise else self.roots)
+        nfe = {"prefix": 0, "window": 0, "suffix": 0}
+        transitions: list[Transition] = []
+        solver, state = self.sampling.solver, self.sampling.solver.init()
+        for i, step in enumerate(self.plan.steps):
+            before = self.model.evaluations
+            if step.stochastic:
+                children = step.children * (self.roots // len(x) if i == first else 1)
+                x, transition = self._stochastic_step(i, step, x, children)
+                if transition is not None:
+                    transitions.append(transition)
+                # Noise was injected: a multistep history from before it would mix two different trajectories.
+                solver = self.sampling.tail_solver if i == last else self.sampling.solver
+                state = solver.init()
+            else:
+                sigma, sigma_next = self.plan.sigmas[i], self.plan.sigmas[i + 1]
+                x, state = solver.step(x, self._velocities(x, sigma), sigma, sigma_next, state)
+            part = "prefix" if i < first else "window" if i <= last else "suffix"
+            nfe[part] += self.model.evaluations - before
+            on_step(i)
+        final = x.repeat_interleave(self.group_size // len(x), dim=0)
+        return Trajectory(transitions=tuple(transitions), final=final, sigmas=self.plan.sigmas, nfe=nfe)
+
+    def _velocities(self, x: Tensor, sigma: Tensor) -> Tensor:
+        batch = self.sampling.batch or len(x)
+        return torch.cat([self.velocity(rows, sigma) for rows in x.split(batch)])
+
+    def _stochastic_step(self, i: int, step: Step, x: Tensor, children: int) -> tuple[Tensor, Transition | None]:
+        sigma, sigma_next = self.plan.sigmas[i], self.plan.sigmas[i + 1]
+        kernel = self.sampling.kernel.scaled(step.strength)
+        rows = kernel(x, self._velocities(x, sigma), sigma, sigma_next)
+        parent = torch.arange(len(x), device=x.device).repeat_interleave(children)
+        noise = self.model.noise(derive_seed(self.seed, "step", i), len(parent))
+        gaussian = Gaussian(rows.mean[parent], rows.std)
+        x_next = gaussian.sample(noise).to(self.sampling.store_dtype)
+        if not step.trained:
+            return x_next, None
+        leaves = self.group_size // len(parent)
+        transition = Transition(
+            step=i,
+            kernel=kernel,
+            x=x,
+            parent=_per_leaf(parent, leaves),
+            x_next=_per_leaf(x_next, leaves),
+            sigma=sigma,
+            sigma_next=sigma_next,
+            log_prob_old=_per_leaf(gaussian.log_prob(x_next), leaves),
+            mean_old=rows.mean if self.sampling.keep_mean else None,
+        )
+        return x_next, transition
+
+
+def _per_leaf(rows: Tensor, leaves: int) -> Tensor:
+    """Each row once per leaf under it; with one leaf each no copy: a latent is kept once, not as x and as x_next."""
+    return rows if leaves == 1 else rows.repeat_interleave(leaves, dim=0)

@@ -1,0 +1,1 @@
+"""The ground: seeds, files, objects as text, batches that fit, seconds by phase."""

@@ -1,0 +1,1 @@
+"""Training: one iteration after another, resumable at any moment."""

@@ -1,0 +1,105 @@
+"""What an iteration costs, counted by running it: the real rollout and update on a network that only counts."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from ..models.port import LoraState, R, Velocity
+from ..objectives.update import Group, update_policy
+from ..sampling.rollouts import rollout
+from ..settings.config import TrainConfig
+from ..settings.presets import dance_grpo
+from ..support.phases import PhaseClock
+from ..support.seeds import seeded_noise
+
+BACKWARD = 2.0
+"""A backward pass costs about two forward passes; with gradient checkpointing, three."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class IterationCost:
+    """Network evaluations per image, and what they amount to in forward passes (``units``)."""
+
+    nfe: Mapping[str, float]
+
+    @property
+    def units(self) -> float:
+        return sum(count * (1 + BACKWARD if phase == "train" else 1) for phase, count in self.nfe.items())
+
+
+def iteration_cost(config: TrainConfig, iteration: int, *, evaluations_per_call: int = 1) -> IterationCost:
+    """Count one iteration of ``config``. ``evaluations_per_call`` is 2 where guidance doubles every call."""
+    model = _CountingModel(evaluations_per_call)
+    clock = PhaseClock(lambda: model.evaluations)
+    groups = []
+    for place in range(config.prompts_per_iteration):
+        plan = config.planner.plan(iteration, place, config.sigmas())
+        with clock.phase("rollout"):
+            trajectory = rollout(
+                model, None, plan, config.sampling(), group_size=config.images_per_prompt, seed=iteration
+            )
+        groups.append(Group(cond=None, trajectory=trajectory, advantage=torch.zeros(config.images_per_prompt)))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    with clock.phase("train"):
+        update_policy(model, groups, config.objective, optimizer, config.updating(), clock=clock)
+    images = config.prompts_per_iteration * config.images_per_prompt
+    return IterationCost(nfe={phase: count / images for phase, count in clock.evaluations.items() if count})
+
+
+def dance_iteration_cost(config: TrainConfig, *, evaluations_per_call: int = 1) -> IterationCost:
+    """The cost of an iteration of DanceGRPO with the same steps, images and updates: what a plan is compared with."""
+    same = ("steps", "shift", "images_per_prompt", "prompts_per_iteration", "shared_noise", "updates", "epochs")
+    baseline = replace(dance_grpo(), **{name: getattr(config, name) for name in same})
+    return iteration_cost(baseline, 0, evaluations_per_call=evaluations_per_call)
+
+
+class _CountingModel:
+    """The smallest flow model there is: one latent element, one parameter."""
+
+    latent_shape = (1,)
+    device = torch.device("cpu")
+    min_steps = 1
+
+    def __init__(self, evaluations_per_call: int) -> None:
+        self.evaluations = 0
+        self._per_call = evaluations_per_call
+        self._slope = Parameter(torch.zeros(1))
+
+    def encode(self, prompt: str) -> None:
+        return None
+
+    def prepare(self, prompts: Sequence[str]) -> None: ...
+
+    def noise(self, seed: int, count: int) -> Tensor:
+        return seeded_noise(seed, (count, 1))
+
+    def run(self, cond: None, body: Callable[[Velocity], R]) -> R:
+        def velocity(x: Tensor, sigma: Tensor) -> Tensor:
+            self.evaluations += len(x) * self._per_call
+            return x * self._slope
+
+        return body(velocity)
+
+    @contextmanager
+    def using(self, weights: LoraState | None) -> Iterator[None]:
+        yield
+
+    def decode(self, x: Tensor, *, grad: bool = False) -> Tensor:
+        return x[:, None, None].expand(-1, 1, 1, 3)
+
+    def parameters(self) -> list[Parameter]:
+        return [self._slope]
+
+    def lora_state(self) -> LoraState:
+        return {"slope": self._slope.detach()}
+
+    def load_lora_state(self, state: LoraState) -> None:
+        self._slope.data.copy_(state["slope"])
+
+    def export_lora(self, path: Path, metadata: Mapping[str, str], weights: LoraState | None = None) -> Path:
+        raise ValueError("the counting model has no LoRA to export")

@@ -1,0 +1,132 @@
+"""Training as a generator of reports: one iteration after another (arXiv 2507.21802, Algorithm 1).
+
+A node, the command line and a test are loops over ``train``. However it ends - the loop breaks, an observer raises,
+Ctrl-C, an error - a run folder holds a checkpoint of the last whole iteration, and the next call goes on from there.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import partial
+
+import torch
+from torch.nn import Parameter
+
+from ..evaluation.held_out import HeldOut, Prompted
+from ..models.ema import Ema
+from ..models.port import Cond, FlowModel
+from ..rewards.port import Reward
+from ..runs.checkpoint import TrainState
+from ..runs.folder import RunFolder
+from ..runs.reports import Observer, StepReport, ignore
+from ..settings.config import TrainConfig
+from ..support.seeds import derive_seed
+from .iteration import Iteration, visited
+from .preflight import check
+from .session import Session
+
+MakeOptimizer = Callable[[Iterable[Parameter]], torch.optim.Optimizer]
+
+
+def train(
+    model: FlowModel[Cond],
+    prompts: Sequence[str],
+    rewards: Mapping[str, Reward],
+    config: TrainConfig,
+    *,
+    held_out: Sequence[str] = (),
+    run: RunFolder | None = None,
+    observer: Observer = ignore,
+    make_optimizer: MakeOptimizer | None = None,
+) -> Iterator[StepReport]:
+    """Train the model's LoRA, yielding a report per iteration.
+
+    A guard that stops the run ends it after the report that says so. A run that was stopped stays so; it goes on when
+    it is asked for with more iterations, and that guard then only warns, or with other guards.
+
+    Args:
+        model: the policy; its LoRA is trained in place.
+        prompts: what is rolled out, in an order shuffled by the seed; each comes once before any comes again.
+        rewards: by name; ``config.reward_weights`` weighs them.
+        held_out: prompts that are evaluated and never trained on.
+        run: where checkpoints, metrics and LoRA files go; a run that has a checkpoint is resumed. None keeps nothing.
+        observer: hears what happens inside an iteration.
+        make_optimizer: makes the optimizer of the LoRA's parameters; AdamW by default.
+
+    Raises:
+        ValueError: settings, prompts and rewards that do not fit, before any work.
+        RunError: the run folder cannot be read or written, or is a run of other settings.
+        RewardsFailed: no image of an iteration got a valid score. NonFiniteLoss: see ``update``.
+    """
+    check(model, prompts, rewards, config, held_out)
+    for reward in rewards.values():
+        reward.prepare([*prompts, *held_out])
+    return _train(
+        model, prompts, rewards, config, held_out, run, observer, make_optimizer or partial(adamw, config=config)
+    )
+
+
+def _train(
+    model: FlowModel[Cond],
+    prompts: Sequence[str],
+    rewards: Mapping[str, Reward],
+    config: TrainConfig,
+    held_out: Sequence[str],
+    run: RunFolder | None,
+    observer: Observer,
+    make_optimizer: MakeOptimizer,
+) -> Iterator[StepReport]:
+    with run.locked() if run else nullcontext():
+        with _gradients():
+            state = _fresh_state(model, rewards, config, make_optimizer)
+            session = Session(state, config, run, prompts_digest=derive_seed(*prompts, "held out", *held_out))
+            session.resume()
+            iteration = _iteration(state, prompts, held_out, config, observer)
+        try:
+            while state.iteration < config.iterations and not session.stopped:
+                with _gradients():
+                    session.begin()
+                    report = iteration.run()
+                    session.finish(report)
+                yield report
+        finally:
+            with _gradients():
+                session.close()
+
+
+@contextmanager
+def _gradients() -> Iterator[None]:
+    """Training's own gradient mode, whatever the caller's: a node of ComfyUI runs in inference mode."""
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
+
+
+def _iteration(
+    state: TrainState, prompts: Sequence[str], held_out: Sequence[str], config: TrainConfig, observer: Observer
+) -> Iteration:
+    """Encode what will be used, and make the object that runs iterations."""
+    model = state.model
+    needed = visited(config, state.iteration, len(prompts))
+    model.prepare([*(prompts[index] for index in needed), *held_out])
+    pool = {index: Prompted(prompt=prompts[index], cond=model.encode(prompts[index])) for index in needed}
+    evaluation = HeldOut(
+        prompts=[Prompted(prompt=prompt, cond=model.encode(prompt)) for prompt in held_out],
+        sigmas=config.eval_sigmas(),
+        images_per_prompt=config.eval_images,
+        batch=config.rollout_batch,
+        decode_batch=config.decode_batch,
+    )
+    return Iteration(state, pool, len(prompts), config, evaluation, observer)
+
+
+def _fresh_state(
+    model: FlowModel[Cond], rewards: Mapping[str, Reward], config: TrainConfig, make_optimizer: MakeOptimizer
+) -> TrainState:
+    ema = None if config.ema is None else Ema(config.ema, model.lora_state())
+    return TrainState(model=model, optimizer=make_optimizer(list(model.parameters())), rewards=rewards, ema=ema)
+
+
+def adamw(parameters: Iterable[Parameter], config: TrainConfig) -> torch.optim.Optimizer:
+    """The default optimizer, with the config's settings."""
+    return torch.optim.AdamW(
+        parameters, lr=config.learning_rate, betas=(config.beta1, config.beta2), weight_decay=config.weight_decay
+    )

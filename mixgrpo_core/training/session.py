@@ -1,0 +1,157 @@
+"""A run that can be gone on with: knows the last whole state, and puts it on disk."""
+
+from collections.abc import Sequence
+
+from ..evaluation.guards.watch import OVERRULED
+from ..evaluation.held_out import Evaluation
+from ..models.lora_file import LoraFileError
+from ..models.lora_metadata import training_metadata
+from ..runs.checkpoint import Snapshot, TrainState
+from ..runs.folder import RunError, RunFolder
+from ..runs.reports import StepReport
+from ..settings.config import TrainConfig, to_dict
+
+
+class Session:
+    """Keeps a run resumable: knows the last whole state and puts it on disk."""
+
+    def __init__(self, state: TrainState, config: TrainConfig, run: RunFolder | None, prompts_digest: int) -> None:
+        self.state, self.config, self.run = state, config, run
+        self.prompts_digest = prompts_digest
+        self.whole: Snapshot | None = None
+        self.saved: int | None = None
+
+    def resume(self) -> None:
+        """Go on from the run's newest checkpoint; a new run gets one right away."""
+        if self.run is None:
+            return
+        snapshot = self.run.latest()
+        if snapshot is not None:
+            self._require_same_run(snapshot)
+        self.run.require(self.config, self.run.config["setup"])
+        if snapshot is not None:
+            self.state.restore(snapshot)
+            self.saved = snapshot.iteration
+        self.state.notes["prompts"] = self.prompts_digest
+        self._overrule()
+        self.run.sweep()
+        self.run.cut_metrics(self.state.iteration)
+        if snapshot is None:
+            self._save(self.state.capture())
+        else:
+            self._export_all()  # a crash may have come between the checkpoint and its LoRA files
+
+    def _require_same_run(self, snapshot: Snapshot) -> None:
+        if snapshot.iteration > self.config.iterations:
+            raise RunError(
+                f"{self.run.path} has done {snapshot.iteration} iterations, found iterations={self.config.iterations}: "
+                "ask for as many or more"
+            )
+        if snapshot.values["notes"].get("prompts") != self.prompts_digest:
+            raise RunError(
+                f"{self.run.path} was trained on other prompts (or other held-out ones): give the same, in the same "
+                "order, or start a new run folder"
+            )
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a guard has stopped the run."""
+        return "stopped" in self.state.notes
+
+    def _overrule(self) -> None:
+        """Let a stopped run go on that is asked for with more iterations or with other guards."""
+        stop, notes = self.state.notes.get("stopped"), self.state.notes
+        if stop is None:
+            return
+        mended = to_dict(self.config)["guards"] != stop["guards"]
+        if mended or self.config.iterations > stop["iterations"]:
+            notes[OVERRULED] = [] if mended else sorted({*notes.get(OVERRULED, ()), *stop["by"]})
+            del notes["stopped"]
+
+    def begin(self) -> None:
+        self.whole = self.state.capture()
+
+    def finish(self, report: StepReport) -> None:
+        """An iteration is whole: record it, count it, and save when it is time."""
+        if self.run is not None:
+            self.run.record(report)  # first: an iteration that cannot be recorded is done again
+        self.state.iteration = report.iteration + 1
+        self.state.notes["updates"] = self.state.notes.get("updates", 0) + report.update.steps
+        improved = self._note(report.evaluations)
+        if report.stopped:
+            self._note_stop(report)
+        self.whole = None
+        if self.run is None:
+            return
+        done = self.state.iteration
+        due = done % self.config.checkpoint_every == 0 or done == self.config.iterations
+        if improved or due or report.stopped:
+            self._save(self.state.capture())
+
+    def close(self) -> None:
+        """Put an interrupted iteration back to its start, and leave a checkpoint of the last whole one."""
+        if self.whole is not None:  # the process's generators are left to its caller
+            self.state.restore(self.whole, generators=False)
+        if self.run is not None and self.saved != self.state.iteration:
+            self._save(self.whole or self.state.capture())
+
+    def _note(self, evaluations: Sequence[Evaluation]) -> bool:
+        """Note held-out means; whether the policy as it stands is the best so far."""
+        improved = False
+        for evaluation in evaluations:
+            means = {name: stats.mean for name, stats in evaluation.rewards.items() if stats.valid}  # JSON has no NaN
+            self.state.notes.setdefault("before", means)
+            self.state.notes["after"] = means
+            value = held_out_reward(evaluation, self.config)
+            if value is not None and value > self.state.notes.get("best", {}).get("reward", float("-inf")):
+                self.state.notes["best"] = {"iteration": evaluation.iteration, "reward": value}
+                improved = evaluation.iteration == self.state.iteration
+        return improved
+
+    def _note_stop(self, report: StepReport) -> None:
+        self.state.notes["stopped"] = {
+            "why": report.stopped,
+            "by": [alarm.guard for alarm in report.warnings if alarm.level == "stop"],
+            "iterations": self.config.iterations,
+            "guards": to_dict(self.config)["guards"],
+        }
+
+    def _save(self, snapshot: Snapshot) -> None:
+        self.run.save(snapshot, self.config.keep)
+        self.saved = snapshot.iteration
+        self._export_all()
+
+    def _export_all(self) -> None:
+        averaged = self.state.ema is not None
+        self._export("last", averaged=False)
+        if averaged:
+            self._export("ema", averaged=True)
+        if 0 < self.state.iteration == self.state.notes.get("best", {}).get("iteration"):
+            self._export("best", averaged)
+
+    def _export(self, name: str, averaged: bool) -> None:
+        metadata = training_metadata(
+            config=to_dict(self.config),
+            learning_rate=self.config.learning_rate,
+            seed=self.config.seed,
+            steps=self.state.notes.get("updates", 0),
+            rewards_before=self.state.notes.get("before", {}),
+            rewards_after=self.state.notes.get("after", {}),
+            title=f"{self.run.path.name}-{name}",
+            started=self.run.started,
+            optimizer=type(self.state.optimizer).__name__,
+        )
+        path = self.run.lora(name)
+        try:
+            self.state.model.export_lora(path, metadata, self.state.ema.average if averaged else None)
+        except (OSError, LoraFileError) as error:
+            raise RunError(f"cannot write {path} ({error}): the checkpoint is whole, mend it and resume") from error
+
+
+def held_out_reward(evaluation: Evaluation, config: TrainConfig) -> float | None:
+    """Weighted mean of the trained rewards' held-out means: what "best" means. None where none of them has any."""
+    weights = {name: config.reward_weights.get(name, 1.0) for name in evaluation.rewards}
+    trained = {name: weight for name, weight in weights.items() if weight > 0}
+    if not trained:
+        return None
+    return sum(weight * evaluation.rewards[name].mean for name, weight in trained.items()) / sum(trained.values())

@@ -1,0 +1,1 @@
+"""Drawings of a run, and sheets of images."""

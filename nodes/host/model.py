@@ -1,0 +1,176 @@
+"""The model port over ComfyUI's MODEL, CLIP and VAE: a policy whose LoRA lies over whatever the MODEL is.
+
+The LoRA is injected as a bypass into a clone of the MODEL, so what the MODEL already carries (other LoRAs, patches, a
+quantised base) is the base model.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+
+import torch
+from comfy.model_patcher import ModelPatcher
+from comfy.sd import VAE
+from torch import Tensor
+from torch.nn import Parameter
+
+from ...mixgrpo_core.models.lora_file import LoraFile, save_lora
+from ...mixgrpo_core.models.lora_metadata import model_metadata
+from ...mixgrpo_core.models.port import LoraState
+from ...mixgrpo_core.support.micro_batches import ran_out
+from .bypass_lora import HostLora
+from .field import HostField
+from .gradients import block_checkpointing, trainable
+from .texts import PromptSet
+
+_BACKWARD = 3
+"""Activations of a backward pass against those of a forward pass, in the memory asked of the host: with checkpointed
+blocks the inputs of all blocks and the inside of one; a guess on the safe side, and the host moves weights out for it.
+"""
+
+
+class HostModel(HostField):
+    """A flow model of ComfyUI with a trainable LoRA; close it when the work is done.
+
+    Attributes:
+        lora: the LoRA.
+        notes: more strings for the header of exported LoRA files.
+    """
+
+    def __init__(
+        self,
+        model: ModelPatcher,
+        vae: VAE,
+        texts: PromptSet,
+        *,
+        width: int,
+        height: int,
+        rank: int,
+        alpha: float,
+        seed: int,
+        cfg: float = 1.0,
+        guidance: float | None = None,
+        checkpointing: bool = True,
+        batch: int = 1,
+        rollout_batch: int = 1,
+    ) -> None:
+        """Attach a fresh LoRA to a clone of ``model``; ``model`` itself stays as it is.
+
+        Args:
+            width, height, cfg, guidance: see ``HostField``.
+            rank, alpha, seed: of the LoRA.
+            checkpointing: compute each block's activations again in the backward pass.
+            batch: most rows of one forward and backward.
+            rollout_batch: most rows of one forward without gradients.
+
+        Raises:
+            ValueError: no flow model, a size that the model cannot make, a layer that the LoRA cannot sit on.
+        """
+        room = max(rollout_batch, batch * _BACKWARD)
+        super().__init__(model, vae, texts, width=width, height=height, cfg=cfg, guidance=guidance, room=room)
+        self.notes: Mapping[str, str] = {}
+        self._checkpointing = checkpointing
+        with torch.inference_mode(False):
+            self.lora = HostLora(self.patcher.model, rank=rank, alpha=alpha, seed=seed, device=self.device)
+        self.lora.attach(self.patcher)
+
+    def probe(self, prompt: str) -> None:
+        """One step of one image with its gradient, and one image decoded, all thrown away: what model and VAE refuse is
+        known before a run.
+
+        Raises:
+            ValueError: the model refuses the size or the prompt's conditioning, or lets no gradient through; the VAE is
+                another model's.
+            An error of missing memory passes through.
+        """
+        x, sigma = self.noise(0, 1), torch.tensor(0.5)
+        try:
+            with torch.inference_mode(False), torch.enable_grad():
+                self.run(self.encode(prompt), lambda velocity: velocity(x, sigma).square().mean().backward())
+        except Exception as error:
+            if ran_out(error):
+                raise
+            height, width = self.resolution
+            raise ValueError(
+                f"{self.family.name} could not be trained on an image of {width} x {height} of {prompt[:60]!r} "
+                f"({type(error).__name__}: {error}): choose a size that it was made for and its own text encoder; "
+                "where the error is about gradients, ComfyUI's code of this model has none"
+            ) from error
+        found = [parameter.grad for parameter in self.parameters() if parameter.grad is not None]
+        if not any(bool(gradient.any()) for gradient in found):
+            raise ValueError(f"no gradient reaches the LoRA through {self.family.name}: this model cannot be trained")
+        if not all(bool(gradient.isfinite().all()) for gradient in found):
+            raise ValueError(
+                f"expected numbers out of {self.family.name}, found NaN or infinity: its precision "
+                f"({self.patcher.model.get_dtype_inference()}) is too small for it, load it in bfloat16 or float32"
+            )
+        for parameter in self.parameters():
+            parameter.grad = None
+        del found
+        self._probe_vae(x)
+
+    def _probe_vae(self, x: Tensor) -> None:
+        try:
+            height, width = self.decode(x).shape[1:3]
+        except Exception as error:
+            if ran_out(error):
+                raise
+            raise ValueError(
+                f"the VAE could not decode what {self.family.name} makes ({type(error).__name__}: {error}): connect "
+                "the VAE that belongs to this model"
+            ) from error
+        if (height, width) != self.resolution:
+            raise ValueError(
+                f"expected images of {self.resolution[1]} x {self.resolution[0]} out of the VAE, found {width} x "
+                f"{height}: connect the VAE that belongs to {self.family.name}"
+            )
+
+    @contextmanager
+    def loaded(self, *, grad: bool) -> Iterator[None]:
+        """The network as one that is trained through, in rollouts too: the same kernels, the same numbers."""
+        with ExitStack() as stack:
+            stack.enter_context(trainable(self.patcher.model, grad=grad))
+            if grad and self._checkpointing:
+                stack.enter_context(block_checkpointing(self.patcher.model.diffusion_model, self.lora))
+            stack.enter_context(super().loaded(grad=grad))
+            yield
+
+    def using(self, weights: LoraState | None) -> AbstractContextManager[None]:
+        """Inside, the velocity is that of ``weights``, or the base model's; the trained tensors are not touched."""
+        return self.lora.using(weights)
+
+    def parameters(self) -> Iterable[Parameter]:
+        """The LoRA's tensors in the order of ``lora_state``."""
+        return list(self.lora.trained.values())
+
+    def lora_state(self) -> dict[str, Tensor]:
+        """The LoRA's tensors, detached views."""
+        return self.lora.state()
+
+    def load_lora_state(self, state: LoraState) -> None:
+        """Copy ``state`` into the LoRA."""
+        self.lora.load_state(state)
+
+    def load_lora_file(self, file: LoraFile) -> None:
+        """Go on from a LoRA file of this model's rank: afterwards the velocity is the file's."""
+        self.lora.load_file(file)
+
+    def export_lora(self, path: Path, metadata: Mapping[str, str], weights: LoraState | None = None) -> Path:
+        """Write a file that ComfyUI and diffusers apply as trained: of ``weights``, or of the LoRA as it stands."""
+        state = self.lora_state() if weights is None else weights
+        self.lora.check(state)
+        about = model_metadata(
+            architecture=self.family.architecture,
+            base_model=self.family.base_model,
+            rank=self.lora.rank,
+            alpha=self.lora.scale * self.lora.rank,
+            resolution=self.resolution,
+            precision=str(self.patcher.model.get_dtype_inference()).removeprefix("torch."),
+        )
+        return save_lora(path, state, scale=self.lora.scale, metadata={**about, **metadata, **self.notes})
+
+    def close(self) -> None:
+        """Also let go of the gradients: they would stay on the device until Python collects what holds them."""
+        for parameter in self.parameters():
+            parameter.grad = None
+        super().close()

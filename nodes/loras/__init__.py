@@ -1,0 +1,1 @@
+"""Nodes that take LoRAs: save, convert, compare."""

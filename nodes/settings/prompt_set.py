@@ -1,0 +1,189 @@
+"""The node that reads prompts: typed or from a file, with some of them held out."""
+
+from pathlib import Path
+
+import folder_paths
+from comfy_api.latest import io
+
+from ...mixgrpo_core.settings.prompts import LONGEST_LINE, Prompts, read_prompt_file, read_prompts
+from ...mixgrpo_core.support.seeds import derive_seed
+from ..host.texts import PromptSet, described, require_apart
+from ..sockets import PromptsSocket
+
+NO_FILE = "none"
+SUFFIXES = (".txt", ".jsonl")
+
+
+class PromptSetNode(io.ComfyNode):
+    """Prompts for training."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="MixGRPO_PromptSet",
+            display_name="Prompt Set",
+            category="MixGRPO",
+            description=(
+                "The prompts that the LoRA is trained on, and some that are kept aside: images of those are made with "
+                "fixed seeds now and then, and their reward is the honest one. Each prompt is encoded once."
+            ),
+            search_aliases=["mixgrpo prompts", "prompt list", "training prompts", "prompt file", "held-out"],
+            inputs=_inputs(),
+            outputs=[
+                PromptsSocket.Output(display_name="prompts", tooltip="For the trainer."),
+                io.String.Output(display_name="list", tooltip="What was read, one prompt per line."),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, prompts=None, file=NO_FILE, held_out_prompts=None, held_out_share=0.1, seed=0):
+        if isinstance(file, str) and file != NO_FILE and file not in prompt_files():
+            return (
+                f"no prompt file {file!r} in ComfyUI's input folder: put a .txt or .jsonl file there, press R and "
+                "choose it again"
+            )
+        if None in (prompts, file, held_out_prompts, held_out_share, seed):
+            return True  # something comes by wire: it is checked when it is there
+        try:
+            gather(prompts, file, held_out_prompts, held_out_share, seed)
+        except ValueError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def fingerprint_inputs(cls, file=NO_FILE, **_others) -> str:
+        """A changed file is read again."""
+        if file not in prompt_files():
+            return ""
+        found = (_input_folder() / file).stat()
+        return f"{found.st_mtime_ns} {found.st_size}"
+
+    @classmethod
+    def execute(cls, clip, prompts, file, held_out_prompts, held_out_share, seed, negative) -> io.NodeOutput:
+        if clip is None:
+            raise ValueError(
+                "expected a CLIP, found none: this checkpoint has no text encoder, load one with Load CLIP"
+            )
+        found = gather(prompts, file, held_out_prompts, held_out_share, seed)
+        negative = " ".join(negative.split())
+        texts = PromptSet(train=found.train, held_out=found.held_out, negative=negative, clip=clip)
+        return io.NodeOutput(texts, described(found, negative))
+
+
+def _inputs() -> list[io.Input]:
+    return [
+        io.Clip.Input("clip", tooltip="The text encoder of the model that is trained."),
+        io.String.Input(
+            "prompts",
+            multiline=True,
+            default="",
+            placeholder="one prompt per line",
+            tooltip="Prompts to train on, one per line. Empty lines and lines that start with # are skipped.",
+        ),
+        io.Combo.Input(
+            "file",
+            options=[NO_FILE, *prompt_files()],
+            default=NO_FILE,
+            tooltip="More prompts from a file in ComfyUI's input folder: .txt with one prompt per line, or .jsonl "
+            'with {"prompt": "..."} per line. Press R after adding a file.',
+        ),
+        io.String.Input(
+            "held_out_prompts",
+            multiline=True,
+            default="",
+            placeholder="held-out prompts, one per line (optional)",
+            tooltip="Prompts that are never trained on, one per line. They show whether the LoRA learned your taste "
+            "or only these prompts. When empty, a share of the prompts above is held out.",
+        ),
+        io.Float.Input(
+            "held_out_share",
+            default=0.1,
+            min=0.0,
+            max=0.5,
+            step=0.05,
+            tooltip="Share of the prompts that is held out when none are given above; at least one, unless this is "
+            "0. 0 trains on all and shows no held-out reward.",
+        ),
+        io.Int.Input(
+            "seed",
+            default=0,
+            min=0,
+            max=2**31 - 1,
+            control_after_generate=False,  # the frontend would give a "seed" a new value after every run
+            advanced=True,
+            tooltip="Which prompts the share picks; 0 picks the same as the command line does.",
+        ),
+        io.String.Input(
+            "negative",
+            multiline=True,
+            default="",
+            advanced=True,
+            placeholder="negative prompt",
+            tooltip="What the images should not show; used only where CFG is above 1.",
+        ),
+    ]
+
+
+def prompt_files() -> list[str]:
+    """Names of the prompt files in the host's input folder."""
+    folder = _input_folder()
+    if not folder.is_dir():
+        return []
+    found = (path.name for path in folder.iterdir() if path.suffix in SUFFIXES and path.is_file())
+    return sorted(name for name in found if not name.startswith("."))
+
+
+def gather(typed: str, file: str, held_out_typed: str, share: float, seed: int) -> Prompts:
+    """Typed prompts and those of ``file``, split into trained and held-out.
+
+    Args:
+        typed, held_out_typed: a prompt per line.
+        file: a name out of ``prompt_files``, or ``NO_FILE``.
+        share: 0..0.5, of what is held out where ``held_out_typed`` is empty.
+
+    Raises:
+        ValueError: no prompts, a prompt in both lists, or a file that cannot be read.
+    """
+    if not 0 <= share <= 0.5:
+        raise ValueError(f"held_out_share lies in 0..0.5, found {share}")
+    train = lines(typed)
+    if file != NO_FILE:
+        if file not in prompt_files():
+            raise ValueError(f"no prompt file {file!r} in ComfyUI's input folder")
+        train += read_prompt_file(_input_folder() / file)
+    if not train:
+        raise ValueError("expected prompts to train on, found none: write one per line, or choose a file")
+    given = lines(held_out_typed)
+    if not given:
+        return split(train, share, seed)
+    found = read_prompts(train, given)
+    require_apart(found.train, found.held_out)
+    return found
+
+
+def lines(text: str) -> list[str]:
+    """A prompt per line; empty lines and comments left out."""
+    found = [line.strip() for line in text.split("\n")]
+    found = [line for line in found if line and not line.startswith("#")]
+    longest = max(map(len, found), default=0)
+    if longest > LONGEST_LINE:
+        raise ValueError(f"expected prompts of at most {LONGEST_LINE} characters, found {longest}: split it")
+    return found
+
+
+def split(prompts: list[str], share: float, seed: int) -> Prompts:
+    """Hold out ``share`` of the prompts, at least one of two unless it is 0; seed 0 is the split of the core."""
+    by_core = read_prompts(prompts, held_out_share=share)
+    if not seed:
+        return by_core
+    pool = tuple(dict.fromkeys(prompts))
+    order = sorted(pool, key=lambda prompt: derive_seed("split", seed, prompt))
+    kept = set(order[: len(by_core.held_out)])
+    return Prompts(
+        train=tuple(prompt for prompt in pool if prompt not in kept),
+        held_out=tuple(prompt for prompt in pool if prompt in kept),
+    )
+
+
+def _input_folder() -> Path:
+    return Path(folder_paths.get_input_directory())

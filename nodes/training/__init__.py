@@ -1,0 +1,1 @@
+"""The trainer, and the check of what fits into memory."""

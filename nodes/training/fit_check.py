@@ -1,0 +1,110 @@
+"""Will it fit, and how long will it take: one real rollout and one real update before hours of work."""
+
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import replace
+
+import comfy.model_management
+import torch
+from comfy_api.latest import io, ui
+
+from ...mixgrpo_core import StepReport, TrainConfig, train
+from ...mixgrpo_core.rewards.people.votes import HumanVote, votes_as
+from ...mixgrpo_core.rewards.pixels.measures import Brightness, More, PixelReward
+from ...mixgrpo_core.rewards.port import Reward
+from ...mixgrpo_core.rewards.wrappers.transforms import afresh
+from ...mixgrpo_core.runs.reports import Event
+from ...mixgrpo_core.support.micro_batches import ran_out
+from ..sockets import PromptsSocket, RewardSocket, SettingsSocket, TrainerSettings
+from .loop import probe, smaller
+from .trainer import configured, host_model
+
+
+class FitCheck(io.ComfyNode):
+    """Measures one rollout and one update."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="MixGRPO_FitCheck",
+            display_name="Fit Check",
+            category="MixGRPO",
+            description=(
+                "Makes one group of images and one update with your settings, keeps nothing, and says how much memory "
+                "that took, how long an iteration and the whole run will take, and what to lower if it does not fit."
+            ),
+            search_aliases=["mixgrpo fit", "dry run", "vram", "memory check", "out of memory", "how long"],
+            inputs=[
+                io.Model.Input("model", tooltip="The model that will be trained."),
+                io.Vae.Input("vae", tooltip="Its VAE."),
+                PromptsSocket.Input("prompts", tooltip="The prompts; the first one is rolled out."),
+                RewardSocket.Input("rewards", tooltip="The rewards; they need memory, too."),
+                SettingsSocket.Input("settings", tooltip="The settings to try."),
+            ],
+            outputs=[io.String.Output(display_name="report", tooltip="Memory, seconds, and what to lower.")],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(cls, model, vae, prompts, rewards, settings) -> io.NodeOutput:
+        config = configured(settings, rewards, model)
+        lowered: list[str] = []
+        with torch.inference_mode(False), host_model(model, vae, prompts, settings) as policy:
+            policy.prepare(prompts.train[:1])
+            probe(policy, prompts.train[0])
+            asked = {name: votes_as(afresh(reward), _instead) for name, reward in rewards.rewards.items()}
+            report, tried = _first_fitting(policy, prompts.train[:1], asked, config, lowered)
+        text = _words(report, tried, settings, lowered)
+        return io.NodeOutput(text, ui=ui.PreviewText(text))
+
+
+def _instead(vote: HumanVote) -> Reward:
+    """Nobody is asked for votes here: what scores a group that nobody voted on, or anything that tells images apart."""
+    return vote.fallback or PixelReward(Brightness(), More())
+
+
+def _first_fitting(policy, prompts, rewards, config: TrainConfig, lowered: list[str]) -> tuple[StepReport, TrainConfig]:
+    """One group and one update; batches are halved until they fit. ``lowered`` hears what was halved."""
+    trial = replace(config, iterations=1, prompts_per_iteration=1, updates=1, eval_every=0)
+    while True:
+        try:
+            with closing(train(policy, prompts, rewards, trial, observer=_stop_when_asked)) as reports:
+                return next(reports), trial
+        except Exception as error:
+            if not ran_out(error):
+                raise
+            tried, trial = trial, smaller(trial, error)
+        lowered += [
+            f"{name} {getattr(tried, name)} did not fit, {getattr(trial, name)} is tried"
+            for name in ("rollout_batch", "decode_batch", "update_batch")
+            if getattr(tried, name) != getattr(trial, name)
+        ]
+        comfy.model_management.soft_empty_cache()
+
+
+def _stop_when_asked(event: Event) -> None:
+    comfy.model_management.throw_exception_if_processing_interrupted()
+
+
+def _words(report: StepReport, config: TrainConfig, settings: TrainerSettings, lowered: Sequence[str]) -> str:
+    per_prompt = sum(seconds for phase, seconds in report.seconds.items() if phase != "evaluation")
+    asked = settings.train
+    iteration = per_prompt * asked.prompts_per_iteration
+    hours = iteration * asked.iterations / 3600
+    noise = report.update.ratio_first
+    lines = [
+        f"peak memory: {report.peak_memory / 2**30:.2f} GiB",
+        f"one prompt ({config.images_per_prompt} images): {per_prompt:.1f} s, of which "
+        + ", ".join(f"{phase} {seconds:.1f} s" for phase, seconds in report.seconds.items()),
+        f"one iteration ({asked.prompts_per_iteration} prompts): {iteration:.0f} s",
+        f"all {asked.iterations} iterations: {hours:.1f} h, without held-out evaluations",
+        f"batches that fit: rollout {config.rollout_batch}, decode {config.decode_batch}, update {config.update_batch}",
+    ]
+    lines += lowered or ["everything fitted as set"]
+    if noise is not None:
+        lines.append(f"first ratio is off 1 by {noise:.1e} (rounding between rollout and update)")
+    if report.flat_groups:
+        lines.append(
+            "all images of the group scored the same: there was nothing to train on, the update's memory is not in this"
+        )
+    return "\n".join(lines)

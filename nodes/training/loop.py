@@ -1,0 +1,154 @@
+"""One training on the canvas: the loop over the core's generator, what the artist asks meanwhile, lack of memory."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+
+import comfy.model_management
+import torch
+
+from ...mixgrpo_core import TrainConfig, train
+from ...mixgrpo_core.rewards.port import Reward
+from ...mixgrpo_core.runs.reports import StepReport
+from ...mixgrpo_core.sampling.ode import decode, sample
+from ...mixgrpo_core.support.micro_batches import ran_out
+from ...mixgrpo_core.support.seeds import derive_seed
+from ...mixgrpo_core.training.out_of_memory import too_large
+from ..host.model import HostModel
+from ..host.texts import PromptSet
+from ..live.board import Command, LiveRun
+from ..live.voting import CutShort
+from .runs import CanvasRun
+
+SHOWN_PROMPTS, SHOWN_IMAGES = 4, 4
+
+
+class OutOfMemory(RuntimeError):
+    """Memory ran out with one image at a time; the sentence says what to lower."""
+
+
+@dataclass
+class Training:
+    """A run under way.
+
+    Attributes:
+        config: its settings; batches are halved here when memory runs out.
+    """
+
+    model: HostModel
+    prompts: PromptSet
+    rewards: Mapping[str, Reward]
+    config: TrainConfig
+    run: CanvasRun
+    live: LiveRun
+
+    def go(self) -> Command | None:
+        """Train until the end (None) or until the artist stops or pauses; a checkpoint of that moment stands."""
+        while True:
+            try:
+                command = self._stretch()
+            except CutShort:  # the iteration that waits for votes is done again, with them
+                self.live.status("saving")
+                return self._last_command()
+            except Exception as error:
+                if not ran_out(error):
+                    raise
+                self.config = smaller(self.config, error)
+            else:
+                if command is not Command.SAVE:
+                    return command
+            comfy.model_management.soft_empty_cache()
+
+    def _stretch(self) -> Command | None:
+        """Train up to the end or to a command that needs the generator closed, which writes a checkpoint."""
+        with closing(self._reports()) as reports:
+            for report in reports:
+                self.live.report(report)
+                while (command := self.live.take()) is not None:
+                    if command is not Command.SAMPLE:
+                        self.live.status("saving")
+                        return command
+                    self._sample(report.iteration + 1)
+        return None
+
+    def _last_command(self) -> Command:
+        """The command that cut the training short; closing it has saved, and samples are of no more use."""
+        while (command := self.live.take()) not in (Command.PAUSE, Command.STOP):
+            pass
+        return command
+
+    def _reports(self) -> Iterator[StepReport]:
+        return train(
+            self.model,
+            self.prompts.train,
+            self.rewards,
+            self.config,
+            held_out=self.prompts.held_out,
+            run=self.run,
+            observer=self.live,
+        )
+
+    def _sample(self, iteration: int) -> None:
+        """Pictures of a few prompts by the policy as it stands: the same prompts and noise each time."""
+        self.live.status("sampling")
+        shown = shown_prompts(self.prompts)
+        with torch.inference_mode(False):
+            pictures = [
+                sample_prompt(self.model, prompt, index, self.config, images=1) for index, prompt in enumerate(shown)
+            ]
+        self.live.sampled(iteration, torch.cat(pictures), shown)
+
+
+def shown_prompts(prompts: PromptSet) -> list[str]:
+    """The prompts that pictures are made of: a few held-out ones, or training ones where none are."""
+    offered = prompts.held_out or prompts.train
+    return list(offered[:: max(1, len(offered) // SHOWN_PROMPTS)][:SHOWN_PROMPTS])
+
+
+def sample_prompt(
+    model: HostModel,
+    prompt: str,
+    index: int,
+    config: TrainConfig,
+    *,
+    images: int = SHOWN_IMAGES,
+    lora_share: float = 1.0,
+) -> torch.Tensor:
+    """Images ``[images, H, W, 3]`` of prompt number ``index`` by the plain ODE, from noise that is never trained on."""
+    noise = model.noise(derive_seed("shown", index), images)
+    latents = sample(
+        model,
+        model.encode(prompt),
+        noise,
+        config.eval_sigmas(),
+        lora_share=lora_share,
+        batch=config.rollout_batch,
+    )
+    return decode(model, latents, config.decode_batch)
+
+
+def smaller(config: TrainConfig, error: BaseException) -> TrainConfig:
+    """The settings with the batch halved that memory ran out with. Raises ``OutOfMemory`` at one image."""
+    work, name = too_large(error)
+    batch = getattr(config, name)
+    if batch == 1:
+        raise OutOfMemory(
+            f"{_no_room(work)}. The iterations that are done are kept; queue again to go on where the settings allow it"
+        ) from error
+    return replace(config, **{name: batch // 2})
+
+
+def probe(model: HostModel, prompt: str) -> None:
+    """``model.probe``, before a run is made. Raises ``OutOfMemory`` where one image alone does not fit."""
+    try:
+        model.probe(prompt)
+    except Exception as error:
+        if not ran_out(error):
+            raise
+        raise OutOfMemory(_no_room("training")) from error
+
+
+def _no_room(work: str) -> str:
+    advice: Sequence[str] = ("a smaller width and height", "a quantised model")
+    advice = (*advice, "gradient checkpointing", "a lower LoRA rank") if work == "training" else advice
+    return f"out of memory while {work} one image at a time: choose {' or '.join(advice)}"

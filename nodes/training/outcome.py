@@ -1,0 +1,91 @@
+"""What is left of a run: a picture of before and after, the curves, a summary in words."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ...mixgrpo_core import TrainConfig
+from ...mixgrpo_core.support.micro_batches import ran_out
+from ...mixgrpo_core.views.grids import labelled_grid
+from ..host.model import HostModel
+from ..host.texts import PromptSet
+from .loop import sample_prompt, shown_prompts, smaller
+from .runs import CanvasRun
+
+TILE = 160  # pixels
+
+
+def before_after(policy: HostModel, prompts: PromptSet, config: TrainConfig) -> Image.Image:
+    """A few prompts with the base model and with the LoRA, from the same noise."""
+    shown = shown_prompts(prompts)
+    cells = [
+        [sample_prompt(policy, prompt, index, config, lora_share=share) for share in (0.0, 1.0)]
+        for index, prompt in enumerate(shown)
+    ]
+    return labelled_grid(cells, shown, ("without the LoRA", "with the LoRA"), tile=TILE)
+
+
+def grid_that_fits(policy: HostModel, prompts: PromptSet, config: TrainConfig) -> Image.Image:
+    """``before_after`` with batches halved until they fit: a run must not end in an error after its last iteration."""
+    while True:
+        try:
+            return before_after(policy, prompts, config)
+        except Exception as error:
+            if not ran_out(error):
+                raise
+            config = smaller(config, error)
+        comfy.model_management.soft_empty_cache()
+
+
+def to_tensor(picture: Image.Image) -> Tensor:
+    """A picture as an IMAGE ``[1, H, W, 3]`` in 0..1."""
+    return torch.from_numpy(np.asarray(picture.convert("RGB"), dtype=np.float32) / 255)[None]
+
+
+def curve(metrics: Sequence[Mapping[str, Any]], config: TrainConfig, path: Path, grid: Image.Image) -> Tensor:
+    """The report's drawing as an IMAGE, and as a file at ``path``; the grid where matplotlib is missing."""
+    try:
+        from ...mixgrpo_core.views.figures import report_figure
+    except ImportError:  # the one requirement beyond the host's; a run must not be lost for a drawing
+        return to_tensor(grid)
+    report_figure(metrics, config, path, grid)
+    return to_tensor(Image.open(path))
+
+
+def summary(run: CanvasRun, config: TrainConfig, metrics: Sequence[Mapping[str, Any]], file: Path) -> str:
+    """Iterations, held-out rewards before and after, time, what guards said last, and where the files are."""
+    seconds = sum(sum(report["seconds"].values()) for report in metrics)
+    lines = [f"{run.path.name}: {len(metrics)} of {config.iterations} iterations in {_duration(seconds)}"]
+    points = [evaluation for report in metrics for evaluation in report["evaluations"]]
+    for name in points[0]["rewards"] if points else ():
+        first, last = (point["rewards"][name] for point in (points[0], points[-1]))
+        lines.append(
+            f"held-out {name}: {_figures(first)} before, {_figures(last)} at iteration {points[-1]['iteration']}"
+        )
+    for name in metrics[0]["rewards"] if metrics and not (points and points[0]["rewards"]) else ():
+        first, last = (metrics[place]["rewards"][name] for place in (0, -1))
+        lines.append(f"{name} while training: {_figures(first)} at first, {_figures(last)} at last")
+    watched = [report for report in metrics if report["evaluations"]]
+    lines += [f"warning: {alarm['sentence']}" for report in watched[-1:] for alarm in report.get("warnings", ())]
+    return "\n".join([*lines, f"LoRA: {file}", f"run: {run.path}"])
+
+
+def guard_stop(metrics: Sequence[Mapping[str, Any]]) -> str:
+    """Why a guard ended the run, if one did."""
+    return metrics[-1].get("stopped", "") if metrics else ""
+
+
+def _figures(stats: Mapping[str, Any]) -> str:
+    mean, spread = stats["mean"], stats["spread"]
+    return "no score" if mean is None else f"{mean:.4g}" if spread is None else f"{mean:.4g} ± {spread:.3g}"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min {rest} s"

@@ -1,0 +1,128 @@
+"""Run folders on the canvas: state in ``output/mixgrpo/<run>``, LoRA files where every LoRA loader finds them."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import folder_paths
+
+from ...mixgrpo_core import RunFolder, TrainConfig
+from ...mixgrpo_core.runs.folder import RunError
+from ...mixgrpo_core.support.files import write_atomically
+from ..live.runs import runs_folder
+
+_MOST = 1000  # runs of one name
+
+
+def loras_folder() -> Path:
+    """``output/loras/mixgrpo``; ComfyUI lists ``output/loras`` in its LoRA loaders."""
+    return Path(folder_paths.get_output_directory()) / "loras" / "mixgrpo"
+
+
+def lora_file(run: str, name: str) -> Path:
+    """Where the LoRA file ``name`` (``last``, ``best``, ``ema``) of a run belongs."""
+    return loras_folder() / f"{run}-{name}.safetensors"
+
+
+class CanvasRun(RunFolder):
+    """A run whose LoRA files lie in ``loras_folder``, named after it."""
+
+    def lora(self, name: str) -> Path:
+        """Where the LoRA file ``name`` (``last``, ``best``, ``ema``) belongs."""
+        return lora_file(self.path.name, name)
+
+    @property
+    def done(self) -> int:
+        """Iterations that the newest checkpoint holds; 0 for a run without one."""
+        return next((int(path.stem) for path in self.checkpoints), 0)
+
+
+def folders_of(name: str) -> Iterator[Path]:
+    """Where runs of a name lie: ``name``, ``name-2``, ``name-3``, ..."""
+    for number in range(1, _MOST):
+        yield runs_folder() / (name if number == 1 else f"{name}-{number}")
+
+
+def is_free(folder: Path) -> bool:
+    """Whether a new run may be made there: LoRA files of a run whose folder was deleted are not written over."""
+    return not folder.exists() and not any(lora_file(folder.name, kind).exists() for kind in ("last", "best", "ema"))
+
+
+def open_run(name: str, config: TrainConfig, setup: Mapping[str, Any]) -> tuple[CanvasRun, TrainConfig]:
+    """The run to go on with: the newest of this name with the same settings, else a new one.
+
+    More iterations extend a run. Fewer than it has done leave it as it is: the settings that come back say how many.
+
+    Raises:
+        RunError: the folder cannot be written.
+    """
+    found = None
+    for folder in folders_of(name):
+        if is_free(folder):
+            return found or (CanvasRun.create(folder, config, setup), config)
+        found = _matching(folder, config, setup) or found
+    raise RunError(f"there are {_MOST} runs named {name}: give the run another name")
+
+
+def _matching(folder: Path, config: TrainConfig, setup: Mapping[str, Any]) -> tuple[CanvasRun, TrainConfig] | None:
+    try:
+        run = CanvasRun.open(folder)
+        longer = replace(config, iterations=max(config.iterations, run.done))
+        run.require(longer, setup)
+    except RunError:  # a run of other settings, or one that cannot be read: it stays as it is
+        return None
+    return run, longer
+
+
+def state_of_runs(name: str) -> list[tuple[str, int]]:
+    """What there is of runs of a name: their newest checkpoints. A node that would change none need not run again."""
+    found = []
+    for folder in folders_of(name):
+        if is_free(folder):
+            break
+        newest = max((folder / "checkpoints").glob("*.safetensors"), default=None)
+        found.append((folder.name, newest.stat().st_mtime_ns if newest else 0))
+    return found
+
+
+class Settled:
+    """By which fingerprint a node with a run name is known to the host's cache.
+
+    The host compares it with the one from before the node ran. A run that came to its end changes nothing when it is
+    queued again, so it keeps that fingerprint as long as its files are as it left them.
+    """
+
+    def __init__(self) -> None:
+        self._ends: dict[str, tuple[str, str]] = {}
+        self._count = 0
+
+    def fingerprint(self, name: str) -> str:
+        """That of the runs of a name as they are now."""
+        state = repr(state_of_runs(name))
+        left, fingerprint = self._ends.get(name, ("", ""))
+        return fingerprint if state == left else f"{state} {self._count}"
+
+    def done(self, name: str, fingerprint: str) -> None:
+        """A run of that name came to its end; ``fingerprint`` is from before it."""
+        self._count += 1  # what was known before is not taken for it when the folder is gone again
+        self._ends[name] = (repr(state_of_runs(name)), fingerprint)
+
+
+settled = Settled()
+"""Of this process, as the host's cache."""
+
+
+def require_writable(*folders: Path) -> None:
+    """Raise ``RunError`` unless files can be written to every folder: before hours of work, not after them."""
+    for folder in folders:
+        probe = folder / ".writable.tmp"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_atomically(probe, b"")
+            probe.unlink()
+        except OSError as error:
+            raise RunError(
+                f"cannot write to {folder} ({error.strerror or error}): the run and its LoRA belong there. Mend the "
+                "folder, or start ComfyUI with another --output-directory"
+            ) from error

@@ -1,0 +1,244 @@
+"""The node that trains: group rollouts on the local GPU, rewards, LoRA updates."""
+
+import math
+import os
+import re
+from dataclasses import replace
+from typing import Any
+
+import comfy.model_management
+import comfy.sd
+import comfy.utils
+import folder_paths
+import torch
+from comfy_api.latest import io, ui
+
+from ...mixgrpo_core import TrainConfig
+from ...mixgrpo_core.models.lora_file import load_lora
+from ...mixgrpo_core.rewards.people.votes import unheard, votes_at
+from ...mixgrpo_core.rewards.wrappers.transforms import afresh
+from ...mixgrpo_core.support.seeds import derive_seed
+from ...mixgrpo_core.training.iteration import visited
+from ..host.family import require_flow_model
+from ..host.identity import lora_digest, model_digest
+from ..host.model import HostModel
+from ..host.reward_files import recognised
+from ..host.texts import PromptSet
+from ..live.board import Command, LiveRun
+from ..live.runs import runs_folder
+from ..live.voting import VOTES
+from ..sockets import LoraWeights, PromptsSocket, Rewards, RewardSocket, SettingsSocket, TrainerSettings, workflow_note
+from .loop import Training, probe
+from .outcome import curve, grid_that_fits, guard_stop, summary, to_tensor
+from .paths import check_name
+from .runs import CanvasRun, loras_folder, open_run, require_writable, settled
+
+NEW = "none"
+_ADDRESS = re.compile(r" at 0x[0-9A-Fa-f]+")  # of an object without a repr of its own: another one in every session
+
+
+class TrainLora(io.ComfyNode):
+    """Trains a LoRA by reinforcement learning."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="MixGRPO_TrainLora",
+            display_name="MixGRPO Train LoRA",
+            category="MixGRPO",
+            description=(
+                "Teaches the model what the rewards ask for: it makes groups of images, scores them, and trains a LoRA "
+                "towards the better ones of each group. Queue it again after a stop and it goes on; a higher number "
+                "of iterations extends the run; other settings start a new one."
+            ),
+            search_aliases=["mixgrpo", "grpo", "rlhf", "reinforcement learning", "train lora", "flow-grpo", "reward"],
+            inputs=_inputs(),
+            outputs=[
+                io.Model.Output(display_name="model", tooltip="The model with the trained LoRA."),
+                io.LoraModel.Output(display_name="lora", tooltip="The LoRA, for Save LoRA and Compare LoRA."),
+                io.Image.Output(display_name="grid", tooltip="The same noise without and with the LoRA."),
+                io.Image.Output(display_name="curve", tooltip="Rewards, window and health of the run."),
+                io.LossMap.Output(display_name="loss_map", tooltip="The loss of every iteration, for Plot Loss Graph."),
+                io.String.Output(display_name="summary", tooltip="What came of it, and where the files are."),
+            ],
+            hidden=[io.Hidden.unique_id, io.Hidden.extra_pnginfo],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def validate_inputs(cls, run_name=None, start_from=None):
+        try:
+            if run_name is not None:  # else it comes by wire: known when it runs
+                check_name(run_name, "run_name")
+            if start_from is not None:
+                _require_listed(start_from)
+            require_writable(runs_folder(), loras_folder())
+        except (ValueError, RuntimeError) as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def fingerprint_inputs(cls, run_name=None, start_from=None, **_others) -> str | float:
+        """What the run has on disk: a run that was stopped, or whose folder is gone, goes on when queued again."""
+        if run_name is None or start_from is None:
+            return math.nan  # comes by wire
+        return f"{_age(start_from)} {settled.fingerprint(run_name)}"
+
+    @classmethod
+    def execute(cls, model, vae, prompts, rewards, settings, run_name, start_from) -> io.NodeOutput:
+        check_name(run_name, "run_name")
+        _require_listed(start_from)
+        before = settled.fingerprint(run_name)
+        config = configured(settings, rewards, model)
+        with torch.inference_mode(False), host_model(model, vae, prompts, settings, start_from) as policy:
+            policy.notes = workflow_note(cls.hidden.extra_pnginfo)
+            # Before a run is made: the model is asked for one step of one image. The texts first, so that the text
+            # encoder and the model need not share the GPU.
+            policy.prepare(needed(prompts, config))
+            probe(policy, prompts.train[0])
+            for reward in rewards.rewards.values():  # and the rewards' files and texts; votes have no place yet
+                votes_at(reward, runs_folder(), unheard).prepare([*prompts.train, *prompts.held_out])
+            setup = run_setup(policy, model, prompts, rewards, settings, start_from)
+            run, config = open_run(run_name, config, setup)
+            live = LiveRun(
+                run=run.path.name,
+                node=cls.hidden.unique_id,
+                folder=run.path,
+                iterations=config.iterations,
+                planner=config.planner,
+                sigmas=config.sigmas(),
+            )
+            with live:
+                asked = {  # the host keeps what nodes made for other runs: those remember other scores
+                    name: votes_at(afresh(reward), run.path / VOTES, live.voting)
+                    for name, reward in rewards.rewards.items()
+                }
+                training = Training(policy, prompts, asked, config, run, live)
+                command = training.go()
+                if command is Command.PAUSE:
+                    live.status("paused", "queue again to go on")
+                    raise comfy.model_management.InterruptProcessingException
+                live.status("evaluating")
+                found = _outputs(model, policy, prompts, training.config, run)
+                why = guard_stop(run.metrics())
+                live.status("stopped" if command or why else "finished", why or str(found.args[-1]).splitlines()[0])
+            if command is None:
+                settled.done(run_name, before)
+        return found
+
+
+def _inputs() -> list[io.Input]:
+    return [
+        io.Model.Input(
+            "model", tooltip="A flow model: SD3.5, FLUX, Qwen-Image, Z-Image, ... LoRAs that it carries stay."
+        ),
+        io.Vae.Input("vae", tooltip="The model's VAE: rewards look at images, not at latents."),
+        PromptsSocket.Input("prompts", tooltip="What to make images of: a Prompt Set."),
+        RewardSocket.Input("rewards", tooltip="What to reward: one reward, or several through Combine Rewards."),
+        SettingsSocket.Input("settings", tooltip="How to train: Trainer Settings."),
+        io.String.Input(
+            "run_name",
+            default="my-lora",
+            tooltip="Name of the run and of its LoRA files. The run is kept in output/mixgrpo/<name>, the LoRA in "
+            "output/loras/mixgrpo. With other settings than before a new run <name>-2 is made.",
+        ),
+        io.Combo.Input(
+            "start_from",
+            options=[NEW, *folder_paths.get_filename_list("loras")],
+            default=NEW,
+            advanced=True,
+            tooltip="A LoRA file to go on from; its rank must be that of the settings.",
+        ),
+    ]
+
+
+def _require_listed(lora: str) -> None:
+    if lora != NEW and lora not in folder_paths.get_filename_list("loras"):
+        raise ValueError(f"no LoRA file {lora!r}: press R and choose it again")
+
+
+def _age(lora: str) -> int:
+    """When the file to start from was written; 0 for none."""
+    path = None if lora == NEW else folder_paths.get_full_path("loras", lora)
+    return os.stat(path).st_mtime_ns if path else 0
+
+
+def configured(settings: TrainerSettings, rewards: Rewards, model: Any) -> TrainConfig:
+    """The core's settings with the rewards' weights and combination and, where asked for, the model's own shift.
+
+    Raises:
+        ValueError: there is no reward to train on; the model cannot be trained.
+    """
+    if not any(rewards.weights.values()):
+        raise ValueError("every reward has weight 0: give at least one a weight above 0 to train on")
+    shift = require_flow_model(model).shift if settings.model_shift else settings.train.shift
+    combination = rewards.combination or settings.train.combination
+    return replace(settings.train, shift=shift, reward_weights=dict(rewards.weights), combination=combination)
+
+
+def host_model(model: Any, vae: Any, prompts: PromptSet, settings: TrainerSettings, start_from: str = NEW) -> HostModel:
+    """The MODEL as a policy with a LoRA: a fresh one, or the one of a file."""
+    policy = HostModel(
+        model,
+        vae,
+        prompts,
+        width=settings.width,
+        height=settings.height,
+        rank=settings.rank,
+        alpha=settings.alpha,
+        seed=settings.train.seed,
+        cfg=settings.cfg,
+        guidance=settings.guidance,
+        checkpointing=settings.checkpointing,
+        batch=settings.train.update_batch,
+        rollout_batch=settings.train.rollout_batch,
+    )
+    if start_from != NEW:
+        policy.load_lora_file(load_lora(folder_paths.get_full_path_or_raise("loras", start_from)))
+    return policy
+
+
+def needed(prompts: PromptSet, config: TrainConfig) -> list[str]:
+    """The prompts that a run will use."""
+    return [*(prompts.train[index] for index in visited(config, 0, len(prompts.train))), *prompts.held_out]
+
+
+def run_setup(
+    policy: HostModel, model: Any, prompts: PromptSet, rewards: Rewards, settings: TrainerSettings, start_from: str
+) -> dict[str, Any]:
+    """What must be the same for a run to go on, besides the core's settings."""
+    words = (*prompts.train, "held out", *prompts.held_out)
+    clip = prompts.clip
+    return {
+        "model": f"{policy.family.name} {model_digest(model, 'diffusion_model')}",
+        "text encoder": f"{model_digest(clip.patcher)} {clip.layer_idx}",
+        "vae": model_digest(policy.vae.patcher),
+        "prompts": f"{derive_seed(*words):x}",
+        "negative": prompts.negative,
+        "rewards": {name: _ADDRESS.sub("", recognised(reward)) for name, reward in rewards.rewards.items()},
+        "size": [settings.width, settings.height],
+        "cfg": settings.cfg,
+        "guidance": settings.guidance,
+        "rank": settings.rank,
+        "alpha": settings.alpha,
+        "start": NEW if start_from == NEW else f"{start_from} {lora_digest(policy.lora_state())}",
+    }
+
+
+def _outputs(model: Any, policy: HostModel, prompts: PromptSet, config: TrainConfig, run: CanvasRun) -> io.NodeOutput:
+    """The LoRA as it stands (its average where one is kept), what it does, and what came of the run."""
+    file = run.lora("last" if config.ema is None else "ema")
+    if config.ema is not None:
+        policy.load_lora_file(load_lora(file))
+    grid = grid_that_fits(policy, prompts, config)
+    grid.save(run.path / "before_after.png")
+    metrics = run.metrics()
+    picture = to_tensor(grid)
+    tensors, words = comfy.utils.load_torch_file(str(file), safe_load=True, return_metadata=True)
+    # copies: the host maps the file into memory, and Windows replaces no mapped file, which the next checkpoint does
+    lora = LoraWeights({name: tensor.clone() for name, tensor in tensors.items()}, words)
+    with_lora, _ = comfy.sd.load_lora_for_models(model, None, lora, 1.0, 0.0)
+    text = summary(run, config, metrics, file)
+    losses = {"loss": [report["update"]["loss"] or 0.0 for report in metrics]}
+    image = curve(metrics, config, run.path / "report.png", grid)
+    return io.NodeOutput(with_lora, lora, picture, image, losses, text, ui=ui.PreviewImage(picture, cls=TrainLora))
