@@ -8,7 +8,7 @@ OLDEST = (0, 24, 1)  # of the versions of ComfyUI that this pack is tested with
 
 async def comfy_entrypoint():
     """The extension that ComfyUI registers."""
-    from ..nodes import MixGRPOExtension
+    from .nodes import MixGRPOExtension
 
     return MixGRPOExtension()
 
