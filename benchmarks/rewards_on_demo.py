@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from mixgrpo_core import BatchNormalised, DiversityLoss, HeldOutFall, PixelDrift, RunFolder, Scores, TrainConfig, train
-from mixgrpo_core.advantages.combine import Combination, WeightedAdvantages
+from mixgrpo_core.advantages.combine import Credit, WeightedAdvantages
 from mixgrpo_core.demo import demo_config, held_out_prompts, train_prompts
 from mixgrpo_core.models.families.demo import load_demo
 from mixgrpo_core.rewards.pixels.measures import Brightness, PixelReward
@@ -59,7 +59,7 @@ class Case:
 
     weights: Mapping[str, float]
     failing: float = 0.0
-    combination: Combination = WeightedAdvantages()
+    credit: Credit = WeightedAdvantages()
 
     def rewards(self) -> dict[str, Reward]:
         return {
@@ -75,7 +75,7 @@ class Case:
             prompts_per_iteration=4,
             learning_rate=1e-3,
             reward_weights={name: self.weights.get(name, 0.0) for name in WATCHED},
-            combination=self.combination,
+            credit=(self.credit,),
             eval_every=4,
             eval_images=4,
             checkpoint_every=4,
@@ -90,7 +90,7 @@ CASES: Mapping[str, Case] = MappingProxyType(
         "shape, 30 % fail": Case(weights={"shape": 1.0}, failing=0.3),
         "shape + brightness": Case(weights={"shape": 1.0, "brightness": 0.5}),
         "shape + brightness, batch-normalised": Case(
-            weights={"shape": 1.0, "brightness": 0.5}, combination=BatchNormalised()
+            weights={"shape": 1.0, "brightness": 0.5}, credit=BatchNormalised()
         ),
         "brightness": Case(weights={"brightness": 1.0}),
     }

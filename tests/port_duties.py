@@ -20,7 +20,7 @@ def a_lora_that_does_something(model):
 
 def velocity(model, sigma: float = 0.7, count: int = 3) -> Tensor:
     x = model.noise(3, count)
-    return model.run(model.encode(PROMPT), lambda v: v(x, torch.tensor(sigma)))
+    return model.run([model.encode(PROMPT)], lambda v: v(x, torch.tensor(sigma)))
 
 
 def kept(model) -> dict[str, Tensor]:
@@ -36,7 +36,7 @@ def test_noise_is_a_function_of_seed_and_count(model) -> None:
 
 def test_only_the_lora_is_trained_and_its_order_is_that_of_its_state(model) -> None:
     x = model.noise(3, 3)
-    model.run(model.encode(PROMPT), lambda v: v(x, torch.tensor(0.7)).square().sum().backward())
+    model.run([model.encode(PROMPT)], lambda v: v(x, torch.tensor(0.7)).square().sum().backward())
     parameters = list(model.parameters())
     assert all(p.requires_grad and p.dtype == torch.float32 for p in parameters)
     assert [p.data_ptr() for p in parameters] == [t.data_ptr() for t in model.lora_state().values()]
@@ -61,7 +61,7 @@ def test_using_outside_inside_and_nested_gives_those_weights_and_comes_back(mode
         with model.using(other):
             return off.detach(), v(x, sigma).detach()
 
-    found = model.run(model.encode(PROMPT), inside)
+    found = model.run([model.encode(PROMPT)], inside)
     assert torch.equal(found[0], base)
     assert torch.equal(found[1], doubled)
     assert not torch.allclose(base, current)
@@ -84,7 +84,7 @@ def test_asking_another_policy_between_forward_and_backward_leaves_the_gradient_
                     v(x, sigma)
             loss.backward()
 
-        model.run(model.encode(PROMPT), body)
+        model.run([model.encode(PROMPT)], body)
         return [torch.zeros(()) if p.grad is None else p.grad.clone() for p in model.parameters()]
 
     for undisturbed, disturbed in zip(gradient(False), gradient(True), strict=True):
@@ -97,7 +97,7 @@ def test_weights_come_back_after_an_exception_and_an_interrupt(model) -> None:
         with pytest.raises(error), model.using(None):
             raise error
         with pytest.raises(error):
-            model.run(model.encode(PROMPT), lambda v, error=error: (_ for _ in ()).throw(error()))
+            model.run([model.encode(PROMPT)], lambda v, error=error: (_ for _ in ()).throw(error()))
     assert torch.equal(velocity(model).detach(), current)
     model.load_lora_state({name: tensor * 0 for name, tensor in trained.items()})
     model.load_lora_state(trained)

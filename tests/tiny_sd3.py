@@ -96,7 +96,7 @@ def kept(model: SD3Model) -> dict[str, Tensor]:
 def velocity_of(model: SD3Model, sigma: float = 0.7, rows: int = 2, prompt: str = PROMPT) -> Tensor:
     x = model.noise(3, rows)
     with torch.no_grad():
-        return model.run(model.encode(prompt), lambda velocity: velocity(x, torch.tensor(sigma)))
+        return model.run([model.encode(prompt)], lambda velocity: velocity(x, torch.tensor(sigma)))
 
 
 def weigh(v: Tensor) -> Tensor:
@@ -116,7 +116,7 @@ def gradients(model: SD3Model, between: object = None, within: object = None) ->
         with within or nullcontext():
             loss.backward()
 
-    model.run(model.encode(PROMPT), body)
+    model.run([model.encode(PROMPT)], body)
     return [parameter.grad.clone() for parameter in model.parameters()]
 
 

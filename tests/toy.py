@@ -1,15 +1,16 @@
 """A torch-only policy for tests: the exact velocity of a Gaussian target plus a rank-2 residual that is trained."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from mixgrpo_core.models.lora_file import save_lora
+from mixgrpo_core.models.pictures import maps_over_latents
+from mixgrpo_core.models.port import LoraAbout
 from mixgrpo_core.rewards.port import RewardBatch, Scores
+from mixgrpo_core.sampling.schedule import flow_sigmas
 from mixgrpo_core.support.seeds import seeded_noise
 
 
@@ -19,6 +20,8 @@ class ToyModel:
     latent_shape = (3, 2, 2)
     device = torch.device("cpu")
     min_steps = 2
+    digest = ""
+    lora_about = LoraAbout()
 
     def __init__(self, seed: int = 0, noise_of_batching: float = 0.0) -> None:
         generator = torch.Generator().manual_seed(seed)
@@ -40,10 +43,20 @@ class ToyModel:
     def noise(self, seed: int, count: int) -> Tensor:
         return seeded_noise(seed, (count, *self.latent_shape))
 
-    def run(self, cond: float, body: Callable):
-        def velocity(x: Tensor, sigma: Tensor) -> Tensor:
+    def grid(self, steps: int) -> Tensor:
+        return flow_sigmas(steps, 3.0)
+
+    def places(self, maps: Tensor) -> Tensor:
+        return maps_over_latents(maps, self.latent_shape)
+
+    def run(self, conds: Sequence[float], body: Callable):
+        prompts = torch.tensor(conds, dtype=torch.float64)
+
+        def velocity(x: Tensor, sigma: Tensor, rows: Tensor | None = None) -> Tensor:
             self.evaluations += len(x)
             flat = x.flatten(1)
+            cond = prompts[:1] if rows is None else prompts[rows]
+            cond = cond.to(x.dtype)[:, None]
             variance = (1 - sigma) ** 2 * 0.25 + sigma**2
             v = (sigma - (1 - sigma) * 0.25) / variance * (flat - (1 - sigma) * cond) - cond
             if self.weights is not None:
@@ -75,9 +88,6 @@ class ToyModel:
     def load_lora_state(self, state: Mapping[str, Tensor]) -> None:
         for name, tensor in self.lora().items():
             tensor.copy_(state[name])
-
-    def export_lora(self, path: Path, metadata: Mapping[str, str], weights: Mapping[str, Tensor] | None = None) -> Path:
-        return save_lora(path, weights or self.lora_state(), metadata=metadata)
 
 
 class Red:

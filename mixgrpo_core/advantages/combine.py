@@ -7,86 +7,105 @@
 A failed score is a masked sample, never a 0: it counts neither in a mean nor in a spread.
 """
 
-from __future__ import annotations
-
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from .group import Scored, group_advantages, mix_advantages
+from .group import group_advantages, mix_advantages, normalised_parts
+from .port import Advantages, Credit, Looked, ScoredGroup
 
 
 @dataclass(frozen=True)
-class Advantages:
-    """``values [G]`` of a group, and which members ``counted [G]``; the others' values are 0."""
-
-    values: Tensor
-    counted: Tensor
-
-
-class Combination(Protocol):
-    """Combines rewards in two stages: within each group, then over all groups of an iteration."""
-
-    def combine(
-        self, scores: Mapping[str, Scored], weights: Mapping[str, float], floors: Mapping[str, float]
-    ) -> Advantages:
-        """Advantages of one group. ``weights`` name the same rewards as ``scores``; see ``mix_advantages``."""
-        ...
-
-    def settle(self, groups: Sequence[Advantages]) -> Sequence[Advantages]:
-        """Advantages of all groups, each of which ``combine`` made; those that are 0 stay 0."""
-        ...
-
-
-@dataclass(frozen=True)
-class WeightedAdvantages:
+class WeightedAdvantages(Credit):
     """Every reward is normalised on its own; what counts is who of the group is better, not by how much."""
 
-    def combine(
-        self, scores: Mapping[str, Scored], weights: Mapping[str, float], floors: Mapping[str, float]
-    ) -> Advantages:
-        counted = torch.stack([score.valid for score in scores.values()]).any(0)
-        return Advantages(mix_advantages(scores, weights, floors), counted)
+    label: ClassVar[str] = "weighted advantages"
+    makes: ClassVar[bool] = True
 
-    def settle(self, groups: Sequence[Advantages]) -> Sequence[Advantages]:
-        return groups
+    def of_group(self, group: ScoredGroup, advantages: Advantages | None, looked: Looked) -> Advantages:
+        """``sum_k w_k A_k / sum_k w_k``."""
+        counted = torch.stack([score.valid for score in group.scores.values()]).any(0)
+        values = mix_advantages(group.scores, group.weights, group.floors)
+        return Advantages(values, counted, normalised_parts(group.scores, group.floors))
 
 
 @dataclass(frozen=True)
-class WeightedRewards:
+class WeightedRewards(Credit):
     """The weighted mean of the rewards is normalised; a reward of larger scale counts for more.
 
     An image without a score from one of them has no such mean and is left out; a reward that failed on the whole group
     is left out of the group's mean.
     """
 
-    def combine(
-        self, scores: Mapping[str, Scored], weights: Mapping[str, float], floors: Mapping[str, float]
-    ) -> Advantages:
-        working = {name: score for name, score in scores.items() if bool(score.valid.any()) and weights[name] > 0}
-        first = next(iter(scores.values()))
-        if not working:
-            return Advantages(torch.zeros(len(first.values)), torch.zeros_like(first.valid))
-        total = sum(weights[name] for name in working)
-        shares = {name: weights[name] / total for name in working}
-        counted = torch.stack([score.valid for score in working.values()]).all(0)
-        mean = sum(shares[name] * score.values.double() for name, score in working.items())
-        floor = sum(share * floors.get(name, 0.0) for name, share in shares.items())
-        return Advantages(group_advantages(mean.to(first.values.dtype), counted, floor), counted)
+    label: ClassVar[str] = "weighted rewards"
+    makes: ClassVar[bool] = True
 
-    def settle(self, groups: Sequence[Advantages]) -> Sequence[Advantages]:
-        return groups
+    def of_group(self, group: ScoredGroup, advantages: Advantages | None, looked: Looked) -> Advantages:
+        """The normalised weighted mean of the scores."""
+        mean, counted, floor = weighted_mean(group)
+        values = group_advantages(mean, counted, floor)
+        return Advantages(values, counted, normalised_parts(group.scores, group.floors))
 
 
 @dataclass(frozen=True)
 class BatchNormalised(WeightedAdvantages):
     """Weighted advantages, brought to unit size over the iteration: they stay large where rewards disagree."""
 
-    def settle(self, groups: Sequence[Advantages]) -> Sequence[Advantages]:
+    label: ClassVar[str] = "weighted advantages, batch-normalised (GDPO)"
+
+    def of_iteration(self, groups: Sequence[Advantages]) -> Sequence[Advantages]:
+        """Divided by the standard deviation of all counted values; those that are 0 stay 0."""
         # Their mean is 0 already: every reward's advantages sum to 0 over the samples that it could score.
         counted = torch.cat([group.values[group.counted].double() for group in groups])
         spread = float(counted.std()) if len(counted) > 1 else 0.0
         return [replace(group, values=group.values / (spread + 1e-8)) for group in groups] if spread else groups
+
+
+def weighted_mean(group: ScoredGroup) -> tuple[Tensor, Tensor, float]:
+    """Weighted mean of the scores ``[G]``, which members have one ``[G]``, and the mean of the rewards' floors.
+
+    A reward that failed on the whole group is left out of the mean.
+    """
+    scores, weights = group.scores, group.weights
+    working = {name: score for name, score in scores.items() if bool(score.valid.any()) and weights[name] > 0}
+    first = next(iter(scores.values()))
+    if not working:
+        return torch.zeros(len(first.values)), torch.zeros_like(first.valid), 0.0
+    total = sum(weights[name] for name in working)
+    shares = {name: weights[name] / total for name in working}
+    counted = torch.stack([score.valid for score in working.values()]).all(0)
+    mean = torch.zeros(len(first.values), dtype=torch.float64)
+    for name, score in working.items():
+        mean = mean + shares[name] * score.values.double()
+    floor = sum(share * group.floors.get(name, 0.0) for name, share in shares.items())
+    return mean.to(first.values.dtype), counted, floor
+
+
+def initial(stages: Sequence[Credit], group: ScoredGroup, looked: Sequence[Looked]) -> Advantages:
+    """What the first of ``stages`` makes of a group."""
+    return stages[0].of_group(group, None, looked[0])
+
+
+def credited(
+    stages: Sequence[Credit],
+    groups: Sequence[ScoredGroup],
+    first: Sequence[Advantages],
+    looked: Sequence[Sequence[Looked]],
+) -> Sequence[Advantages]:
+    """The advantages of all groups of an iteration, after every stage.
+
+    Args:
+        first: of each group, what `initial` made.
+        looked: of each group, what each stage kept of its images.
+    """
+    advantages = list(stages[0].of_iteration(first))
+    for place, stage in enumerate(stages[1:], 1):
+        changed = [
+            stage.of_group(group, before, kept[place])
+            for group, before, kept in zip(groups, advantages, looked, strict=True)
+        ]
+        advantages = list(stage.of_iteration(changed))
+    return advantages

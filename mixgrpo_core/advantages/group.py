@@ -18,10 +18,17 @@ from ..rewards.stats import is_flat
 
 
 class Scored(Protocol):
-    """What one reward said of a group: `values` [G] and the mask `valid` [G] of those that count."""
+    """What one reward said of a group."""
 
-    values: Tensor
-    valid: Tensor
+    @property
+    def values(self) -> Tensor:
+        """Scores [G]."""
+        ...
+
+    @property
+    def valid(self) -> Tensor:
+        """Mask [G] of those that count."""
+        ...
 
 
 def group_advantages(values: Tensor, valid: Tensor | None = None, floor: float = 0.0) -> Tensor:
@@ -93,6 +100,11 @@ def mix_advantages(
     dtypes = [score.values.dtype for score in scores.values()]
     dtype = torch.float64 if torch.float64 in dtypes else torch.float32
     return torch.stack(parts).sum(0).to(dtype)
+
+
+def normalised_parts(scores: Mapping[str, Scored], floors: Mapping[str, float]) -> dict[str, Tensor]:
+    """The advantages of every reward on its own, ``[G]`` each."""
+    return {name: group_advantages(score.values, score.valid, floors.get(name, 0.0)) for name, score in scores.items()}
 
 
 def has_spread(advantages: Tensor) -> bool:

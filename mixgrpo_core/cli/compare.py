@@ -16,7 +16,7 @@ from torch import Tensor
 from ..evaluation.held_out import Evaluation, HeldOut, Prompted, evaluate, win_rate
 from ..rewards.port import Reward
 from ..views.grids import labelled_grid
-from .pictures import check_share, checked_sigmas, loaded, new_folder, read_words, with_lora
+from .pictures import check_counts, check_share, grid_of, loaded, new_folder, read_words, with_lora
 from .settings import ModelConfig, PromptConfig, RunConfig
 
 
@@ -28,7 +28,7 @@ class EvaluateFlags:
     rewards: per name a reward, as in a run file.
     out: folder for the labelled grid and ``scores.json``; new or empty.
     model: the model (its own ``lora`` is not used).
-    steps, shift, images, batch: plain ODE sampling; images per prompt.
+    steps, shift, images, batch: plain ODE sampling, on the model's own grid without a shift; images per prompt.
     share_a, share_b: share of the steps with the LoRA on (hybrid inference); 1 is throughout.
     """
 
@@ -39,7 +39,7 @@ class EvaluateFlags:
     out: str = "evaluation"
     model: ModelConfig = field(default_factory=ModelConfig)
     steps: int = 25
-    shift: float = 3.0
+    shift: float | None = None
     images: int = 4
     batch: int = 16
     share_a: float = 1.0
@@ -67,7 +67,7 @@ class Found:
 def evaluate_command(arguments: Sequence[str]) -> int:
     """Mean, spread and win rate of A against B, and a labelled grid of both."""
     flags = tyro.cli(EvaluateFlags, args=arguments, prog="mixgrpo evaluate", description="Compare two LoRAs or none.")
-    sigmas = checked_sigmas(flags.steps, flags.shift, flags.images, flags.batch)
+    check_counts(flags.steps, flags.shift, flags.images, flags.batch)
     rewards = RunConfig(rewards=flags.rewards).make_rewards()
     train = flags.prompts.train
     prompts = read_words((train,) if isinstance(train, str) else train)
@@ -77,7 +77,7 @@ def evaluate_command(arguments: Sequence[str]) -> int:
     folder = new_folder(flags.out)
     for reward in rewards.values():
         reward.prepare(prompts)
-    a, b = (_run(side, prompts, rewards, sigmas, flags) for side in sides)
+    a, b = (_run(side, prompts, rewards, flags) for side in sides)
     _write_comparison(folder, prompts, a, b)
     return 0
 
@@ -90,14 +90,12 @@ def _side(flags: EvaluateFlags, lora: str | None, share: float) -> Side:
     return Side(name=name, model=model, share=share)
 
 
-def _run(
-    side: Side, prompts: Sequence[str], rewards: Mapping[str, Reward], sigmas: Tensor, flags: EvaluateFlags
-) -> Found:
+def _run(side: Side, prompts: Sequence[str], rewards: Mapping[str, Reward], flags: EvaluateFlags) -> Found:
     """Sample and score one side; its model is gone from memory afterwards."""
     model = loaded(side.model, prompts, flags.steps)
     held_out = HeldOut(
         prompts=[Prompted(prompt=prompt, cond=model.encode(prompt)) for prompt in prompts],
-        sigmas=sigmas,
+        sigmas=grid_of(model, flags.steps, flags.shift),
         images_per_prompt=flags.images,
         batch=flags.batch,
         decode_batch=flags.batch,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from ..models.lora_file import load_lora
+from ..models.port import FlowModel
 from ..sampling.schedule import flow_sigmas
 from ..settings.prompts import read_prompts
 from .settings import ModelConfig, RunConfig
@@ -28,12 +29,18 @@ def read_words(words: Sequence[str]) -> list[str]:
     return prompts
 
 
-def checked_sigmas(steps: int, shift: float, images: int, batch: int) -> Tensor:
-    """The sigma grid of plain sampling. Raises ``ValueError`` for figures that cannot be."""
+def check_counts(steps: int, shift: float | None, images: int, batch: int) -> None:
+    """Raise ``ValueError`` for figures of plain sampling that cannot be."""
     for name, value in (("images", images), ("batch", batch), ("steps", steps)):
         if value < 1:
             raise ValueError(f"--{name} must be at least 1, found {value}")
-    return flow_sigmas(steps, shift)
+    if shift is not None:
+        flow_sigmas(steps, shift)
+
+
+def grid_of(model: FlowModel, steps: int, shift: float | None) -> Tensor:
+    """The sigma grid of plain sampling: the model's own, or the one of ``shift``."""
+    return model.grid(steps) if shift is None else flow_sigmas(steps, shift)
 
 
 def check_share(flag: str, share: float) -> None:

@@ -61,7 +61,7 @@ def before_after(model: FlowModel, prompts: Sequence[str], settings: RunConfig, 
 def _images(model: FlowModel, prompt: str, noise: Tensor, settings: RunConfig, lora_share: float) -> Tensor:
     config = settings.train
     latents = sample(
-        model, model.encode(prompt), noise, config.eval_sigmas(), lora_share=lora_share, batch=config.rollout_batch
+        model, model.encode(prompt), noise, config.eval_sigmas(model), lora_share=lora_share, batch=config.rollout_batch
     )
     return decode(model, latents, config.decode_batch)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..sampling.ode import decode, sample
 from ..support.seeds import derive_seed
 from ..views.grids import labelled_grid, to_image
-from .pictures import check_share, checked_sigmas, loaded, new_folder, read_words, with_lora
+from .pictures import check_counts, check_share, grid_of, loaded, new_folder, read_words, with_lora
 from .settings import ModelConfig
 
 if TYPE_CHECKING:  # it imports diffusers
@@ -25,7 +25,7 @@ class SampleFlags:
     prompts: prompts themselves, or one path of a prompt file.
     out: folder for the pictures and the labelled grid; new or empty.
     model: the model; ``--model.lora`` is the LoRA.
-    steps, shift: the sigma grid; plain ODE.
+    steps, shift: the sigma grid; plain ODE. Without a shift it is the model's own grid.
     images: per prompt.
     hybrid: share of the steps with the LoRA on in the hybrid column; None leaves the column out.
     seed: of the starting noise.
@@ -36,7 +36,7 @@ class SampleFlags:
     out: str = "samples"
     model: ModelConfig = field(default_factory=ModelConfig)
     steps: int = 25
-    shift: float = 3.0
+    shift: float | None = None
     images: int = 4
     hybrid: float | None = 0.8
     seed: int = 0
@@ -46,11 +46,12 @@ class SampleFlags:
 def sample_command(arguments: Sequence[str]) -> int:
     """Pictures, one PNG each, and a labelled grid."""
     flags = tyro.cli(SampleFlags, args=arguments, prog="mixgrpo sample", description="Sample with and without a LoRA.")
-    sigmas = checked_sigmas(flags.steps, flags.shift, flags.images, flags.batch)
+    check_counts(flags.steps, flags.shift, flags.images, flags.batch)
     shares = _columns(flags)
     prompts, settings = read_words(flags.prompts), with_lora(flags.model, flags.model.lora)
     folder = new_folder(flags.out)
     model = loaded(settings, prompts, flags.steps)
+    sigmas = grid_of(model, flags.steps, flags.shift)
     cells = [_row(model, prompt, index, sigmas, shares, flags, folder) for index, prompt in enumerate(prompts)]
     grid = folder / "grid.png"
     labelled_grid(cells, prompts, list(shares), tile=min(256, cells[0][0].shape[1] * 2)).save(grid)

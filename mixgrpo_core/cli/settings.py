@@ -21,15 +21,16 @@ from typing import Any, Literal, get_type_hints
 import torch
 import tyro
 
-from ..advantages.combine import Combination
+from ..advantages import Credit
 from ..evaluation.guards import Guard
-from ..objectives.port import Objective
+from ..objectives import Objective, Regulariser, StepWeight
 from ..rewards.port import Reward
 from ..sampling.kernels import Kernel
 from ..sampling.planners import Planner
 from ..sampling.solvers import Solver
 from ..settings import presets
-from ..settings.config import CLASSES, TrainConfig, checked, from_dict
+from ..settings.config import CLASSES, RENAMED, TrainConfig, checked, from_dict
+from ..settings.prompt_sources import PromptSource
 from ..settings.prompts import Prompts, read_prompts
 from ..support.spelling import parse, spell, suggest
 from . import reward_calls
@@ -215,7 +216,9 @@ def _table(name: str, cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parse_flags(default: RunConfig, arguments: Sequence[str], prog: str, description: str) -> RunConfig:
-    """Flags over a run: ``--train.iterations 50 --train.kernel 'DanceSDE(eta=0.3)'``."""
+    """Flags over a run: ``--train.iterations 50 --train.kernel 'DanceSDE(eta=0.3)'``; older names are read, too."""
+    older = {f"--train.{old}": f"--train.{new}" for old, new in RENAMED.items()}
+    arguments = [older.get(word, word) for word in arguments]
     return tyro.cli(
         RunConfig, default=default, args=arguments, prog=prog, description=description, registry=calls_as_flags()
     )
@@ -227,7 +230,7 @@ def calls_as_flags() -> tyro.constructors.ConstructorRegistry:
 
     @registry.primitive_rule
     def by_call(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec | None:
-        if info.type not in (Planner, Kernel, Solver, Objective, Combination, Guard):
+        if info.type not in (Planner, Kernel, Solver, Objective, StepWeight, Regulariser, Credit, PromptSource, Guard):
             return None
         return tyro.constructors.PrimitiveConstructorSpec(
             nargs=1,

@@ -40,11 +40,8 @@ class EventLog:
         for evaluation in report.evaluations:
             for name, stats in evaluation.rewards.items():
                 self._writer.add_scalar(f"held_out/{name}", stats.mean, evaluation.iteration)
-        figures = ("loss", "clip_low", "clip_high", "kl", "grad_norm", "ratio_first", "ratio_max")
-        for name in figures:
-            value = getattr(report.update, name)
-            if value is not None:
-                self._writer.add_scalar(f"update/{name}", value, step)
+        for name, value in report.update.figures.items():
+            self._writer.add_scalar(f"update/{name}", value, step)
         for alarm in report.warnings:
             self._writer.add_text(f"guards/{alarm.guard}", f"{alarm.level}: {alarm.sentence}", step)
         self._writer.add_scalar("update/flat_groups", report.flat_groups, step)

@@ -11,8 +11,10 @@ import tyro
 from rich.console import Console
 
 from ..evaluation.guards import Guard
+from ..objectives.port import RatioObjective
 from ..rewards.port import Reward
 from ..runs.folder import RunFolder
+from ..runs.older import present_settings
 from ..settings.config import TrainConfig, checked
 from ..settings.prompts import Prompts
 from ..support.micro_batches import ran_out
@@ -100,7 +102,7 @@ def _prepared(settings: RunConfig, prompts: Prompts) -> dict[str, Reward]:
 def from_run(run: RunFolder) -> RunConfig:
     """The settings a run folder was started with."""
     setup = checked("the setup of config.json", dict[str, Any], run.config.get("setup"))
-    return from_values({**setup, "train": run.config.get("train"), "out": str(run.path)})
+    return from_values({**setup, "train": present_settings(run.config), "out": str(run.path)})
 
 
 def drive(
@@ -161,7 +163,8 @@ def _needed(prompts: Prompts, config: TrainConfig, done: int) -> list[str]:
 
 def _announcement(settings: RunConfig, run: RunFolder, model: "SD3Model") -> str:
     config = settings.train
-    clip = config.objective.clip_range(math.prod(model.latent_shape))
+    objective = config.objective
+    clip = objective.clip_range(math.prod(model.latent_shape)) if isinstance(objective, RatioObjective) else None
     return (
         f"{Path(run.path)}: {config.iterations} iterations of {config.prompts_per_iteration} prompts x "
         f"{config.images_per_prompt} images, {config.steps} steps, {type(config.planner).__name__}, "

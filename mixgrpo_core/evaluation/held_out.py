@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic
 
 from torch import Tensor
 
 from ..models.port import Cond, FlowModel, LoraState
-from ..rewards.port import Context, Reward, RewardBatch, Scores, about
+from ..rewards.port import Context, Origin, Reward, RewardBatch, Scores, about
 from ..rewards.scoring import Failure, score
 from ..rewards.stats import RewardStats
 from ..sampling.ode import decode, sample
@@ -18,10 +18,11 @@ from ..support.seeds import derive_seed
 
 @dataclass(frozen=True, kw_only=True)
 class Prompted(Generic[Cond]):
-    """A prompt and its conditioning."""
+    """A prompt, its conditioning, and the reference picture and mask that travel with it."""
 
     prompt: str
     cond: Cond
+    context: Context = Context()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,8 +98,15 @@ def evaluate(
                 batch=held_out.batch,
             )
         images = decode(model, latents, held_out.decode_batch)
-        context = Context(seed=held_out.seed(index))
-        batch = RewardBatch(images=images, prompts=(item.prompt,) * len(images), group=index, context=context)
+        seed = held_out.seed(index)
+        batch = RewardBatch(
+            images=images,
+            prompts=(item.prompt,) * len(images),
+            group=index,
+            context=replace(item.context, seed=seed),
+            latents=latents,
+            origin=Origin(seed=seed, sigmas=held_out.sigmas, model=model.digest),
+        )
         found, failed = score(rewards, batch)
         failures.extend(failed)
         for name in rewards:

@@ -7,7 +7,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .lora_file import LoraFile, load_lora, save_lora
-from .port import FlowModel, Policy
+from .policy import Policy
+from .port import FlowModel
 
 if TYPE_CHECKING:
     from .families.demo import load_demo

@@ -8,14 +8,15 @@ between the forward and the backward of the policy in training.
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn import Parameter
 
 from ..support.seeds import derive_seed
-from .lora_file import DOWN, UP, LoraFile, some
-from .port import LoraState
+from .lora_file import DOWN, UP, LoraFile, save_lora, some
+from .port import FlowModel, LoraState
 
 Wear = Callable[[Mapping[str, Parameter] | None], None]
 """Puts tensors, by name, into the layers of a network; ``None`` takes the LoRA off."""
@@ -153,6 +154,22 @@ class Lora:
         for parameter in self.trained.values():
             parameter.requires_grad_(True)
         self._worn = choice
+
+
+def export_lora(
+    model: FlowModel,
+    path: str | Path,
+    metadata: Mapping[str, str] | None = None,
+    weights: LoraState | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Path:
+    """Write a file that diffusers and ComfyUI apply as trained: of ``weights``, or of the model's LoRA as it stands.
+
+    ``metadata`` tells of the training; what the model knows of itself is added.
+    """
+    about = model.lora_about
+    state = model.lora_state() if weights is None else weights
+    return save_lora(path, state, scale=about.scale, metadata={**about.metadata, **(metadata or {})}, dtype=dtype)
 
 
 def lora_scale(rank: int, alpha: float) -> float:

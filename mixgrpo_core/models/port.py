@@ -5,22 +5,50 @@ scaling, how the LoRA is attached. The core sees tensors and one function, the v
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-Velocity = Callable[[Tensor, Tensor], Tensor]
-"""``(x [B, *L], sigma []) -> v [B, *L]``: the velocity ``v = eps - x0`` in float32, guidance included."""
-
 LoraState = Mapping[str, Tensor]
 """The LoRA's tensors by name, as the model holds them (alpha not baked in)."""
 
 Cond = TypeVar("Cond")
 R = TypeVar("R")
+
+
+class Velocity(Protocol):
+    """The velocity field of some conditionings, inside of ``FlowModel.run``."""
+
+    def __call__(self, x: Tensor, sigma: Tensor, rows: Tensor | None = None) -> Tensor:
+        """``v = eps - x0`` in float32, guidance included.
+
+        Args:
+            x: ``[B, *L]``.
+            sigma: scalar, the level of all of ``x``.
+            rows: ``[B]``, whole numbers: which of the conditionings each row of ``x`` belongs to; None is the first
+                for all of them.
+
+        Returns:
+            ``[B, *L]``.
+        """
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraAbout:
+    """What a LoRA file has to know of the model.
+
+    Attributes:
+        scale: ``alpha / rank``: what the product of the LoRA's matrices is multiplied with.
+        metadata: the model's strings in the file's header.
+    """
+
+    scale: float = 1.0
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 class FlowModel(Protocol[Cond]):
@@ -36,19 +64,40 @@ class FlowModel(Protocol[Cond]):
       ``noise`` are called outside of ``run`` too.
     * ``evaluations`` leaves out what gradient checkpointing computes again.
     * The LoRA's state can be read and put back after any exception, ``KeyboardInterrupt`` out of ``run`` included.
-
-    Attributes:
-        latent_shape: shape ``L`` of one latent, without the batch dimension.
-        device: where latents live; the memory report reads it, the core moves nothing.
-        evaluations: rows that have gone through the network since the model was made. It only grows, counts what
-            was really run (guidance counts two) and is where every NFE figure comes from.
-        min_steps: fewest denoising steps with which this family makes an image at all.
     """
 
-    latent_shape: tuple[int, ...]
-    device: torch.device
-    evaluations: int
-    min_steps: int
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """Shape ``L`` of one latent, without the batch dimension."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where latents live; the memory report reads it, the core moves nothing."""
+        ...
+
+    @property
+    def evaluations(self) -> int:
+        """Rows that have gone through the network since the model was made.
+
+        It only grows, counts what was really run (guidance counts two) and is where every NFE figure comes from.
+        """
+        ...
+
+    @property
+    def min_steps(self) -> int:
+        """Fewest denoising steps with which this family makes an image at all."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """What tells the base model's weights from others; empty where it is not known."""
+        ...
+
+    @property
+    def lora_about(self) -> LoraAbout:
+        """What a file of its LoRA has to know."""
+        ...
 
     def encode(self, prompt: str) -> Cond:
         """The conditioning of one prompt; computed once and kept by the caller."""
@@ -62,8 +111,16 @@ class FlowModel(Protocol[Cond]):
         """Standard normal noise ``[count, *L]``, float32, where the latents live; a function of its arguments alone."""
         ...
 
-    def run(self, cond: Cond, body: Callable[[Velocity], R]) -> R:
-        """Load the network once, condition it on one prompt, and call ``body`` with its velocity field."""
+    def grid(self, steps: int) -> Tensor:
+        """The model's own sigmas ``[steps + 1]``, float32 on the CPU: its schedule, shift and terminal level."""
+        ...
+
+    def places(self, maps: Tensor) -> Tensor:
+        """Maps over images ``[B, H, W]`` as maps over latents: ``[B, ...]``, broadcastable to ``[B, *L]``."""
+        ...
+
+    def run(self, conds: Sequence[Cond], body: Callable[[Velocity], R]) -> R:
+        """Load the network once, condition it on one or more prompts, and call ``body`` with its velocity field."""
         ...
 
     def using(self, weights: LoraState | None) -> AbstractContextManager[None]:
@@ -71,7 +128,10 @@ class FlowModel(Protocol[Cond]):
         ...
 
     def decode(self, x: Tensor, *, grad: bool = False) -> Tensor:
-        """Latents ``[B, *L]`` to images ``[B, H, W, 3]`` in 0..1."""
+        """Latents ``[B, *L]`` to images ``[B, H, W, 3]`` in 0..1.
+
+        With ``grad`` the images carry a gradient; where a value was cut off at 0 or 1, only one that leads back inside.
+        """
         ...
 
     def parameters(self) -> Iterable[Parameter]:
@@ -85,47 +145,3 @@ class FlowModel(Protocol[Cond]):
     def load_lora_state(self, state: LoraState) -> None:
         """Copy ``state`` into the LoRA. Raises ``ValueError`` when names or shapes are another architecture's."""
         ...
-
-    def export_lora(self, path: Path, metadata: Mapping[str, str], weights: LoraState | None = None) -> Path:
-        """Write a LoRA file that every host loads: of ``weights``, or of the LoRA as it stands.
-
-        ``metadata`` tells of the training; the model adds what it knows of itself.
-        """
-        ...
-
-
-class Policy:
-    """The velocity field an objective works with, and the other policies that it may name in its ``needs``.
-
-    Calling it gives the policy being trained. ``reference`` is the base model (LoRA off) and ``old`` the policy that
-    made the rollout; both are computed without gradient, in the phase ``reference`` of the report.
-    """
-
-    def __init__(
-        self,
-        current: Velocity,
-        using: Callable[[LoraState | None], AbstractContextManager[None]],
-        old: LoraState | None = None,
-        phase: Callable[[str], AbstractContextManager[None]] = nullcontext,
-    ) -> None:
-        self._current = current
-        self._using = using
-        self._old = old
-        self._phase = phase
-
-    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
-        return self._current(x, sigma)
-
-    def reference(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """Velocity of the base model ``[B, *L]``."""
-        return self._frozen(None, x, sigma)
-
-    def old(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """Velocity of the policy that made the rollout ``[B, *L]``."""
-        if self._old is None:
-            raise ValueError("the old policy was asked for but not kept: name 'old' in the objective's `needs`")
-        return self._frozen(self._old, x, sigma)
-
-    def _frozen(self, weights: LoraState | None, x: Tensor, sigma: Tensor) -> Tensor:
-        with self._phase("reference"), torch.no_grad(), self._using(weights):
-            return self._current(x, sigma)

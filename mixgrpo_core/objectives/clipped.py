@@ -1,18 +1,20 @@
-"""What the clipped objectives share: their weights, and the step from a policy loss to a report."""
+"""What the clipped ratio objectives share: their settings, their terms, and the report of a policy loss."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..models.port import Policy
-from ..sampling.trajectory import Transition
-from .port import REFERENCE, TRANSITIONS, LossReport
-from .ratio import ClipRange, PolicyLoss, as_range, velocity_kl
+from ..models.policy import Policy
+from .pieces import Piece
+from .port import RATIO_DEVIATION, TRANSITIONS, LossReport, Objective
+from .ratio import ClipRange, PolicyLoss, as_range, default_clip
+from .regularisers import Regulariser, VelocityKL
 
 
 @dataclass(frozen=True)
-class ClippedObjective:
-    """The weights of a clipped objective; ``GRPO`` says what they mean."""
+class ClippedObjective(Objective):
+    """The settings of a clipped objective; ``GRPO`` says what they mean."""
 
     clip: ClipRange | None = None
     adv_clip: float = 5.0
@@ -28,16 +30,44 @@ class ClippedObjective:
 
     @property
     def needs(self) -> frozenset[str]:
-        return frozenset({TRANSITIONS, REFERENCE} if self.kl else {TRANSITIONS})
+        """The recorded steps."""
+        return frozenset({TRANSITIONS})
+
+    @property
+    def regularisers(self) -> Sequence[Regulariser]:
+        """The KL to the base model in velocity space, where ``kl`` is above 0."""
+        return (VelocityKL(self.kl),) if self.kl else ()
+
+    def clip_range(self, latent_elements: int) -> tuple[float, float]:
+        """(low, high) for latents of that many elements."""
+        return as_range(default_clip(latent_elements) if self.clip is None else self.clip)
+
+    def log_ratio(self, policy: Policy, piece: Piece) -> Tensor:
+        """``log_prob - old_log_prob`` per member, ``[g]``."""
+        return log_prob(policy, piece) - piece.step.log_prob_old
 
 
-def policy_report(policy: PolicyLoss, velocity: Policy, transition: Transition, v: Tensor, kl: float) -> LossReport:
-    """Add ``kl`` times the KL to the base model in velocity space (skipped at 0) and gather the figures.
+def log_prob(policy: Policy, piece: Piece) -> Tensor:
+    """Mean log-probability ``[g]`` of a recorded step under the policy being trained."""
+    transition = piece.step
+    rows = transition.gaussian(policy(piece.x, piece.sigma))
+    return transition.per_member(rows).log_prob(transition.x_next)
 
-    ``v [R, *L]`` is the current policy's velocity at ``transition.x``.
-    """
-    loss, means = policy.loss, {"clip_low": policy.clip_fraction_low, "clip_high": policy.clip_fraction_high}
-    if kl:
-        divergence = velocity_kl(v, velocity.reference(transition.x, transition.sigma))[transition.parent].mean()
-        loss, means = loss + kl * divergence, {**means, "kl": divergence.detach()}
-    return LossReport(loss=loss, means=means, maxima={"ratio_deviation": (policy.ratio.detach() - 1).abs().max()})
+
+def log_prob_terms(policy: Policy, piece: Piece) -> Mapping[str, Tensor]:
+    """`log_prob` as a term."""
+    return {"log_prob": log_prob(policy, piece)}
+
+
+def old_log_prob_terms(piece: Piece) -> Mapping[str, Tensor]:
+    """The rollout's log-probability as a term without gradient."""
+    return {"old_log_prob": piece.step.log_prob_old}
+
+
+def policy_report(policy: PolicyLoss, factor: float = 1.0) -> LossReport:
+    """The figures of a policy loss, which is multiplied with ``factor``."""
+    return LossReport(
+        loss=policy.loss if factor == 1.0 else policy.loss * factor,
+        means={"clip_low": policy.clip_fraction_low, "clip_high": policy.clip_fraction_high},
+        maxima={RATIO_DEVIATION: (policy.ratio.detach() - 1).abs().max()},
+    )

@@ -1,14 +1,17 @@
 """GRPO on the recorded SDE transitions (MixGRPO, arXiv 2507.21802, eq. 8-9; Flow-GRPO, arXiv 2505.05470)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
-from ..models.port import Policy
-from ..sampling.trajectory import Trajectory
-from .clipped import ClippedObjective, policy_report
-from .port import LossReport
-from .ratio import as_range, clipped_policy_loss, default_clip
+from ..models.policy import Policy
+from .clipped import ClippedObjective, log_prob_terms, old_log_prob_terms, policy_report
+from .pieces import Piece
+from .port import Cells, LossReport
+from .ratio import clipped_policy_loss
+from .step_weights import Even, StepWeight
 
 
 @dataclass(frozen=True)
@@ -20,16 +23,29 @@ class GRPO(ClippedObjective):
             over the latent elements, so ranges are small; ``None`` takes ``default_clip``: 0.036 / sqrt(elements).
         adv_clip: advantages are clamped to +-adv_clip.
         kl: weight of the KL to the base model (LoRA off) in velocity space; 0 never evaluates the base model.
+        step_weight: how much each trained step counts.
     """
 
-    def clip_range(self, latent_elements: int) -> tuple[float, float]:
-        """(low, high) for latents of that many elements."""
-        return as_range(default_clip(latent_elements) if self.clip is None else self.clip)
+    label: ClassVar[str] = "GRPO"
 
-    def loss(self, velocity: Policy, trajectory: Trajectory, advantage: Tensor) -> LossReport:
-        (transition,) = trajectory.transitions
-        v = velocity(transition.x, transition.sigma)
-        log_prob = transition.per_member(transition.gaussian(v)).log_prob(transition.x_next)
-        clip = self.clip_range(transition.x[0].numel())
-        policy = clipped_policy_loss(log_prob, transition.log_prob_old, advantage, clip, self.adv_clip)
-        return policy_report(policy, velocity, transition, v, self.kl)
+    step_weight: StepWeight = Even()
+
+    def fixed_terms(self, policy: Policy, piece: Piece) -> Mapping[str, Tensor]:
+        """The log-prob of the rollout."""
+        return old_log_prob_terms(piece)
+
+    def terms(self, policy: Policy, piece: Piece) -> Mapping[str, Tensor]:
+        """The log-prob."""
+        return log_prob_terms(policy, piece)
+
+    def loss(self, table: Mapping[str, Tensor], cells: Cells) -> LossReport:
+        """``mean(-min(A r, A clip(r)))`` times the step's factor."""
+        step = cells.columns[0].step
+        assert step is not None  # its columns are transitions
+        on_ratio = self.step_weight.on_log_ratio(step)
+        new, old = table["log_prob"], table["old_log_prob"]
+        if on_ratio != 1.0:
+            new, old = new * on_ratio, old * on_ratio
+        clip = self.clip_range(cells.latent_elements)
+        policy = clipped_policy_loss(new, old, cells.advantages, clip, self.adv_clip)
+        return policy_report(policy, self.step_weight.loss_factor(step, cells.candidates))

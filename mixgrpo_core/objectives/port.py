@@ -1,37 +1,50 @@
-"""The objective port: a trajectory and its advantages become a loss.
+"""The objective port: terms of pieces in a table, and a loss of the table.
 
-Transition objectives (GRPO) re-evaluate the recorded steps; forward-process objectives (NFT, AWM) look at the final
-latents and fresh noise only. Both are one method.
+Transition objectives (GRPO) look at the recorded steps; forward-process objectives (NFT, AWM) at the final latents with
+fresh noise. Both name *terms*, numbers of a piece's members, and a loss of them. Where the loss is a mean over cells it
+is taken piece by piece; where it needs several columns or whole groups at once, the update makes two passes: the terms
+without a graph, and then each term's gradient times the coefficient that the loss gave it. The gradient is the same.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from torch import Tensor
 
-from ..models.port import Policy
-from ..sampling.trajectory import Trajectory
+from ..models.lagged import Lag
+from ..models.policy import OLD, REFERENCE, Policy
+from .pieces import Column, Draw, Moment, Piece, StepNumbers
+from .regularisers.port import Regulariser
 
 TRANSITIONS = "transitions"
-"""Works on the recorded steps; it is called with one of them at a time. Without it: on final latents."""
+"""Its columns are the recorded steps. Without it: its `draws`."""
 MEAN_OLD = "mean_old"
 """The rollout keeps the mean of each recorded transition."""
-REFERENCE = "reference"
-"""Evaluates the base model (``policy.reference``)."""
-OLD = "old"
-"""Evaluates the policy of the rollout (``policy.old``)."""
-NEEDS = frozenset({TRANSITIONS, MEAN_OLD, REFERENCE, OLD})
+START = "start"
+"""The rollout keeps the start noise."""
+COLUMNS = "columns"
+"""Its loss needs all columns of a member at once."""
+GROUP = "group"
+"""Its loss needs all members of a group at once, and all columns."""
+NEEDS = frozenset({TRANSITIONS, MEAN_OLD, START, COLUMNS, GROUP, REFERENCE, OLD})
+"""The words that `needs` may hold; ``reference`` and ``old`` are policies that it asks."""
+
+RATIO_DEVIATION = "ratio_deviation"
+"""The figure of a ratio objective: the largest ``|ratio - 1|``."""
+
+Credit = Literal["member", "step", "place"]
+"""The finest credit an objective can use: ``[G]``, ``[G, W]`` or ``[G, W, *latent]``."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LossReport:
-    """What an objective made of one piece.
+    """What an objective made of some cells.
 
     Attributes:
-        loss: scalar with gradient, a mean over the piece's members.
-        means: detached scalars that are averaged over the pieces of an update (clip fractions, KL).
-        maxima: detached scalars of which the largest counts (``ratio_deviation``).
+        loss: scalar with gradient, a mean over the cells' members.
+        means: detached scalars that are averaged over an update, by any name: they become figures of the report.
+        maxima: detached scalars of which the largest counts.
     """
 
     loss: Tensor
@@ -39,22 +52,119 @@ class LossReport:
     maxima: Mapping[str, Tensor] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Cells:
+    """What a loss knows of the members and columns of its table.
+
+    Attributes:
+        advantages: ``[g]``, ``[g, C]`` or ``[g, C, *latent]``.
+        columns: the C columns.
+        members: ``[g]``, the members' numbers in the rollout.
+        edges: ``[g, C]``, which outcome of each column's step a member descends from; None for forward draws.
+        size: how many images the rollout had.
+        latent_elements: D, the elements of one latent.
+        candidates: the numbers of every step that the planner may ever train.
+        moment: when it is.
+        prompt: the prompt.
+        parts: advantages per reward, ``[g]`` each, before they were mixed.
+        scores: values per reward, ``[g]`` each.
+    """
+
+    advantages: Tensor
+    columns: Sequence[Column]
+    members: Tensor
+    edges: Tensor | None
+    size: int
+    latent_elements: int
+    candidates: Sequence[StepNumbers]
+    moment: Moment
+    prompt: str = ""
+    parts: Mapping[str, Tensor] = field(default_factory=dict)
+    scores: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrawRequest:
+    """What forward draws of one group are made from.
+
+    Attributes:
+        sigmas: ``[T + 1]``, the grid of the rollout.
+        seed: of this group and update.
+        shared_seed: the same for all groups and updates of an iteration.
+    """
+
+    sigmas: Tensor
+    seed: int
+    shared_seed: int
+
+
 class Objective(Protocol):
-    """``needs`` says what it asks of the rollout and of the policies: words of this module."""
+    """Makes a loss of groups and their credit. A frozen dataclass of settings; what it does not need has a default.
+
+    An objective is proven by its gradient: ``terms`` carry it, ``loss`` combines them.
+    """
 
     @property
-    def needs(self) -> frozenset[str]: ...
+    def needs(self) -> frozenset[str]:
+        """What it asks of the rollout, of the policies and of the update: words of this module."""
+        return frozenset()
 
-    def clip_range(self, latent_elements: int) -> tuple[float, float] | None:
-        """(low, high) of its ratio; ``None`` when it has none. Rollout noise above a tenth of it is recomputed."""
+    @property
+    def finest_credit(self) -> Credit:
+        """The finest credit that it can use."""
+        return "step" if TRANSITIONS in self.needs else "member"
+
+    @property
+    def policies(self) -> Mapping[str, Lag]:
+        """Lagged policies that the run keeps for it, by name: ``policy.named(name, ...)``."""
+        return {}
+
+    @property
+    def regularisers(self) -> Sequence[Regulariser]:
+        """What is added to its loss."""
+        return ()
+
+    @property
+    def plain_field(self) -> bool:
+        """Whether it regresses the velocity to a target, which a guided field does not have."""
+        return TRANSITIONS not in self.needs
+
+    def sampled_by(self, updates: int) -> str | None:
+        """Name of the policy that makes the rollouts after ``updates`` optimizer steps; None is the trained one."""
+        return None
+
+    def teaches(self, advantage: Tensor) -> bool:
+        """Whether a group of this ``advantage`` is trained on; others are left out and counted as flat."""
+        return bool((advantage != 0).any())
+
+    def draws(self, request: DrawRequest) -> Sequence[Draw]:
+        """The forward draws of one group and update; none for an objective of transitions."""
+        return ()
+
+    def fixed_terms(self, policy: Policy, piece: Piece) -> Mapping[str, Tensor]:
+        """Numbers ``[g, ...]`` that carry no gradient, such as those of other policies; asked once per piece."""
+        return {}
+
+    def terms(self, policy: Policy, piece: Piece) -> Mapping[str, Tensor]:
+        """Numbers ``[g, ...]`` of the piece's members that carry the gradient."""
         ...
 
-    def loss(self, velocity: Policy, trajectory: Trajectory, advantage: Tensor) -> LossReport:
-        """Loss of one piece.
+    def loss(self, table: Mapping[str, Tensor], cells: Cells) -> LossReport:
+        """The loss of terms ``[g, C, ...]``: of one piece (C = 1) unless it needs COLUMNS or GROUP."""
+        ...
 
-        Args:
-            velocity: the policy being trained, callable ``(x, sigma) -> v``.
-            trajectory: the piece's members ``g``; for transition objectives it holds exactly one transition.
-            advantage: ``[g]``, or ``[g, *latent]`` (broadcastable) for per-position credit.
-        """
+
+@runtime_checkable
+class RatioObjective(Protocol):
+    """An objective of the probability ratio: where rollout and update disagree by rounding, old log-probs are retaken.
+
+    The maxima of its reports hold ``ratio_deviation``.
+    """
+
+    def clip_range(self, latent_elements: int) -> tuple[float, float]:
+        """(low, high) of its ratio, or what its threshold amounts to. Noise above a tenth of it is too much."""
+        ...
+
+    def log_ratio(self, policy: Policy, piece: Piece) -> Tensor:
+        """Logarithm ``[g]`` of the ratio that is clipped."""
         ...

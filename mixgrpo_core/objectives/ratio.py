@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..sampling.kernels import step_levels, working
+from ..sampling.kernels import working
 
 ClipRange = float | tuple[float, float]
 """One number for both sides, or (low, high): ratios count within 1 - low .. 1 + high."""
@@ -126,12 +126,6 @@ def normalised_log_ratio(
         raise ValueError(f"std must hold 1 or {len(log_prob)} elements, found {len(std)}.")
     shift = _mean_square(mean, old_mean)
     return (working(log_prob) - working(old_log_prob) + shift / (2 * std**2)) * std
-
-
-def guard_step_weight(sigma: Tensor | float, sigma_next: Tensor | float) -> float:
-    """GRPO-Guard's weight of a step's loss, ``1 / h`` with h = sigma - sigma_next, for FlowSDE's noise."""
-    sigma, sigma_next = step_levels(sigma, sigma_next)
-    return 1 / (sigma - sigma_next)
 
 
 def velocity_kl(v: Tensor, v_ref: Tensor) -> Tensor:

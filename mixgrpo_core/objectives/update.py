@@ -1,41 +1,44 @@
 """From scored rollouts to optimizer steps (arXiv 2507.21802, Algorithm 1, lines 10-16).
 
 A batch of groups is split into as many chunks as there are updates; each update accumulates the gradient of its chunk
-piece by piece (one trained step and a few rows at a time) and takes one optimizer step.
+piece by piece (one column and a few rows at a time) and takes one optimizer step.
 """
 
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
-from typing import Any, Generic
+from types import MappingProxyType
 
 import torch
-from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
 from ..models.ema import Ema
-from ..models.port import Cond, FlowModel, LoraState, Policy, Velocity
-from ..sampling.trajectory import Piece, Trajectory
+from ..models.lagged import Lagged
+from ..models.policy import OLD, REFERENCE, Policy
+from ..models.port import FlowModel, LoraState, Velocity
 from ..support.phases import PhaseClock
-from .port import MEAN_OLD, OLD, TRANSITIONS, LossReport, Objective
+from ..support.seeds import derive_seed
+from .figures import Figures, Step, UpdateStats, finite, summary
+from .noise_probe import rescored, rollout_noise
+from .pieces import (
+    Column,
+    Draw,
+    Group,
+    Moment,
+    Piece,
+    StepNumbers,
+    draw_columns,
+    draw_pieces,
+    transition_columns,
+    transition_pieces,
+)
+from .port import COLUMNS, GROUP, TRANSITIONS, DrawRequest, Objective
+from .regularisers import Regulariser
+from .table import cells_of, coefficients, filled, one_pass, second_pass
 
 
 class NonFiniteLoss(RuntimeError):
     """The loss or its gradient is NaN or infinite; no step was taken with it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Group(Generic[Cond]):
-    """One prompt's images, ready to train on: ``advantage [G]``, ``[G, W]`` or ``[G, W, *latent]``."""
-
-    cond: Cond
-    trajectory: Trajectory
-    advantage: Tensor
-
-    def select(self, members: Tensor) -> "Group[Cond]":
-        """The group of some members, as if the others had never been sampled."""
-        return replace(self, trajectory=self.trajectory.select(members), advantage=self.advantage[members])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,72 +50,68 @@ class Updating:
         epochs: passes over the groups.
         batch: rows per forward and backward; more than one piece is gradient accumulation.
         max_grad_norm: the gradient's norm is clipped to it.
+        regularisers: what is added to the objective's loss, besides its own.
+        candidates: numbers of every step that the planner may ever train; step weights have mean 1 over them.
     """
 
     updates: int = 4
     epochs: int = 1
     batch: int = 16
     max_grad_norm: float = 1.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class UpdateStats:
-    """Figures of all updates of one iteration; ``None`` where nothing gave them.
-
-    ``ratio_first`` is max |ratio - 1| before the first step: the noise between rollout and update. ``recomputed`` says
-    that it exceeded a tenth of the clip range, so that the old log-probs were taken again in the update's batching
-    (``ratio_noise`` is what the probe found).
-    """
-
-    steps: int
-    loss: float | None = None
-    clip_low: float | None = None
-    clip_high: float | None = None
-    kl: float | None = None
-    grad_norm: float | None = None
-    ratio_first: float | None = None
-    ratio_max: float | None = None
-    ratio_noise: float | None = None
-    recomputed: bool = False
+    regularisers: Sequence[Regulariser] = ()
+    candidates: Sequence[StepNumbers] = ()
 
 
 def update_policy(
-    model: FlowModel[Cond],
-    groups: Sequence[Group[Cond]],
+    model: FlowModel,
+    groups: Sequence[Group],
     objective: Objective,
     optimizer: torch.optim.Optimizer,
     updating: Updating,
     *,
     clock: PhaseClock,
+    moment: Moment = Moment(),  # noqa: B008 (frozen)
     ema: Ema | None = None,
+    lagged: Mapping[str, Lagged] = MappingProxyType({}),
     on_update: Callable[[int, int], None] = lambda done, total: None,
 ) -> UpdateStats:
     """Take ``updates * epochs`` optimizer steps (fewer when there are fewer members than updates).
 
+    Args:
+        moment: the first update's; forward draws are a function of it.
+        ema, lagged: policies that follow the trained one after every step; the objective may ask lagged ones by name.
+        on_update: hears how many steps are done, of how many.
+
     Raises:
         NonFiniteLoss: before a step would be taken with a loss or gradient that is not finite.
     """
-    chunks = split_into_chunks(groups, updating.updates)
+    chunks = split_into_chunks(groups, updating.updates, whole=GROUP in objective.needs)
     if not chunks:
         return UpdateStats(steps=0)
-    run = _Updater(model, objective, optimizer, updating, clock, _old_policy(model, objective))
-    noise, chunks = run.recompute_if_noisy(chunks)
-    figures, total = [], len(chunks) * updating.epochs
+    states = _states(model, objective, updating.regularisers, lagged)
+    run = _Updater(model, objective, optimizer, updating, clock, states)
+    noise, chunks = run.without_noise(chunks)
+    figures: list[Step] = []
+    total = len(chunks) * updating.epochs
     for _ in range(updating.epochs):
         for chunk in chunks:
-            figures.append(run.step(chunk))
+            figures.append(run.step(chunk, replace(moment, update=moment.update + len(figures))))
+            trained = model.lora_state()
             if ema is not None:
-                ema.update(model.lora_state())
+                ema.update(trained)
+            for policy in lagged.values():
+                policy.passed("update", trained)
             on_update(len(figures), total)
-    return _summary(figures, noise, run.recomputed)
+    return UpdateStats(steps=len(figures), figures=summary(figures), ratio_noise=noise, recomputed=run.recomputed)
 
 
-def split_into_chunks(groups: Sequence[Group[Cond]], updates: int) -> list[list[Group[Cond]]]:
+def split_into_chunks(groups: Sequence[Group], updates: int, *, whole: bool = False) -> list[list[Group]]:
     """Groups dealt out to ``updates`` chunks: whole groups while there are enough, else interleaved members of each.
 
-    Whole groups keep the shared first step one evaluation per group; nothing is dropped.
+    Whole groups keep the shared first step one evaluation per group; nothing is dropped. With ``whole`` groups are
+    never taken apart: there are at most as many chunks as groups.
     """
-    parts_per_group = ceil(updates / len(groups)) if groups else 1
+    parts_per_group = ceil(updates / len(groups)) if groups and not whole else 1
     if parts_per_group == 1:
         return [list(groups[i::updates]) for i in range(min(updates, len(groups)))]
     parts = [
@@ -124,10 +123,15 @@ def split_into_chunks(groups: Sequence[Group[Cond]], updates: int) -> list[list[
     return [chunk for chunk in (parts[i::updates] for i in range(updates)) if chunk]
 
 
-def _old_policy(model: FlowModel, objective: Objective) -> LoraState | None:
-    if OLD not in objective.needs:
-        return None
-    return {name: tensor.clone() for name, tensor in model.lora_state().items()}
+def _states(
+    model: FlowModel, objective: Objective, regularisers: Sequence[Regulariser], lagged: Mapping[str, Lagged]
+) -> dict[str, LoraState | None]:
+    """The policies that can be asked by name; the old one is copied only where somebody asks it."""
+    states: dict[str, LoraState | None] = {REFERENCE: None}
+    asked = {name for regulariser in (*objective.regularisers, *regularisers) for name in regulariser.policies}
+    if OLD in objective.needs or OLD in asked:
+        states[OLD] = {name: tensor.clone() for name, tensor in model.lora_state().items()}
+    return states | {name: policy.weights for name, policy in lagged.items()}
 
 
 @dataclass
@@ -137,108 +141,107 @@ class _Updater:
     optimizer: torch.optim.Optimizer
     updating: Updating
     clock: PhaseClock
-    old: LoraState | None
+    states: Mapping[str, LoraState | None]
     recomputed: bool = False
 
-    def pieces(self, group: Group) -> Iterator[Piece]:
-        trajectory = group.trajectory
-        by_step = TRANSITIONS in self.objective.needs
-        return (trajectory.step_pieces if by_step else trajectory.member_pieces)(self.updating.batch)
+    def __post_init__(self) -> None:
+        self.regularisers = (*self.objective.regularisers, *self.updating.regularisers)
+        self.by_step = TRANSITIONS in self.objective.needs
+        self.whole_table = bool({COLUMNS, GROUP} & self.objective.needs)
 
-    def weight(self, group: Group) -> int:
-        columns = len(group.trajectory.transitions) if TRANSITIONS in self.objective.needs else 1
-        return group.trajectory.group_size * columns
+    def draws(self, group: Group, moment: Moment) -> Sequence[Draw]:
+        if self.by_step:
+            return ()
+        shared = derive_seed("draws", moment.seed, moment.iteration)
+        return self.objective.draws(
+            DrawRequest(sigmas=group.trajectory.sigmas, seed=self.seed(group, moment), shared_seed=shared)
+        )
 
-    def loss(self, velocity: Velocity, group: Group, piece: Piece) -> LossReport:
-        policy = Policy(velocity, self.model.using, self.old, self.clock.phase)
-        return self.objective.loss(policy, piece.trajectory, piece.advantage(group.advantage))
+    @staticmethod
+    def seed(group: Group, moment: Moment) -> int:
+        return derive_seed("draws", moment.seed, moment.iteration, moment.update, group.place)
 
-    def step(self, chunk: Sequence[Group]) -> tuple[dict[str, float], dict[str, float]]:
-        """One optimizer step on the mean loss over the chunk's members and trained steps."""
-        means, maxima = defaultdict(float), defaultdict(float)
-        total = sum(self.weight(group) for group in chunk)
+    def columns(self, group: Group, draws: Sequence[Draw]) -> list[Column]:
+        return transition_columns(group) if self.by_step else draw_columns(group, draws)
+
+    def pieces(self, group: Group, draws: Sequence[Draw], moment: Moment) -> Iterator[Piece]:
+        batch = self.updating.batch
+        if self.by_step:
+            return transition_pieces(group, batch)
+        return draw_pieces(group, draws, self.model, self.seed(group, moment), batch)
+
+    def policy(self, velocity: Velocity) -> Policy:
+        return Policy(velocity, self.model.using, self.states, self.clock.phase)
+
+    def step(self, chunk: Sequence[Group], moment: Moment) -> Step:
+        """One optimizer step on the mean loss over the chunk's members and columns."""
+        figures = Figures()
+        work = [(group, self.draws(group, moment)) for group in chunk]
+        cells = [len(self.columns(group, draws)) * group.trajectory.group_size for group, draws in work]
         self.optimizer.zero_grad(set_to_none=True)
-        for group in chunk:
+        for (group, draws), count in zip(work, cells, strict=True):
 
-            def accumulate(velocity: Velocity, group: Group = group) -> None:
-                for piece in self.pieces(group):
-                    report = self.loss(velocity, group, piece)
-                    share = len(piece.members) / total
-                    (report.loss * share).backward()
-                    means["loss"] += float(report.loss.detach()) * share
-                    for name, value in report.means.items():
-                        means[name] += float(value) * share
-                    for name, value in report.maxima.items():
-                        maxima[name] = max(maxima[name], float(value))
+            def accumulate(velocity: Velocity, group: Group = group, draws: Sequence[Draw] = draws) -> None:
+                accumulated = self._in_two_passes if self.whole_table else self._piece_by_piece
+                accumulated(velocity, group, draws, moment, sum(cells), figures)
 
-            self.model.run(group.cond, accumulate)
+            if count:
+                self.model.run((group.cond,), accumulate)
         norm = float(clip_grad_norm_(list(self.model.parameters()), self.updating.max_grad_norm))
-        if not all(map(_finite, (means["loss"], norm))):
+        if not all(map(finite, (figures.means["loss"], norm))):
             raise NonFiniteLoss(
-                f"the update's loss is {means['loss']} and its gradient norm {norm}; expected finite numbers. The "
-                "weights before it are kept, and the same seed would end here again: start a new run from them "
+                f"the update's loss is {figures.means['loss']} and its gradient norm {norm}; expected finite numbers. "
+                "The weights before it are kept, and the same seed would end here again: start a new run from them "
                 "(lora/last) with a lower learning rate, or compute in float32 if this is bf16"
             )
         self.optimizer.step()
-        return {**means, "grad_norm": norm}, dict(maxima)
+        return {**figures.means, "grad_norm": norm}, dict(figures.maxima)
 
-    @torch.no_grad()
-    def recompute_if_noisy(self, chunks: list[list[Group]]) -> tuple[float | None, list[list[Group]]]:
-        """Old log-probs in the update's own batching, when rollout and update disagree by over a tenth of the clip."""
-        group = chunks[0][0]
-        clip = self.objective.clip_range(group.trajectory.final[0].numel())
-        if clip is None or TRANSITIONS not in self.objective.needs:
-            return None, chunks
-        last_step = [piece for piece in self.pieces(group) if piece.column == len(group.trajectory.transitions) - 1]
-        probes = last_step[:1] + last_step[1:][-1:]  # a full batch, and what is left over
+    def _piece_by_piece(
+        self, velocity: Velocity, group: Group, draws: Sequence[Draw], moment: Moment, total: int, figures: Figures
+    ) -> None:
+        """The gradient of a loss that is a mean over cells, of which the update has ``total``."""
+        for piece in self.pieces(group, draws, moment):
+            cells = cells_of(group, [piece.column], piece.members, self.updating.candidates, moment)
+            loss, report = one_pass(self.objective, self.regularisers, self.policy(velocity), piece, cells)
+            share = len(piece.members) / total
+            (loss * share).backward()
+            figures.add(report, share)
 
-        def deviation(velocity: Velocity) -> float:
-            return max(float(self.loss(velocity, group, probe).maxima["ratio_deviation"]) for probe in probes)
+    def _in_two_passes(
+        self, velocity: Velocity, group: Group, draws: Sequence[Draw], moment: Moment, total: int, figures: Figures
+    ) -> None:
+        """The gradient of a loss of the whole table: its coefficients first, then each term times its own."""
+        members, columns = torch.arange(group.trajectory.group_size), self.columns(group, draws)
+        asked = ((self.policy(velocity), piece) for piece in self.pieces(group, draws, moment))
+        table = filled(self.objective, asked, len(members), len(columns))
+        cells = cells_of(group, columns, members, self.updating.candidates, moment)
+        report, slopes = coefficients(self.objective, table, cells)
+        whole = len(members) * len(columns) / total
+        slopes = {name: slope * whole for name, slope in slopes.items()}
+        pull = 0.0
+        for piece in self.pieces(group, draws, moment):
+            share = len(piece.members) / total
+            surrogate, means = second_pass(
+                self.objective, self.regularisers, self.policy(velocity), piece, slopes, share
+            )
+            surrogate.backward()
+            figures.add_means(means, share)
+            pull += sum(r.weight * float(means[r.figure]) for r in self.regularisers) * share
+        figures.add(report, whole)
+        figures.means["loss"] += pull
 
+    def without_noise(self, chunks: list[list[Group]]) -> tuple[float | None, list[list[Group]]]:
+        """The noise between rollout and update, and the groups without it where it is too much."""
         with self.clock.phase("probe"):
-            noise = self.model.run(group.cond, deviation)
-        if noise <= min(clip) / 10:
-            return noise, chunks
-        self.recomputed = True
-        with self.clock.phase("probe"):
-            return noise, [[self._rescored(group) for group in chunk] for chunk in chunks]
-
-    def _rescored(self, group: Group) -> Group:
-        transitions = list(group.trajectory.transitions)
-
-        def rescore(velocity: Velocity) -> None:
-            for piece in self.pieces(group):
-                (transition,) = piece.trajectory.transitions
-                rows = transition.gaussian(velocity(transition.x, transition.sigma))
-                log_prob = transition.per_member(rows).log_prob(transition.x_next)
-                mean = rows.mean if MEAN_OLD in self.objective.needs else None
-                transitions[piece.column] = transitions[piece.column].rescored(piece.members, log_prob, mean)
-
-        self.model.run(group.cond, rescore)
-        return replace(group, trajectory=replace(group.trajectory, transitions=tuple(transitions)))
-
-
-def _finite(value: float) -> bool:
-    return value == value and abs(value) != float("inf")
-
-
-def _summary(
-    figures: list[tuple[dict[str, float], dict[str, float]]], noise: float | None, recomputed: bool
-) -> UpdateStats:
-    def mean(name: str) -> float | None:
-        values = [means[name] for means, _ in figures if name in means]
-        return sum(values) / len(values) if values else None
-
-    ratios: list[Any] = [maxima.get("ratio_deviation") for _, maxima in figures]
-    return UpdateStats(
-        steps=len(figures),
-        loss=mean("loss"),
-        clip_low=mean("clip_low"),
-        clip_high=mean("clip_high"),
-        kl=mean("kl"),
-        grad_norm=mean("grad_norm"),
-        ratio_first=ratios[0],
-        ratio_max=None if ratios[0] is None else max(ratios),
-        ratio_noise=noise,
-        recomputed=recomputed,
-    )
+            found = rollout_noise(self.model, self.objective, chunks[0][0], self.updating.batch, self.policy)
+            if found is None:
+                return None, chunks
+            noise, most = found
+            if noise <= most:
+                return noise, chunks
+            self.recomputed = True
+            return noise, [
+                [rescored(self.model, self.objective, group, self.updating.batch, self.policy) for group in chunk]
+                for chunk in chunks
+            ]

@@ -28,6 +28,21 @@ class Context:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Origin:
+    """How final latents came to be: with it they can be made again.
+
+    Attributes:
+        seed: of the rollout.
+        sigmas: ``[T + 1]``, the grid.
+        model: what tells the base model from others; empty where it is not known.
+    """
+
+    seed: int
+    sigmas: Tensor
+    model: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class RewardBatch:
     """What a reward sees: the images of one group.
 
@@ -36,12 +51,16 @@ class RewardBatch:
         prompts: the prompt of every image, ``G`` of them (all equal within a group).
         group: a number that tells groups apart.
         context: what else there is to know.
+        latents: ``[G, *L]`` that the images were decoded from; None where the images come from elsewhere.
+        origin: of the latents.
     """
 
     images: Tensor
     prompts: tuple[str, ...]
     group: int = 0
     context: Context = Context()
+    latents: Tensor | None = None
+    origin: Origin | None = None
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or self.images.shape[-1] != 3 or not self.images.numel():

@@ -48,7 +48,8 @@ def _chosen(batch: RewardBatch, whole: Tensor) -> RewardBatch | None:
     if not bool(whole.any()):
         return None
     prompts = tuple(prompt for prompt, kept in zip(batch.prompts, whole.tolist(), strict=True) if kept)
-    return replace(batch, images=batch.images[whole.to(batch.images.device)], prompts=prompts)
+    latents = None if batch.latents is None else batch.latents[whole.to(batch.latents.device)]
+    return replace(batch, images=batch.images[whole.to(batch.images.device)], prompts=prompts, latents=latents)
 
 
 def _spread(found: Scores, reason: str, whole: Tensor) -> tuple[Scores, str]:

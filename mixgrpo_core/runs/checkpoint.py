@@ -19,6 +19,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ..models.ema import Ema
+from ..models.lagged import Lagged
 from ..models.port import FlowModel
 from ..rewards.port import Reward
 from ..support.files import write_atomically
@@ -44,14 +45,16 @@ class TrainState:
     """The living state of a run: what a snapshot is taken of and put back into.
 
     ``notes`` are JSON values that belong to the story of the run: ``best``, ``before``, ``after`` (held-out means), the
-    number of ``updates``, what guards remember, and why one ``stopped`` it. They are replaced and never changed in
-    place, for snapshots hold them, too.
+    number of ``updates``, what guards, planner and prompt source remember, and why one ``stopped`` it. They are
+    replaced and never changed in place, for snapshots hold them, too. ``lagged`` are the policies that the objective
+    asks by name.
     """
 
     model: FlowModel
     optimizer: torch.optim.Optimizer
     rewards: Mapping[str, Reward]
     ema: Ema | None = None
+    lagged: Mapping[str, Lagged] = field(default_factory=dict)
     iteration: int = 0
     notes: dict[str, Any] = field(default_factory=dict)
 
@@ -65,6 +68,7 @@ class TrainState:
             "lora": packer.pack("lora", dict(self.model.lora_state())),
             "optimizer": packer.pack("optimizer", self.optimizer.state_dict()),
             "ema": None if self.ema is None else packer.pack("ema", self.ema.average),
+            "lagged": packer.pack("lagged", {name: policy.state_dict() for name, policy in self.lagged.items()}),
             "rewards": packer.pack("rewards", {name: reward.state_dict() for name, reward in self.rewards.items()}),
             "random": packer.pack("random", _random_state()),
         }
@@ -89,6 +93,8 @@ class TrainState:
         self.optimizer.load_state_dict(_with_numbered_state(part("optimizer")))
         if self.ema is not None:
             self.ema.load(part("ema"))
+        for name, policy in self.lagged.items():
+            policy.load_state_dict(part("lagged")[name])
         for name, reward in self.rewards.items():
             reward.load_state_dict(rewards[name])
         if generators:

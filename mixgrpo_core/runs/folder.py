@@ -14,12 +14,12 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from ..settings.config import TrainConfig, differences, to_dict
+from ..settings.config import TrainConfig, differences, from_dict, to_dict
 from ..support.files import exclusive, write_atomically
 from .checkpoint import CorruptCheckpoint, Snapshot, read_checkpoint, write_checkpoint
+from .older import FORMAT, READABLE, present_settings
 from .reports import StepReport
 
-FORMAT = 1
 FREE = ("iterations", "rollout_batch", "decode_batch", "update_batch", "checkpoint_every", "keep", "guards")
 """Settings that may differ when a run is gone on with."""
 
@@ -77,8 +77,10 @@ class RunFolder:
         except (OSError, ValueError) as error:
             raise RunError(f"{path} is not a run folder: expected a readable config.json in it ({error})") from error
         found = config.get("format") if isinstance(config, dict) else None
-        if found != FORMAT:
-            raise RunError(f"{path} was written in format {found}; this version reads {FORMAT}")
+        if found not in READABLE:
+            raise RunError(
+                f"{path} was written in format {found}; this version reads {' and '.join(map(str, READABLE))}"
+            )
         return cls(path, config)
 
     @classmethod
@@ -93,14 +95,14 @@ class RunFolder:
 
         More iterations extend it, and the sizes of batches, how often and how many checkpoints are written, and what
         guards it (``FREE``) may change; with other batches a resumed run equals the uninterrupted one to rounding and
-        not bit for bit. A setting that the run was started without, by an older version, had its default.
+        not bit for bit. Settings of an older version are compared under their present names (`present_settings`).
 
         Raises:
             RunError: names every setting that differs.
         """
-        new = {**self.config, "train": to_dict(config), "setup": dict(setup or {})}
+        new = {**self.config, "format": FORMAT, "train": to_dict(config), "setup": dict(setup or {})}
         free = dict.fromkeys(FREE)
-        old = {**to_dict(TrainConfig()), **self.config["train"]}
+        old = to_dict(self.settings)
         changed = differences({**old, **free}, {**new["train"], **free})
         changed += differences(self.config["setup"], json.loads(json.dumps(new["setup"])))
         if changed:
@@ -108,9 +110,21 @@ class RunFolder:
                 f"{self.path} is a run of other settings ({'; '.join(changed)}): resume it with its own, or start a "
                 "new run folder"
             )
-        if new["train"] != self.config["train"]:
+        if new != self.config:
             self.config = new
             self._write_config()
+
+    @property
+    def settings(self) -> TrainConfig:
+        """What the run was asked to do, as this version knows it.
+
+        Raises:
+            RunError: the settings cannot be read, in one sentence.
+        """
+        try:
+            return from_dict(present_settings(self.config))
+        except ValueError as error:
+            raise RunError(f"the settings of {self.path} cannot be read: {error}") from error
 
     @property
     def started(self) -> datetime:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..evaluation.guards import Alarm
 from ..evaluation.held_out import Evaluation
-from ..objectives.update import UpdateStats
+from ..objectives.figures import UpdateStats
 from ..rewards.port import Scores
 from ..rewards.scoring import Failure
 from ..rewards.stats import RewardStats
@@ -26,6 +26,7 @@ class StepReport:
         update: figures of its optimizer steps.
         flat_groups: share of groups without spread (skipped: they teach nothing).
         window: trained steps (first, stop) of the first prompt's plan; for scattered steps the hull.
+        sigmas: the base grid of the rollouts, ``[T + 1]`` numbers.
         nfe: network evaluations per image by phase (``rollout``, ``train``, ``probe``, ``reference``,
             ``evaluation``), counted.
         seconds: by phase (``rollout``, ``decode``, ``reward``, ``train``, ``probe``, ``reference``,
@@ -43,6 +44,7 @@ class StepReport:
     update: UpdateStats
     flat_groups: float
     window: tuple[int, int]
+    sigmas: Sequence[float]
     nfe: Mapping[str, float]
     seconds: Mapping[str, float]
     peak_memory: int
@@ -61,7 +63,7 @@ class StepReport:
             {
                 **vars(self),
                 "rewards": {name: stats.to_json() for name, stats in self.rewards.items()},
-                "update": asdict(self.update),
+                "update": self.update.to_json(),
                 "evaluations": evaluations,
                 "failures": [str(failure) for failure in self.failures],
                 "warnings": [asdict(alarm) for alarm in self.warnings],
@@ -91,7 +93,7 @@ class Progress:
 class GroupScored:
     """A group has been scored: its images ``[G, H, W, 3]``, scores per reward and advantages ``[G]``.
 
-    A combination that looks at all groups of the iteration scales the advantages later.
+    Stages of credit that look at all groups of the iteration change the advantages later.
     """
 
     iteration: int

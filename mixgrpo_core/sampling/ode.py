@@ -43,7 +43,7 @@ def sample(
             x, state = solver.step(x, v, sigmas[i], sigmas[i + 1], state)
         return x
 
-    return model.run(cond, body)
+    return model.run((cond,), body)
 
 
 @torch.no_grad()

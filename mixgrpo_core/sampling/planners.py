@@ -1,9 +1,9 @@
 """What each step of one rollout is, and the planners that decide it.
 
-A plan is a pure function of the iteration number: it can be drawn before a run and needs no state to resume.
+A plan is a pure function of the iteration number and of what the planner remembers, which the run keeps.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Protocol
@@ -11,6 +11,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from ..rewards.port import Scores
+from ..support.memory import NOTHING, Memory
 from ..support.seeds import derive_seed
 from .schedule import check_sigmas, flash_sigmas
 from .windows import SlidingWindow, Window
@@ -23,12 +25,14 @@ class Step:
     Attributes:
         stochastic: sampled by the kernel (SDE) instead of the solver (ODE).
         trained: its transitions are recorded and trained on; only a stochastic step can be.
+        recorded: the latents before it are kept as a state without a probability (of step 0: the start noise).
         strength: factor on the kernel's eta.
         children: how many successors each row gets; above 1 the step branches (a tree).
     """
 
     stochastic: bool = False
     trained: bool = False
+    recorded: bool = False
     strength: float = 1.0
     children: int = 1
 
@@ -71,6 +75,11 @@ class StepPlan:
         return tuple(i for i, step in enumerate(self.steps) if step.trained)
 
     @property
+    def recorded(self) -> tuple[int, ...]:
+        """Indices of the steps before which the latents are kept, ascending."""
+        return tuple(i for i, step in enumerate(self.steps) if step.recorded)
+
+    @property
     def stochastic(self) -> tuple[int, ...]:
         """Indices of the stochastic steps, ascending."""
         return tuple(i for i, step in enumerate(self.steps) if step.stochastic)
@@ -81,16 +90,39 @@ class StepPlan:
         return prod(step.children for step in self.steps)
 
 
-class Planner(Protocol):
-    """Decides the plan of a rollout. One that learns from feedback carries a ``state_dict``; these need none."""
+@dataclass(frozen=True, kw_only=True)
+class Heard:
+    """What became of one group: what a planner or a prompt source may learn from.
 
-    def plan(self, iteration: int, prompt: int, sigmas: Tensor) -> StepPlan:
+    Attributes:
+        prompt: number of its prompt among those that are trained on.
+        plan: how it was rolled out.
+        scores: of the trained rewards, values ``[G]`` by name.
+    """
+
+    prompt: int
+    plan: StepPlan
+    scores: Mapping[str, Scores]
+
+
+class Planner(Protocol):
+    """Decides the plan of a rollout. What it remembers is handed to it and back; by default it remembers nothing."""
+
+    def plan(self, iteration: int, prompt: int, sigmas: Tensor, memory: Memory = NOTHING) -> StepPlan:
         """The plan of prompt number ``prompt`` in ``iteration`` (from 0) over the base grid ``sigmas [T + 1]``."""
         ...
 
+    def candidates(self, sigmas: Tensor) -> tuple[int, ...]:
+        """Steps of the base grid that it may ever train, ascending: step weights have mean 1 over them."""
+        return tuple(range(len(sigmas) - 2))
+
+    def learn(self, memory: Memory, groups: Sequence[Heard]) -> Memory:
+        """The new memory after an iteration of these groups."""
+        return memory
+
 
 @dataclass(frozen=True)
-class WindowPlanner:
+class WindowPlanner(Planner):
     """MixGRPO: SDE and training inside the window, ODE everywhere else (arXiv 2507.21802, sec. 4.1).
 
     Attributes:
@@ -107,14 +139,19 @@ class WindowPlanner:
         if not 0 < self.tail_ratio <= 1:
             raise ValueError(f"tail_ratio must be above 0 and at most 1, found {self.tail_ratio}")
 
-    def plan(self, iteration: int, prompt: int, sigmas: Tensor) -> StepPlan:
+    def candidates(self, sigmas: Tensor) -> tuple[int, ...]:
+        """The steps that the window ever reaches."""
+        return tuple(self.window.reach(len(sigmas) - 1))
+
+    def plan(self, iteration: int, prompt: int, sigmas: Tensor, memory: Memory = NOTHING) -> StepPlan:
+        """SDE inside the window of this iteration, the same for all prompts."""
         window = self.window.at(iteration, len(sigmas) - 1)
         grid = flash_sigmas(sigmas, window.stop, self.tail_ratio)
         return StepPlan(grid, tuple(SDE if i in window else ODE for i in range(len(grid) - 1)))
 
 
 @dataclass(frozen=True)
-class FullPlanner:
+class FullPlanner(Planner):
     """SDE on every step but the last (Flow-GRPO, DanceGRPO), training on a random share of them.
 
     Attributes:
@@ -130,7 +167,8 @@ class FullPlanner:
         if not 0 < self.trained_share <= 1:
             raise ValueError(f"trained_share must be above 0 and at most 1, found {self.trained_share}")
 
-    def plan(self, iteration: int, prompt: int, sigmas: Tensor) -> StepPlan:
+    def plan(self, iteration: int, prompt: int, sigmas: Tensor, memory: Memory = NOTHING) -> StepPlan:
+        """SDE everywhere; the trained steps are a draw of (seed, iteration, prompt)."""
         noisy = len(sigmas) - 2
         count = max(1, int(noisy * self.trained_share))
         generator = torch.Generator().manual_seed(derive_seed("trained steps", self.seed, iteration, prompt))

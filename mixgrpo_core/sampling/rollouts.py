@@ -16,7 +16,7 @@ from ..support.seeds import derive_seed
 from .kernels import Gaussian, Kernel
 from .planners import Step, StepPlan
 from .solvers import Euler, Solver
-from .trajectory import Trajectory, Transition
+from .trajectory import State, Trajectory, Transition
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +32,7 @@ class Sampling:
         store_dtype: dtype of the recorded latents. The rollout goes on from the stored value, and its log-prob is
             taken of it, so that the ratio starts at 1.
         keep_mean: record the mean of each transition (ratio normalisation needs it).
+        keep_start: record the start noise as the state of step 0, whatever the plan records.
     """
 
     kernel: Kernel
@@ -41,6 +42,7 @@ class Sampling:
     batch: int | None = None
     store_dtype: torch.dtype = torch.float32
     keep_mean: bool = False
+    keep_start: bool = False
 
 
 def rollout(
@@ -76,7 +78,7 @@ def rollout(
         return _Rollout(model, velocity, plan, sampling, group_size, roots, seed).run(on_step)
 
     with torch.no_grad():
-        return model.run(cond, body)
+        return model.run((cond,), body)
 
 
 @dataclass
@@ -95,9 +97,12 @@ class _Rollout:
         x = self.model.noise(derive_seed(self.seed, "start"), 1 if self.sampling.shared_noise else self.roots)
         nfe = {"prefix": 0, "window": 0, "suffix": 0}
         transitions: list[Transition] = []
+        states: list[State] = []
         solver, state = self.sampling.solver, self.sampling.solver.init()
         for i, step in enumerate(self.plan.steps):
             before = self.model.evaluations
+            if step.recorded or (i == 0 and self.sampling.keep_start):
+                states.append(State(step=i, x=x, parent=self._ancestors(x), sigma=self.plan.sigmas[i]))
             if step.stochastic:
                 children = step.children * (self.roots // len(x) if i == first else 1)
                 x, transition = self._stochastic_step(i, step, x, children)
@@ -113,7 +118,13 @@ class _Rollout:
             nfe[part] += self.model.evaluations - before
             on_step(i)
         final = x.repeat_interleave(self.group_size // len(x), dim=0)
-        return Trajectory(transitions=tuple(transitions), final=final, sigmas=self.plan.sigmas, nfe=nfe)
+        return Trajectory(
+            transitions=tuple(transitions), states=tuple(states), final=final, sigmas=self.plan.sigmas, nfe=nfe
+        )
+
+    def _ancestors(self, rows: Tensor) -> Tensor:
+        """``[G]``: from which of the ``rows [R, *L]`` each member descends; leaves stand in the order of ancestors."""
+        return torch.arange(len(rows), device=rows.device).repeat_interleave(self.group_size // len(rows))
 
     def _velocities(self, x: Tensor, sigma: Tensor) -> Tensor:
         batch = self.sampling.batch or len(x)
@@ -135,6 +146,7 @@ class _Rollout:
             kernel=kernel,
             x=x,
             parent=_per_leaf(parent, leaves),
+            edge=self._ancestors(x_next),
             x_next=_per_leaf(x_next, leaves),
             sigma=sigma,
             sigma_next=sigma_next,

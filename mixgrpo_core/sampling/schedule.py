@@ -12,6 +12,8 @@ import math
 import torch
 from torch import Tensor
 
+from ..support.levels import even_levels, shifted
+
 
 def check_sigmas(sigmas: Tensor) -> None:
     """Raise ValueError unless `sigmas` is a schedule.
@@ -58,8 +60,7 @@ def flow_sigmas(steps: int, shift: float = 1.0) -> Tensor:
         raise ValueError(f"steps must be a whole number >= 1, found {steps!r}.")
     if not (math.isfinite(shift) and shift > 0):
         raise ValueError(f"shift must be a finite number > 0, found {shift!r}; 1 means no shift.")
-    u = torch.arange(steps, -1, -1, dtype=torch.float64) / steps
-    sigmas = (shift * u / (1 + (shift - 1) * u)).float()
+    sigmas = shifted(even_levels(steps), shift).float()
     check_sigmas(sigmas)  # an extreme shift merges neighbouring levels in float32
     return sigmas
 

@@ -4,7 +4,7 @@
 A row that serves the whole group (the shared first step), a chain (one row each) and a tree differ in nothing else.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -22,6 +22,7 @@ class Transition:
         kernel: the kernel that made it, noise strength included: ``gaussian`` is the only place of the formula.
         x: ``[R, *L]``, the distinct latents before the step.
         parent: ``[G]``, the row of ``x`` that each member came from.
+        edge: ``[G]``, which distinct outcome of the step each member descends from; members of one share ``x_next``.
         x_next: ``[G, *L]``, the latents after the step, in the dtype in which their log-prob was taken.
         sigma, sigma_next: scalars.
         log_prob_old: ``[G]``, mean over the latent elements, under the policy of the rollout.
@@ -32,6 +33,7 @@ class Transition:
     kernel: Kernel
     x: Tensor
     parent: Tensor
+    edge: Tensor
     x_next: Tensor
     sigma: Tensor
     sigma_next: Tensor
@@ -53,6 +55,7 @@ class Transition:
             self,
             x=self.x[rows],
             parent=parent,
+            edge=self.edge[members],
             x_next=self.x_next[members],
             log_prob_old=self.log_prob_old[members],
             mean_old=None if self.mean_old is None else self.mean_old[rows],
@@ -70,34 +73,31 @@ class Transition:
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
+        """What is kept of latents and their probabilities."""
         kept = (self.x, self.parent, self.x_next, self.sigma, self.sigma_next, self.log_prob_old)
         return kept if self.mean_old is None else (*kept, self.mean_old)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Piece:
-    """A part of a trajectory small enough for one forward and backward.
+class State:
+    """Latents that were kept without a probability: those before the steps that a plan records.
 
     Attributes:
-        trajectory: the members of this piece and, for transition objectives, one transition.
-        members: ``[g]``, which members of the whole trajectory they are.
-        column: which trained step it is, ``None`` when the piece holds no single one.
+        step: index of the step in the plan; of step 0 it is the start noise.
+        x: ``[R, *L]``, the distinct latents before the step.
+        parent: ``[G]``, the row of ``x`` that each member descends from.
+        sigma: scalar, the level of ``x``.
     """
 
-    trajectory: "Trajectory"
-    members: Tensor
-    column: int | None
+    step: int
+    x: Tensor
+    parent: Tensor
+    sigma: Tensor
 
-    def advantage(self, advantage: Tensor) -> Tensor:
-        """This piece's part of ``[G]``, ``[G, W]`` or ``[G, W, *latent]``: ``[g]``, or ``[g, *latent]``."""
-        part = advantage[self.members]
-        if part.ndim == 1:
-            return part
-        if self.column is None:
-            raise ValueError(
-                f"an advantage per step, {list(advantage.shape)}, needs an objective that trains on transitions"
-            )
-        return part[:, self.column]
+    def select(self, members: Tensor) -> "State":
+        """The state of some members; rows nobody refers to any more are dropped."""
+        rows, parent = torch.unique(self.parent[members], return_inverse=True)
+        return replace(self, x=self.x[rows], parent=parent)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +106,7 @@ class Trajectory:
 
     Attributes:
         transitions: the trained steps only, in order.
+        states: the recorded states, in order.
         final: ``[G, *L]``, the latents at sigma 0.
         sigmas: ``[T + 1]``, the grid that was used.
         nfe: network evaluations of the whole group by part: ``prefix``, ``window``, ``suffix``.
@@ -115,6 +116,7 @@ class Trajectory:
     final: Tensor
     sigmas: Tensor
     nfe: Mapping[str, int]
+    states: tuple[State, ...] = ()
 
     @property
     def group_size(self) -> int:
@@ -124,24 +126,16 @@ class Trajectory:
     def nbytes(self) -> int:
         """Bytes kept; a latent that ends one step and begins the next counts once."""
         tensors = [self.final, self.sigmas, *(t for transition in self.transitions for t in transition.tensors)]
-        storages = [t.untyped_storage() for t in tensors]
+        storages = [t.untyped_storage() for t in (*tensors, *(state.x for state in self.states))]
         return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
 
     def select(self, members: Tensor) -> "Trajectory":
         """The trajectory of some members (indices ``[g]``), as if the others had never been sampled."""
         if members.tolist() == list(range(self.group_size)):
             return self  # a selection is a copy, and would keep apart what steps share
-        return replace(self, transitions=tuple(t.select(members) for t in self.transitions), final=self.final[members])
-
-    def step_pieces(self, batch: int) -> Iterator[Piece]:
-        """One trained step after another, at most ``batch`` distinct rows at a time."""
-        for column, transition in enumerate(self.transitions):
-            for rows in torch.arange(len(transition.x)).split(batch):
-                members = torch.isin(transition.parent.cpu(), rows).nonzero()[:, 0]
-                part = replace(self, transitions=(transition.select(members),), final=self.final[members])
-                yield Piece(trajectory=part, members=members, column=column)
-
-    def member_pieces(self, batch: int) -> Iterator[Piece]:
-        """All trained steps of at most ``batch`` members at a time."""
-        for members in torch.arange(self.group_size).split(batch):
-            yield Piece(trajectory=self.select(members), members=members, column=None)
+        return replace(
+            self,
+            transitions=tuple(transition.select(members) for transition in self.transitions),
+            states=tuple(state.select(members) for state in self.states),
+            final=self.final[members],
+        )

@@ -18,11 +18,18 @@ from typing import Protocol
 class Window(Protocol):
     """A rule that says which steps to train."""
 
-    size: int
+    @property
+    def size(self) -> int:
+        """Number of trained steps."""
+        ...
 
     def at(self, iteration: int, steps: int) -> range:
         """Trained steps of iteration `iteration` >= 0 in a run of `steps` >= size + 1 steps."""
         ...
+
+    def reach(self, steps: int) -> range:
+        """All steps that it ever trains in a run of `steps` steps: the hull of its windows."""
+        return range(steps - 1)
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,10 @@ class SlidingWindow:
         start = _visit(iteration, starts, [self.hold] * len(starts), self.wrap)
         return range(start, start + self.size)
 
+    def reach(self, steps: int) -> range:
+        """From the first step to the end of the last window."""
+        return range(_last_start(self.size, steps, self.last) + self.size)
+
 
 @dataclass(frozen=True)
 class FrozenWindow:
@@ -76,6 +87,10 @@ class FrozenWindow:
                 f"trained), found start = {self.start}; lower start or take more steps."
             )
         return range(self.start, self.start + self.size)
+
+    def reach(self, steps: int) -> range:
+        """Its own steps."""
+        return self.at(0, steps)
 
 
 @dataclass(frozen=True)
@@ -103,6 +118,10 @@ class RandomWindow:
         digest = hashlib.blake2b(f"{self.seed}/{iteration}".encode(), digest_size=8).digest()
         start = int.from_bytes(digest, "big") % choices  # 64 bits: the bias of the modulus is below 1e-16
         return range(start, start + self.size)
+
+    def reach(self, steps: int) -> range:
+        """From the first step to the end of the last window."""
+        return range(_last_start(self.size, steps, self.last) + self.size)
 
 
 @dataclass(frozen=True)
@@ -151,6 +170,10 @@ class DecayingWindow:
         starts = _starts(self.stride, _last_start(self.size, steps, self.last))
         start = _visit(iteration, starts, [self.interval(start, steps) for start in starts], self.wrap)
         return range(start, start + self.size)
+
+    def reach(self, steps: int) -> range:
+        """From the first step to the end of the last window."""
+        return range(_last_start(self.size, steps, self.last) + self.size)
 
 
 def coverage(window: Window, iterations: int, steps: int) -> list[int]:

@@ -7,15 +7,16 @@ it (``kernel = "DanceSDE(eta=0.3)"``). A new class is one line here.
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from types import MappingProxyType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Protocol, Union, get_args, get_origin, get_type_hints
 
 import torch
 
-from ..advantages.combine import BatchNormalised, Combination, WeightedAdvantages, WeightedRewards
+from ..advantages import BatchNormalised, Credit, WeightedAdvantages, WeightedRewards
+from ..advantages.port import require_stages
 from ..evaluation.guards import DiversityLoss, Guard, HeldOutFall, PixelDrift, SmallPixels
-from ..objectives import GRPO, GuardGRPO
-from ..objectives.port import NEEDS, TRANSITIONS, Objective
-from ..objectives.update import Updating
+from ..objectives import GRPO, Even, FlatGradient, GuardGRPO, GuardWeight, Regulariser, StepWeight, Updating, VelocityKL
+from ..objectives.pieces import StepNumbers
+from ..objectives.port import MEAN_OLD, NEEDS, START, Objective
 from ..sampling.kernels import DanceSDE, FlowCPS, FlowSDE, Kernel, PreciseSDE
 from ..sampling.planners import FullPlanner, Planner, WindowPlanner
 from ..sampling.rollouts import Sampling
@@ -23,6 +24,7 @@ from ..sampling.schedule import flow_sigmas
 from ..sampling.solvers import DPMpp2M, Euler, Solver
 from ..sampling.windows import DecayingWindow, FrozenWindow, RandomWindow, SlidingWindow
 from ..support.spelling import parse, spell, suggest
+from .prompt_sources import PromptSource, Shuffled
 from .ranges import require_ranges
 
 CLASSES: Mapping[str, type] = MappingProxyType(
@@ -33,12 +35,35 @@ CLASSES: Mapping[str, type] = MappingProxyType(
             *(Euler, DPMpp2M),
             *(SlidingWindow, FrozenWindow, RandomWindow, DecayingWindow),
             *(WindowPlanner, FullPlanner),
-            *(GRPO, GuardGRPO),
+            *(GRPO, GuardGRPO, Even, FlatGradient, GuardWeight, VelocityKL, Shuffled),
             *(WeightedAdvantages, WeightedRewards, BatchNormalised),
             *(HeldOutFall, DiversityLoss, PixelDrift, SmallPixels),
         )
     }
 )
+
+
+RENAMED: Mapping[str, str] = MappingProxyType({"combination": "credit"})
+"""Settings by an older name, which files may still use."""
+
+
+class Gridded(Protocol):
+    """What has a sigma grid of its own: a model (`FlowModel.grid`)."""
+
+    def grid(self, steps: int) -> torch.Tensor:
+        """Sigmas ``[steps + 1]``."""
+        ...
+
+
+class UsualGrid:
+    """The grid of a shift of 3, as of Stable Diffusion 3: for drawings and costs where no model is at hand."""
+
+    def grid(self, steps: int) -> torch.Tensor:
+        """Sigmas ``[steps + 1]``."""
+        return flow_sigmas(steps, 3.0)
+
+
+USUAL = UsualGrid()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +74,7 @@ class TrainConfig:
         iterations: rollout-and-update rounds; may be raised later to extend a finished run.
         seed: all randomness of the run is a function of it.
         steps: denoising steps T of a rollout.
-        shift: timestep shift of the sigma grid.
+        shift: timestep shift of the sigma grid; None is the model's own grid.
         images_per_prompt: images G of a group, at least 2.
         prompts_per_iteration: groups P of an iteration.
         shared_noise: the images of a group start from the same noise.
@@ -58,9 +83,11 @@ class TrainConfig:
         solver: ODE solver up to the window's end.
         tail_solver: ODE solver after it.
         objective: the loss.
+        regularisers: what is added to it, besides the objective's own.
+        prompt_source: which prompts an iteration rolls out.
         reward_weights: weight per reward in the advantage (1 where unnamed); 0 keeps a reward out of training: it is
             then scored on held-out samples only.
-        combination: how several rewards become one advantage.
+        credit: how scores become advantages, stage by stage.
         spread_floor: least standard deviation a group's rewards are divided by, in the reward's units; a reward that
             declares a larger one of its own (``About.spread_floor``) gets that.
         spread_floors: the same for single rewards by name, in place of both.
@@ -86,7 +113,7 @@ class TrainConfig:
     iterations: int = 300
     seed: int = 0
     steps: int = 25
-    shift: float = 3.0
+    shift: float | None = None
     images_per_prompt: int = 12
     prompts_per_iteration: int = 4
     shared_noise: bool = True
@@ -95,8 +122,10 @@ class TrainConfig:
     solver: Solver = Euler()
     tail_solver: Solver = Euler()
     objective: Objective = GRPO()
+    regularisers: tuple[Regulariser, ...] = ()
+    prompt_source: PromptSource = Shuffled()
     reward_weights: Mapping[str, float] = field(default_factory=dict)
-    combination: Combination = WeightedAdvantages()
+    credit: tuple[Credit, ...] = (WeightedAdvantages(),)
     spread_floor: float = 0.0
     spread_floors: Mapping[str, float] = field(default_factory=dict)
     learning_rate: float = 3e-4
@@ -131,20 +160,22 @@ class TrainConfig:
         unknown = self.objective.needs - NEEDS
         if unknown:
             raise ValueError(f"the objective needs {sorted(unknown)}; known needs are {sorted(NEEDS)}")
-        for iteration in (0, self.iterations - 1):  # a window that does not fit says so here
-            plan = self.planner.plan(iteration, 0, self.sigmas())
-            if TRANSITIONS in self.objective.needs and not plan.trained:
-                raise ValueError(
-                    f"the planner trains none of the {self.steps} steps (the last one never is): take more steps"
-                )
+        require_stages(self.credit)
+        if not self.planner.candidates(self.sigmas()):  # a window that does not fit so many steps says so itself
+            raise ValueError(
+                f"the planner trains none of the {self.steps} steps (the last one never is): take more steps"
+            )
 
-    def sigmas(self) -> torch.Tensor:
-        """The base grid ``[steps + 1]`` of rollouts."""
-        return flow_sigmas(self.steps, self.shift)
+    def sigmas(self, model: Gridded = USUAL) -> torch.Tensor:
+        """The base grid ``[steps + 1]`` of rollouts: the model's own, or the one of ``shift``."""
+        return self._grid(model, self.steps)
 
-    def eval_sigmas(self) -> torch.Tensor:
+    def eval_sigmas(self, model: Gridded = USUAL) -> torch.Tensor:
         """The grid of held-out samples."""
-        return flow_sigmas(self.eval_steps or self.steps, self.shift)
+        return self._grid(model, self.eval_steps or self.steps)
+
+    def _grid(self, model: Gridded, steps: int) -> torch.Tensor:
+        return model.grid(steps) if self.shift is None else flow_sigmas(steps, self.shift)
 
     def sampling(self) -> Sampling:
         return Sampling(
@@ -153,12 +184,21 @@ class TrainConfig:
             tail_solver=self.tail_solver,
             shared_noise=self.shared_noise,
             batch=self.rollout_batch,
-            keep_mean="mean_old" in self.objective.needs,
+            keep_mean=MEAN_OLD in self.objective.needs,
+            keep_start=START in self.objective.needs,
         )
 
-    def updating(self) -> Updating:
+    def updating(self, sigmas: torch.Tensor) -> Updating:
+        """How groups become optimizer steps; ``sigmas`` is the base grid."""
         return Updating(
-            updates=self.updates, epochs=self.epochs, batch=self.update_batch, max_grad_norm=self.max_grad_norm
+            updates=self.updates,
+            epochs=self.epochs,
+            batch=self.update_batch,
+            max_grad_norm=self.max_grad_norm,
+            regularisers=self.regularisers,
+            candidates=[
+                StepNumbers.of(self.kernel, sigmas[step], sigmas[step + 1]) for step in self.planner.candidates(sigmas)
+            ],
         )
 
 
@@ -183,9 +223,12 @@ def from_dict(values: Mapping[str, Any], base: TrainConfig | None = None) -> Tra
     """
     hints = get_type_hints(TrainConfig)
     given = {item.name: getattr(base, item.name) for item in fields(TrainConfig)} if base else {}
-    for name, value in checked("train", Mapping[str, Any], values).items():
+    for old, value in checked("train", Mapping[str, Any], values).items():
+        name = RENAMED.get(old, old)
         if name not in hints:
             raise ValueError(f"unknown setting {name!r}; {suggest(name, hints)}")
+        if name != old and name in values:
+            raise ValueError(f"{old} is the old name of {name}: give one of the two")
         given[name] = checked(name, hints[name], value)
     return TrainConfig(**given)
 
@@ -221,6 +264,8 @@ def _as_plain(kind: Any, value: Any) -> Any:
     origin, inner = get_origin(kind), get_args(kind)
     if kind is Any or (origin is Literal and value in inner):
         return value
+    if origin is tuple and isinstance(value, str) and inner[0] in _METHODS:
+        return (_as_kind(inner[0], value),)  # one object stands for a list of one
     if origin is tuple and isinstance(value, list | tuple):
         return tuple(_as_kind(inner[0], item) for item in value)
     if origin in (dict, Mapping) and isinstance(value, Mapping):
@@ -257,7 +302,12 @@ _WORDS: Mapping[Any, str] = MappingProxyType(
         Kernel: "a kernel such as 'FlowSDE(eta=0.7)'",
         Solver: "a solver such as 'Euler()' or 'DPMpp2M()'",
         Objective: "an objective such as 'GRPO(clip=0.001)'",
-        Combination: "a combination such as 'WeightedAdvantages()' or 'BatchNormalised()'",
+        Credit: "a stage of credit such as 'WeightedAdvantages()' or 'BatchNormalised()'",
+        StepWeight: "a step weight such as 'FlatGradient()'",
+        Regulariser: "a regulariser such as 'VelocityKL(weight=0.001)'",
+        PromptSource: "a prompt source such as 'Shuffled()'",
+        tuple[Credit, ...]: "stages of credit such as ['WeightedAdvantages()']",
+        tuple[Regulariser, ...]: "a list of regularisers such as ['VelocityKL(weight=0.001)']",
         tuple[Guard, ...]: "a list of guards such as ['DiversityLoss(warn=0.7, stop=0.5)', 'PixelDrift()']",
         Mapping[str, float]: "a table of numbers, such as {aesthetic = 1.0}",
         dict[str, str]: 'a table of calls in quotes, such as {shape = "ShapeReward()"}',
@@ -271,7 +321,10 @@ _METHODS: Mapping[Any, str] = MappingProxyType(
         Kernel: "coefficients",
         Solver: "step",
         Objective: "loss",
-        Combination: "combine",
+        Credit: "of_iteration",
+        StepWeight: "loss_factor",
+        Regulariser: "penalty",
+        PromptSource: "choose",
         Guard: "judge",
     }
 )

@@ -20,7 +20,6 @@ def mixgrpo() -> TrainConfig:
     return TrainConfig(
         iterations=300,
         steps=25,
-        shift=3.0,
         images_per_prompt=12,
         prompts_per_iteration=32,
         planner=WindowPlanner(window=SlidingWindow(size=4, stride=1, hold=25)),
@@ -80,7 +79,6 @@ def flow_grpo() -> TrainConfig:
     return TrainConfig(
         iterations=300,
         steps=10,
-        shift=3.0,
         images_per_prompt=24,
         prompts_per_iteration=48,
         shared_noise=False,

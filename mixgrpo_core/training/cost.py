@@ -3,16 +3,16 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from ..models.port import LoraState, R, Velocity
-from ..objectives.update import Group, update_policy
+from ..models.port import LoraAbout, LoraState, R, Velocity
+from ..objectives.pieces import Group
+from ..objectives.update import update_policy
 from ..sampling.rollouts import rollout
-from ..settings.config import TrainConfig
+from ..settings.config import USUAL, TrainConfig
 from ..settings.presets import dance_grpo
 from ..support.phases import PhaseClock
 from ..support.seeds import seeded_noise
@@ -36,9 +36,9 @@ def iteration_cost(config: TrainConfig, iteration: int, *, evaluations_per_call:
     """Count one iteration of ``config``. ``evaluations_per_call`` is 2 where guidance doubles every call."""
     model = _CountingModel(evaluations_per_call)
     clock = PhaseClock(lambda: model.evaluations)
-    groups = []
+    groups, sigmas = [], config.sigmas(model)
     for place in range(config.prompts_per_iteration):
-        plan = config.planner.plan(iteration, place, config.sigmas())
+        plan = config.planner.plan(iteration, place, sigmas)
         with clock.phase("rollout"):
             trajectory = rollout(
                 model, None, plan, config.sampling(), group_size=config.images_per_prompt, seed=iteration
@@ -46,7 +46,7 @@ def iteration_cost(config: TrainConfig, iteration: int, *, evaluations_per_call:
         groups.append(Group(cond=None, trajectory=trajectory, advantage=torch.zeros(config.images_per_prompt)))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
     with clock.phase("train"):
-        update_policy(model, groups, config.objective, optimizer, config.updating(), clock=clock)
+        update_policy(model, groups, config.objective, optimizer, config.updating(sigmas), clock=clock)
     images = config.prompts_per_iteration * config.images_per_prompt
     return IterationCost(nfe={phase: count / images for phase, count in clock.evaluations.items() if count})
 
@@ -64,6 +64,8 @@ class _CountingModel:
     latent_shape = (1,)
     device = torch.device("cpu")
     min_steps = 1
+    digest = ""
+    lora_about = LoraAbout()
 
     def __init__(self, evaluations_per_call: int) -> None:
         self.evaluations = 0
@@ -78,8 +80,14 @@ class _CountingModel:
     def noise(self, seed: int, count: int) -> Tensor:
         return seeded_noise(seed, (count, 1))
 
-    def run(self, cond: None, body: Callable[[Velocity], R]) -> R:
-        def velocity(x: Tensor, sigma: Tensor) -> Tensor:
+    def grid(self, steps: int) -> Tensor:
+        return USUAL.grid(steps)
+
+    def places(self, maps: Tensor) -> Tensor:
+        return maps.mean((1, 2))[:, None]
+
+    def run(self, conds: Sequence[None], body: Callable[[Velocity], R]) -> R:
+        def velocity(x: Tensor, sigma: Tensor, rows: Tensor | None = None) -> Tensor:
             self.evaluations += len(x) * self._per_call
             return x * self._slope
 
@@ -100,6 +108,3 @@ class _CountingModel:
 
     def load_lora_state(self, state: LoraState) -> None:
         self._slope.data.copy_(state["slope"])
-
-    def export_lora(self, path: Path, metadata: Mapping[str, str], weights: LoraState | None = None) -> Path:
-        raise ValueError("the counting model has no LoRA to export")

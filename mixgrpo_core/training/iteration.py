@@ -1,52 +1,51 @@
 """One iteration: roll out groups, score them, update the policy, evaluate it."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from typing import Any
 
-import torch
 from torch import Tensor
 
-from ..advantages.combine import Advantages
-from ..advantages.group import has_spread
+from ..advantages.combine import credited, initial
+from ..advantages.port import Advantages, Looked, ScoredGroup
 from ..evaluation.guards import Alarm
 from ..evaluation.guards.watch import Watch
 from ..evaluation.held_out import Evaluation, HeldOut, Prompted, evaluate
-from ..objectives.update import Group, UpdateStats, update_policy
-from ..rewards.port import Context, Reward, RewardBatch, Scores, about
+from ..objectives.figures import UpdateStats
+from ..objectives.pieces import Group, Moment
+from ..objectives.update import update_policy
+from ..rewards.port import Origin, Reward, RewardBatch, Scores, about
 from ..rewards.scoring import Failure, score
 from ..rewards.stats import RewardStats, all_stats
 from ..runs.checkpoint import TrainState
 from ..runs.reports import GroupScored, Observer, Progress, StepReport
 from ..sampling.ode import decode
-from ..sampling.planners import StepPlan
+from ..sampling.planners import Heard, StepPlan
 from ..sampling.rollouts import rollout
 from ..sampling.trajectory import Trajectory
 from ..settings.config import TrainConfig
+from ..settings.prompt_sources import PromptDraw
+from ..support.memory import NOTHING, Memory
 from ..support.phases import PhaseClock, peak_memory, reset_peak_memory
 from ..support.seeds import derive_seed
+
+LEARNED = "learned"
+"""Name of the run's note with what planner and prompt source remember."""
 
 
 class RewardsFailed(RuntimeError):
     """No image of an iteration got a valid score: there is nothing to train on."""
 
 
-def prompt_order(seed: int, iteration: int, count: int, pool: int) -> list[int]:
-    """Which ``count`` of ``pool`` prompts an iteration rolls out: a fresh shuffle each time the pool is used up."""
-    places = range(iteration * count, (iteration + 1) * count)
-    return [int(_shuffle(seed, place // pool, pool)[place % pool]) for place in places]
-
-
 def visited(config: TrainConfig, first: int, pool: int) -> list[int]:
-    """Which of ``pool`` prompts the iterations from ``first`` on roll out, ascending."""
-    count = config.prompts_per_iteration
-    orders = (prompt_order(config.seed, iteration, count, pool) for iteration in range(first, config.iterations))
-    return sorted({index for order in orders for index in order})
+    """Which of ``pool`` prompts the iterations from ``first`` on may roll out, ascending."""
+    return config.prompt_source.visited(prompt_draw(config, first, pool), config.iterations)
 
 
-@lru_cache(maxsize=2)
-def _shuffle(seed: int, epoch: int, pool: int) -> Tensor:
-    return torch.randperm(pool, generator=torch.Generator().manual_seed(derive_seed("prompts", seed, epoch)))
+def prompt_draw(config: TrainConfig, iteration: int, pool: int) -> PromptDraw:
+    """What the prompt source is asked for one iteration."""
+    return PromptDraw(seed=config.seed, iteration=iteration, count=config.prompts_per_iteration, pool=pool)
 
 
 def spread_floor(name: str, reward: Reward, config: TrainConfig) -> float:
@@ -56,11 +55,13 @@ def spread_floor(name: str, reward: Reward, config: TrainConfig) -> float:
 
 @dataclass(frozen=True)
 class _Rolled:
-    """A scored group: what it would be trained on, or no trajectory where it has no spread."""
+    """A scored group: what it would be trained on, its prompt's number, what stages of credit saw in its images."""
 
-    item: Prompted
-    trajectory: Trajectory | None
-    advantages: Advantages
+    cond: Any
+    prompt: int
+    group: ScoredGroup
+    first: Advantages
+    looked: Sequence[Looked]
 
 
 class Iteration:
@@ -81,6 +82,8 @@ class Iteration:
         self.state, self.model, self.rewards = state, state.model, state.rewards
         self.pool, self.pool_size, self.config = pool, pool_size, config
         self.held_out, self.observer = held_out, observer
+        self.sigmas = config.sigmas(state.model)
+        self.updating = config.updating(self.sigmas)
         self.weights = {name: config.reward_weights.get(name, 1.0) for name in self.rewards}
         self.trained = {name: reward for name, reward in self.rewards.items() if self.weights[name] > 0}
         self.floors = {name: spread_floor(name, reward, config) for name, reward in self.trained.items()}
@@ -94,24 +97,26 @@ class Iteration:
         self.failures: list[Failure] = []
         self.alarms: list[Alarm] = []
         evaluations = [self._evaluate(0)] if number == 0 and self._evaluating else []
-        plans, rolled, kept_bytes = [], [], 0
-        chosen = prompt_order(self.config.seed, number, self.config.prompts_per_iteration, self.pool_size)
+        rolled, kept_bytes = [], 0
+        memories = self.state.notes.get(LEARNED, {})
+        draw = prompt_draw(self.config, number, self.pool_size)
+        chosen = self.config.prompt_source.choose(draw, memories.get("prompt_source", NOTHING))
         for place, index in enumerate(chosen):
-            plan = self.config.planner.plan(number, index, self.config.sigmas())
+            plan = self.config.planner.plan(number, index, self.sigmas, memories.get("planner", NOTHING))
             trajectory = self._rollout(plan, self.pool[index], place)
-            rolled.append(self._scored(trajectory, self.pool[index], place))
+            rolled.append(self._scored(trajectory, plan, index, place))
             kept_bytes += trajectory.nbytes
-            plans.append(plan)
         self._require_scores()
         groups = self._groups(rolled)
         update = self._update(groups)
+        self._learn(rolled, memories)
         rewards = all_stats(self.scores)
         if self._evaluating:
             self.watch.hear(rewards, self.state.notes)
             if (number + 1) % self.config.eval_every == 0 or number + 1 == self.config.iterations:
                 evaluations.append(self._evaluate(number + 1))
         flat = 1 - len(groups) / len(rolled)
-        return self._report(rewards, evaluations, update, flat, plans[0], kept_bytes)
+        return self._report(rewards, evaluations, update, flat, rolled[0].group.plan, kept_bytes)
 
     @property
     def _evaluating(self) -> bool:
@@ -124,7 +129,9 @@ class Iteration:
             done = place * len(plan.steps) + step + 1
             self.observer(Progress(iteration=number, phase="rollout", done=done, total=total))
 
-        with self.clock.phase("rollout"):
+        sampler = self.config.objective.sampled_by(self.state.notes.get("updates", 0))
+        weights = nullcontext() if sampler is None else self.model.using(self.state.lagged[sampler].weights)
+        with self.clock.phase("rollout"), weights:
             return rollout(
                 self.model,
                 item.cond,
@@ -135,36 +142,79 @@ class Iteration:
                 on_step=on_step,
             )
 
-    def _scored(self, trajectory: Trajectory, item: Prompted, place: int) -> _Rolled:
-        """The group with the advantages that it has on its own. One without spread is let go at once."""
-        number = self.state.iteration
+    def _scored(self, trajectory: Trajectory, plan: StepPlan, index: int, place: int) -> _Rolled:
+        """The group with the advantages that it has on its own."""
+        number, item = self.state.iteration, self.pool[index]
         with self.clock.phase("decode"):
             images = decode(self.model, trajectory.final, self.config.decode_batch)
+        seed = derive_seed(self.config.seed, number, place)
+        context = replace(item.context, iteration=number, seed=seed)
         with self.clock.phase("reward"):
-            context = Context(iteration=number, seed=derive_seed(self.config.seed, number, place))
-            prompts = (item.prompt,) * len(images)
-            batch = RewardBatch(images=images, prompts=prompts, group=place, context=context)
+            batch = RewardBatch(
+                images=images,
+                prompts=(item.prompt,) * len(images),
+                group=place,
+                context=context,
+                latents=trajectory.final,
+                origin=Origin(seed=seed, sigmas=plan.sigmas, model=self.model.digest),
+            )
             scores, failures = score(self.trained, batch)
         self.failures.extend(failures)
         for name, values in scores.items():
             self.scores[name].append(values)
-        weights = {name: self.weights[name] for name in scores}
-        advantages = self.config.combination.combine(scores, weights, self.floors)
-        self.observer(
-            GroupScored(iteration=number, prompt=item.prompt, images=images, scores=scores, advantage=advantages.values)
+        group = ScoredGroup(
+            prompt=item.prompt,
+            place=place,
+            iteration=number,
+            plan=plan,
+            trajectory=trajectory,
+            scores=scores,
+            weights={name: self.weights[name] for name in scores},
+            floors=self.floors,
+            context=context,
+            places=self.model.places,
         )
-        return _Rolled(item, trajectory if has_spread(advantages.values) else None, advantages)
+        looked = [stage.look(group, images) for stage in self.config.credit]
+        first = initial(self.config.credit, group, looked)
+        self.observer(
+            GroupScored(iteration=number, prompt=item.prompt, images=images, scores=scores, advantage=first.values)
+        )
+        return _Rolled(item.cond, index, group, first, looked)
 
-    def _groups(self, rolled: list[_Rolled]) -> list[Group]:
-        """What is trained on: groups with spread, with their final advantages, without members that do not count."""
-        settled = self.config.combination.settle([one.advantages for one in rolled])
+    def _groups(self, rolled: Sequence[_Rolled]) -> list[Group]:
+        """What is trained on: groups that teach something, with their final credit, of the members that count."""
+        advantages = credited(
+            self.config.credit,
+            [one.group for one in rolled],
+            [one.first for one in rolled],
+            [one.looked for one in rolled],
+        )
         groups = []
-        for one, advantages in zip(rolled, settled, strict=True):
-            if one.trajectory is not None:
-                device = one.trajectory.final.device
-                group = Group(cond=one.item.cond, trajectory=one.trajectory, advantage=advantages.values.to(device))
-                groups.append(group.select(advantages.counted.nonzero()[:, 0].to(device)))
+        for one, credit in zip(rolled, advantages, strict=True):
+            if self.config.objective.teaches(credit.values) and bool(credit.counted.any()):
+                device = one.group.trajectory.final.device
+                group = Group(
+                    cond=one.cond,
+                    trajectory=one.group.trajectory,
+                    advantage=credit.values.to(device),
+                    prompt=one.group.prompt,
+                    place=one.group.place,
+                    parts=credit.parts,
+                    scores=one.group.scores,
+                )
+                groups.append(group.select(credit.counted.nonzero()[:, 0].to(device)))
         return groups
+
+    def _learn(self, rolled: Sequence[_Rolled], memories: Mapping[str, Memory]) -> None:
+        """Planner and prompt source hear of the groups; what they remember is among the run's notes."""
+        heard = [Heard(prompt=one.prompt, plan=one.group.plan, scores=one.group.scores) for one in rolled]
+        learned = {
+            "planner": self.config.planner.learn(memories.get("planner", NOTHING), heard),
+            "prompt_source": self.config.prompt_source.learn(memories.get("prompt_source", NOTHING), heard),
+        }
+        kept = {name: dict(memory) for name, memory in learned.items() if memory}
+        if kept:
+            self.state.notes[LEARNED] = kept
 
     def _require_scores(self) -> None:
         if not any(found.abstained or bool(found.valid.any()) for groups in self.scores.values() for found in groups):
@@ -181,16 +231,21 @@ class Iteration:
 
         on_update(0, self.config.updates * self.config.epochs)
         with self.clock.phase("train"):
-            return update_policy(
+            update = update_policy(
                 self.model,
                 groups,
                 self.config.objective,
                 self.state.optimizer,
-                self.config.updating(),
+                self.updating,
                 clock=self.clock,
+                moment=Moment(seed=self.config.seed, iteration=number),
                 ema=self.state.ema,
+                lagged=self.state.lagged,
                 on_update=on_update,
             )
+            for policy in self.state.lagged.values():
+                policy.passed("iteration", self.model.lora_state())
+        return update
 
     def _evaluate(self, iteration: int) -> Evaluation:
         total = len(self.held_out.prompts)
@@ -227,6 +282,7 @@ class Iteration:
             update=update,
             flat_groups=flat,
             window=(plan.trained[0], plan.trained[-1] + 1) if plan.trained else (0, 0),
+            sigmas=[round(level, 6) for level in self.sigmas.tolist()],
             nfe={name: count / per[name] for name, count in self.clock.evaluations.items() if count},
             seconds=dict(self.clock.seconds),
             peak_memory=peak_memory(self.model.device),

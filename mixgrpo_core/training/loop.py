@@ -13,6 +13,7 @@ from torch.nn import Parameter
 
 from ..evaluation.held_out import HeldOut, Prompted
 from ..models.ema import Ema
+from ..models.lagged import Lagged
 from ..models.port import Cond, FlowModel
 from ..rewards.port import Reward
 from ..runs.checkpoint import TrainState
@@ -110,7 +111,7 @@ def _iteration(
     pool = {index: Prompted(prompt=prompts[index], cond=model.encode(prompts[index])) for index in needed}
     evaluation = HeldOut(
         prompts=[Prompted(prompt=prompt, cond=model.encode(prompt)) for prompt in held_out],
-        sigmas=config.eval_sigmas(),
+        sigmas=config.eval_sigmas(model),
         images_per_prompt=config.eval_images,
         batch=config.rollout_batch,
         decode_batch=config.decode_batch,
@@ -121,8 +122,14 @@ def _iteration(
 def _fresh_state(
     model: FlowModel[Cond], rewards: Mapping[str, Reward], config: TrainConfig, make_optimizer: MakeOptimizer
 ) -> TrainState:
-    ema = None if config.ema is None else Ema(config.ema, model.lora_state())
-    return TrainState(model=model, optimizer=make_optimizer(list(model.parameters())), rewards=rewards, ema=ema)
+    weights = model.lora_state()
+    return TrainState(
+        model=model,
+        optimizer=make_optimizer(list(model.parameters())),
+        rewards=rewards,
+        ema=None if config.ema is None else Ema(config.ema, weights),
+        lagged={name: Lagged(lag, weights) for name, lag in config.objective.policies.items()},
+    )
 
 
 def adamw(parameters: Iterable[Parameter], config: TrainConfig) -> torch.optim.Optimizer:

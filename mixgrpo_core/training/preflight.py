@@ -3,8 +3,12 @@
 import math
 from collections.abc import Mapping, Sequence
 
+from ..advantages.port import WIDTHS, width_of
+from ..models.policy import OLD, REFERENCE
 from ..models.port import FlowModel
+from ..objectives.port import GROUP, TRANSITIONS
 from ..rewards.port import Reward, about
+from ..sampling.schedule import check_sigmas
 from ..settings.config import TrainConfig
 
 LONGEST_PROMPT = 10_000
@@ -43,10 +47,49 @@ def check(
                 f"this model needs at least {model.min_steps} denoising steps to make an image, found {name}={steps}: "
                 "raise it"
             )
+    _check_grid(model, config)
+    _check_objective(config)
     if not any(True for _ in model.parameters()):
         raise ValueError("the model has no LoRA parameters to train: attach a LoRA of rank 1 or more")
     if math.prod(model.latent_shape) < 1:
         raise ValueError(f"expected a latent shape of positive sizes, found {model.latent_shape}")
+
+
+def _check_grid(model: FlowModel, config: TrainConfig) -> None:
+    """Plans are made over the model's own grid."""
+    sigmas = config.sigmas(model)
+    for iteration in (0, config.iterations - 1):
+        plan = config.planner.plan(iteration, 0, sigmas)
+        if TRANSITIONS in config.objective.needs and not plan.trained:
+            raise ValueError(
+                f"the planner trains none of the {config.steps} steps of iteration {iteration} (the last one never "
+                "is): take more steps"
+            )
+    check_sigmas(config.eval_sigmas(model))
+
+
+def _check_objective(config: TrainConfig) -> None:
+    """What the objective can use, and what it asks, is there."""
+    objective, name = config.objective, type(config.objective).__name__
+    width = width_of(config.credit)
+    if WIDTHS.index(width) > WIDTHS.index(objective.finest_credit):
+        raise ValueError(
+            f"the credit is one number per {width}, but {name} can use one per {objective.finest_credit} only: choose "
+            "an objective for it, or take the last stage of credit out"
+        )
+    if GROUP in objective.needs and config.updates > config.prompts_per_iteration:
+        raise ValueError(
+            f"{name} needs whole groups, and {config.prompts_per_iteration} groups make no {config.updates} updates: "
+            f"lower updates to {config.prompts_per_iteration}, or take more prompts per iteration"
+        )
+    kept = {REFERENCE, OLD, *objective.policies}
+    for regulariser in (*objective.regularisers, *config.regularisers):
+        unknown = regulariser.policies - kept
+        if unknown:
+            raise ValueError(
+                f"{type(regulariser).__name__} pulls to {sorted(unknown)}, but the policies of this run are "
+                f"{sorted(kept)}: name one of them"
+            )
 
 
 def _check_rewards(rewards: Mapping[str, Reward], config: TrainConfig) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from ..evaluation.guards.watch import OVERRULED
 from ..evaluation.held_out import Evaluation
+from ..models.lora import export_lora
 from ..models.lora_file import LoraFileError
 from ..models.lora_metadata import training_metadata
 from ..runs.checkpoint import Snapshot, TrainState
@@ -143,7 +144,7 @@ class Session:
         )
         path = self.run.lora(name)
         try:
-            self.state.model.export_lora(path, metadata, self.state.ema.average if averaged else None)
+            export_lora(self.state.model, path, metadata, self.state.ema.average if averaged else None)
         except (OSError, LoraFileError) as error:
             raise RunError(f"cannot write {path} ({error}): the checkpoint is whole, mend it and resume") from error
 

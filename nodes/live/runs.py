@@ -8,10 +8,9 @@ from typing import Any
 import folder_paths
 from torch import Tensor
 
-from ...mixgrpo_core import TrainConfig
 from ...mixgrpo_core.runs.folder import RunError, RunFolder
 from ...mixgrpo_core.sampling.planners import Planner
-from ...mixgrpo_core.settings.config import from_dict
+from ...mixgrpo_core.settings.config import to_dict
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,79}")
 
@@ -55,14 +54,12 @@ def drawn_plan(planner: Planner, sigmas: Tensor, iterations: int) -> dict[str, A
 
 def _settings(path: Path, problems: list[str]) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
     try:
-        train = RunFolder.open(path).config["train"]
-        config: TrainConfig = from_dict(train)
+        config = RunFolder.open(path).settings
         plan = drawn_plan(config.planner, config.sigmas(), config.iterations)
     except (RunError, KeyError, TypeError, ValueError) as error:
-        found = f"its settings cannot be read ({error})"
-        problems.append(f"The run {path.name!r} is shown without its window: {found}.")
+        problems.append(f"The run {path.name!r} is shown without its window: {error}.")
         return None, None
-    return dict(train), plan
+    return to_dict(config), plan
 
 
 def _reports(path: Path, problems: list[str]) -> list[dict[str, Any]]:

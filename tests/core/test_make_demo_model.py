@@ -54,5 +54,5 @@ def test_the_recipe_makes_files_that_load_and_goes_on_where_it_was(tmp_path: Pat
     model = load_demo(folder=tmp_path / "assets", rank=2)
     x = model.noise(0, 2)
     cond = model.encode("a small red circle on the left")
-    assert model.run(cond, lambda velocity: velocity(x, torch.tensor(0.5))).isfinite().all()
+    assert model.run([cond], lambda velocity: velocity(x, torch.tensor(0.5))).isfinite().all()
     assert model.decode(x).shape == (2, 64, 64, 3)

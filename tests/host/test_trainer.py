@@ -7,6 +7,7 @@ import pytest
 import torch
 from canvas import loaded, policy, prompt_set, short_config
 from comfy.patcher_extension import WrappersMP
+from mixgrpo_pack.mixgrpo_core.models.lora import export_lora
 from mixgrpo_pack.mixgrpo_core.rewards.shapes import ShapeReward
 from mixgrpo_pack.mixgrpo_core.runs.folder import RunError
 from mixgrpo_pack.nodes.host.identity import model_digest
@@ -123,7 +124,7 @@ def test_a_model_is_recognised_loaded_or_not_and_with_what_it_carries(parts, tmp
     before = _digest(base)
     with policy(*parts) as home:
         home.load_lora_state({name: torch.randn_like(t) for name, t in home.lora_state().items()})
-        file = home.export_lora(tmp_path / "lora.safetensors", {})
+        file = export_lora(home, tmp_path / "lora.safetensors", {})
         home.run(home.encode("a small red circle on the left"), lambda v: v(home.noise(0, 1), torch.tensor(0.5)))
         assert _digest(base) == before
     with torch.inference_mode():

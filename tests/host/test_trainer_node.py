@@ -221,7 +221,7 @@ def test_room_is_asked_for_the_largest_batch_of_sampling_and_of_training(parts):
         )
         with torch.inference_mode(), host_model(model, vae, prompt_set(clip), settings) as policy:
             policy.patcher.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, "heard", told)
-            policy.run(policy.encode("a small red circle on the left"), lambda velocity: None)
+            policy.run([policy.encode("a small red circle on the left")], lambda velocity: None)
     assert [shape[0] for shape in shapes] == [9, 27]
 
 

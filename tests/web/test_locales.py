@@ -5,8 +5,8 @@ import json
 import pytest
 from frontend import ready
 
-MARK = "§"
-SHOWN = """() => {
+MARK = "["
+SHOWN = """()] => {
   const shown = {}
   for (const type of Object.keys(LiteGraph.registered_node_types).filter((name) => name.startsWith('MixGRPO_'))) {
     const node = LiteGraph.createNode(type)

@@ -2,14 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 from torch import Tensor
 
 from ...rewards.stats import RewardStats
-
-Memory = Mapping[str, Any]
-"""What a guard remembers from evaluation to evaluation: JSON values without NaN."""
+from ...support.memory import Memory
 
 
 @dataclass(frozen=True, kw_only=True)

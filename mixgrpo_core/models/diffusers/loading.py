@@ -26,8 +26,6 @@ class TextEmbedder(Protocol):
         ...
 
 
-"""One text to its embeddings ``[1, S, C]`` and its pooled embedding ``[1, P]``."""
-
 M = TypeVar("M", bound=nn.Module)
 
 
@@ -52,11 +50,6 @@ def require_folder(folder: Path, parts: tuple[str, ...]) -> None:
     missing = [part for part in parts if not (folder / part).exists()]
     if missing:
         raise ModelFilesError(f"{folder} lacks {some(missing)}; the model folder is not whole, get it again")
-
-
-def read_shift(scheduler: Path) -> float:
-    """What the folder's scheduler shifts its sigmas with; 1 is no shift."""
-    return float(read_json(scheduler / "scheduler_config.json").get("shift", 1.0))
 
 
 def load_transformer(folder: Path, dtype: torch.dtype) -> SD3Transformer2DModel:

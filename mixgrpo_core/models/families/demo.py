@@ -4,7 +4,8 @@ from pathlib import Path
 
 import torch
 
-from ..diffusers.loading import load_transformer, load_vae, read_shift, require_folder
+from ..diffusers.grid import read_grid
+from ..diffusers.loading import load_transformer, load_vae, require_folder
 from ..diffusers.peft_lora import attach_lora
 from ..lora_file import load_lora
 from .caption_encoder import CaptionEncoder
@@ -44,7 +45,7 @@ def load_demo(
         texts=CaptionTexts(CaptionEncoder.load(folder / _CAPTIONS)),
         lora=attach_lora(transformer, rank=rank, alpha=alpha, seed=seed, file=file, default_rank=8),
         guidance=guidance,
-        shift=read_shift(folder / "scheduler"),
+        grid=read_grid(folder / "scheduler", tokens=256),
         device=device,
         gradient_checkpointing=gradient_checkpointing,
         architecture="mixgrpo-demo",

@@ -7,6 +7,7 @@ v           = v_neg + g (v_pos - v_neg)                           guidance g > 1
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -14,7 +15,9 @@ from diffusers import AutoencoderKL, SD3Transformer2DModel
 from torch import Tensor, nn
 from torch.nn import Parameter
 
+from ...support.digests import sampled_digest
 from ...support.seeds import seeded_noise
+from ..diffusers.grid import SchedulerGrid, read_grid
 from ..diffusers.loading import (
     ModelFilesError,
     PipelineTexts,
@@ -23,13 +26,13 @@ from ..diffusers.loading import (
     load_transformer,
     load_vae,
     read_json,
-    read_shift,
     require_folder,
 )
-from ..diffusers.peft_lora import PeftLora, attach_lora
-from ..lora_file import load_lora, save_lora
+from ..diffusers.peft_lora import ADAPTER, PeftLora, attach_lora
+from ..lora_file import load_lora
 from ..lora_metadata import model_metadata
-from ..port import LoraState, R, Velocity
+from ..pictures import maps_over_latents, within_0_to_1
+from ..port import LoraAbout, LoraState, R, Velocity
 
 _DECODED_PIXELS = 2**20  # decoded at once: the VAE in float32 needs a few GiB for one megapixel
 
@@ -57,7 +60,7 @@ class SD3Model:
         latent_shape, device, evaluations: see the port.
         resolution: ``(H, W)`` of the decoded images.
         guidance: classifier-free guidance scale; 1 is off and costs one evaluation per row, more costs two.
-        shift: what the folder's scheduler shifts its sigmas with.
+        grid: the folder's own sigmas, by the number of steps.
         lora: the LoRA, its rank and its scale.
         architecture, base_model: the model's names in the header of an exported LoRA.
     """
@@ -73,7 +76,7 @@ class SD3Model:
         lora: PeftLora,
         resolution: tuple[int, int] | None = None,
         guidance: float = 1.0,
-        shift: float = 3.0,
+        grid: SchedulerGrid = SchedulerGrid(shift=3.0),  # noqa: B008 (frozen)
         compute: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
         gradient_checkpointing: bool = False,
@@ -84,7 +87,7 @@ class SD3Model:
             raise ValueError(f"expected a guidance scale of 1 (off) or more, found {guidance}")
         self.device = torch.device(device)
         self.guidance = guidance
-        self.shift = shift
+        self.grid = grid
         self.architecture, self.base_model = architecture, base_model
         self.lora = lora
         self.evaluations = 0
@@ -101,10 +104,24 @@ class SD3Model:
         if gradient_checkpointing:
             transformer.enable_gradient_checkpointing(lora.checkpointed)
 
+    @cached_property
+    def digest(self) -> str:
+        """What tells the network's weights from others."""
+        weights = self._transformer.named_parameters()
+        return sampled_digest((name, weight) for name, weight in weights if f".{ADAPTER}." not in f"{name}.")
+
     @property
-    def lora_scale(self) -> float:
-        """``alpha / rank``."""
-        return self.lora.scale
+    def lora_about(self) -> LoraAbout:
+        """What a file of its LoRA has to know."""
+        about = model_metadata(
+            architecture=self.architecture,
+            base_model=self.base_model,
+            rank=self.lora.rank,
+            alpha=self.lora.scale * self.lora.rank,
+            resolution=self.resolution,
+            precision=str(self._compute).removeprefix("torch."),
+        )
+        return LoraAbout(scale=self.lora.scale, metadata=about)
 
     def encode(self, prompt: str) -> SD3Cond:
         """The conditioning of one prompt; each text goes through the text encoders once."""
@@ -124,34 +141,38 @@ class SD3Model:
         """Standard normal noise ``[count, *L]``."""
         return seeded_noise(seed, (count, *self.latent_shape)).to(self.device)
 
-    def run(self, cond: SD3Cond, body: Callable[[Velocity], R]) -> R:
-        """Call ``body`` with the velocity ``(x [B, *L], sigma []) -> v [B, *L]`` of one prompt."""
-        if self.guidance > 1 and (cond.negative_embeds is None or cond.negative_pooled is None):
-            raise ValueError(
-                f"expected a conditioning with its negative for guidance {self.guidance}, found none; "
-                f"encode the prompt with this model"
-            )
-        guided = self.guidance > 1
-        embeds = [cond.negative_embeds, cond.embeds] if guided else [cond.embeds]
-        pooled = [cond.negative_pooled, cond.pooled] if guided else [cond.pooled]
-        context = torch.cat(embeds).to(self.device, torch.float32)
-        vector = torch.cat(pooled).to(self.device, torch.float32)
+    def places(self, maps: Tensor) -> Tensor:
+        """Maps over images ``[B, H, W]`` as ``[B, 1, h, w]`` over latents."""
+        return maps_over_latents(maps.to(self.device), self.latent_shape)
 
-        def velocity(x: Tensor, sigma: Tensor) -> Tensor:
-            copies = len(context)
-            rows = torch.cat([x.float()] * copies)
-            v = self._network(
-                rows,
-                sigma.to(x.device, torch.float32),
-                context.repeat_interleave(len(x), dim=0),
-                vector.repeat_interleave(len(x), dim=0),
-            )
+    def run(self, conds: Sequence[SD3Cond], body: Callable[[Velocity], R]) -> R:
+        """Call ``body`` with the velocity field of some prompts."""
+        guided = self.guidance > 1
+        positive = [(cond.embeds, cond.pooled) for cond in conds]
+        parts = [*(self._negative(cond) for cond in conds), *positive] if guided else positive
+        context = torch.cat([embeds for embeds, _ in parts]).to(self.device, torch.float32)
+        vector = torch.cat([pooled for _, pooled in parts]).to(self.device, torch.float32)
+
+        def velocity(x: Tensor, sigma: Tensor, rows: Tensor | None = None) -> Tensor:
+            own = torch.zeros(len(x), dtype=torch.long) if rows is None else rows
+            own = own.to(self.device)
+            both = torch.cat([own, own + len(conds)]) if guided else own
+            x = torch.cat([x.float()] * (2 if guided else 1))
+            v = self._network(x, sigma.to(x.device, torch.float32), context[both], vector[both])
             if not guided:
                 return v
             negative, positive = v.chunk(2)
             return negative + self.guidance * (positive - negative)
 
         return body(velocity)
+
+    def _negative(self, cond: SD3Cond) -> tuple[Tensor, Tensor]:
+        if cond.negative_embeds is None or cond.negative_pooled is None:
+            raise ValueError(
+                f"expected a conditioning with its negative for guidance {self.guidance}, found none; "
+                f"encode the prompt with this model"
+            )
+        return cond.negative_embeds, cond.negative_pooled
 
     def using(self, weights: LoraState | None) -> AbstractContextManager[None]:
         """Inside, the velocity is that of ``weights``, or the base model's; the trained tensors are not touched."""
@@ -163,7 +184,7 @@ class SD3Model:
         latents = x.float() / self._vae.config.scaling_factor + (self._vae.config.shift_factor or 0.0)
         with torch.set_grad_enabled(grad), torch.autocast(self.device.type, enabled=False):
             parts = [self._vae.decode(part, return_dict=False)[0] for part in latents.split(at_once)]
-            return (torch.cat(parts).permute(0, 2, 3, 1) / 2 + 0.5).clamp(0, 1)
+            return within_0_to_1(torch.cat(parts).permute(0, 2, 3, 1) / 2 + 0.5)
 
     def parameters(self) -> list[Parameter]:
         """The LoRA's tensors in the order of ``lora_state``."""
@@ -180,26 +201,6 @@ class SD3Model:
     def load_lora_file(self, path: str | Path) -> None:
         """Go on from a LoRA file of this model's rank: afterwards the velocity is the file's."""
         self.lora.load_file(load_lora(path))
-
-    def export_lora(
-        self,
-        path: str | Path,
-        metadata: Mapping[str, str] | None = None,
-        weights: LoraState | None = None,
-        dtype: torch.dtype = torch.float32,
-    ) -> Path:
-        """Write a file that diffusers and ComfyUI apply as trained: of ``weights``, or of the LoRA as it stands."""
-        state = self.lora_state() if weights is None else weights
-        self.lora.check(state)
-        about = model_metadata(
-            architecture=self.architecture,
-            base_model=self.base_model,
-            rank=self.lora.rank,
-            alpha=self.lora.scale * self.lora.rank,
-            resolution=self.resolution,
-            precision=str(self._compute).removeprefix("torch."),
-        )
-        return save_lora(path, state, scale=self.lora.scale, metadata={**about, **(metadata or {})}, dtype=dtype)
 
     def _network(self, x: Tensor, sigma: Tensor, context: Tensor, vector: Tensor) -> Tensor:
         # One autocast region per forward and no cache of cast weights: a cached cast outlives the optimizer's step.
@@ -257,14 +258,15 @@ def load_sd3(
     transformer = load_transformer(folder / "transformer", dtype)
     texts = PipelineTexts(folder, transformer, dtype, torch.device(device))
     file = None if lora is None else load_lora(lora)
+    vae = load_vae(folder / "vae")
     return SD3Model(
         transformer=transformer,
-        vae=load_vae(folder / "vae"),
+        vae=vae,
         texts=texts,
         lora=attach_lora(transformer, rank=rank, alpha=alpha, seed=seed, file=file, default_rank=32),
         resolution=resolution,
         guidance=guidance,
-        shift=read_shift(folder / "scheduler"),
+        grid=read_grid(folder / "scheduler", _tokens(transformer, vae, resolution)),
         compute=dtype,
         device=device,
         gradient_checkpointing=gradient_checkpointing,
@@ -283,6 +285,13 @@ def _architecture(transformer: SD3Transformer2DModel) -> str:
 def _pixels_per_latent(vae: Vae) -> int:
     blocks = vae.config.block_out_channels if isinstance(vae, AutoencoderKL) else vae.config.decoder_block_out_channels
     return 2 ** (len(blocks) - 1)
+
+
+def _tokens(transformer: SD3Transformer2DModel, vae: Vae, resolution: tuple[int, int] | None) -> int:
+    """How many patches of latents an image has."""
+    side, config = _pixels_per_latent(vae), transformer.config
+    height, width = resolution or (config.sample_size * side,) * 2
+    return (height // side // config.patch_size) * (width // side // config.patch_size)
 
 
 def _latent_shape(transformer: SD3Transformer2DModel, side: int, resolution: tuple[int, int]) -> tuple[int, int, int]:

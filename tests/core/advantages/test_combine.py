@@ -2,11 +2,12 @@
 
 import pytest
 import torch
+from groups import credit_of, scored_group
 from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from mixgrpo_core.advantages.combine import Advantages, BatchNormalised, WeightedAdvantages, WeightedRewards
+from mixgrpo_core.advantages import Advantages, BatchNormalised, WeightedAdvantages, WeightedRewards
 from mixgrpo_core.advantages.group import mix_advantages
 from mixgrpo_core.rewards.port import Scores
 
@@ -20,7 +21,7 @@ def scores(*values, failed=()):
 
 
 def combined(combination, groups, weights, floors=None):
-    return combination.settle([combination.combine(group, weights, floors or {}) for group in groups])
+    return credit_of(combination, [scored_group(group, weights, floors) for group in groups])
 
 
 def close(found, expected, atol=1e-5):
@@ -153,8 +154,8 @@ def test_scales_of_rewards_do_not_matter_where_each_is_normalised(combination):
 
 def test_groups_of_one_iteration_share_a_scale_and_their_order_does_not_matter():
     made = [Advantages(torch.tensor(values), torch.ones(2, dtype=torch.bool)) for values in ([0.1, -0.1], [0.5, -0.5])]
-    forth = BatchNormalised().settle(made)
-    back = BatchNormalised().settle(made[::-1])
+    forth = BatchNormalised().of_iteration(made)
+    back = BatchNormalised().of_iteration(made[::-1])
     assert torch.equal(forth[0].values, back[1].values)
     torch.testing.assert_close(forth[1].values, 5 * forth[0].values)
     torch.testing.assert_close(torch.cat([group.values for group in forth]).std(), torch.tensor(1.0))

@@ -8,9 +8,10 @@ from toy import ToyModel
 
 from mixgrpo_core.advantages.group import group_advantages
 from mixgrpo_core.objectives import GRPO, GuardGRPO
+from mixgrpo_core.objectives.pieces import Group
 from mixgrpo_core.objectives.port import MEAN_OLD, NEEDS, OLD, TRANSITIONS, LossReport
 from mixgrpo_core.objectives.ratio import clipped_policy_loss
-from mixgrpo_core.objectives.update import Group, Updating, update_policy
+from mixgrpo_core.objectives.update import Updating, update_policy
 from mixgrpo_core.sampling.kernels import FlowSDE, Gaussian
 from mixgrpo_core.sampling.planners import ODE, SDE, Step, StepPlan, deterministic_plan, windowed_plan
 from mixgrpo_core.sampling.rollouts import Sampling, rollout
@@ -130,7 +131,7 @@ def test_every_leaf_is_the_chain_of_its_own_draws():
                 x = x - float(sigma - sigma_next) * v
         return x[0]
 
-    final = model.run(COND, lambda velocity: torch.stack([chain(velocity, leaf) for leaf in range(8)]))
+    final = model.run([COND], lambda velocity: torch.stack([chain(velocity, leaf) for leaf in range(8)]))
     torch.testing.assert_close(trajectory.final, final, rtol=0, atol=1e-6)
 
 
@@ -164,7 +165,7 @@ def test_a_row_serves_all_its_leaves_in_training(objective):
     tree = sample(model, tree_plan(ODE, SDE, BRANCH, SDE, ODE), 8, keep_mean=True)
     _, stats, clock = update(model, tree, group_advantages(torch.arange(8.0)), objective, batch=3)
     assert clock.evaluations["train"] == 1 + 4 + 8  # of 3 * 8 without sharing
-    assert stats.ratio_first < 1e-12
+    assert stats.figures["ratio_first"] < 1e-12
 
 
 # --- a forward-process objective ---------------------------------------------------------------------------------
@@ -217,7 +218,7 @@ def regression_error(model, x0):
         sigma = torch.tensor(0.1 + 0.8 * i / 31, dtype=x0.dtype)
         with torch.no_grad():
             x = (1 - sigma) * x0 + sigma * eps
-            v = model.run(COND, lambda velocity, x=x, sigma=sigma: velocity(x, sigma))
+            v = model.run([COND], lambda velocity, x=x, sigma=sigma: velocity(x, sigma))
         errors.append((v - (eps - x0)).square().mean())
     return float(torch.stack(errors).mean())
 
@@ -231,7 +232,7 @@ def test_nft_regresses_toward_the_better_samples_and_away_from_the_worse():
     before, start = (regression_error(model, good), regression_error(model, bad)), float(score.mean())
     _, stats, clock = update(model, trajectory, advantage, DiffusionNFT(), lr=1.0, updates=4, epochs=10)
     assert stats.steps == 40
-    assert stats.ratio_first is None
+    assert stats.figures["ratio_first"] is None
     assert regression_error(model, good) < before[0] - 0.01
     assert regression_error(model, bad) > before[1] + 0.01
     assert float(nft_samples(model)[1].mean()) > start + 0.1
@@ -259,7 +260,7 @@ def test_nft_starts_as_regression_weighted_by_the_advantage(beta):
     objective = DiffusionNFT(beta=beta)
     gradient, _, _ = update(model, trajectory, advantage, objective)
     ((x, sigma, _),) = objective.olds
-    difference = x - sigma * model.run(COND, lambda velocity: velocity(x, sigma)) - trajectory.final
+    difference = x - sigma * model.run([COND], lambda velocity: velocity(x, sigma)) - trajectory.final
     weight = advantage.div(5).clamp(-1, 1) / difference.detach().abs().flatten(1).mean(1)
     expected = torch.autograd.grad((weight * difference.square().flatten(1).mean(1)).mean(), list(model.parameters()))
     torch.testing.assert_close(flat(gradient), flat(expected), rtol=1e-9, atol=1e-12)
@@ -275,8 +276,8 @@ def test_old_stays_the_rollouts_policy_while_the_policy_moves():
     for x, sigma, old in objective.olds:
         assert not old.requires_grad
         with torch.no_grad():
-            assert torch.equal(old, rolled_out.run(COND, lambda velocity, x=x, s=sigma: velocity(x, s)))
-            moved = model.run(COND, lambda velocity, x=x, s=sigma: velocity(x, s))
+            assert torch.equal(old, rolled_out.run([COND], lambda velocity, x=x, s=sigma: velocity(x, s)))
+            moved = model.run([COND], lambda velocity, x=x, s=sigma: velocity(x, s))
         assert (moved - old).abs().max() > 1e-2
 
 
@@ -368,7 +369,7 @@ def test_an_even_advantage_per_position_is_grpo():
     by_position, stats, _ = update(model, trajectory, spread, Positional(), batch=4)
     whole, _, _ = update(model, trajectory, advantage, GRPO())
     torch.testing.assert_close(flat(by_position), flat(whole), rtol=1e-9, atol=1e-12)
-    assert stats.ratio_first < 1e-12
+    assert stats.figures["ratio_first"] < 1e-12
 
 
 def test_an_advantage_that_broadcasts_over_positions_is_the_expanded_one():
@@ -393,6 +394,6 @@ def test_chunks_and_recomputed_means_carry_an_advantage_per_position():
     assert stats.steps == 3
     assert stats.recomputed
     assert stats.ratio_noise > 0.02
-    assert stats.ratio_first < 1e-12
+    assert stats.figures["ratio_first"] < 1e-12
     assert torch.equal(model.up[:8], before[:8])
     assert not torch.equal(model.up[8:], before[8:])

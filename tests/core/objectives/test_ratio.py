@@ -6,7 +6,6 @@ import torch
 from mixgrpo_core.objectives.ratio import (
     clipped_policy_loss,
     default_clip,
-    guard_step_weight,
     normalised_log_ratio,
     velocity_kl,
 )
@@ -168,12 +167,6 @@ def test_ratio_norm_never_broadcasts_into_a_square():
         normalised_log_ratio(log_prob, log_prob, mean, mean, torch.ones(2))
     with pytest.raises(ValueError, match=r"\[B"):
         normalised_log_ratio(log_prob, log_prob, mean, mean[:2], 0.5)
-
-
-def test_guard_step_weight():
-    assert guard_step_weight(0.75, torch.tensor(0.5)) == 4.0
-    with pytest.raises(ValueError, match="sigma_next < sigma"):
-        guard_step_weight(0.5, 0.5)
 
 
 @pytest.mark.parametrize("kernel", KERNELS, ids=repr)

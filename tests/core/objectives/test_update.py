@@ -13,10 +13,12 @@ from toy import Dark, Red, ToyModel
 import mixgrpo_core.training.iteration as iteration_module
 from mixgrpo_core.advantages.group import group_advantages
 from mixgrpo_core.models.ema import Ema
+from mixgrpo_core.models.policy import Policy
 from mixgrpo_core.objectives import GRPO, GuardGRPO
-from mixgrpo_core.objectives.port import LossReport
+from mixgrpo_core.objectives.pieces import Group, transition_pieces
+from mixgrpo_core.objectives.port import TRANSITIONS, LossReport, Objective
 from mixgrpo_core.objectives.ratio import default_clip
-from mixgrpo_core.objectives.update import Group, NonFiniteLoss, Updating, split_into_chunks, update_policy
+from mixgrpo_core.objectives.update import NonFiniteLoss, Updating, split_into_chunks, update_policy
 from mixgrpo_core.rewards.port import RewardBatch, Scores
 from mixgrpo_core.rewards.scoring import score
 from mixgrpo_core.runs.folder import RunFolder
@@ -116,7 +118,7 @@ def plain_ratio(model, group, column, member):
     """One member at one step, a row of its own, scored by torch's normal density."""
     t = group.trajectory.transitions[column]
     x = t.x[t.parent[member]][None]
-    v = model.run(group.cond, lambda velocity: velocity(x, t.sigma))
+    v = model.run([group.cond], lambda velocity: velocity(x, t.sigma))
     gaussian = t.kernel(x, v, t.sigma, t.sigma_next)
     log_prob = Normal(gaussian.mean[0], gaussian.std).log_prob(t.x_next[member]).mean()
     return (log_prob - t.log_prob_old[member]).exp()
@@ -150,7 +152,7 @@ def test_pieces_add_up_to_the_gradient_of_the_whole_loss(batch):
     model = Toy()
     groups, move, clip = make_groups(model), direction(model, 0.1), 0.01
     gradient, stats = off_policy_gradient(model, groups, GRPO(clip=clip), move, batch=batch)
-    assert 0.05 < stats.clip_low + stats.clip_high < 0.45  # means over a first step without any: many ratios clip
+    assert 0.05 < stats.figures["clip_low"] + stats.figures["clip_high"] < 0.45
     torch.testing.assert_close(gradient, plain_gradient(model, groups, clip, move), rtol=1e-9, atol=1e-12)
 
 
@@ -161,7 +163,7 @@ def test_the_gradient_is_that_of_the_loss_by_finite_differences():
 
     def loss(by):
         _, stats = off_policy_gradient(model, groups, GRPO(clip=clip, kl=0.3), by, batch=4)
-        return 2 * stats.loss  # the mean of two steps, of which the first does not depend on `by`
+        return 2 * stats.figures["loss"]  # the mean of two steps, of which the first does not depend on `by`
 
     for seed in range(3):
         along = direction(model, 1, seed=10 + seed)
@@ -188,7 +190,7 @@ def test_an_update_makes_good_samples_likelier_and_bad_ones_less():
     with torch.no_grad():
         good, bad = (sum(plain_ratio(model, group, column, g).log().item() for column in range(WIDTH)) for g in (0, 1))
     assert good > 0 > bad
-    assert (good - bad) / (2 * WIDTH) == pytest.approx(0.01 * stats.grad_norm**2, rel=0.05)  # lr |gradient|^2
+    assert (good - bad) / (2 * WIDTH) == pytest.approx(0.01 * stats.figures["grad_norm"] ** 2, rel=0.05)
 
 
 @pytest.mark.parametrize("start", [0, 2])
@@ -229,7 +231,7 @@ def test_the_first_ratio_is_exactly_one_in_the_rollouts_batching(kernel, objecti
     model = Toy(dtype=torch.float32)
     groups = make_groups(model, count=2, size=12, keep_mean=True, kernel=kernel)
     stats, _ = update(model, groups, objective)
-    assert stats.ratio_first == 0
+    assert stats.figures["ratio_first"] == 0
     assert stats.ratio_noise == 0
     assert not stats.recomputed
 
@@ -237,7 +239,7 @@ def test_the_first_ratio_is_exactly_one_in_the_rollouts_batching(kernel, objecti
 def test_the_first_ratio_is_nearly_one_in_another_batching():
     model = Toy(dtype=torch.float32)
     stats, _ = update(model, make_groups(model, size=12, batch=5), GRPO(), batch=3)
-    assert stats.ratio_first < 1e-5
+    assert stats.figures["ratio_first"] < 1e-5
     assert not stats.recomputed
 
 
@@ -246,8 +248,8 @@ def test_ratio_max_sees_the_later_updates_and_ratio_first_does_not():
     groups, move = make_groups(model, count=1), direction(model, 0.1)
     stats, _ = update(model, groups, GRPO(clip=100.0), Script(model, [move]), epochs=2)
     deviations = [abs(plain_ratio(model, groups[0], c, m).item() - 1) for c in range(WIDTH) for m in range(6)]
-    assert stats.ratio_first < 1e-12
-    assert stats.ratio_max == pytest.approx(max(deviations), rel=1e-9)
+    assert stats.figures["ratio_first"] < 1e-12
+    assert stats.figures["ratio_max"] == pytest.approx(max(deviations), rel=1e-9)
 
 
 @pytest.mark.parametrize("objective", [GRPO(), GuardGRPO(), GuardGRPO(kl=0.1)], ids=["grpo", "guard", "guard+kl"])
@@ -261,7 +263,7 @@ def test_noise_of_batching_makes_the_old_log_probs_be_taken_anew(objective, roll
     stats, _ = update(model, groups, objective, batch=update_batch, updates=updates)
     assert stats.recomputed
     assert stats.ratio_noise > clip / 10
-    assert stats.ratio_first == 0
+    assert stats.figures["ratio_first"] == 0
 
 
 def test_recomputed_log_probs_give_the_gradient_of_a_rollout_in_the_updates_batching():
@@ -274,7 +276,7 @@ def test_recomputed_log_probs_give_the_gradient_of_a_rollout_in_the_updates_batc
     for column, t in enumerate(group.trajectory.transitions):
         rows = [t.x] if column == 0 else t.x.split(4)  # the same velocities as in the update
         with torch.no_grad():
-            v = torch.cat([noisy.run(group.cond, lambda f, x=x, t=t: f(x, t.sigma)) for x in rows])
+            v = torch.cat([noisy.run([group.cond], lambda f, x=x, t=t: f(x, t.sigma)) for x in rows])
         log_prob = t.per_member(t.gaussian(v)).log_prob(t.x_next)
         rescored.append(replace(t, log_prob_old=log_prob))
     by_hand = replace(group, trajectory=replace(group.trajectory, transitions=tuple(rescored)))
@@ -287,7 +289,7 @@ def test_noise_below_a_tenth_of_the_clip_is_left_alone():
     model = Toy(dtype=torch.float32, noise_of_batching=1e-4)
     stats, _ = update(model, make_groups(model, size=12), GRPO(), batch=4)
     assert not stats.recomputed
-    assert 0 < stats.ratio_first < default_clip(12) / 10
+    assert 0 < stats.figures["ratio_first"] < default_clip(12) / 10
 
 
 def test_guards_log_ratio_has_zero_mean_over_the_rollout_and_the_plain_one_has_not():
@@ -296,17 +298,16 @@ def test_guards_log_ratio_has_zero_mean_over_the_rollout_and_the_plain_one_has_n
     (group,) = make_groups(model, count=1, size=size, keep_mean=True, plan=plan)
     shift(list(model.parameters()), direction(model, 0.3))
     (t,) = group.trajectory.transitions
-    unclipped, h = GuardGRPO(clip=math.inf), float(t.sigma - t.sigma_next)
+    pieces = list(transition_pieces(group, size))
 
-    def member(velocity, g):
-        one = group.trajectory.select(torch.tensor([g]))
-        return float(unclipped.loss(velocity, one, torch.ones(1)).loss.detach())
+    def log_ratios(velocity):
+        policy = Policy(velocity, model.using, {})
+        return torch.cat([GuardGRPO().log_ratio(policy, piece).detach() for piece in pieces])
 
-    losses = model.run(group.cond, lambda velocity: [member(velocity, g) for g in range(size)])
-    guard = torch.tensor(losses).mul(-h).log()  # loss = -ratio / h
+    guard = model.run([group.cond], log_ratios)
     plain = torch.stack([plain_ratio(model, group, 0, g).detach().log() for g in range(size)])
     std = float(plain_std(t))
-    new = t.kernel(t.x, model.run(group.cond, lambda f: f(t.x, t.sigma)), t.sigma, t.sigma_next).mean.detach()
+    new = t.kernel(t.x, model.run([group.cond], lambda f: f(t.x, t.sigma)), t.sigma, t.sigma_next).mean.detach()
     d = new - t.mean_old
     noise = (t.x_next - t.mean_old) / std
     torch.testing.assert_close(guard.double(), (noise * d).flatten(1).mean(1), rtol=0, atol=1e-6)
@@ -329,7 +330,7 @@ def test_kl_is_zero_with_zero_gradient_at_the_base_model():
     groups = make_groups(model)
     stats, with_kl = update(model, groups, GRPO(kl=10.0))
     _, without = update(model, groups, GRPO())
-    assert stats.kl == 0
+    assert stats.figures["kl"] == 0
     assert torch.equal(with_kl.gradients[0], without.gradients[0])
     assert without.gradients[0].abs().max() > 0
     still = [replace(group, advantage=torch.zeros(6)) for group in groups]
@@ -350,11 +351,10 @@ def test_kl_away_from_the_base_model(batch):
             features = torch.cat([x, t.sigma.expand(6, 1), torch.ones(6, 1)], 1)
             terms.append((features @ model.down.T @ model.up.T).square().mean())  # v - v of the base model
     divergence = torch.stack(terms).mean()
-    assert stats.kl == pytest.approx(float(divergence.detach()), rel=1e-9)
+    assert stats.figures["kl"] == pytest.approx(float(divergence.detach()), rel=1e-9)
     expected = flat(torch.autograd.grad(0.5 * divergence, list(model.parameters())))
     torch.testing.assert_close(optimizer.gradients[0], expected, rtol=1e-9, atol=1e-12)
-    probe = clock.evaluations["probe"]
-    assert clock.evaluations["reference"] == clock.evaluations["train"] + probe > 0
+    assert clock.evaluations["reference"] == clock.evaluations["train"] > 0  # no forward of its own, none in the probe
 
 
 def test_kl_counts_a_row_once_for_each_of_its_members():
@@ -364,9 +364,9 @@ def test_kl_counts_a_row_once_for_each_of_its_members():
     plan = StepPlan(flow_sigmas(4, 3.0), (Step(stochastic=True), replace(fork, children=2), ODE, ODE))
     (group,) = make_groups(model, count=1, size=4, plan=plan)
     group = replace(group, advantage=torch.zeros(4))
-    rows = [update(model, [group.select(torch.tensor([member]))], GRPO(kl=1.0))[0].kl for member in (0, 2)]
+    rows = [update(model, [group.select(torch.tensor([member]))], GRPO(kl=1.0))[0].figures["kl"] for member in (0, 2)]
     stats, _ = update(model, [group.select(torch.tensor([0, 1, 2]))], GRPO(kl=1.0))
-    assert stats.kl == pytest.approx((2 * rows[0] + rows[1]) / 3, rel=1e-9)
+    assert stats.figures["kl"] == pytest.approx((2 * rows[0] + rows[1]) / 3, rel=1e-9)
     assert abs(rows[0] - rows[1]) > 1e-3
 
 
@@ -392,17 +392,16 @@ def test_a_loss_that_is_not_finite_raises_before_anything_moves():
 
 
 @dataclass(frozen=True)
-class Cliff:
+class Cliff(Objective):
     """A finite loss with a gradient that is not."""
 
-    needs = frozenset({"transitions"})
+    needs = frozenset({TRANSITIONS})
 
-    def clip_range(self, latent_elements):
-        return None
+    def terms(self, policy, piece):
+        return {"v": policy(piece.x, piece.sigma)[piece.parent]}
 
-    def loss(self, velocity, trajectory, advantage):
-        (t,) = trajectory.transitions
-        return LossReport(loss=(0 * velocity(t.x, t.sigma)).sum().sqrt())
+    def loss(self, table, cells):
+        return LossReport(loss=(0 * table["v"]).sum().sqrt())
 
 
 def test_a_gradient_that_is_not_finite_raises_too():
@@ -431,7 +430,7 @@ def test_the_gradient_is_clipped_as_a_whole(batch):
     stats, clipped = update(model, groups, GRPO(), max_grad_norm=1e-3, batch=batch)
     norm = float(unclipped.gradients[0].norm())
     assert norm > 1e-2
-    assert stats.grad_norm == pytest.approx(norm) == pytest.approx(free.grad_norm)
+    assert stats.figures["grad_norm"] == pytest.approx(norm) == pytest.approx(free.figures["grad_norm"])
     torch.testing.assert_close(clipped.gradients[0], unclipped.gradients[0] * 1e-3 / norm, rtol=1e-4, atol=1e-12)
 
 
@@ -451,7 +450,8 @@ def test_optimizer_steps_are_updates_times_epochs(updates, epochs, count):
 def test_no_groups_make_no_step():
     stats, optimizer = update(Toy(), [], GRPO())
     assert stats.steps == 0
-    assert stats.loss is stats.grad_norm is stats.ratio_first is None
+    assert stats.figures == {}
+    assert stats.to_json()["loss"] is stats.to_json()["grad_norm"] is stats.to_json()["ratio_first"] is None
     assert optimizer.gradients == []
 
 
@@ -592,7 +592,7 @@ def test_masked_samples_are_as_if_never_sampled(trajectories):
             )
         )
     optimizer = adamw(twin.parameters(), CONFIG)
-    update(twin, groups, CONFIG.objective, optimizer, **vars(CONFIG.updating()))
+    update(twin, groups, CONFIG.objective, optimizer, **vars(CONFIG.updating(CONFIG.sigmas())))
     assert torch.equal(weights_of(model), weights_of(twin))
     assert not torch.equal(weights_of(model), weights_of(ToyModel()))
 
@@ -616,7 +616,7 @@ def test_groups_without_spread_are_skipped_and_counted(trajectories):
     group = Group(
         cond=twin.encode("longer"), trajectory=trajectories[at], advantage=scored(heard)[at].advantage
     )  # fmt: skip
-    update(twin, [group], CONFIG.objective, adamw(twin.parameters(), CONFIG), **vars(CONFIG.updating()))
+    update(twin, [group], CONFIG.objective, adamw(twin.parameters(), CONFIG), **vars(CONFIG.updating(CONFIG.sigmas())))
     assert torch.equal(weights_of(model), weights_of(twin))
 
 
@@ -705,14 +705,14 @@ class BreaksLater(GRPO):
 
     left = 0
 
-    def loss(self, velocity, trajectory, advantage):
+    def loss(self, table, cells):
         BreaksLater.left -= 1
-        return super().loss(velocity, trajectory, advantage if BreaksLater.left >= 0 else advantage * torch.nan)
+        return super().loss({name: term if self.left >= 0 else term * torch.nan for name, term in table.items()}, cells)
 
 
 def test_an_iteration_that_breaks_after_its_first_update_is_undone():
     config = replace(CONFIG, iterations=2, objective=BreaksLater())
-    BreaksLater.left = (1 + 2 + 2) + (1 + 2)  # per iteration a probe, then two updates of two trained steps
+    BreaksLater.left = (2 + 2) + 2  # per iteration two updates of two trained steps
     model, heard = ToyModel(), []
     reports = train(model, PROMPTS, {"red": Red()}, config, observer=heard.append)
     next(reports)

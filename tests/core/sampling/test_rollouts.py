@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from torch.distributions import Normal
 from toy import ToyModel
 
+from mixgrpo_core.objectives.pieces import Draw, Group, Moment, draw_columns, transition_pieces
+from mixgrpo_core.objectives.table import cells_of
 from mixgrpo_core.sampling.kernels import DanceSDE, FlowCPS, FlowSDE
 from mixgrpo_core.sampling.planners import ODE, Step, StepPlan, WindowPlanner, deterministic_plan, windowed_plan
 from mixgrpo_core.sampling.rollouts import Sampling, rollout
@@ -17,6 +19,7 @@ from mixgrpo_core.sampling.schedule import flow_sigmas
 from mixgrpo_core.sampling.solvers import DPMpp2M, Euler
 from mixgrpo_core.sampling.trajectory import Trajectory, Transition
 from mixgrpo_core.sampling.windows import FrozenWindow
+from mixgrpo_core.support.seeds import derive_seed
 
 COND = 0.7
 
@@ -52,7 +55,7 @@ class Wide(ToyModel):
     def run(self, cond, body):
         def velocity(x, sigma):
             self.evaluations += len(x)
-            return x * 0.9 - cond
+            return x * 0.9 - cond[0]
 
         return body(velocity)
 
@@ -84,7 +87,7 @@ def unshared(model, plan, sampling, noise, group_size, carry_history=False):
             states.append(x[0])
         return torch.stack(states)
 
-    return model.run(COND, body)
+    return model.run([COND], body)
 
 
 def assert_same_as_unshared(trajectory, states, atol=1e-6):
@@ -219,7 +222,7 @@ def test_splitting_the_batch_changes_nothing(batch):
 
 def noise_of(model, transition):
     """The standard normal draw that made a transition."""
-    v = model.run(COND, lambda velocity: velocity(transition.x, transition.sigma))
+    v = model.run([COND], lambda velocity: velocity(transition.x, transition.sigma))
     gaussian = transition.per_member(transition.gaussian(v))
     return ((transition.x_next - gaussian.mean) / gaussian.std).detach()
 
@@ -252,7 +255,7 @@ def test_log_prob_is_the_mean_of_the_normal_density_and_carries_no_graph():
     trajectory = rollout(model, COND, window_plan(8, 3, 2), Sampling(kernel=FlowSDE()), group_size=6, seed=0)
     for t in trajectory.transitions:
         with torch.no_grad():
-            v = model.run(COND, lambda velocity, t=t: velocity(t.x, t.sigma))
+            v = model.run([COND], lambda velocity, t=t: velocity(t.x, t.sigma))
         gaussian = t.gaussian(v)
         expected = Normal(gaussian.mean[t.parent], gaussian.std).log_prob(t.x_next).flatten(1).mean(1)
         torch.testing.assert_close(t.log_prob_old, expected, rtol=0, atol=1e-5)
@@ -271,7 +274,7 @@ def test_log_prob_is_taken_of_the_stored_value():
     ):
         assert transition.x_next.dtype == torch.bfloat16
         with torch.no_grad():
-            v = model.run(COND, lambda velocity, t=transition: velocity(t.x, t.sigma))
+            v = model.run([COND], lambda velocity, t=transition: velocity(t.x, t.sigma))
         gaussian = transition.per_member(transition.gaussian(v))
         assert torch.equal(gaussian.log_prob(transition.x_next), transition.log_prob_old)  # the ratio is exactly 1
         unrounded = gaussian.sample(noise)
@@ -343,6 +346,7 @@ def trajectories(draw):
                 kernel=FlowSDE(),
                 x=torch.arange(rows).float()[:, None] + 100 * step,
                 parent=torch.tensor(parent),
+                edge=torch.arange(group),
                 x_next=torch.arange(group).float()[:, None] + 1000 * (step + 1),
                 sigma=torch.tensor(0.5),
                 sigma_next=torch.tensor(0.4),
@@ -367,28 +371,13 @@ def assert_is_part(part, whole, members):
 @given(trajectories(), st.integers(1, 15))
 def test_step_pieces_partition_every_step(trajectory, batch):
     seen = [[] for _ in trajectory.transitions]
-    for piece in trajectory.step_pieces(batch):
-        (part,) = piece.trajectory.transitions
-        whole = trajectory.transitions[piece.column]
+    for piece in transition_pieces(Group(cond=None, trajectory=trajectory, advantage=torch.zeros(20)), batch):
+        part, whole = piece.step, trajectory.transitions[piece.column.index]
         assert 1 <= len(part.x) <= batch
-        assert piece.trajectory.group_size == len(piece.members)
         assert_is_part(part, whole, piece.members)
-        assert torch.equal(piece.trajectory.final, trajectory.final[piece.members])
-        seen[piece.column] += piece.members.tolist()
+        assert torch.equal(piece.final, trajectory.final[piece.members])
+        seen[piece.column.index] += piece.members.tolist()
     assert all(sorted(members) == list(range(trajectory.group_size)) for members in seen)
-
-
-@given(trajectories(), st.integers(1, 15))
-def test_member_pieces_partition_the_group(trajectory, batch):
-    seen = []
-    for piece in trajectory.member_pieces(batch):
-        assert 1 <= len(piece.members) <= batch
-        assert piece.column is None
-        assert torch.equal(piece.trajectory.final, trajectory.final[piece.members])
-        for part, whole in zip(piece.trajectory.transitions, trajectory.transitions, strict=True):
-            assert_is_part(part, whole, piece.members)
-        seen += piece.members.tolist()
-    assert seen == list(range(trajectory.group_size))
 
 
 @given(trajectories(), st.data())
@@ -402,17 +391,45 @@ def test_selecting_twice_is_selecting_once(trajectory, data):
     assert torch.equal(twice.final, trajectory.final[first[second]])
 
 
-def test_pieces_of_an_advantage_per_step_and_position():
+def test_cells_of_an_advantage_per_step_and_position():
     trajectory = rollout(Recorder(), COND, window_plan(6, 2, 1), Sampling(kernel=FlowSDE()), group_size=4, seed=0)
     flat, steps = torch.arange(4.0), torch.arange(8.0).view(4, 2)
     positions = torch.arange(8.0 * 12).view(4, 2, 3, 2, 2)
-    pieces = list(trajectory.step_pieces(3))
-    assert [(p.column, p.members.tolist()) for p in pieces] == [(0, [0, 1, 2, 3]), (1, [0, 1, 2]), (1, [3])]
-    assert [p.advantage(flat).tolist() for p in pieces] == [[0, 1, 2, 3], [0, 1, 2], [3]]
-    assert [p.advantage(steps).tolist() for p in pieces] == [[0, 2, 4, 6], [1, 3, 5], [7]]
-    assert torch.equal(pieces[2].advantage(positions), positions[3:, 1])
+
+    def advantages(advantage):
+        group = Group(cond=None, trajectory=trajectory, advantage=advantage)
+        return [
+            cells_of(group, [piece.column], piece.members, (), Moment()).advantages
+            for piece in transition_pieces(group, 3)
+        ]
+
+    pieces = list(transition_pieces(Group(cond=None, trajectory=trajectory, advantage=flat), 3))
+    assert [(p.column.index, p.members.tolist()) for p in pieces] == [(0, [0, 1, 2, 3]), (1, [0, 1, 2]), (1, [3])]
+    assert [found.tolist() for found in advantages(flat)] == [[0, 1, 2, 3], [0, 1, 2], [3]]
+    assert [found.flatten().tolist() for found in advantages(steps)] == [[0, 2, 4, 6], [1, 3, 5], [7]]
+    assert torch.equal(advantages(positions)[2], positions[3:, 1:])
+    group = Group(cond=None, trajectory=trajectory, advantage=steps)
+    (column,) = draw_columns(group, [Draw(sigma=0.5)])
     with pytest.raises(ValueError, match="advantage per step"):
-        next(trajectory.member_pieces(4)).advantage(steps)
+        cells_of(group, [column], torch.arange(4), (), Moment())
+
+
+def test_every_member_descends_from_its_state_and_its_edge():
+    """Step 0 recorded is the start noise; in a tree the edge says which outcome, the parent which row it came from."""
+    branch = Step(stochastic=True, trained=True, children=2)
+    plan = StepPlan(flow_sigmas(4, 3.0), (Step(recorded=True), branch, Step(recorded=True), ODE))
+    model = Recorder()
+    trajectory = rollout(model, COND, plan, Sampling(kernel=FlowSDE(), shared_noise=False), group_size=6, seed=0)
+    start, later = trajectory.states
+    (transition,) = trajectory.transitions
+    assert (start.step, later.step) == (0, 2)
+    assert torch.equal(start.x, model.noise(derive_seed(0, "start"), 3))
+    assert start.parent.tolist() == transition.parent.tolist() == [0, 0, 1, 1, 2, 2]
+    assert transition.edge.tolist() == later.parent.tolist() == [0, 1, 2, 3, 4, 5]
+    assert torch.equal(later.x[later.parent], transition.x_next)
+    some = trajectory.select(torch.tensor([5, 0]))
+    assert torch.equal(some.states[1].x[some.states[1].parent], later.x[torch.tensor([5, 0])])
+    assert some.transitions[0].edge.tolist() == [5, 0]
 
 
 # --- levels, defaults, refusals

@@ -37,7 +37,7 @@ from mixgrpo_core import (
     WeightedRewards,
     WindowPlanner,
 )
-from mixgrpo_core.models.port import Policy
+from mixgrpo_core.models.policy import Policy
 from mixgrpo_core.sampling import windows as windows_module
 from mixgrpo_core.sampling.kernels import Kernel
 from mixgrpo_core.settings import presets
@@ -95,7 +95,7 @@ configs = st.builds(
     reward_weights=st.dictionaries(st.text(), st.floats(0, 1e9), max_size=3),
     learning_rate=positive,
     ema=st.none() | st.floats(0, 1, exclude_max=True),
-    combination=st.sampled_from([WeightedAdvantages(), WeightedRewards(), BatchNormalised()]),
+    credit=st.sampled_from([(WeightedAdvantages(),), (WeightedRewards(),), (BatchNormalised(),)]),
     spread_floors=st.dictionaries(st.text(), st.floats(0, 1e9), max_size=2),
     guards=st.lists(guards, max_size=3).map(tuple),
     eval_every=st.integers(0, 9),
@@ -120,7 +120,7 @@ def test_every_preset_comes_back_from_json(name):
 @given(configs)
 @examples(max_examples=100)
 def test_every_object_is_spelled_as_the_call_that_makes_it(config):
-    for made in (config.planner, config.kernel, config.solver, config.objective, config.combination, *config.guards):
+    for made in (config.planner, config.kernel, config.solver, config.objective, *config.credit, *config.guards):
         assert parse(spell(made), CLASSES) == made
         assert eval(spell(made).replace("1e999", "math.inf"), {**CLASSES, "math": math}) == made  # it is Python
 
@@ -130,18 +130,6 @@ def test_every_class_of_the_table_goes_by_its_own_name(name):
     made = CLASSES[name]()
     assert spell(made).startswith(f"{name}(")
     assert parse(spell(made), CLASSES) == parse(name, CLASSES) == parse(f" {name}() ", CLASSES) == made
-
-
-def test_every_class_that_is_exported_for_configs_is_in_the_table():
-    import mixgrpo_core
-
-    offered = {
-        name
-        for name in mixgrpo_core.__all__
-        for value in [getattr(mixgrpo_core, name)]
-        if isinstance(value, type) and value.__module__.rsplit(".", 1)[-1] in MODULES_OF_CHOICES
-    } - {"Gaussian", "StepPlan"}
-    assert offered == CLASSES.keys()
 
 
 def test_positional_nested_and_negative_arguments_are_read():
@@ -257,9 +245,8 @@ def test_unknown_names_get_a_suggestion(values, words):
         ("planner", "GRPO()"),
         ("objective", "DPMpp2M()"),
         ("objective", Policy),
-        ("combination", "GRPO()"),
-        ("combination", None),
-        ("guards", "PixelDrift()"),
+        ("credit", "GRPO()"),
+        ("credit", None),
         ("guards", ["Euler()"]),
         ("guards", [3]),
         ("guards", None),
@@ -391,7 +378,7 @@ def plans(config, iterations=None):
 
 def test_mixgrpo():
     config = presets.mixgrpo()
-    assert (config.iterations, config.steps, config.shift) == (300, 25, 3.0)
+    assert (config.iterations, config.steps, config.shift) == (300, 25, None)
     assert (config.images_per_prompt, config.prompts_per_iteration, config.updates) == (12, 32, 4)
     assert (config.kernel, config.solver, config.tail_solver) == (FlowSDE(eta=0.7), Euler(), Euler())
     assert (config.weight_decay, config.beta1, config.beta2, config.max_grad_norm) == (1e-4, 0.9, 0.999, 1.0)

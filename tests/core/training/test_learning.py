@@ -106,7 +106,7 @@ def test_hybrid_inference_equals_a_loop_over_two_models() -> None:
         x = noise
         for i in range(10):
             model = trained if i < switch else base
-            x = model.run(0.3, lambda v, x=x, i=i: x + (sigmas[i + 1] - sigmas[i]) * v(x, sigmas[i]))
+            x = model.run([0.3], lambda v, x=x, i=i: x + (sigmas[i + 1] - sigmas[i]) * v(x, sigmas[i]))
         return x
 
     for share, switch in ((0.0, 0), (0.34, 3), (0.8, 8), (1.0, 10)):

@@ -368,11 +368,11 @@ def test_a_run_of_an_older_version_goes_on(tmp_path):
     run(tmp_path / "run", replace(old, iterations=2))
     path = tmp_path / "run/config.json"
     config = json.loads(path.read_text())
-    for name in ("combination", "spread_floors", "guards"):
+    for name in ("credit", "spread_floors", "guards"):
         del config["train"][name]
     path.write_text(json.dumps(config))
     assert [report.iteration for report in run(tmp_path / "run", replace(old, iterations=4))] == [2, 3]
-    assert json.loads(path.read_text())["train"]["combination"] == "WeightedAdvantages()"
+    assert json.loads(path.read_text())["train"]["credit"] == ["WeightedAdvantages()"]
 
 
 class Vote(Red):
@@ -432,9 +432,9 @@ def test_a_guard_s_word_is_heard_on_the_command_line(tmp_path, capsys):
     assert "stopped" not in capsys.readouterr().out
 
 
-def test_guards_and_combinations_are_flags():
-    words = ["--train.guards", "PixelDrift(stop=3)", "HeldOutFall", "--train.combination", "BatchNormalised()"]
+def test_guards_and_credit_are_flags():
+    words = ["--train.guards", "PixelDrift(stop=3)", "HeldOutFall", "--train.credit", "BatchNormalised()"]
     settings = parse_flags(RunConfig(), words, "mixgrpo", "").train
     assert settings.guards == (PixelDrift(stop=3.0), HeldOutFall())
-    assert settings.combination == BatchNormalised()
+    assert settings.credit == (BatchNormalised(),)
     assert parse_flags(RunConfig(), ["--train.guards"], "mixgrpo", "").train.guards == ()

@@ -18,6 +18,7 @@ from mixgrpo_core.models.diffusers.loading import ModelFilesError
 from mixgrpo_core.models.families.caption_encoder import CaptionEncoder
 from mixgrpo_core.models.families.demo import load_demo
 from mixgrpo_core.models.families.sd3 import SD3Model, load_sd3
+from mixgrpo_core.models.lora import export_lora
 from mixgrpo_core.models.lora_file import LoraFileError, load_lora, save_lora
 
 
@@ -42,12 +43,12 @@ def euler(model: SD3Model, x: Tensor, sigmas: Tensor) -> Tensor:
         return state
 
     with torch.no_grad():
-        return model.run(model.encode(PROMPT), body)
+        return model.run([model.encode(PROMPT)], body)
 
 
 def test_diffusers_loads_the_exported_file_and_computes_the_same(folder: Path, tmp_path: Path) -> None:
     model = stir(load(folder, alpha=6, guidance=3.0))
-    path = model.export_lora(tmp_path / "ours.safetensors", {"mixgrpo.note": "x"})
+    path = export_lora(model, tmp_path / "ours.safetensors", {"mixgrpo.note": "x"})
     pipe = StableDiffusion3Pipeline.from_pretrained(folder)
     x = model.noise(3, 2)
     embeds, _, pooled, _ = pipe.encode_prompt(PROMPT, None, None, do_classifier_free_guidance=False)
@@ -71,27 +72,27 @@ def test_diffusers_loads_the_exported_file_and_computes_the_same(folder: Path, t
 def test_the_exported_file_tells_of_the_model_and_of_the_training(folder: Path, tmp_path: Path) -> None:
     model = stir(load(folder, alpha=6))
     average = {name: tensor / 2 for name, tensor in model.lora_state().items()}
-    file = load_lora(model.export_lora(tmp_path / "a.safetensors", {"ss_steps": "3"}, average))
+    file = load_lora(export_lora(model, tmp_path / "a.safetensors", {"ss_steps": "3"}, average))
     name = next(name for name in average if name.endswith("lora_B.weight"))
     assert torch.equal(file.state[name], average[name] * 1.5)
     expected = {"ss_steps": "3", "ss_network_dim": "4", "mixgrpo.alpha": "6.0", "modelspec.resolution": "16x16"}
     expected |= {"ss_sd_model_name": "sd3", "modelspec.architecture": "stable-diffusion-3.5-medium/lora"}
     assert expected.items() <= file.metadata.items()
     with pytest.raises(ValueError, match="without"):
-        model.export_lora(tmp_path / "a.safetensors", {}, {name: average[name]})
+        export_lora(model, tmp_path / "a.safetensors", {}, {name: average[name]})
 
 
 @pytest.mark.parametrize("alpha", [1.0, 4.0, 7.0])
 def test_training_goes_on_from_a_file_with_the_same_function(folder: Path, tmp_path: Path, alpha: float) -> None:
     first = stir(load(folder, rank=3, alpha=5))
-    path = first.export_lora(tmp_path / "a.safetensors")
+    path = export_lora(first, tmp_path / "a.safetensors")
     second = load_sd3(folder, dtype=torch.float32, alpha=alpha, lora=path)
     assert (second.lora.rank, second.lora_scale) == (3, alpha / 3)
     torch.testing.assert_close(velocity_of(second), velocity_of(first), rtol=0, atol=2e-6)
     again = load(folder, rank=3, alpha=5)
     again.load_lora_file(path)
     torch.testing.assert_close(velocity_of(again), velocity_of(first), rtol=0, atol=2e-6)
-    again.load_lora_file(again.export_lora(tmp_path / "b.safetensors"))
+    again.load_lora_file(export_lora(again, tmp_path / "b.safetensors"))
     torch.testing.assert_close(velocity_of(again), velocity_of(first), rtol=0, atol=2e-6)
     assert without_gradient(second) == {UNUSED}
 
@@ -184,7 +185,7 @@ def test_a_folder_without_t5_is_whole(copy: Path) -> None:
 def test_guidance_needs_the_negative(folder: Path) -> None:
     cond = load(folder).encode(PROMPT)
     with pytest.raises(ValueError, match=r"negative for guidance 2\.0"):
-        load(folder, guidance=2.0).run(cond, lambda velocity: velocity)
+        load(folder, guidance=2.0).run([cond], lambda velocity: velocity)
 
 
 # Folders that are not what they should be
@@ -278,7 +279,7 @@ def test_the_demo_model_is_computed_in_float32_from_half_precision_files(demo: P
     images = model.decode(model.noise(1, 2))
     assert images.shape == (2, 64, 64, 3)
     assert 0 <= images.min() < images.max() <= 1
-    path = model.export_lora(demo / "a.safetensors")
+    path = export_lora(model, demo / "a.safetensors")
     torch.testing.assert_close(velocity_of(load_demo(folder=demo, guidance=2.0, lora=path)), velocity_of(model))
     with pytest.raises(ValueError, match="Expected words out of: a, red, circle"):
         model.encode("a blue circle")

@@ -147,7 +147,7 @@ def test_using_other_weights_and_nesting(folder: Path) -> None:
             assert not torch.equal(velocity_of(model), theirs)
         assert torch.equal(velocity_of(model), theirs)
         assert all(parameter.requires_grad for parameter in model.parameters())
-        assert not model.run(model.encode(PROMPT), lambda v: v(model.noise(3, 2), torch.tensor(0.7))).requires_grad
+        assert not model.run([model.encode(PROMPT)], lambda v: v(model.noise(3, 2), torch.tensor(0.7))).requires_grad
         with pytest.raises(ValueError, match="on the way"), model.using(kept(model)):
             raise ValueError("on the way")
         assert torch.equal(velocity_of(model), theirs)
@@ -218,9 +218,9 @@ def test_low_precision_sees_fresh_weights_after_every_step_of_the_optimizer(fold
             weigh(v).backward()
             optimizer.step()
 
-    model.run(model.encode(PROMPT), body)
+    model.run([model.encode(PROMPT)], body)
     with torch.autocast("cpu", torch.bfloat16):  # a region around it all, of a caller who does not know better
-        model.run(model.encode(PROMPT), body)
+        model.run([model.encode(PROMPT)], body)
 
 
 def test_low_precision_is_near_the_exact_velocity_and_the_lora_stays_float32(folder: Path) -> None:

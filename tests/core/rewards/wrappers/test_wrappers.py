@@ -239,7 +239,7 @@ CONFIG = TrainConfig(
     images_per_prompt=4,
     prompts_per_iteration=2,
     planner=WindowPlanner(window=SlidingWindow(size=2, stride=1, hold=2)),
-    combination=WeightedRewards(),  # the one whose advantages depend on the running statistics
+    credit=(WeightedRewards(),),  # the one whose advantages depend on the running statistics
     learning_rate=0.05,
     eval_every=0,
     checkpoint_every=1,

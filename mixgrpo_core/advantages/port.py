@@ -1,0 +1,123 @@
+"""The credit port: who of a group, at which step, at which place, is to be made likelier.
+
+Credit is made in stages, one after the other, each over all groups of an iteration before the next begins. A stage
+looks at a group while its images are there, changes the advantages of single groups, and then of all groups together.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, Protocol
+
+from torch import Tensor
+
+from ..rewards.port import Context, Scores
+from ..sampling.planners import StepPlan
+from ..sampling.trajectory import Trajectory
+
+Looked = Mapping[str, Tensor]
+"""What a stage keeps of a group's images: small tensors by name."""
+Width = Literal["member", "step", "place"]
+"""``[G]``, ``[G, W]``, ``[G, W, *latent]``."""
+WIDTHS: tuple[Width, ...] = ("member", "step", "place")
+"""From coarse to fine."""
+
+
+@dataclass(frozen=True)
+class Advantages:
+    """The credit of one group.
+
+    Attributes:
+        values: ``[G]``, ``[G, W]`` (a number per trained step) or ``[G, W, *latent]`` (broadcastable), 0 where not
+            counted.
+        counted: ``[G]``, which members count; the others are no part of the group.
+        parts: advantages per reward, ``[G]`` each, before they were mixed.
+    """
+
+    values: Tensor
+    counted: Tensor
+    parts: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoredGroup:
+    """One group after its rollout, as the stages see it.
+
+    Attributes:
+        prompt: the prompt.
+        place: of the group in its iteration.
+        iteration: of the run.
+        plan: how it was rolled out.
+        trajectory: what was recorded.
+        scores: of the trained rewards by name.
+        weights: of the same rewards, >= 0, one above 0.
+        floors: for some of the rewards, the least standard deviation to divide by.
+        context: reference picture and mask that travel with the prompt.
+        places: maps over images ``[B, H, W]`` as maps over latents (the model's).
+    """
+
+    prompt: str
+    place: int
+    iteration: int
+    plan: StepPlan
+    trajectory: Trajectory
+    scores: Mapping[str, Scores]
+    weights: Mapping[str, float]
+    floors: Mapping[str, float]
+    context: Context
+    places: "Places"
+
+
+class Places(Protocol):
+    """``FlowModel.places``."""
+
+    def __call__(self, maps: Tensor) -> Tensor: ...
+
+
+class Credit(Protocol):
+    """One stage of credit: a frozen dataclass of settings. What it does not do has a default."""
+
+    makes: ClassVar[bool] = False
+    """Whether it makes advantages of scores: the first stage does, and no other."""
+    widens: ClassVar[Width | None] = None
+    """To what it widens the advantages, if it does: such stages come last."""
+
+    def look(self, group: ScoredGroup, images: Tensor) -> Looked:
+        """What it wants to remember of the images ``[G, H, W, 3]``, which are let go of afterwards."""
+        return {}
+
+    def of_group(self, group: ScoredGroup, advantages: Advantages | None, looked: Looked) -> Advantages:
+        """The new advantages of one group; ``advantages`` are those of the stage before, None for the first."""
+        assert advantages is not None  # a stage that makes them has a method of its own
+        return advantages
+
+    def of_iteration(self, groups: Sequence[Advantages]) -> Sequence[Advantages]:
+        """The new advantages of all groups of an iteration, in order."""
+        return groups
+
+
+def require_stages(stages: Sequence[Credit]) -> None:
+    """Raise ``ValueError`` unless the first stage, and only it, makes advantages, and those that widen come last."""
+    if not stages or not stages[0].makes:
+        found = type(stages[0]).__name__ if stages else "nothing"
+        raise ValueError(
+            f"credit begins with a stage that makes advantages of scores, such as WeightedAdvantages(), found {found}"
+        )
+    reached: Width = "member"
+    for stage in stages[1:]:
+        name = type(stage).__name__
+        if stage.makes:
+            raise ValueError(
+                f"only the first stage of credit makes advantages of scores: take {name} out, or put it first"
+            )
+        if stage.widens is None and reached != "member":
+            raise ValueError(f"{name} changes numbers per image and must stand before the stages that widen them")
+        if stage.widens is not None:
+            if WIDTHS.index(stage.widens) < WIDTHS.index(reached):
+                raise ValueError(f"{name} makes a number per {stage.widens} and must stand before those per {reached}")
+            reached = stage.widens
+
+
+def width_of(stages: Sequence[Credit]) -> Width:
+    """The finest credit that ``stages`` give."""
+    widths = [stage.widens for stage in stages if stage.widens is not None]
+    return widths[-1] if widths else "member"

@@ -1,0 +1,34 @@
+"""What models share of pictures: values cut off at 0 and 1, and maps over images as maps over latents."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class _Clamped(torch.autograd.Function):
+    """Forward a clamp to 0..1; backward, where a value was cut off, only a gradient that points back inside."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x.clamp(0, 1)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        (x,), (gradient,) = ctx.saved_tensors, gradients
+        outward = ((x < 0) & (gradient > 0)) | ((x > 1) & (gradient < 0))  # descent moves against the gradient
+        return gradient.masked_fill(outward, 0)
+
+
+def within_0_to_1(images: Tensor) -> Tensor:
+    """``images`` cut off at 0 and 1; what was cut off keeps a gradient whose descent leads back inside."""
+    return _Clamped.apply(images) if images.requires_grad else images.clamp(0, 1)
+
+
+def maps_over_latents(maps: Tensor, latent_shape: tuple[int, ...]) -> Tensor:
+    """Maps over images ``[B, H, W]`` as ``[B, 1, .., h, w]`` over latents ``[C, .., h, w]``: means of the pixels."""
+    height, width = latent_shape[-2:]
+    small = F.adaptive_avg_pool2d(maps[:, None].float(), (height, width))
+    return small.reshape(len(maps), *(1,) * (len(latent_shape) - 2), height, width)

@@ -1,0 +1,73 @@
+"""The figures of an iteration's updates: whatever objectives and regularisers report, by name."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .port import RATIO_DEVIATION, LossReport
+
+Step = tuple[dict[str, float], dict[str, float]]
+"""Means and maxima of one optimizer step, by name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpdateStats:
+    """Figures of all updates of one iteration.
+
+    Attributes:
+        steps: optimizer steps.
+        figures: by name: what objective and regularisers reported, averaged (maxima: the largest), ``loss`` and
+            ``grad_norm``. Of ratios ``ratio_first``, the largest ``|ratio - 1|`` before the first step, which is the
+            noise between rollout and update, and ``ratio_max``.
+        ratio_noise: what the probe found of that noise; None for an objective without a ratio.
+        recomputed: it exceeded a tenth of the clip range, so old log-probs were taken again in the update's batches.
+    """
+
+    steps: int
+    figures: Mapping[str, float] = field(default_factory=dict)
+    ratio_noise: float | None = None
+    recomputed: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values on one level; the usual figures are there, null where nothing gave them."""
+        usual = ("loss", "clip_low", "clip_high", "kl", "grad_norm", "ratio_first", "ratio_max")
+        figures = {**dict.fromkeys(usual), **self.figures}
+        return {"steps": self.steps, **figures, "ratio_noise": self.ratio_noise, "recomputed": self.recomputed}
+
+
+class Figures:
+    """Sums of an update: means weighted by the share of the cells, and maxima."""
+
+    def __init__(self) -> None:
+        self.means: dict[str, float] = defaultdict(float)
+        self.maxima: dict[str, float] = {}
+
+    def add(self, report: LossReport, share: float) -> None:
+        self.means["loss"] += float(report.loss) * share
+        self.add_means(report.means, share)
+        for name, value in report.maxima.items():
+            self.maxima[name] = max(self.maxima.get(name, float("-inf")), float(value))
+
+    def add_means(self, means: Mapping[str, Any], share: float) -> None:
+        for name, value in means.items():
+            self.means[name] += float(value) * share
+
+
+def finite(value: float) -> bool:
+    return value == value and abs(value) != float("inf")
+
+
+def summary(steps: Sequence[Step]) -> dict[str, float]:
+    """Means over all updates, the largest maxima, and the ratio's first."""
+    found: dict[str, float] = {}
+    for name in dict.fromkeys(name for means, _ in steps for name in means):
+        values = [means[name] for means, _ in steps if name in means]
+        found[name] = sum(values) / len(values)
+    for name in dict.fromkeys(name for _, maxima in steps for name in maxima):
+        values = [maxima[name] for _, maxima in steps if name in maxima]
+        if name == RATIO_DEVIATION:
+            found |= {"ratio_first": values[0], "ratio_max": max(values)}
+        else:
+            found[name] = max(values)
+    return found
