@@ -8,7 +8,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..mixgrpo_core import TrainConfig
-from ..mixgrpo_core.advantages.combine import Combination
+from ..mixgrpo_core.advantages import Credit
 from ..mixgrpo_core.rewards.port import Reward, about
 from ..mixgrpo_core.sampling.windows import Window
 
@@ -29,12 +29,12 @@ RewardSocket = io.Custom("MIXGRPO_REWARD")
 class Rewards:
     """Rewards by name, and the weight of each in the advantage; weight 0 is scored on held-out images only.
 
-    ``combination`` is how they become one advantage; None leaves that to the settings.
+    ``credit`` makes advantages of their scores; None leaves that to the settings.
     """
 
     rewards: Mapping[str, Reward]
     weights: Mapping[str, float]
-    combination: Combination | None = None
+    credit: Credit | None = None
 
     @property
     def unattended(self) -> dict[str, Reward]:

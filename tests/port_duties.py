@@ -119,3 +119,75 @@ def test_decoded_images_lie_in_0_to_1_and_each_row_is_its_own(model) -> None:
     assert float(images.max()) <= 1
     torch.testing.assert_close(images[1:2], model.decode(latents[1:2]), atol=1e-4, rtol=0)
     assert not images.requires_grad
+
+
+OTHER = "a large blue square on the right"
+
+
+def test_each_row_has_the_conditioning_it_names(model) -> None:
+    """Several prompts in one call are each prompt in a call of its own, in any order."""
+    x, sigma = model.noise(3, 4), torch.tensor(0.7)
+    conds, rows = [model.encode(PROMPT), model.encode(OTHER)], torch.tensor([1, 0, 0, 1])
+    with torch.no_grad():
+        together = model.run(conds, lambda v: v(x, sigma, rows))
+        first = model.run(conds, lambda v: v(x, sigma))
+        alone = [model.run([cond], lambda v: v(x, sigma)) for cond in conds]
+    expected = torch.stack([alone[row][place] for place, row in enumerate(rows.tolist())])
+    torch.testing.assert_close(together, expected, atol=2e-5, rtol=1e-5)
+    torch.testing.assert_close(first, alone[0], atol=2e-5, rtol=1e-5)
+    assert (alone[0] - alone[1]).abs().max() > 1e-3
+
+
+def test_the_gradient_of_several_prompts_is_the_sum_of_each(model) -> None:
+    x, sigma = model.noise(3, 2), torch.tensor(0.7)
+    conds = [model.encode(PROMPT), model.encode(OTHER)]
+
+    def gradient(bodies) -> list[Tensor]:
+        for parameter in model.parameters():
+            parameter.grad = None
+        for chosen, body in bodies:
+            model.run(chosen, body)
+        return [torch.zeros(()) if p.grad is None else p.grad.clone() for p in model.parameters()]
+
+    together = gradient([(conds, lambda v: v(x, sigma, torch.tensor([0, 1])).square().sum().backward())])
+    apart = gradient(
+        [([cond], lambda v, i=i: v(x[i : i + 1], sigma).square().sum().backward()) for i, cond in enumerate(conds)]
+    )
+    for one, two in zip(together, apart, strict=True):
+        torch.testing.assert_close(one, two, atol=1e-4 * float(two.abs().max() + 1), rtol=1e-3)
+
+
+@pytest.mark.parametrize("steps", [4, 25])
+def test_the_grid_is_a_schedule(model, steps) -> None:
+    sigmas = model.grid(steps)
+    assert sigmas.shape == (steps + 1,)
+    assert (sigmas.dtype, sigmas.device.type) == (torch.float32, "cpu")
+    assert (float(sigmas[0]), float(sigmas[-1])) == (1.0, 0.0)
+    assert bool((sigmas.diff() < 0).all())
+
+
+def test_maps_over_images_become_maps_over_latents(model) -> None:
+    height, width = model.decode(model.noise(3, 1)).shape[1:3]
+    half = torch.zeros(2, height, width)
+    half[0, :, : width // 2] = 1
+    half[1] = 0.25
+    places = model.places(half)
+    spread = places.expand(2, *model.latent_shape)  # an error where it does not broadcast
+    torch.testing.assert_close(spread[1], torch.full_like(spread[1], 0.25))
+    torch.testing.assert_close(spread[0].mean(), torch.tensor(0.5, device=spread.device), atol=0.26, rtol=0)
+    left, right = spread[0].flatten(0, -2)[:, 0], spread[0].flatten(0, -2)[:, -1]
+    assert bool((left == 1).all())
+    assert bool((right == 0).all())
+
+
+def test_pictures_that_were_cut_off_keep_the_gradient_that_leads_back(model) -> None:
+    """At a value above 1 a wish for darker reaches the latents, a wish for brighter does not."""
+    x = (model.noise(8, 1) * 5).requires_grad_()
+    images = model.decode(x, grad=True)
+    cut = images.detach() == 1
+    if not bool(cut.any()):
+        pytest.skip("this model's pictures are never cut off")
+    (brighter,) = torch.autograd.grad(-(images * cut).sum(), x, retain_graph=True)
+    (darker,) = torch.autograd.grad((images * cut).sum(), x)
+    assert float(brighter.abs().max()) == 0
+    assert float(darker.abs().max()) > 0

@@ -6,6 +6,7 @@ v  = (x - x0) / sigma          flow models only: their x0 is x - sigma v
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import cached_property
 
 import comfy.model_management
 import comfy.samplers
@@ -16,14 +17,18 @@ from comfy.patcher_extension import WrappersMP
 from comfy.sd import VAE
 from torch import Tensor
 
+from ...mixgrpo_core.models.pictures import maps_over_latents, within_0_to_1
 from ...mixgrpo_core.models.port import R, Velocity
+from ...mixgrpo_core.sampling.schedule import flow_sigmas
 from ...mixgrpo_core.support.seeds import seeded_noise
 from .family import Family, require_flow_model
 from .frozen import freeze, quantised_inference_weights
 from .gradients import trainable
+from .identity import model_digest
 from .texts import Conditioning, PromptSet
 
 _KEY = "mixgrpo"
+_ROLES = ("positive", "negative")
 _SKIPPING = frozenset({"easycache", "lazycache"})
 
 
@@ -97,13 +102,28 @@ class HostField:
         """Standard normal noise ``[count, *L]``, the same numbers on every device."""
         return seeded_noise(seed, (count, *self.latent_shape)).to(self.device)
 
-    def run(self, cond: tuple[Conditioning, Conditioning | None], body: Callable[[Velocity], R]) -> R:
-        """Call ``body`` with the velocity of one prompt, from inside the host's sampling call."""
-        positive, negative = cond
+    @cached_property
+    def digest(self) -> str:
+        """What tells the network's weights, and what lies on them, from others."""
+        return model_digest(self.patcher, "diffusion_model")
+
+    def grid(self, steps: int) -> Tensor:
+        """The model's own sigmas ``[steps + 1]``: even levels with its timestep shift."""
+        return flow_sigmas(steps, self.family.shift)
+
+    def places(self, maps: Tensor) -> Tensor:
+        """Maps over images ``[B, H, W]`` as ``[B, 1, .., h, w]`` over latents."""
+        return maps_over_latents(maps.to(self.device), self.latent_shape)
+
+    def run(self, conds: Sequence[tuple[Conditioning, Conditioning | None]], body: Callable[[Velocity], R]) -> R:
+        """Call ``body`` with the velocity field of some prompts, from inside the host's sampling call."""
         guider = comfy.samplers.CFGGuider(self.patcher)
-        guider.set_conds(positive, positive if negative is None else negative)
+        pairs = [(positive, positive if negative is None else negative) for positive, negative in conds]
+        guider.set_conds(*pairs[0])
+        for row, pair in enumerate(pairs[1:], 1):  # the host prepares all of a guider's conditionings alike
+            guider.inner_set_conds({f"{role} {row}": cond for role, cond in zip(_ROLES, pair, strict=True)})
         guider.set_cfg(self.cfg)
-        inside = _Inside(body, self.loaded(grad=torch.is_grad_enabled()))
+        inside = _Inside(body, self.loaded(grad=torch.is_grad_enabled()), len(conds))
         blank = torch.zeros(1, *self.latent_shape)
         try:
             with torch.inference_mode(False), torch.no_grad():
@@ -126,7 +146,7 @@ class HostField:
         with torch.inference_mode(False), torch.set_grad_enabled(grad):  # the host may move the network out for it
             images = self._decoded_with_gradient(latents) if grad else self.vae.decode(latents)
         images = images.reshape(-1, *images.shape[-3:])  # a video VAE gives one frame
-        return images[..., :3].float().clamp(0, 1)
+        return within_0_to_1(images[..., :3].float())
 
     def _decoded_with_gradient(self, latents: Tensor) -> Tensor:
         """As the host's ``VAE.decode``, which writes into a buffer and so keeps no graph."""
@@ -135,7 +155,7 @@ class HostField:
         comfy.model_management.load_models_gpu([vae.patcher], memory_required=needed)
         with trainable(vae.first_stage_model):
             images = vae.first_stage_model.decode(latents.to(vae.device, vae.vae_dtype)).float()
-        return vae.process_output(images.clone()).movedim(1, -1)
+        return _pictures(vae, images).movedim(1, -1)
 
     def close(self) -> None:
         """Take what is injected out of the network, and the network off the device."""
@@ -161,6 +181,13 @@ class HostField:
         return prepare(model, [self._room, *shape[1:]], *rest, **options)
 
 
+def _pictures(vae: VAE, images: Tensor) -> Tensor:
+    """The host's ``process_output`` without its cut at 0 and 1 where it is the usual one: that would end gradients."""
+    some = torch.tensor([-0.5, 0.0, 0.5])
+    usual = torch.equal(vae.process_output(some.clone()), (some + 1) / 2)
+    return (images + 1) / 2 if usual else vae.process_output(images.clone())
+
+
 def _require_no_skips(model: ModelPatcher) -> None:
     """Raise ``ValueError`` for a MODEL that gives old answers of its network again: they have no gradient, and here the
     images of other prompts and other noise are made by the same network."""
@@ -175,18 +202,35 @@ def _require_no_skips(model: ModelPatcher) -> None:
 class _Inside(comfy.samplers.Sampler):
     """A sampler to the host: calls ``body`` with the loaded, conditioned network and keeps the answer."""
 
-    def __init__(self, body: Callable[[Velocity], R], loaded: AbstractContextManager[None]) -> None:
-        self.body, self.loaded = body, loaded
+    def __init__(self, body: Callable[[Velocity], R], loaded: AbstractContextManager[None], prompts: int) -> None:
+        self.body, self.loaded, self.prompts = body, loaded, prompts
         self.result: R
 
     def sample(
         self, model_wrap, sigmas, extra_args, callback, noise, latent_image=None, denoise_mask=None, disable_pbar=False
     ):
-        def velocity(x: Tensor, sigma: Tensor) -> Tensor:
-            comfy.model_management.throw_exception_if_processing_interrupted()
-            sigma = sigma.to(x.device, torch.float32)
+        prepared = dict(model_wrap.conds)
+
+        def of_one(x: Tensor, sigma: Tensor, row: int) -> Tensor:
+            if self.prompts > 1:
+                model_wrap.conds = {role: prepared[f"{role} {row}" if row else role] for role in _ROLES}
             return (x - model_wrap(x, sigma.expand(len(x)), **extra_args)) / sigma
 
-        with self.loaded:
-            self.result = self.body(velocity)
+        def velocity(x: Tensor, sigma: Tensor, rows: Tensor | None = None) -> Tensor:
+            comfy.model_management.throw_exception_if_processing_interrupted()
+            sigma = sigma.to(x.device, torch.float32)
+            if rows is None or self.prompts == 1:
+                return of_one(x, sigma, 0)
+            rows = rows.to(x.device)
+            v = torch.zeros_like(x, dtype=torch.float32)
+            for row in rows.unique().tolist():
+                own = (rows == row).nonzero()[:, 0]
+                v = v.index_copy(0, own, of_one(x[own], sigma, int(row)).float())
+            return v
+
+        try:
+            with self.loaded:
+                self.result = self.body(velocity)
+        finally:
+            model_wrap.conds = prepared
         return noise

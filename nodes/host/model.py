@@ -6,7 +6,6 @@ quantised base) is the base model.
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from pathlib import Path
 
 import torch
 from comfy.model_patcher import ModelPatcher
@@ -14,9 +13,9 @@ from comfy.sd import VAE
 from torch import Tensor
 from torch.nn import Parameter
 
-from ...mixgrpo_core.models.lora_file import LoraFile, save_lora
+from ...mixgrpo_core.models.lora_file import LoraFile
 from ...mixgrpo_core.models.lora_metadata import model_metadata
-from ...mixgrpo_core.models.port import LoraState
+from ...mixgrpo_core.models.port import LoraAbout, LoraState
 from ...mixgrpo_core.support.micro_batches import ran_out
 from .bypass_lora import HostLora
 from .field import HostField
@@ -86,7 +85,7 @@ class HostModel(HostField):
         x, sigma = self.noise(0, 1), torch.tensor(0.5)
         try:
             with torch.inference_mode(False), torch.enable_grad():
-                self.run(self.encode(prompt), lambda velocity: velocity(x, sigma).square().mean().backward())
+                self.run([self.encode(prompt)], lambda velocity: velocity(x, sigma).square().mean().backward())
         except Exception as error:
             if ran_out(error):
                 raise
@@ -125,6 +124,19 @@ class HostModel(HostField):
                 f"{height}: connect the VAE that belongs to {self.family.name}"
             )
 
+    @property
+    def lora_about(self) -> LoraAbout:
+        """What a file of its LoRA has to know."""
+        about = model_metadata(
+            architecture=self.family.architecture,
+            base_model=self.family.base_model,
+            rank=self.lora.rank,
+            alpha=self.lora.scale * self.lora.rank,
+            resolution=self.resolution,
+            precision=str(self.patcher.model.get_dtype_inference()).removeprefix("torch."),
+        )
+        return LoraAbout(scale=self.lora.scale, metadata={**about, **self.notes})
+
     @contextmanager
     def loaded(self, *, grad: bool) -> Iterator[None]:
         """The network as one that is trained through, in rollouts too: the same kernels, the same numbers."""
@@ -154,20 +166,6 @@ class HostModel(HostField):
     def load_lora_file(self, file: LoraFile) -> None:
         """Go on from a LoRA file of this model's rank: afterwards the velocity is the file's."""
         self.lora.load_file(file)
-
-    def export_lora(self, path: Path, metadata: Mapping[str, str], weights: LoraState | None = None) -> Path:
-        """Write a file that ComfyUI and diffusers apply as trained: of ``weights``, or of the LoRA as it stands."""
-        state = self.lora_state() if weights is None else weights
-        self.lora.check(state)
-        about = model_metadata(
-            architecture=self.family.architecture,
-            base_model=self.family.base_model,
-            rank=self.lora.rank,
-            alpha=self.lora.scale * self.lora.rank,
-            resolution=self.resolution,
-            precision=str(self.patcher.model.get_dtype_inference()).removeprefix("torch."),
-        )
-        return save_lora(path, state, scale=self.lora.scale, metadata={**about, **metadata, **self.notes})
 
     def close(self) -> None:
         """Also let go of the gradients: they would stay on the device until Python collects what holds them."""

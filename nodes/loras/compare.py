@@ -13,7 +13,6 @@ from ...mixgrpo_core.rewards.port import Reward, RewardBatch, Scores
 from ...mixgrpo_core.rewards.scoring import score
 from ...mixgrpo_core.rewards.stats import RewardStats
 from ...mixgrpo_core.sampling.ode import decode, sample
-from ...mixgrpo_core.sampling.schedule import flow_sigmas
 from ...mixgrpo_core.support.seeds import derive_seed
 from ...mixgrpo_core.views.grids import labelled_grid
 from ..host.field import HostField
@@ -154,8 +153,8 @@ class _Comparison:
                 f"{self.with_lora.family.name}: connect both to the same loader"
             )
         config = settings.train
-        shift = self.base.family.shift if settings.model_shift else config.shift
-        self.sigmas = flow_sigmas(config.eval_steps or config.steps, shift)
+        own = replace(config, shift=None) if settings.model_shift else config
+        self.sigmas = own.eval_sigmas(self.base)
         self.batch, self.decode_batch = config.rollout_batch, config.decode_batch
 
     def columns(self, hybrid: float) -> dict[str, float]:

@@ -5,7 +5,7 @@ from types import MappingProxyType
 
 from comfy_api.latest import io
 
-from ...mixgrpo_core.advantages.combine import BatchNormalised, Combination, WeightedAdvantages, WeightedRewards
+from ...mixgrpo_core.advantages.combine import BatchNormalised, Credit, WeightedAdvantages, WeightedRewards
 from ...mixgrpo_core.rewards import ShapeAdherence, ShapeCleanliness, ShapeReward
 from ...mixgrpo_core.rewards.port import Reward
 from ..checks import require_in_range
@@ -21,7 +21,7 @@ DEMO: Mapping[str, Mapping[str, Reward]] = MappingProxyType(
     }
 )
 
-COMBINATIONS: Mapping[str, Combination] = MappingProxyType(
+COMBINATIONS: Mapping[str, Credit] = MappingProxyType(
     {
         "each on the same scale": WeightedAdvantages(),
         "sum of scores": WeightedRewards(),
@@ -109,7 +109,7 @@ class CombineRewardsNode(io.ComfyNode):
         return io.NodeOutput(combined(rewards, COMBINATIONS[how]))
 
 
-def combined(parts: Mapping[str, Rewards], combination: Combination | None = None) -> Rewards:
+def combined(parts: Mapping[str, Rewards], credit: Credit | None = None) -> Rewards:
     """All rewards of ``parts`` in order; the second of a name is called "name 2".
 
     Raises:
@@ -125,7 +125,7 @@ def combined(parts: Mapping[str, Rewards], combination: Combination | None = Non
         raise ValueError("expected at least one reward, found none: connect a reward node")
     if not any(weights.values()):
         raise ValueError("every reward has weight 0: give at least one a weight above 0 to train on")
-    return Rewards(rewards=rewards, weights=weights, combination=combination)
+    return Rewards(rewards=rewards, weights=weights, credit=credit)
 
 
 def _free_name(name: str, taken: Mapping[str, Reward]) -> str:

@@ -91,7 +91,7 @@ def _words(report: StepReport, config: TrainConfig, settings: TrainerSettings, l
     asked = settings.train
     iteration = per_prompt * asked.prompts_per_iteration
     hours = iteration * asked.iterations / 3600
-    noise = report.update.ratio_first
+    noise = report.update.figures.get("ratio_first")
     lines = [
         f"peak memory: {report.peak_memory / 2**30:.2f} GiB",
         f"one prompt ({config.images_per_prompt} images): {per_prompt:.1f} s, of which "

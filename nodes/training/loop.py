@@ -120,7 +120,7 @@ def sample_prompt(
         model,
         model.encode(prompt),
         noise,
-        config.eval_sigmas(),
+        config.eval_sigmas(model),
         lora_share=lora_share,
         batch=config.rollout_batch,
     )

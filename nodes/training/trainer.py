@@ -14,10 +14,12 @@ import torch
 from comfy_api.latest import io, ui
 
 from ...mixgrpo_core import TrainConfig
+from ...mixgrpo_core.advantages import Credit
 from ...mixgrpo_core.models.lora_file import load_lora
 from ...mixgrpo_core.rewards.people.votes import unheard, votes_at
 from ...mixgrpo_core.rewards.wrappers.transforms import afresh
 from ...mixgrpo_core.support.seeds import derive_seed
+from ...mixgrpo_core.support.spelling import spell
 from ...mixgrpo_core.training.iteration import visited
 from ..host.family import require_flow_model
 from ..host.identity import lora_digest, model_digest
@@ -106,7 +108,7 @@ class TrainLora(io.ComfyNode):
                 folder=run.path,
                 iterations=config.iterations,
                 planner=config.planner,
-                sigmas=config.sigmas(),
+                sigmas=config.sigmas(policy),
             )
             with live:
                 asked = {  # the host keeps what nodes made for other runs: those remember other scores
@@ -164,7 +166,7 @@ def _age(lora: str) -> int:
 
 
 def configured(settings: TrainerSettings, rewards: Rewards, model: Any) -> TrainConfig:
-    """The core's settings with the rewards' weights and combination and, where asked for, the model's own shift.
+    """The core's settings with the rewards' weights and credit and, where asked for, the model's own shift.
 
     Raises:
         ValueError: there is no reward to train on; the model cannot be trained.
@@ -172,8 +174,21 @@ def configured(settings: TrainerSettings, rewards: Rewards, model: Any) -> Train
     if not any(rewards.weights.values()):
         raise ValueError("every reward has weight 0: give at least one a weight above 0 to train on")
     shift = require_flow_model(model).shift if settings.model_shift else settings.train.shift
-    combination = rewards.combination or settings.train.combination
-    return replace(settings.train, shift=shift, reward_weights=dict(rewards.weights), combination=combination)
+    credit = _credit(rewards.credit, settings.train.credit)
+    return replace(settings.train, shift=shift, reward_weights=dict(rewards.weights), credit=credit)
+
+
+def _credit(combined: Credit | None, stages: tuple[Credit, ...]) -> tuple[Credit, ...]:
+    """The settings' stages, the first of them as Combine Rewards has it where it has a choice of its own."""
+    usual = TrainConfig().credit[0]
+    if combined in (None, usual):
+        return stages
+    if stages[0] != usual:
+        raise ValueError(
+            f"Combine Rewards makes credit by {spell(combined)} and the settings by {spell(stages[0])}: set Combine "
+            "Rewards to its first choice, or take the credit out of the settings"
+        )
+    return (combined, *stages[1:])
 
 
 def host_model(model: Any, vae: Any, prompts: PromptSet, settings: TrainerSettings, start_from: str = NEW) -> HostModel:

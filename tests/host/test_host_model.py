@@ -49,7 +49,7 @@ def test_guidance_is_that_of_the_headless_model(parts):
 def test_gradients_are_those_of_diffusers(parts):
     def gradients(home):
         x = home.noise(3, 4)
-        home.run(home.encode(CAPTION), lambda v: v(x, torch.tensor(0.7)).square().mean().backward())
+        home.run([home.encode(CAPTION)], lambda v: v(x, torch.tensor(0.7)).square().mean().backward())
         return {name: p.grad for name, p in zip(home.lora_state(), home.parameters(), strict=True)}
 
     with policy(*parts) as plain, policy(*parts, checkpointing=True) as checkpointed:

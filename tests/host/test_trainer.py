@@ -125,7 +125,7 @@ def test_a_model_is_recognised_loaded_or_not_and_with_what_it_carries(parts, tmp
     with policy(*parts) as home:
         home.load_lora_state({name: torch.randn_like(t) for name, t in home.lora_state().items()})
         file = export_lora(home, tmp_path / "lora.safetensors", {})
-        home.run(home.encode("a small red circle on the left"), lambda v: v(home.noise(0, 1), torch.tensor(0.5)))
+        home.run([home.encode("a small red circle on the left")], lambda v: v(home.noise(0, 1), torch.tensor(0.5)))
         assert _digest(base) == before
     with torch.inference_mode():
         state = comfy.utils.load_torch_file(str(file))
