@@ -72,6 +72,7 @@ endif
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 bench: $(VENV)/.dev  ## the README's table and pictures
 	$(BIN)/python benchmarks/readme.py
