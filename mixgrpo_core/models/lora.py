@@ -110,22 +110,7 @@ class Lora:
 
     def check(self, state: LoraState) -> None:
         """Raise unless ``state`` has exactly the names and shapes of this LoRA."""
-        missing = [name for name in self.trained if name not in state]
-        unknown = [name for name in state if name not in self.trained]
-        if missing or unknown:
-            told = (("without", missing), ("with unknown", unknown))
-            parts = [f"{word} {some(names)}" for word, names in told if names]
-            raise ValueError(
-                f"expected the {len(self.trained)} tensors of this model's LoRA, found a state {' and '.join(parts)}; "
-                f"it belongs to another architecture"
-            )
-        wrong = [
-            f"{name} (expected {list(parameter.shape)}, found {list(state[name].shape)})"
-            for name, parameter in self.trained.items()
-            if parameter.shape != state[name].shape
-        ]
-        if wrong:
-            raise ValueError(f"the LoRA's shapes are another architecture's or another rank's: {some(wrong)}")
+        require_alike(state, self.trained)
 
     def as_worn_now(self) -> AbstractContextManager[None]:
         """A context to be entered later, once: inside, the network wears what it wears at this call.
@@ -156,6 +141,26 @@ class Lora:
         self._worn = choice
 
 
+def require_alike(state: LoraState, own: LoraState) -> None:
+    """Raise ``ValueError`` unless ``state`` has exactly the names and shapes of a model's ``own`` LoRA."""
+    missing = [name for name in own if name not in state]
+    unknown = [name for name in state if name not in own]
+    if missing or unknown:
+        told = (("without", missing), ("with unknown", unknown))
+        parts = [f"{word} {some(names)}" for word, names in told if names]
+        raise ValueError(
+            f"expected the {len(own)} tensors of this model's LoRA, found a state {' and '.join(parts)}; it belongs to "
+            "another architecture"
+        )
+    wrong = [
+        f"{name} (expected {list(tensor.shape)}, found {list(state[name].shape)})"
+        for name, tensor in own.items()
+        if tensor.shape != state[name].shape
+    ]
+    if wrong:
+        raise ValueError(f"the LoRA's shapes are another architecture's or another rank's: {some(wrong)}")
+
+
 def export_lora(
     model: FlowModel,
     path: str | Path,
@@ -167,8 +172,9 @@ def export_lora(
 
     ``metadata`` tells of the training; what the model knows of itself is added.
     """
-    about = model.lora_about
-    state = model.lora_state() if weights is None else weights
+    about, own = model.lora_about, model.lora_state()
+    state = own if weights is None else weights
+    require_alike(state, own)
     return save_lora(path, state, scale=about.scale, metadata={**about.metadata, **(metadata or {})}, dtype=dtype)
 
 

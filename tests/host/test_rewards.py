@@ -198,8 +198,8 @@ def test_combine_rewards_says_how(host):
         return host({"1": one("contrast"), "2": {"class_type": "MixGRPO_CombineRewards", "inputs": inputs}, "5": sink})
 
     sink = {"class_type": "Test_RewardSink", "inputs": {"rewards": ["2", 0]}}
-    assert combined_in().combination == WeightedAdvantages(), "a workflow from before there was a choice"
-    assert combined_in(how="balanced over prompts").combination == BatchNormalised()
+    assert combined_in().credit == WeightedAdvantages(), "a workflow from before there was a choice"
+    assert combined_in(how="balanced over prompts").credit == BatchNormalised()
     assert any("not in" in line for line in combined_in(how="by feeling"))
 
 

@@ -261,8 +261,8 @@ def test_rewards_that_are_only_watched_are_refused_before_a_run_is_made(parts, o
 def test_how_rewards_are_combined_travels_with_them(parts, output):
     rewards = combined({"a": pixel("brightness"), "b": pixel("contrast")}, BatchNormalised())
     settings = TrainerSettings(train=short_config())
-    assert configured(settings, rewards, parts[0]).combination == BatchNormalised()
-    assert configured(settings, pixel("contrast"), parts[0]).combination == settings.train.combination
+    assert configured(settings, rewards, parts[0]).credit == (BatchNormalised(),)
+    assert configured(settings, pixel("contrast"), parts[0]).credit == settings.train.credit
 
 
 def pixel(measure):

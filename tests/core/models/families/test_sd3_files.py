@@ -87,7 +87,7 @@ def test_training_goes_on_from_a_file_with_the_same_function(folder: Path, tmp_p
     first = stir(load(folder, rank=3, alpha=5))
     path = export_lora(first, tmp_path / "a.safetensors")
     second = load_sd3(folder, dtype=torch.float32, alpha=alpha, lora=path)
-    assert (second.lora.rank, second.lora_scale) == (3, alpha / 3)
+    assert (second.lora.rank, second.lora_about.scale) == (3, alpha / 3)
     torch.testing.assert_close(velocity_of(second), velocity_of(first), rtol=0, atol=2e-6)
     again = load(folder, rank=3, alpha=5)
     again.load_lora_file(path)
@@ -100,7 +100,7 @@ def test_training_goes_on_from_a_file_with_the_same_function(folder: Path, tmp_p
 def test_a_file_of_some_layers_leaves_the_others_fresh(folder: Path, tmp_path: Path) -> None:
     whole = stir(load(folder))
     part = {name: tensor for name, tensor in whole.lora_state().items() if ".attn." in name}
-    path = save_lora(tmp_path / "part.safetensors", part, scale=whole.lora_scale)
+    path = save_lora(tmp_path / "part.safetensors", part, scale=whole.lora_about.scale)
     rest = {name: tensor * 0 if name not in part else tensor for name, tensor in whole.lora_state().items()}
     with whole.using(rest):
         expected = velocity_of(whole)
@@ -272,8 +272,8 @@ def demo(folder: Path, tmp_path: Path) -> Path:
 
 def test_the_demo_model_is_computed_in_float32_from_half_precision_files(demo: Path) -> None:
     model = stir(load_demo(folder=demo, guidance=2.0))
-    assert (model.latent_shape, model.resolution, model.shift) == ((16, 8, 8), (64, 64), 3.0)
-    assert (model.lora.rank, model.lora_scale) == (8, 2.0)
+    assert (model.latent_shape, model.resolution, model.grid.shift) == ((16, 8, 8), (64, 64), 3.0)
+    assert (model.lora.rank, model.lora_about.scale) == (8, 2.0)
     assert model.encode(PROMPT).embeds.shape == (1, 8, 8)
     assert velocity_of(model).dtype == torch.float32
     images = model.decode(model.noise(1, 2))

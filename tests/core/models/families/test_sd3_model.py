@@ -42,7 +42,7 @@ def test_the_velocity_is_the_networks_own_at_the_exact_timestep(folder: Path) ->
 
 def test_shapes_types_and_resolution_come_from_the_folder(folder: Path) -> None:
     model = load(folder, dtype=torch.bfloat16)
-    assert (model.latent_shape, model.resolution, model.shift) == ((16, 8, 8), (16, 16), 3.0)
+    assert (model.latent_shape, model.resolution, model.grid.shift) == ((16, 8, 8), (16, 16), 3.0)
     assert velocity_of(model).dtype == torch.float32
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
     wide = load(folder, resolution=(16, 24))
