@@ -19,10 +19,13 @@ def present_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """The training settings of a ``config.json`` under their present names; what it does not say was the default then.
 
     Settings that did not exist yet are left out: they have the default that changes nothing.
+
+    Raises:
+        ValueError: there are no settings.
     """
     format_then, train = config.get("format", 1), config.get("train")
     if not isinstance(train, Mapping):
-        return {}
+        raise ValueError("config.json has no table of training settings")
     settings = {RENAMED.get(name, name): value for name, value in train.items()}
     if format_then == 1 and str(settings.get("objective", "")).startswith("GuardGRPO"):
         warnings.warn(

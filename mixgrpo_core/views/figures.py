@@ -10,6 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
+from ..objectives.figures import UpdateStats
 from ..settings.config import TrainConfig
 
 _BLUE, _ORANGE, _GREY, _GREEN = "#2563eb", "#ea580c", "#a1a1aa", "#16a34a"
@@ -48,16 +49,19 @@ def report_figure(
     metrics: Sequence[Mapping[str, Any]], config: TrainConfig, path: Path, grid: Image.Image | None = None
 ) -> None:
     """Reward curves, window, health and seconds of a run, and its before/after grid."""
-    figure = _figure(11, 8 if grid is None else 8 + 10.2 * grid.height / grid.width)
-    ratios = (4, 2, 2) if grid is None else (4, 2, 2, 10.2 * grid.height / grid.width)
+    others = _other_figures(metrics)
+    ratios = [4, 2, 2, *([2] if others else []), *([] if grid is None else [10.2 * grid.height / grid.width])]
+    figure = _figure(11, sum(ratios))
     panels = figure.add_gridspec(len(ratios), 2, height_ratios=ratios)
     _rewards(figure.add_subplot(panels[0, :]), metrics)
     _window(figure.add_subplot(panels[1, 0]), metrics, config)
     _health(figure.add_subplot(panels[1, 1]), metrics)
     _line(figure.add_subplot(panels[2, 0]), metrics, "grad_norm", "gradient norm")
     _seconds(figure.add_subplot(panels[2, 1]), metrics)
+    if others:
+        _others(figure.add_subplot(panels[3, :]), metrics, others)
     if grid is not None:
-        axes = figure.add_subplot(panels[3, :])
+        axes = figure.add_subplot(panels[-1, :])
         axes.imshow(np.asarray(grid))
         axes.set_axis_off()
     _save(figure, path)
@@ -106,6 +110,23 @@ def _health(axes: Axes, metrics: Sequence[Mapping[str, Any]]) -> None:
     axes.set_ylim(0, 1)
     axes.set_xlabel("iteration")
     axes.legend(fontsize=7)
+
+
+def _other_figures(metrics: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Names of what objectives and regularisers reported besides what every run has."""
+    usual = {*UpdateStats(steps=0).to_json(), "loss"}
+    return list(dict.fromkeys(name for report in metrics for name in report["update"] if name not in usual))
+
+
+def _others(axes: Axes, metrics: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
+    steps = [report["iteration"] + 1 for report in metrics]
+    for name in names:
+        values = [_number(report["update"].get(name)) for report in metrics]
+        axes.plot(steps, values, label=name, linewidth=1)
+    axes.set_xlabel("iteration")
+    axes.set_ylabel("figures of the update")
+    axes.legend(fontsize=7)
+    axes.grid(alpha=0.25)
 
 
 def _line(axes: Axes, metrics: Sequence[Mapping[str, Any]], name: str, label: str) -> None:

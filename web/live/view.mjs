@@ -3,6 +3,7 @@
 import { make } from "./dom.mjs";
 import { Ballot } from "./ballot.mjs";
 import { Buttons } from "./buttons.mjs";
+import { Figures } from "./figures.mjs";
 import { Header } from "./header.mjs";
 import { Health } from "./health.mjs";
 import { Plan } from "./plan.mjs";
@@ -20,7 +21,7 @@ export class LiveView {
    */
   constructor({ ask, cast, address, forward }) {
     this.ballot = new Ballot(new Votes(cast, () => this.show(this.state)), address);
-    const below = [new RewardChart(), new Health(), new Plan(), new Pictures(address), new Buttons(ask)];
+    const below = [new RewardChart(), new Health(), new Figures(), new Plan(), new Pictures(address), new Buttons(ask)];
     this.parts = [new Header(), ...below, this.ballot];
     const [header, ...others] = this.parts.slice(0, -1).map((part) => part.element);
     const inner = make("div.stack", {}, header, this.ballot.element, ...others);
