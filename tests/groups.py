@@ -5,9 +5,10 @@ import torch
 from mixgrpo_core.advantages.combine import credited, initial
 from mixgrpo_core.advantages.port import Advantages, Credit, ScoredGroup
 from mixgrpo_core.rewards.port import Context, Scores
+from mixgrpo_core.sampling.kernels import FlowSDE
 from mixgrpo_core.sampling.planners import deterministic_plan
 from mixgrpo_core.sampling.schedule import flow_sigmas
-from mixgrpo_core.sampling.trajectory import Trajectory
+from mixgrpo_core.sampling.trajectory import Trajectory, Transition
 
 
 def scored_group(scores, weights=None, floors=None, *, trajectory=None, place=0, context=None, plan=None, places=None):
@@ -27,6 +28,31 @@ def scored_group(scores, weights=None, floors=None, *, trajectory=None, place=0,
         context=context or Context(),
         places=places or (lambda maps: maps[:, None]),
     )
+
+
+def path(latents, sigmas, trained=None):
+    """The trajectory of members that pass through ``latents``, one ``[G, *L]`` for each of ``sigmas``.
+
+    All steps are trained unless told otherwise; the first has one row where all members start from the same.
+    """
+    shared = len(latents[0].unique(dim=0)) == 1
+    transitions = []
+    for step in range(len(sigmas) - 1) if trained is None else trained:
+        one_row = shared and step == 0
+        transitions.append(
+            Transition(
+                step=step,
+                kernel=FlowSDE(0.7),
+                x=latents[step][:1] if one_row else latents[step],
+                parent=torch.zeros(len(latents[0]), dtype=torch.long) if one_row else torch.arange(len(latents[0])),
+                edge=torch.arange(len(latents[0])),
+                x_next=latents[step + 1],
+                sigma=sigmas[step],
+                sigma_next=sigmas[step + 1],
+                log_prob_old=torch.zeros(len(latents[0])),
+            )
+        )
+    return Trajectory(transitions=tuple(transitions), final=latents[-1], sigmas=sigmas, nfe={})
 
 
 def plain_scores(*values):

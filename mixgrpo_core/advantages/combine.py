@@ -59,9 +59,14 @@ class BatchNormalised(WeightedAdvantages):
     def of_iteration(self, groups: Sequence[Advantages]) -> Sequence[Advantages]:
         """Divided by the standard deviation of all counted values; those that are 0 stay 0."""
         # Their mean is 0 already: every reward's advantages sum to 0 over the samples that it could score.
-        counted = torch.cat([group.values[group.counted].double() for group in groups])
-        spread = float(counted.std()) if len(counted) > 1 else 0.0
+        spread = spread_of(groups)
         return [replace(group, values=group.values / (spread + 1e-8)) for group in groups] if spread else groups
+
+
+def spread_of(groups: Sequence[Advantages]) -> float:
+    """The unbiased standard deviation of all counted values ``[G]`` of an iteration; 0 for fewer than two."""
+    counted = torch.cat([group.values[group.counted].double() for group in groups])
+    return float(counted.std()) if len(counted) > 1 else 0.0
 
 
 def weighted_mean(group: ScoredGroup) -> tuple[Tensor, Tensor, float]:

@@ -1,5 +1,6 @@
 """One iteration: roll out groups, score them, update the policy, evaluate it."""
 
+import json
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -213,8 +214,9 @@ class Iteration:
             "prompt_source": self.config.prompt_source.learn(memories.get("prompt_source", NOTHING), heard),
         }
         kept = {name: dict(memory) for name, memory in learned.items() if memory}
-        if kept:
-            self.state.notes[LEARNED] = kept
+        self.state.notes.pop(LEARNED, None)
+        if kept:  # in the form that a checkpoint gives back, so that a resumed run remembers the same; NaN is refused
+            self.state.notes[LEARNED] = json.loads(json.dumps(kept, allow_nan=False))
 
     def _require_scores(self) -> None:
         if not any(found.abstained or bool(found.valid.any()) for groups in self.scores.values() for found in groups):
