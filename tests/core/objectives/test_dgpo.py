@@ -51,7 +51,7 @@ def big_graph(model, groups, draws, fast, objective=OBJECTIVE, frozen=None):
             v = velocities(model, group, sigma, x)
             base, quick = (velocities(model, group, sigma, x, weights) for weights in (None, fast))
             m, m_base, m_fast = ((y - u).square().flatten(1).mean(1) for y in (v, base, quick))
-            weight = 1 / (1 + math.exp(-objective.beta * float((a * (m - m_base)).sum()) / len(a)))
+            weight = 1 / (1 + math.exp(-objective.beta * float((a * (m - m_base)).sum().detach()) / len(a)))
             ratios = (m_fast - m).exp()
             go = [
                 not (r > 1 + objective.clip if one > 0 else r < 1 - objective.clip)
@@ -244,8 +244,8 @@ class Watched(ToyModel):
 
 def test_the_policy_samples_for_itself_first_and_then_the_fast_one_does():
     config = TrainConfig(
-        iterations=3, steps=5, images_per_prompt=4, prompts_per_iteration=1, updates=1, eval_every=0, learning_rate=0.05,
-        objective=DGPO(beta=1.0, own_samples=2, kl=0.0, levels=1),
+        iterations=3, steps=5, images_per_prompt=4, prompts_per_iteration=1, updates=1, eval_every=0,
+        learning_rate=0.05, objective=DGPO(beta=1.0, own_samples=2, kl=0.0, levels=1),
     )  # fmt: skip
     model = Watched()
     by_own = []

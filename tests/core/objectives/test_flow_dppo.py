@@ -32,7 +32,7 @@ def plain_loss(model, groups, tau):
         for t in group.trajectory.transitions:
             for log_ratio, kl, a in zip(*cells(model, group, t), group.advantage, strict=True):
                 ratio = log_ratio.exp()
-                gone = float(kl) >= tau and ((ratio > 1 and a > 0) or (ratio < 1 and a < 0))
+                gone = kl >= tau and ((ratio > 1 and a > 0) or (ratio < 1 and a < 0))
                 dropped.append(float(gone))
                 losses.append(0 * ratio if gone else -a * ratio)
     return torch.stack(losses).mean(), sum(dropped) / len(dropped)

@@ -1,4 +1,4 @@
-"""What the tests of objectives share: a toy in double precision, groups of it, and optimizers that tell what they see."""
+"""What the tests of objectives share: a toy in double precision, groups of it, an optimizer that keeps gradients."""
 
 import math
 from dataclasses import replace
