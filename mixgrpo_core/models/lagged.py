@@ -19,7 +19,7 @@ class Lag:
         flat: how long ``d`` stays at ``start``, in units of ``per``.
         start: first ``d``, 0 .. 1; 0 follows at once.
         rate: what ``d`` gains per unit.
-        cap: the largest ``d``, below 1.
+        cap: the largest ``d``; at 1 nothing new is taken in any more.
         per: what ``n`` counts, from 1 at the first blend: optimizer steps or iterations.
         every: when it is blended: after each optimizer step, or after each iteration's steps.
     """
@@ -43,11 +43,11 @@ class Lag:
 
 
 class Lagged:
-    """One lagged policy: its LoRA state in float32, and how much has happened; tensors and numbers for a checkpoint."""
+    """One lagged policy: its LoRA state in at least float32, and how much has happened, as a checkpoint holds them."""
 
     def __init__(self, lag: Lag, weights: LoraState) -> None:
         self.lag = lag
-        self.weights = {name: weight.detach().float().clone() for name, weight in weights.items()}
+        self.weights = {name: _working(weight).clone() for name, weight in weights.items()}
         self.count = {"update": 0, "iteration": 0}
 
     @torch.no_grad()
@@ -58,7 +58,7 @@ class Lagged:
             return
         decay = self.lag.decay(self.count[self.lag.per])
         for name, weight in trained.items():
-            self.weights[name].lerp_(weight.detach().float(), 1 - decay)
+            self.weights[name].lerp_(_working(weight), 1 - decay)
 
     def state_dict(self) -> dict[str, object]:
         """Tensors and JSON values."""
@@ -71,3 +71,8 @@ class Lagged:
         for name, value in self.weights.items():
             value.copy_(kept[name])
         self.count = {**self.count, **state["count"]}
+
+
+def _working(weight: Tensor) -> Tensor:
+    """A weight in at least float32: many small blends would be lost in less."""
+    return weight.detach().to(torch.promote_types(weight.dtype, torch.float32))

@@ -166,5 +166,5 @@ class RatioObjective(Protocol):
         ...
 
     def log_ratio(self, policy: Policy, piece: Piece) -> Tensor:
-        """Logarithm ``[g]`` of the ratio that is clipped."""
+        """Logarithm ``[g]`` of the ratio that is clipped; ``[g, ...]`` where a member has several."""
         ...

@@ -1,18 +1,29 @@
 """What MixGRPO is not, through its ports unchanged: a tree, a forward-process loss, an advantage per position."""
 
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 import pytest
 import torch
 from toy import ToyModel
 
 from mixgrpo_core.advantages.group import group_advantages
-from mixgrpo_core.objectives import GRPO, GuardGRPO
+from mixgrpo_core.models.lagged import Lag, Lagged
+from mixgrpo_core.objectives import (
+    AWM,
+    DGPO,
+    GCPO,
+    GRPO,
+    DiffusionNFT,
+    FlowDPPO,
+    GuardGRPO,
+    PositionalGRPO,
+    RatioObjective,
+)
 from mixgrpo_core.objectives.pieces import Group
-from mixgrpo_core.objectives.port import MEAN_OLD, NEEDS, OLD, TRANSITIONS, LossReport
-from mixgrpo_core.objectives.ratio import clipped_policy_loss
+from mixgrpo_core.objectives.port import NEEDS
 from mixgrpo_core.objectives.update import Updating, update_policy
-from mixgrpo_core.sampling.kernels import FlowSDE, Gaussian
+from mixgrpo_core.sampling.kernels import FlowSDE
 from mixgrpo_core.sampling.planners import ODE, SDE, Step, StepPlan, deterministic_plan, windowed_plan
 from mixgrpo_core.sampling.rollouts import Sampling, rollout
 from mixgrpo_core.sampling.schedule import flow_sigmas
@@ -45,10 +56,10 @@ def update(model, trajectory, advantage, objective, *, lr=0.0, **updating):
     clock = PhaseClock(lambda: model.evaluations)
     group = Group(cond=COND, trajectory=trajectory, advantage=advantage)
     settings = Updating(**{"updates": 1, "batch": 64, "max_grad_norm": float("inf"), **updating})
+    lagged = {name: Lagged(lag, model.lora_state()) for name, lag in objective.policies.items()}
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr)
     with clock.phase("train"):
-        stats = update_policy(
-            model, [group], objective, torch.optim.SGD(model.parameters(), lr=lr), settings, clock=clock
-        )
+        stats = update_policy(model, [group], objective, optimizer, settings, clock=clock, lagged=lagged)
     return [parameter.grad.clone() for parameter in model.parameters()], stats, clock
 
 
@@ -170,37 +181,18 @@ def test_a_row_serves_all_its_leaves_in_training(objective):
 
 # --- a forward-process objective ---------------------------------------------------------------------------------
 
+ON_POLICY = Lag(every="iteration")
 
-@dataclass
-class DiffusionNFT:
-    """DiffusionNFT (arXiv 2509.16117): regress toward good samples and away from bad ones, by fresh noise only.
 
-    ``v+ = b v + (1 - b) v_old`` and ``v- = (1 + b) v_old - b v`` are to predict the image, weighted r and 1 - r.
-    """
+@dataclass(frozen=True)
+class Watched(DiffusionNFT):
+    """Keeps what it was shown: points, levels, the lagged velocities, and how many members came at once."""
 
-    beta: float = 1.0
-    olds: list = field(default_factory=list)
     seen: list = field(default_factory=list)
-    needs = frozenset({OLD})
 
-    def clip_range(self, latent_elements):
-        return None
-
-    def loss(self, velocity, trajectory, advantage):
-        x0 = trajectory.final
-        sigma = torch.rand((), dtype=x0.dtype) * 0.8 + 0.1
-        x = (1 - sigma) * x0 + sigma * torch.randn_like(x0)
-        v, old = velocity(x, sigma), velocity.old(x, sigma)
-        self.olds.append((x, sigma, old))
-        self.seen.append(len(x0))
-        share = (advantage / 5).clamp(-1, 1) / 2 + 0.5
-        up = self.error(x - sigma * (self.beta * v + (1 - self.beta) * old) - x0)
-        down = self.error(x - sigma * ((1 + self.beta) * old - self.beta * v) - x0)
-        return LossReport(loss=((share * up + (1 - share) * down) / self.beta).mean())
-
-    def error(self, difference):
-        size = difference.detach().abs().flatten(1).mean(1)
-        return difference.square().flatten(1).mean(1) / size
+    def terms(self, policy, piece):
+        self.seen.append((piece, policy.named("lagged", piece.x, piece.sigma)))
+        return super().terms(policy, piece)
 
 
 def nft_samples(model, size=64):
@@ -224,66 +216,80 @@ def regression_error(model, x0):
 
 
 def test_nft_regresses_toward_the_better_samples_and_away_from_the_worse():
-    torch.manual_seed(0)
     model = Toy(up=0.05)
     trajectory, score = nft_samples(model)
     advantage = torch.where(score > score.median(), 5.0, -5.0)
     good, bad = trajectory.final[advantage > 0], trajectory.final[advantage < 0]
     before, start = (regression_error(model, good), regression_error(model, bad)), float(score.mean())
-    _, stats, clock = update(model, trajectory, advantage, DiffusionNFT(), lr=1.0, updates=4, epochs=10)
+    objective = DiffusionNFT(kl=0.0)
+    _, stats, clock = update(model, trajectory, advantage, objective, lr=0.2, updates=4, epochs=10)
     assert stats.steps == 40
-    assert stats.figures["ratio_first"] is None
+    assert stats.to_json()["ratio_first"] is None
     assert regression_error(model, good) < before[0] - 0.01
     assert regression_error(model, bad) > before[1] + 0.01
     assert float(nft_samples(model)[1].mean()) > start + 0.1
-    assert clock.evaluations["train"] == clock.evaluations["reference"] == 64 * 10  # one each, per member and pass
+    # one each, per member, level and pass
+    assert clock.evaluations["train"] == clock.evaluations["reference"] == 64 * 9 * 10
 
 
 def test_neutral_advantages_teach_nft_nothing():
-    torch.manual_seed(0)
-    model = Toy()
+    model, objective = Toy(), DiffusionNFT(beta=0.7, kl=0.0)
     trajectory, _ = nft_samples(model)
-    gradient, _, _ = update(model, trajectory, torch.zeros(64), DiffusionNFT(beta=0.7), batch=10)
+    gradient, _, _ = update(model, trajectory, torch.zeros(64), objective, batch=10)
     assert flat(gradient).norm() < 1e-12
-    torch.manual_seed(0)
-    gradient, _, _ = update(model, trajectory, torch.full((64,), 2.0), DiffusionNFT(beta=0.7), batch=10)
+    gradient, _, _ = update(model, trajectory, torch.full((64,), 2.0), objective, batch=10)
     assert flat(gradient).norm() > 1e-2
 
 
 @pytest.mark.parametrize("beta", [0.2, 1.0])
 def test_nft_starts_as_regression_weighted_by_the_advantage(beta):
-    """At v = v_old its gradient is that of ``mean(clip(A / 5) |x0_hat - x0|^2 / size)``: beta and v- drop out."""
+    """At ``v = v'`` its gradient is that of ``mean(clip(A, 5) |x0_hat - x0|^2 / size)``: beta and v- drop out."""
     model = Toy()
     trajectory, _ = nft_samples(model, size=8)
     advantage = torch.tensor([8.0, 5.0, 2.0, 0.5, 0.0, -1.0, -4.0, -9.0]).double()
-    torch.manual_seed(3)
-    objective = DiffusionNFT(beta=beta)
+    objective = Watched(beta=beta, kl=0.0)
     gradient, _, _ = update(model, trajectory, advantage, objective)
-    ((x, sigma, _),) = objective.olds
-    difference = x - sigma * model.run([COND], lambda velocity: velocity(x, sigma)) - trajectory.final
-    weight = advantage.div(5).clamp(-1, 1) / difference.detach().abs().flatten(1).mean(1)
-    expected = torch.autograd.grad((weight * difference.square().flatten(1).mean(1)).mean(), list(model.parameters()))
+    errors = []
+    for piece, _ in objective.seen:
+        v = model.run([COND], lambda velocity, piece=piece: velocity(piece.x, piece.sigma))
+        difference = piece.x - piece.sigma * v - trajectory.final
+        weight = advantage.clamp(-5, 5) / difference.detach().abs().flatten(1).mean(1)
+        errors.append((weight * difference.square().flatten(1).mean(1)).mean())
+    assert len(errors) == 9
+    expected = torch.autograd.grad(torch.stack(errors).mean(), list(model.parameters()))
     torch.testing.assert_close(flat(gradient), flat(expected), rtol=1e-9, atol=1e-12)
 
 
-def test_old_stays_the_rollouts_policy_while_the_policy_moves():
-    torch.manual_seed(0)
+def test_the_lagged_policy_stays_while_the_policy_moves_inside_an_iteration():
     model, rolled_out = Toy(), Toy()
     trajectory, score = nft_samples(model, size=8)
-    objective = DiffusionNFT()
+    objective = Watched(lag=ON_POLICY)
     update(model, trajectory, group_advantages(score), objective, lr=0.5, updates=2, epochs=2, batch=3)
-    assert objective.seen == [3, 1, 3, 1] * 2  # two updates of four members each, in pieces of at most three
-    for x, sigma, old in objective.olds:
-        assert not old.requires_grad
+    sizes = [len(piece.members) for piece, _ in objective.seen]
+    assert sizes == [3, 1] * 9 * 2 * 2  # two updates of four members each, in pieces of at most three
+    for piece, lagged in objective.seen:
+        x, sigma = piece.x, piece.sigma
+        assert not lagged.requires_grad
         with torch.no_grad():
-            assert torch.equal(old, rolled_out.run([COND], lambda velocity, x=x, s=sigma: velocity(x, s)))
+            assert torch.equal(lagged, rolled_out.run([COND], lambda velocity, x=x, s=sigma: velocity(x, s)))
             moved = model.run([COND], lambda velocity, x=x, s=sigma: velocity(x, s))
-        assert (moved - old).abs().max() > 1e-2
+        assert (moved - lagged).abs().max() > 1e-2
+
+
+def test_a_policy_that_nobody_keeps_is_refused():
+    @dataclass(frozen=True)
+    class Forgetful(DiffusionNFT):
+        policies = MappingProxyType({})
+
+    model = Toy()
+    trajectory, score = nft_samples(model, size=4)
+    with pytest.raises(ValueError, match="'lagged'"):
+        update(model, trajectory, score, Forgetful())
 
 
 def test_the_old_policy_is_refused_to_who_did_not_name_it():
-    @dataclass
-    class Forgetful(DiffusionNFT):
+    @dataclass(frozen=True)
+    class Forgetful(AWM):
         needs = frozenset()
 
     model = Toy()
@@ -295,32 +301,19 @@ def test_the_old_policy_is_refused_to_who_did_not_name_it():
 # --- an advantage per position -----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Positional:
-    """GRPO with a ratio and an advantage of its own for every element of the latent."""
-
-    clip: float = 0.2
-    needs = frozenset({TRANSITIONS, MEAN_OLD})
-
-    def clip_range(self, latent_elements):
-        return self.clip, self.clip
-
-    def loss(self, velocity, trajectory, advantage):
-        (t,) = trajectory.transitions
-        new = t.per_member(t.gaussian(velocity(t.x, t.sigma)))
-        old = Gaussian(t.mean_old[t.parent], new.std)
-        log_prob, log_prob_old = (gaussian.log_prob(t.x_next, reduce=False) for gaussian in (new, old))
-        policy = clipped_policy_loss(log_prob, log_prob_old, advantage, self.clip)
-        return LossReport(loss=policy.loss, maxima={"ratio_deviation": (policy.ratio - 1).abs().max()})
-
-
 WINDOW = windowed_plan(flow_sigmas(7, 3.0), range(1, 4))
-POSITIONS = (3, 2, 2)
+POSITIONS = (1, 2, 2)
+CHANNELS = 3
 
 
-def test_the_ports_know_the_words_these_objectives_use():
-    assert DiffusionNFT().needs <= NEEDS
-    assert Positional().needs <= NEEDS
+@pytest.mark.parametrize(
+    "objective", [AWM(), DGPO(), DiffusionNFT(), FlowDPPO(), GCPO(), PositionalGRPO()], ids=lambda o: type(o).__name__
+)
+def test_the_ports_know_the_words_these_objectives_use(objective):
+    assert objective.needs <= NEEDS
+    assert objective.label
+    assert objective.plain_field == isinstance(objective, AWM | DGPO | DiffusionNFT)
+    assert isinstance(objective, RatioObjective) != objective.plain_field
 
 
 def positional_advantage(size=6, seed=0):
@@ -330,16 +323,16 @@ def positional_advantage(size=6, seed=0):
 
 @pytest.mark.parametrize("batch", [2, 64])
 def test_masked_positions_get_no_gradient_and_the_others_do(batch):
-    """A row of ``up`` makes one element of the velocity: it moves if and only if its position is not masked."""
+    """A row of ``up`` makes one element of the velocity: it moves if and only if its place is not masked."""
     model = Toy()
     trajectory = sample(model, WINDOW, 6, keep_mean=True)
     mask = torch.zeros(POSITIONS)
-    mask[1] = mask[0, 0, 1] = 1
+    mask[0, 0, 1] = mask[0, 1, 0] = 1
     before = model.up.detach().clone()
     (_, up), _, _ = update(
-        model, trajectory, positional_advantage() * mask, Positional(), lr=0.5, batch=batch, epochs=3
+        model, trajectory, positional_advantage() * mask, PositionalGRPO(), lr=0.5, batch=batch, epochs=3
     )
-    free = mask.flatten().bool()
+    free = mask.expand(CHANNELS, 2, 2).flatten().bool()
     assert (up[~free] == 0).all()
     assert torch.equal(model.up[~free], before[~free])
     assert (up[free].abs().sum(1) > 1e-6).all()
@@ -353,31 +346,33 @@ def test_masking_a_step_and_a_member_leaves_the_rest_of_the_gradient():
     masked = advantage.clone()
     masked[:, (0, 2)] = 0  # only the second step is left,
     masked[4:] = 0  # and of it four members of six
-    gradient, _, _ = update(model, trajectory, masked, Positional(), batch=4)
+    gradient, _, _ = update(model, trajectory, masked, PositionalGRPO(), batch=4)
     members = torch.arange(4)
     left = replace(trajectory, transitions=trajectory.transitions[1:2]).select(members)
-    alone, _, _ = update(model, left, advantage[members, 1:2], Positional())
+    alone, _, _ = update(model, left, advantage[members, 1:2], PositionalGRPO())
     torch.testing.assert_close(flat(gradient) * 3 * 6 / 4, flat(alone), rtol=1e-9, atol=1e-12)
 
 
-def test_an_even_advantage_per_position_is_grpo():
-    """At ratio 1 the mean over elements of ``A r`` has GRPO's gradient."""
+def test_an_even_advantage_per_position_is_grpo_times_the_channels():
+    """At ratio 1 the mean over positions of ``A r`` has its gradient once for every channel of their sums."""
     model = Toy()
     trajectory = sample(model, WINDOW, 6, keep_mean=True)
     advantage = group_advantages(torch.tensor([1.0, 4.0, 2.0, 0.0, 3.0, 9.0]))
     spread = advantage.view(6, 1, 1, 1, 1).expand(6, 3, *POSITIONS)
-    by_position, stats, _ = update(model, trajectory, spread, Positional(), batch=4)
+    by_position, stats, _ = update(model, trajectory, spread, PositionalGRPO(), batch=4)
     whole, _, _ = update(model, trajectory, advantage, GRPO())
-    torch.testing.assert_close(flat(by_position), flat(whole), rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(flat(by_position), CHANNELS * flat(whole), rtol=1e-9, atol=1e-12)
     assert stats.figures["ratio_first"] < 1e-12
 
 
-def test_an_advantage_that_broadcasts_over_positions_is_the_expanded_one():
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 2, 2), (3, 1, 1), (1, 2, 1)], ids=str)
+def test_an_advantage_that_broadcasts_over_the_latent_is_the_expanded_one(shape):
     model = Toy()
     trajectory = sample(model, WINDOW, 6, keep_mean=True)
-    channels = positional_advantage()[..., :1, :1]
-    narrow, _, _ = update(model, trajectory, channels, Positional(), batch=4)
-    wide, _, _ = update(model, trajectory, channels.expand(6, 3, *POSITIONS), Positional(), batch=4)
+    generator = torch.Generator().manual_seed(2)
+    given = torch.randn(6, 3, *shape, generator=generator, dtype=torch.float64)
+    narrow, _, _ = update(model, trajectory, given, PositionalGRPO(), batch=4)
+    wide, _, _ = update(model, trajectory, given.expand(6, 3, CHANNELS, 2, 2), PositionalGRPO(), batch=4)
     torch.testing.assert_close(flat(narrow), flat(wide), rtol=1e-12, atol=0)
     assert flat(wide).norm() > 1e-3
 
@@ -388,12 +383,13 @@ def test_chunks_and_recomputed_means_carry_an_advantage_per_position():
     trajectory = sample(model, WINDOW, 6, keep_mean=True)
     model.noise_of_batching = 0.5
     mask = torch.zeros(POSITIONS)
-    mask[2] = 1
+    mask[0, 1] = 1
     before = model.up.detach().clone()
-    _, stats, _ = update(model, trajectory, positional_advantage() * mask, Positional(), updates=3, batch=2, lr=0.1)
+    _, stats, _ = update(model, trajectory, positional_advantage() * mask, PositionalGRPO(), updates=3, batch=2, lr=0.1)
     assert stats.steps == 3
     assert stats.recomputed
     assert stats.ratio_noise > 0.02
     assert stats.figures["ratio_first"] < 1e-12
-    assert torch.equal(model.up[:8], before[:8])
-    assert not torch.equal(model.up[8:], before[8:])
+    moved = (model.up - before).detach().abs().sum(1).view(CHANNELS, 2, 2)
+    assert (moved[:, 0] == 0).all()
+    assert (moved[:, 1] > 0).all()
