@@ -21,6 +21,7 @@ from .sampling.schedule import flash_sigmas, flow_sigmas
 from .sampling.solvers import DPMpp2M, Euler
 from .sampling.windows import DecayingWindow, FrozenWindow, RandomWindow, SlidingWindow
 from .settings.config import TrainConfig
+from .settings.kinds import register
 from .settings.presets import (
     dance_grpo,
     flow_grpo,
@@ -79,6 +80,7 @@ __all__ = [
     "mixgrpo_flash",
     "mixgrpo_flash_star",
     "mixgrpo_sd35",
+    "register",
     "rollout",
     "sample",
     "save_lora",

@@ -16,6 +16,7 @@ from torch import Tensor
 from ..evaluation.held_out import Evaluation, HeldOut, Prompted, evaluate, win_rate
 from ..rewards.port import Reward
 from ..views.grids import labelled_grid
+from .imports import WORDS
 from .pictures import check_counts, check_share, grid_of, loaded, new_folder, read_words, with_lora
 from .settings import ModelConfig, PromptConfig, RunConfig
 
@@ -66,7 +67,9 @@ class Found:
 
 def evaluate_command(arguments: Sequence[str]) -> int:
     """Mean, spread and win rate of A against B, and a labelled grid of both."""
-    flags = tyro.cli(EvaluateFlags, args=arguments, prog="mixgrpo evaluate", description="Compare two LoRAs or none.")
+    flags = tyro.cli(
+        EvaluateFlags, args=arguments, prog="mixgrpo evaluate", description=f"Compare two LoRAs or none. {WORDS}"
+    )
     check_counts(flags.steps, flags.shift, flags.images, flags.batch)
     rewards = RunConfig(rewards=flags.rewards).make_rewards()
     train = flags.prompts.train

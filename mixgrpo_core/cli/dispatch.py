@@ -9,6 +9,7 @@ from ..runs.folder import RunError
 from ..support.micro_batches import ran_out
 from ..training.iteration import RewardsFailed
 from . import compare, demo, plan, sampling, score, training, verify
+from .imports import WORDS, take_imports
 from .memory import OutOfMemory
 
 COMMANDS: Mapping[str, tuple[Callable[[Sequence[str]], int], str]] = MappingProxyType(
@@ -24,6 +25,9 @@ COMMANDS: Mapping[str, tuple[Callable[[Sequence[str]], int], str]] = MappingProx
     }
 )
 
+_SPELLING = ("train", "resume", "plan", "score", "verify-rewards", "evaluate")
+"""Commands that read spelled objects, and so take ``--import``."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``mixgrpo``. Returns the exit status: 0, 2 for a mistake in what was asked, 1 for a run that failed."""
@@ -36,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"mixgrpo: unknown command {name!r}\n\n{_usage()}", file=sys.stderr)
         return 2
     try:
-        return COMMANDS[name][0](rest)
+        return COMMANDS[name][0](take_imports(rest) if name in _SPELLING else rest)
     except (RewardsFailed, NonFiniteLoss, OutOfMemory) as error:
         print(f"mixgrpo {name}: {error}", file=sys.stderr)
         return 1
@@ -65,4 +69,6 @@ _ROOM: Mapping[str, str] = MappingProxyType(
 
 def _usage() -> str:
     lines = [f"  {name:<14} {words}" for name, (_, words) in COMMANDS.items()]
-    return "usage: mixgrpo COMMAND ... (each has --help)\n\n" + "\n".join(lines)
+    return "\n".join(
+        ["usage: mixgrpo COMMAND ... (each has --help)", "", *lines, "", f"{', '.join(_SPELLING)}:", f"  {WORDS}"]
+    )

@@ -6,51 +6,13 @@ Gated(PickScore('PickScore_v1.safetensors'), by=PixelReward(Contrast()), least=0
 """
 
 from collections.abc import Mapping
-from types import MappingProxyType
 
-from ..rewards import judges
-from ..rewards.classifier.reward import ImageClassifier
-from ..rewards.clip import CLIPScore, HPSv2, PickScore
-from ..rewards.edits import direction as directional
-from ..rewards.edits import preservation as edit
-from ..rewards.embedders.aesthetic import AestheticScore
-from ..rewards.embedders.dino import DinoV2
-from ..rewards.embedders.similarity import ClipImages, ImageSimilarity
-from ..rewards.image_reward import ImageReward
-from ..rewards.networks.places import Offloaded, Released, Resident
-from ..rewards.networks.reference_picture import Picture
-from ..rewards.ocr.accuracy import TextAccuracy
-from ..rewards.ocr.rapid_ocr import RapidOCRReader
-from ..rewards.people import votes, voting
-from ..rewards.pixels import measures as pixels
-from ..rewards.pixels import palette
+from ..rewards.networks import Offloaded, Released, Resident
 from ..rewards.port import Reward
-from ..rewards.shapes import ShapeAdherence, ShapeCleanliness, ShapeReward
-from ..rewards.siglip.scores import SigLIPScore
-from ..rewards.wrappers import gates, transforms
+from ..settings.kinds import REWARDS, lacking
+from ..settings.parts import all_parts, require_parts
 from ..support.spelling import parse
-from .reward_parts import require_parts
-
-REWARDS: tuple[type, ...] = (
-    *(ShapeReward, ShapeAdherence, ShapeCleanliness, pixels.PixelReward),
-    *(HPSv2, PickScore, CLIPScore, SigLIPScore, ImageReward, AestheticScore, ImageSimilarity, ImageClassifier),
-    *(edit.EditPreservation, directional.DirectionalCLIP, TextAccuracy),
-    *(judges.JudgeReward, judges.PairwiseReward, votes.HumanVote),
-    *(transforms.Transformed, gates.Gated, gates.Penalised),
-)
-PARTS: tuple[type, ...] = (
-    *(pixels.Brightness, pixels.Contrast, pixels.Saturation, pixels.Colourfulness, pixels.Sharpness),
-    *(pixels.Symmetry, pixels.Tileability, pixels.JpegSize, palette.Palette, palette.ColourShare),
-    *(pixels.More, pixels.Less, pixels.Near),
-    *(DinoV2, ClipImages, Picture, edit.PSNR, edit.SSIM, RapidOCRReader),
-    *(judges.Endpoint, judges.LocalChat, judges.YesNo, judges.Levels, judges.Adjectives, judges.Rating),
-    *(judges.UnifiedReward2, judges.UnifiedRewardScore, judges.UnifiedRewardSemantic),
-    *(judges.Verdict, judges.PairScores, voting.Thumbs, voting.Ranking),
-    *(transforms.Affine, transforms.Clip, transforms.Rank, transforms.RunningZ, transforms.Sigmoid),
-    *(Resident, Offloaded, Released),
-)
-"""What stands inside the calls of rewards."""
-_CLASSES: Mapping[str, type] = MappingProxyType({cls.__name__: cls for cls in (*REWARDS, *PARTS)})
+from .devices import usable_device
 
 
 def made(calls: Mapping[str, str]) -> dict[str, Reward]:
@@ -59,12 +21,21 @@ def made(calls: Mapping[str, str]) -> dict[str, Reward]:
     Raises:
         ValueError: none, one that is misspelled, one that makes no reward, or has parts that do not fit.
     """
-    known = ", ".join(cls.__name__ for cls in REWARDS)
+    known = ", ".join(cls.__name__ for cls in REWARDS.of(Reward))
     if not calls:
         raise ValueError(f'expected at least one reward, such as [rewards] shape = "ShapeReward()"; known: {known}')
-    rewards = {name: parse(call, _CLASSES) for name, call in calls.items()}
+    classes = REWARDS.by_name()
+    rewards = {name: parse(call, classes) for name, call in calls.items()}
     for name, reward in rewards.items():
-        if not isinstance(reward, REWARDS):
+        if lacking(type(reward), Reward):
             raise ValueError(f"expected a reward for {name}, found {calls[name]!r}; rewards are {known}")
-        require_parts(reward, (*REWARDS, *PARTS))
+        require_parts(reward, REWARDS)
+        _require_devices(reward)
     return rewards
+
+
+def _require_devices(reward: Reward) -> None:
+    """Raise ``ValueError`` when a network's place is a device that is not there."""
+    for part in all_parts(reward):
+        if isinstance(part, Resident | Offloaded | Released) and part.where != "auto":
+            usable_device(part.where, f"the device of {type(part).__name__}")

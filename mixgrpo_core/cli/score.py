@@ -18,6 +18,7 @@ from ..evaluation.ranking import Ranking, ranked
 from ..rewards.networks.reference_picture import Picture
 from ..rewards.port import Context, RewardBatch
 from . import reward_calls
+from .imports import WORDS
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
@@ -44,7 +45,7 @@ class ScoreFlags:
 
 def score_command(arguments: Sequence[str]) -> int:
     """A table of the pictures, best first."""
-    flags = tyro.cli(ScoreFlags, args=arguments, prog="mixgrpo score", description="Score and rank pictures.")
+    flags = tyro.cli(ScoreFlags, args=arguments, prog="mixgrpo score", description=f"Score and rank pictures. {WORDS}")
     rewards = reward_calls.made(flags.rewards)
     unknown = sorted(flags.weights.keys() - rewards.keys())
     if unknown:

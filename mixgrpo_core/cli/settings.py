@@ -12,109 +12,88 @@ iterations = 60
 kernel = "FlowSDE(eta=0.7)"
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Literal, get_type_hints
 
 import torch
 import tyro
 
-from ..advantages import Credit
-from ..evaluation.guards import Guard
-from ..objectives import Objective, Regulariser, StepWeight
 from ..rewards.port import Reward
-from ..sampling.kernels import Kernel
-from ..sampling.planners import Planner
-from ..sampling.solvers import Solver
-from ..settings import presets
-from ..settings.config import CLASSES, RENAMED, TrainConfig, checked, from_dict
-from ..settings.prompt_sources import PromptSource
+from ..settings.config import RENAMED, TrainConfig, from_dict
+from ..settings.kinds import SETTINGS
+from ..settings.presets import PRESETS
 from ..settings.prompts import Prompts, read_prompts
-from ..support.spelling import parse, spell, suggest
+from ..settings.values import checked
+from ..support.setting import described, require_ranges, setting
+from ..support.spelling import spell, suggest
 from . import reward_calls
 from .devices import usable_device
+from .imports import WORDS
 
 try:
     import tomllib
 except ModuleNotFoundError:  # Python 3.10
     import tomli as tomllib
 
-PRESETS: Mapping[str, Callable[[], TrainConfig]] = MappingProxyType(
-    {
-        preset.__name__: preset
-        for preset in (
-            *(presets.mixgrpo, presets.mixgrpo_sd35, presets.mixgrpo_flash, presets.mixgrpo_flash_star),
-            *(presets.flow_grpo, presets.flow_grpo_fast, presets.dance_grpo),
-        )
-    }
-)
 
-
+@described
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """Which model, and its LoRA.
+    """Which model, and its LoRA."""
 
-    Attributes:
-        folder: ``demo`` (the shipped one) or a local diffusers folder of Stable Diffusion 3 or 3.5.
-        rank: of the LoRA; None takes the LoRA file's, or 8 for the demo and 32 else.
-        alpha: scale of the LoRA times its rank; None is twice the rank.
-        lora: a LoRA file to start from.
-        height: of the images, in pixels; None is the model's own. The demo model draws one size only.
-        width: see height.
-        guidance: classifier-free guidance; 1 is off and halves the cost.
-        dtype: of the frozen weights and their products; the LoRA and the sampler's mathematics are always float32, and
-            so is all of the demo model. There is no float16: the gradient of a mean log-probability is about 1e-8,
-            which is 0 in it.
-        device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``; None takes a GPU if there is one.
-        gradient_checkpointing: less memory, about a third more time in the update.
-        seed: of the LoRA's first values.
-    """
+    folder: str = setting(
+        "demo", "``demo`` (the shipped one) or a local diffusers folder of Stable Diffusion 3 or 3.5."
+    )
+    rank: int | None = setting(
+        None, "Size of the LoRA; without one the LoRA file's, or 8 for the demo and 32 else.", least=1
+    )
+    alpha: float | None = setting(None, "Scale of the LoRA times its rank; without one twice the rank.", above=0)
+    lora: str | None = setting(None, "A LoRA file to start from.")
+    height: int | None = setting(
+        None, "Of the images, in pixels; without one the model's own. The demo model draws one size only.", least=1
+    )
+    width: int | None = setting(None, "See height.", least=1)
+    guidance: float = setting(1.0, "Classifier-free guidance; 1 is off, above 1 every step costs two.")
+    dtype: Literal["float32", "bfloat16"] = setting(
+        "bfloat16",
+        "Of the frozen weights and their products; the LoRA and the sampler's mathematics are always float32, and so "
+        "is all of the demo model. There is no float16: the gradient of a mean log-probability is about 1e-8, which "
+        "is 0 in it.",
+    )
+    device: str | None = setting(None, "``cpu``, ``cuda``, ``cuda:1``, ``mps``; without one a GPU if there is one.")
+    gradient_checkpointing: bool = setting(False, "Less memory in training, for a third more time in the update.")
+    seed: int = setting(0, "Of the LoRA's first values.")
 
-    folder: str = "demo"
-    rank: int | None = None
-    alpha: float | None = None
-    lora: str | None = None
-    height: int | None = None
-    width: int | None = None
-    guidance: float = 1.0
-    dtype: Literal["float32", "bfloat16"] = "bfloat16"
-    device: str | None = None
-    gradient_checkpointing: bool = False
-    seed: int = 0
+    def __post_init__(self) -> None:
+        require_ranges(self)
 
 
+@described
 @dataclass(frozen=True, kw_only=True)
 class PromptConfig:
-    """Prompts: a file (.txt, one per line, or .jsonl with "prompt") or the prompts themselves.
+    """Prompts: a file (.txt, one per line, or .jsonl with "prompt") or the prompts themselves."""
 
-    Attributes:
-        train: what is trained on.
-        held_out: what is only evaluated; None takes ``held_out_share`` of ``train`` away for it.
-        held_out_share: share of the prompts that is held out when ``held_out`` is None.
-    """
-
-    train: str | tuple[str, ...] = ()
-    held_out: str | tuple[str, ...] | None = None
-    held_out_share: float = 0.1
+    train: str | tuple[str, ...] = setting((), "What is trained on.")
+    held_out: str | tuple[str, ...] | None = setting(
+        None, "What is only evaluated; without any, ``held_out_share`` of ``train`` is taken away for it."
+    )
+    held_out_share: float = setting(0.1, "Share of the prompts that is held out where ``held_out`` is not given.")
 
 
+@described
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """Everything of a run.
+    """Everything of a run."""
 
-    Attributes:
-        out: the run folder; it must not exist yet.
-        rewards: per name a reward, spelled as the call that makes it: ``ShapeReward()``.
-        model, prompts, train: see there.
-    """
-
-    out: str = "runs/mixgrpo"
-    model: ModelConfig = field(default_factory=ModelConfig)
-    prompts: PromptConfig = field(default_factory=PromptConfig)
-    rewards: dict[str, str] = field(default_factory=dict)
-    train: TrainConfig = field(default_factory=TrainConfig)
+    out: str = setting("runs/mixgrpo", "The run folder; it must not exist yet.")
+    model: ModelConfig = setting(make=ModelConfig, help="The model and its LoRA.")
+    prompts: PromptConfig = setting(make=PromptConfig, help="What is trained on, and what is held out.")
+    rewards: dict[str, str] = setting(
+        make=dict, help="Per name a reward, spelled as the call that makes it: ``ShapeReward()``."
+    )
+    train: TrainConfig = setting(make=TrainConfig, help="How it is trained.")
 
     def make_rewards(self) -> dict[str, Reward]:
         """The reward objects by name."""
@@ -220,7 +199,12 @@ def parse_flags(default: RunConfig, arguments: Sequence[str], prog: str, descrip
     older = {f"--train.{old}": f"--train.{new}" for old, new in RENAMED.items()}
     arguments = [older.get(word, word) for word in arguments]
     return tyro.cli(
-        RunConfig, default=default, args=arguments, prog=prog, description=description, registry=calls_as_flags()
+        RunConfig,
+        default=default,
+        args=arguments,
+        prog=prog,
+        description=f"{description} {WORDS}",
+        registry=calls_as_flags(),
     )
 
 
@@ -230,13 +214,13 @@ def calls_as_flags() -> tyro.constructors.ConstructorRegistry:
 
     @registry.primitive_rule
     def by_call(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec | None:
-        if info.type not in (Planner, Kernel, Solver, Objective, StepWeight, Regulariser, Credit, PromptSource, Guard):
+        if info.type not in SETTINGS.ports:
             return None
         return tyro.constructors.PrimitiveConstructorSpec(
             nargs=1,
             metavar="CALL",
-            instance_from_str=lambda words: parse(words[0], CLASSES),
-            is_instance=lambda value: type(value) in CLASSES.values(),
+            instance_from_str=lambda words: checked("it", info.type, words[0]),
+            is_instance=lambda value: type(value) in SETTINGS.of(info.type),
             str_from_instance=lambda value: [spell(value)],
         )
 

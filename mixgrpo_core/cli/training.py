@@ -3,24 +3,26 @@
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, make_dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 import tyro
 from rich.console import Console
 
-from ..evaluation.guards import Guard
 from ..objectives.port import RatioObjective
 from ..rewards.port import Reward
 from ..runs.folder import RunFolder
 from ..runs.older import present_settings
-from ..settings.config import TrainConfig, checked
+from ..settings.config import TrainConfig
 from ..settings.prompts import Prompts
+from ..settings.values import checked
 from ..support.micro_batches import ran_out
+from ..support.setting import described, setting, settings_of
 from ..training.iteration import visited
 from ..training.loop import train
 from ..training.preflight import check
+from .imports import WORDS
 from .memory import OutOfMemory, training_advice
 from .progress import RunProgress, run_progress
 from .report import finish, shown_prompts
@@ -51,23 +53,19 @@ def start(settings: RunConfig, console: Console) -> int:
     return drive(from_run(run), run, model, rewards, console)
 
 
-@dataclass(frozen=True, kw_only=True)
-class ResumeFlags:
-    """What may change when a run goes on; None leaves it as it was.
-
-    Attributes:
-        iterations: train until that many in all; a finished run is extended by raising it.
-        rollout_batch: images per network call; fewer need less memory.
-        decode_batch: images per decode.
-        update_batch: images per forward and backward.
-        guards: what watches the run from here on, such as 'PixelDrift(stop=3.0)'; none after the flag for no guard.
-    """
-
-    iterations: int | None = None
-    rollout_batch: int | None = None
-    decode_batch: int | None = None
-    update_batch: int | None = None
-    guards: tuple[Guard, ...] | None = None
+_HINTS = get_type_hints(TrainConfig)
+ResumeFlags = make_dataclass(
+    "ResumeFlags",
+    [
+        (name, _HINTS[name] | None, setting(None, told.help))
+        for name, told in settings_of(TrainConfig)
+        if told.may_change
+    ],
+    frozen=True,
+    kw_only=True,
+    namespace={"__doc__": "What may change when a run goes on; None leaves it as it was."},
+)
+ResumeFlags = described(ResumeFlags)
 
 
 def resume_command(arguments: Sequence[str]) -> int:
@@ -79,7 +77,7 @@ def resume_command(arguments: Sequence[str]) -> int:
         ResumeFlags,
         args=words,
         prog="mixgrpo resume RUN",
-        description="Go on with a run.",
+        description=f"Go on with a run; what is not named stays as it was. {WORDS}",
         registry=calls_as_flags(),
     )
     run = RunFolder.open(arguments[0])
@@ -101,6 +99,7 @@ def _prepared(settings: RunConfig, prompts: Prompts) -> dict[str, Reward]:
 
 def from_run(run: RunFolder) -> RunConfig:
     """The settings a run folder was started with."""
+    run.require_guests()
     setup = checked("the setup of config.json", dict[str, Any], run.config.get("setup"))
     return from_values({**setup, "train": present_settings(run.config), "out": str(run.path)})
 

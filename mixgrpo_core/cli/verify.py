@@ -20,6 +20,7 @@ from ..rewards.scoring import Failure, score
 from ..shapes.captions import Caption
 from ..shapes.drawing import PALETTE, coverage
 from . import reward_calls
+from .imports import WORDS
 
 SIDE = 448
 CAPTIONS = (
@@ -64,7 +65,7 @@ class Checked:
 def verify_command(arguments: Sequence[str]) -> int:
     """A table per reward; 1 where one does not behave."""
     flags = tyro.cli(
-        VerifyFlags, args=arguments, prog="mixgrpo verify-rewards", description="Check the weights of rewards."
+        VerifyFlags, args=arguments, prog="mixgrpo verify-rewards", description=f"Check the weights of rewards. {WORDS}"
     )
     rewards = reward_calls.made(flags.rewards)
     console, well = Console(), True

@@ -1,4 +1,5 @@
-"""Rewards: one folder per family, all behind the port; the names below are those that a run can be given.
+"""Rewards: one folder per family, all behind the port; below are those that a run can be given, and in the ``__init__``
+of each folder what stands inside their calls.
 
 function, pixels/, shapes              no network                 image_reward/, embedders/, classifier/
 clip/, siglip/                         prompt against image       edits/                                 a picture
@@ -7,23 +8,20 @@ wrappers/                              what wraps a reward        ocr/          
 networks/                              what families with a network share
 """
 
-from .classifier.reward import ImageClassifier
+from .classifier import ImageClassifier
 from .clip import CLIPScore, HPSv2, PickScore
-from .edits.direction import DirectionalCLIP
-from .edits.preservation import EditPreservation
-from .embedders.aesthetic import AestheticScore
-from .embedders.similarity import ImageSimilarity
+from .edits import DirectionalCLIP, EditPreservation
+from .embedders import AestheticScore, ImageSimilarity
 from .function import FunctionReward
 from .image_reward import ImageReward
 from .judges import JudgeReward, PairwiseReward
-from .ocr.accuracy import TextAccuracy
-from .people.votes import HumanVote
-from .pixels.measures import PixelReward
+from .ocr import TextAccuracy
+from .people import HumanVote
+from .pixels import PixelReward
 from .port import Context, DifferentiableReward, Reward, RewardBatch, Scores, StatelessReward
 from .shapes import ShapeAdherence, ShapeCleanliness, ShapeReward
-from .siglip.scores import SigLIPScore
-from .wrappers.gates import Gated, Penalised
-from .wrappers.transforms import Transformed
+from .siglip import SigLIPScore
+from .wrappers import Gated, Penalised, Transformed
 
 __all__ = [
     "AestheticScore",

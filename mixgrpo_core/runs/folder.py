@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from ..settings.config import TrainConfig, differences, from_dict, to_dict
+from ..settings.kinds import guests_of, missing_guests
 from ..support.files import exclusive, write_atomically
+from ..support.setting import settings_of
 from .checkpoint import CorruptCheckpoint, Snapshot, read_checkpoint, write_checkpoint
 from .older import FORMAT, READABLE, present_settings
 from .reports import StepReport
 
-FREE = ("iterations", "rollout_batch", "decode_batch", "update_batch", "checkpoint_every", "keep", "guards")
+FREE = tuple(name for name, told in settings_of(TrainConfig) if told.may_change)
 """Settings that may differ when a run is gone on with."""
 
 
@@ -50,8 +52,7 @@ class RunFolder:
         try:
             path.mkdir(parents=True, exist_ok=True)
             started = datetime.now(timezone.utc).isoformat(timespec="seconds")
-            parts = {"train": to_dict(config), "setup": dict(setup or {})}
-            run = cls(path, {"format": FORMAT, "started": started, **parts})
+            run = cls(path, {"format": FORMAT, "started": started, **_asked(config, setup)})
             run._write_config()
         except OSError as error:
             raise RunError(
@@ -100,7 +101,7 @@ class RunFolder:
         Raises:
             RunError: names every setting that differs.
         """
-        new = {**self.config, "format": FORMAT, "train": to_dict(config), "setup": dict(setup or {})}
+        new = {**self.config, "format": FORMAT, **_asked(config, setup)}
         free = dict.fromkeys(FREE)
         old = to_dict(self.settings)
         changed = differences({**old, **free}, {**new["train"], **free})
@@ -114,6 +115,20 @@ class RunFolder:
             self.config = new
             self._write_config()
 
+    def require_guests(self) -> None:
+        """Raise ``RunError`` when a class that the run uses and that is not the core's own has not been registered.
+
+        It is not looked for: opening a run imports nothing.
+        """
+        missing = missing_guests(self.config.get("guests", {}))
+        if missing:
+            names, modules = (", ".join(dict.fromkeys(words)) for words in (missing, missing.values()))
+            flags = " ".join(f"--import {module}" for module in dict.fromkeys(missing.values()))
+            raise RunError(
+                f"{self.path} uses {names} of {modules}, which is not imported here: add {flags} to the command, or "
+                "start ComfyUI with the custom node that brings it"
+            )
+
     @property
     def settings(self) -> TrainConfig:
         """What the run was asked to do, as this version knows it.
@@ -121,6 +136,7 @@ class RunFolder:
         Raises:
             RunError: the settings cannot be read, in one sentence.
         """
+        self.require_guests()
         try:
             return from_dict(present_settings(self.config))
         except ValueError as error:
@@ -226,3 +242,19 @@ class RunFolder:
 
     def _write_config(self) -> None:
         write_atomically(self.path / "config.json", json.dumps(self.config, indent=1).encode())
+
+
+def _asked(config: TrainConfig, setup: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What a run is asked to do, and the modules of the registered classes that it uses."""
+    train, setup = to_dict(config), dict(setup or {})
+    guests = guests_of([*_texts(train), *_texts(setup.get("rewards"))])
+    return {"train": train, "setup": setup, **({"guests": guests} if guests else {})}
+
+
+def _texts(value: object) -> Iterator[str]:
+    """All texts in a JSON value."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list | tuple):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts(item)

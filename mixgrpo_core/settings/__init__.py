@@ -1,1 +1,5 @@
-"""Everything a run is asked to do: the config, its ranges, the published presets, prompts."""
+"""Everything a run is asked to do: the config, the published presets, prompts; below are the prompt sources."""
+
+from .prompt_sources import PromptDraw, PromptSource, Shuffled
+
+__all__ = ["PromptDraw", "PromptSource", "Shuffled"]

@@ -1,47 +1,30 @@
 """Everything that decides a run's mathematics, in one frozen dataclass, and its form in files.
 
-``CLASSES`` is the one table that names classes: a config file or a flag spells an object as the Python call that makes
-it (``kernel = "DanceSDE(eta=0.3)"``). A new class is one line here.
+A config file or a flag spells an object as the Python call that makes it (``kernel = "DanceSDE(eta=0.3)"``).
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
-from types import MappingProxyType, UnionType
-from typing import Any, Literal, Protocol, Union, get_args, get_origin, get_type_hints
+from dataclasses import dataclass, fields
+from types import MappingProxyType
+from typing import Any, Protocol, get_type_hints
 
 import torch
 
-from ..advantages import BatchNormalised, Credit, WeightedAdvantages, WeightedRewards
+from ..advantages import Credit, WeightedAdvantages
 from ..advantages.port import require_stages
-from ..evaluation.guards import DiversityLoss, Guard, HeldOutFall, PixelDrift, SmallPixels
-from ..objectives import GRPO, Even, FlatGradient, GuardGRPO, GuardWeight, Regulariser, StepWeight, Updating, VelocityKL
+from ..evaluation.guards import DiversityLoss, Guard, HeldOutFall, PixelDrift
+from ..objectives import GRPO, Regulariser, Updating
 from ..objectives.pieces import StepNumbers
 from ..objectives.port import MEAN_OLD, NEEDS, START, Objective
-from ..sampling.kernels import DanceSDE, FlowCPS, FlowSDE, Kernel, PreciseSDE
-from ..sampling.planners import FullPlanner, Planner, WindowPlanner
+from ..sampling.kernels import FlowSDE, Kernel
+from ..sampling.planners import Planner, WindowPlanner
 from ..sampling.rollouts import Sampling
 from ..sampling.schedule import flow_sigmas
-from ..sampling.solvers import DPMpp2M, Euler, Solver
-from ..sampling.windows import DecayingWindow, FrozenWindow, RandomWindow, SlidingWindow
-from ..support.spelling import parse, spell, suggest
+from ..sampling.solvers import Euler, Solver
+from ..support.setting import described, require_ranges, setting
+from ..support.spelling import spell, suggest
 from .prompt_sources import PromptSource, Shuffled
-from .ranges import require_ranges
-
-CLASSES: Mapping[str, type] = MappingProxyType(
-    {
-        cls.__name__: cls
-        for cls in (
-            *(FlowSDE, DanceSDE, FlowCPS, PreciseSDE),
-            *(Euler, DPMpp2M),
-            *(SlidingWindow, FrozenWindow, RandomWindow, DecayingWindow),
-            *(WindowPlanner, FullPlanner),
-            *(GRPO, GuardGRPO, Even, FlatGradient, GuardWeight, VelocityKL, Shuffled),
-            *(WeightedAdvantages, WeightedRewards, BatchNormalised),
-            *(HeldOutFall, DiversityLoss, PixelDrift, SmallPixels),
-        )
-    }
-)
-
+from .values import checked
 
 RENAMED: Mapping[str, str] = MappingProxyType({"combination": "credit"})
 """Settings by an older name, which files may still use."""
@@ -66,93 +49,101 @@ class UsualGrid:
 USUAL = UsualGrid()
 
 
+@described
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """Settings of a run. The defaults are MixGRPO's; ``mixgrpo_core.settings.presets`` holds the published ones.
+    """Settings of a run. The defaults are MixGRPO's; ``mixgrpo_core.settings.presets`` holds the published ones."""
 
-    Attributes:
-        iterations: rollout-and-update rounds; may be raised later to extend a finished run.
-        seed: all randomness of the run is a function of it.
-        steps: denoising steps T of a rollout.
-        shift: timestep shift of the sigma grid; None is the model's own grid.
-        images_per_prompt: images G of a group, at least 2.
-        prompts_per_iteration: groups P of an iteration.
-        shared_noise: the images of a group start from the same noise.
-        planner: which steps are SDE and trained in which iteration.
-        kernel: how an SDE step is sampled.
-        solver: ODE solver up to the window's end.
-        tail_solver: ODE solver after it.
-        objective: the loss.
-        regularisers: what is added to it, besides the objective's own.
-        prompt_source: which prompts an iteration rolls out.
-        reward_weights: weight per reward in the advantage (1 where unnamed); 0 keeps a reward out of training: it is
-            then scored on held-out samples only.
-        credit: how scores become advantages, stage by stage.
-        spread_floor: least standard deviation a group's rewards are divided by, in the reward's units; a reward that
-            declares a larger one of its own (``About.spread_floor``) gets that.
-        spread_floors: the same for single rewards by name, in place of both.
-        learning_rate: AdamW's.
-        weight_decay: AdamW's.
-        beta1: AdamW's decay of the gradient's mean.
-        beta2: AdamW's decay of its square.
-        updates: optimizer steps per pass over an iteration's images.
-        epochs: passes.
-        max_grad_norm: the gradient's norm is clipped to it.
-        ema: decay of an average of the LoRA, which is then what is evaluated; None for none.
-        rollout_batch: images per network call in rollouts and evaluations.
-        decode_batch: images per decode.
-        update_batch: images per forward and backward.
-        eval_every: iterations between held-out evaluations (also before the first and after the last); 0 for none.
-        eval_images: held-out images per prompt.
-        eval_steps: denoising steps of held-out samples; None takes ``steps``.
-        guards: what watches held-out evaluations for reward hacking, and warns or stops; may be changed later.
-        checkpoint_every: iterations between checkpoints (the end, a stop and a new best always make one).
-        keep: checkpoints kept besides the best.
-    """
-
-    iterations: int = 300
-    seed: int = 0
-    steps: int = 25
-    shift: float | None = None
-    images_per_prompt: int = 12
-    prompts_per_iteration: int = 4
-    shared_noise: bool = True
-    planner: Planner = WindowPlanner()
-    kernel: Kernel = FlowSDE(eta=0.7)
-    solver: Solver = Euler()
-    tail_solver: Solver = Euler()
-    objective: Objective = GRPO()
-    regularisers: tuple[Regulariser, ...] = ()
-    prompt_source: PromptSource = Shuffled()
-    reward_weights: Mapping[str, float] = field(default_factory=dict)
-    credit: tuple[Credit, ...] = (WeightedAdvantages(),)
-    spread_floor: float = 0.0
-    spread_floors: Mapping[str, float] = field(default_factory=dict)
-    learning_rate: float = 3e-4
-    weight_decay: float = 1e-4
-    beta1: float = 0.9
-    beta2: float = 0.999
-    updates: int = 4
-    epochs: int = 1
-    max_grad_norm: float = 1.0
-    ema: float | None = None
-    rollout_batch: int = 16
-    decode_batch: int = 16
-    update_batch: int = 16
-    eval_every: int = 10
-    eval_images: int = 4
-    eval_steps: int | None = None
-    guards: tuple[Guard, ...] = (HeldOutFall(), DiversityLoss(), PixelDrift())
-    checkpoint_every: int = 10
-    keep: int = 3
+    iterations: int = setting(
+        300,
+        "How often images are made, scored and learned from. May be raised later to extend a finished run.",
+        least=1,
+        may_change=True,
+    )
+    seed: int = setting(0, "All randomness of the run follows from it. Another seed is another run.")
+    steps: int = setting(25, "Denoising steps of a training image. Fewer are faster.")
+    shift: float | None = setting(
+        None, "Timestep shift of the steps; without one the grid is the model's own.", above=0
+    )
+    images_per_prompt: int = setting(
+        12,
+        "Images of one prompt that are compared with each other: at least 2, 8 to 24 are usual.",
+        least=2,
+        why="advantages compare the images of one prompt with each other (12 is the paper's)",
+    )
+    prompts_per_iteration: int = setting(
+        4, "Prompts of one iteration. The publications use 32 to 96 on 24 to 32 GPUs.", least=1
+    )
+    shared_noise: bool = setting(True, "Whether the images of a prompt start from the same noise.")
+    planner: Planner = setting(WindowPlanner(), "Which steps are noisy and trained in which iteration.")
+    kernel: Kernel = setting(FlowSDE(eta=0.7), "How noise enters in the steps that are trained.")
+    solver: Solver = setting(Euler(), "How the steps up to the window's end are solved.")
+    tail_solver: Solver = setting(Euler(), "How the steps after the window are solved.")
+    objective: Objective = setting(GRPO(), "The loss.")
+    regularisers: tuple[Regulariser, ...] = setting((), "What is added to the loss, besides the objective's own.")
+    prompt_source: PromptSource = setting(Shuffled(), "Which prompts an iteration rolls out.")
+    reward_weights: Mapping[str, float] = setting(
+        make=dict,
+        help="Weight per reward in the advantage, 1 where unnamed. 0 keeps a reward out of training: it is then scored "
+        "on held-out samples only.",
+        least=0,
+        each="the weight of reward {}",
+        why="to punish what a reward likes, negate the reward",
+    )
+    credit: tuple[Credit, ...] = setting((WeightedAdvantages(),), "How scores become advantages, stage by stage.")
+    spread_floor: float = setting(
+        0.0,
+        "Differences of reward smaller than this count for less: the least standard deviation that a group's rewards "
+        "are divided by, in the reward's units. A reward that declares a larger one gets that.",
+        least=0,
+    )
+    spread_floors: Mapping[str, float] = setting(
+        make=dict,
+        help="The same for single rewards by name, in place of both.",
+        least=0,
+        each="the spread floor of reward {}",
+    )
+    learning_rate: float = setting(
+        3e-4, "How big the steps of learning are; 3e-4 is published for LoRAs. Lower it when images break.", above=0
+    )
+    weight_decay: float = setting(1e-4, "Weight decay of AdamW.", least=0)
+    beta1: float = setting(0.9, "AdamW's decay of the gradient's mean.", least=0, below=1, such_as="0.9")
+    beta2: float = setting(0.999, "AdamW's decay of its square.", least=0, below=1, such_as="0.999")
+    updates: int = setting(4, "Optimizer steps per pass over an iteration's images.", least=1)
+    epochs: int = setting(1, "Passes over an iteration's images.", least=1)
+    max_grad_norm: float = setting(1.0, "Gradients are scaled down to this norm.", above=0)
+    ema: float | None = setting(
+        None,
+        "Decay of an average of the LoRA, which is then evaluated and the result; without one there is none.",
+        least=0,
+        below=1,
+        such_as="0.99",
+    )
+    rollout_batch: int = setting(16, "Images sampled at once; fewer need less memory.", least=1, may_change=True)
+    decode_batch: int = setting(16, "Images decoded at once.", least=1, may_change=True)
+    update_batch: int = setting(16, "Images trained on at once.", least=1, may_change=True)
+    eval_every: int = setting(
+        10,
+        "Iterations between looks at the held-out prompts, which are also made before the first and after the last; 0 "
+        "is never.",
+        least=0,
+    )
+    eval_images: int = setting(4, "Held-out images per prompt.", least=1)
+    eval_steps: int | None = setting(
+        None, "Denoising steps of held-out images; without a number as many as in training.", least=1
+    )
+    guards: tuple[Guard, ...] = setting(
+        (HeldOutFall(), DiversityLoss(), PixelDrift()),
+        "What watches held-out images for reward hacking, and warns or stops the run.",
+        may_change=True,
+    )
+    checkpoint_every: int = setting(
+        10, "Iterations between checkpoints; the end, a stop and a new best always make one.", least=1, may_change=True
+    )
+    keep: int = setting(3, "Checkpoints that are kept besides the best.", least=1, may_change=True)
 
     def __post_init__(self) -> None:
-        if self.images_per_prompt < 2:
-            raise ValueError(
-                f"images_per_prompt must be at least 2, found {self.images_per_prompt}: advantages compare the images "
-                "of one prompt with each other (12 is the paper's)"
-            )
-        require_ranges(vars(self))
+        require_ranges(self)
         if not self.kernel.eta > 0:
             raise ValueError(
                 f"the kernel's eta must be above 0, found {self.kernel.eta}: without noise nothing can be learned"
@@ -237,98 +228,3 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Sentences "name: old -> new" for every setting that differs."""
     names = sorted(old.keys() | new.keys())
     return [f"{name}: {old.get(name)!r} -> {new.get(name)!r}" for name in names if old.get(name) != new.get(name)]
-
-
-def checked(name: str, hint: Any, value: Any) -> Any:
-    """``value`` as a setting of type ``hint`` holds it: a list as a tuple, a whole number as a float, text as the
-    object that it spells.
-
-    Raises:
-        ValueError: "name expects ..., found ...", for a value of another kind.
-    """
-    kinds = get_args(hint) if isinstance(hint, UnionType) or get_origin(hint) is Union else (hint,)
-    for kind in kinds:
-        try:
-            return _as_kind(kind, value)
-        except TypeError:
-            continue
-    raise ValueError(f"{name} expects {' or '.join(map(_in_words, kinds))}, found {value!r}")
-
-
-def _as_kind(kind: Any, value: Any) -> Any:
-    return _as_object(kind, value) if kind in _METHODS else _as_plain(kind, value)
-
-
-def _as_plain(kind: Any, value: Any) -> Any:
-    """Numbers, words, lists and tables. Raises ``TypeError`` when ``value`` is none of this kind."""
-    origin, inner = get_origin(kind), get_args(kind)
-    if kind is Any or (origin is Literal and value in inner):
-        return value
-    if origin is tuple and isinstance(value, str) and inner[0] in _METHODS:
-        return (_as_kind(inner[0], value),)  # one object stands for a list of one
-    if origin is tuple and isinstance(value, list | tuple):
-        return tuple(_as_kind(inner[0], item) for item in value)
-    if origin in (dict, Mapping) and isinstance(value, Mapping):
-        return {_as_plain(inner[0], key): _as_plain(inner[1], item) for key, item in value.items()}
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if origin is None and isinstance(value, kind) and isinstance(value, bool) == (kind is bool):
-        return value
-    raise TypeError
-
-
-def _as_object(kind: Any, value: Any) -> Any:
-    """An object of the table. One of another copy of this package (a host may load it twice) is made again here."""
-    if is_dataclass(value) and not isinstance(value, type):
-        try:
-            made = parse(spell(value), CLASSES)
-        except ValueError as error:
-            raise TypeError from error
-    else:
-        made = parse(value, CLASSES) if isinstance(value, str) else value
-    if type(made) not in CLASSES.values() or not callable(getattr(made, _METHODS[kind], None)):
-        raise TypeError
-    return made
-
-
-_WORDS: Mapping[Any, str] = MappingProxyType(
-    {
-        int: "a whole number",
-        float: "a number",
-        bool: "true or false",
-        str: "text",
-        type(None): "nothing",
-        Planner: "a planner such as 'WindowPlanner(window=SlidingWindow(size=4), tail_ratio=0.4)'",
-        Kernel: "a kernel such as 'FlowSDE(eta=0.7)'",
-        Solver: "a solver such as 'Euler()' or 'DPMpp2M()'",
-        Objective: "an objective such as 'GRPO(clip=0.001)'",
-        Credit: "a stage of credit such as 'WeightedAdvantages()' or 'BatchNormalised()'",
-        StepWeight: "a step weight such as 'FlatGradient()'",
-        Regulariser: "a regulariser such as 'VelocityKL(weight=0.001)'",
-        PromptSource: "a prompt source such as 'Shuffled()'",
-        tuple[Credit, ...]: "stages of credit such as ['WeightedAdvantages()']",
-        tuple[Regulariser, ...]: "a list of regularisers such as ['VelocityKL(weight=0.001)']",
-        tuple[Guard, ...]: "a list of guards such as ['DiversityLoss(warn=0.7, stop=0.5)', 'PixelDrift()']",
-        Mapping[str, float]: "a table of numbers, such as {aesthetic = 1.0}",
-        dict[str, str]: 'a table of calls in quotes, such as {shape = "ShapeReward()"}',
-        Mapping[str, Any]: "a table: its name in brackets on a line, such as [train], and a setting per line below",
-        tuple[str, ...]: "a list of texts",
-    }
-)
-_METHODS: Mapping[Any, str] = MappingProxyType(
-    {
-        Planner: "plan",
-        Kernel: "coefficients",
-        Solver: "step",
-        Objective: "loss",
-        Credit: "of_iteration",
-        StepWeight: "loss_factor",
-        Regulariser: "penalty",
-        PromptSource: "choose",
-        Guard: "judge",
-    }
-)
-
-
-def _in_words(kind: Any) -> str:
-    return " or ".join(map(repr, get_args(kind))) if get_origin(kind) is Literal else _WORDS[kind]

@@ -5,6 +5,7 @@ a LoRA learning rate of 3e-4 (published for LoRAs by all three; the full fine-tu
 that is 1e-4 at FLUX's 720 px latents and follows from the latent size elsewhere (``default_clip``).
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from ..objectives import GRPO
@@ -14,7 +15,24 @@ from ..sampling.solvers import DPMpp2M
 from ..sampling.windows import FrozenWindow, RandomWindow, SlidingWindow
 from .config import TrainConfig
 
+Preset = Callable[[], TrainConfig]
+PRESETS: dict[str, Preset] = {}
+"""The functions below by name."""
+LABELS: dict[str, Preset] = {}
+"""The same by the words of the canvas."""
 
+
+def published(label: str) -> Callable[[Preset], Preset]:
+    """Makes a function one of the presets."""
+
+    def listed(preset: Preset) -> Preset:
+        PRESETS[preset.__name__] = LABELS[label] = preset
+        return preset
+
+    return listed
+
+
+@published("MixGRPO")
 def mixgrpo() -> TrainConfig:
     """MixGRPO on FLUX.1-dev: 25 steps, window of 4 that slides by 1 every 25 iterations (table 1)."""
     return TrainConfig(
@@ -28,6 +46,7 @@ def mixgrpo() -> TrainConfig:
     )
 
 
+@published("MixGRPO on SD3.5")
 def mixgrpo_sd35() -> TrainConfig:
     """MixGRPO on Stable Diffusion 3.5 Medium: 10 steps, window of 4 that moves every 150 iterations, 512 px.
 
@@ -47,6 +66,7 @@ def mixgrpo_sd35() -> TrainConfig:
     )
 
 
+@published("MixGRPO-Flash")
 def mixgrpo_flash() -> TrainConfig:
     """MixGRPO-Flash: the tail after the window by DPM-Solver++ 2M in 0.4 of its steps; the window moves every 20."""
     return replace(
@@ -56,19 +76,13 @@ def mixgrpo_flash() -> TrainConfig:
     )
 
 
+@published("MixGRPO-Flash*")
 def mixgrpo_flash_star() -> TrainConfig:
     """MixGRPO-Flash*: the window stays at the start and the tail keeps 0.2 of its steps."""
     return replace(mixgrpo_flash(), planner=WindowPlanner(window=FrozenWindow(size=4, start=0), tail_ratio=0.2))
 
 
-def dance_grpo() -> TrainConfig:
-    """DanceGRPO on FLUX.1-dev: SDE everywhere with constant noise 0.3, a random 60 % of the steps trained (14 of 25).
-
-    The last step is deterministic: that equals decoding its prediction of the clean image, as DanceGRPO does.
-    """
-    return replace(mixgrpo(), planner=FullPlanner(trained_share=0.6), kernel=DanceSDE(eta=0.3))
-
-
+@published("Flow-GRPO")
 def flow_grpo() -> TrainConfig:
     """Flow-GRPO on SD3.5-M: 10 steps, SDE on and training of all but the last, independent noise within a group.
 
@@ -90,6 +104,7 @@ def flow_grpo() -> TrainConfig:
     )
 
 
+@published("Flow-GRPO-Fast")
 def flow_grpo_fast() -> TrainConfig:
     """Flow-GRPO-Fast: 10 steps, a random window of 3 within the first 5, Flow-CPS with 0.8, no KL.
 
@@ -102,3 +117,12 @@ def flow_grpo_fast() -> TrainConfig:
         kernel=FlowCPS(eta=0.8),
         objective=GRPO(),
     )
+
+
+@published("DanceGRPO")
+def dance_grpo() -> TrainConfig:
+    """DanceGRPO on FLUX.1-dev: SDE everywhere with constant noise 0.3, a random 60 % of the steps trained (14 of 25).
+
+    The last step is deterministic: that equals decoding its prediction of the clean image, as DanceGRPO does.
+    """
+    return replace(mixgrpo(), planner=FullPlanner(trained_share=0.6), kernel=DanceSDE(eta=0.3))

@@ -4,17 +4,19 @@ from .chat import Answer, Chat, Question
 from .endpoint import Endpoint
 from .judge import JudgeReward
 from .local import LocalChat
-from .pairwise import PairScores, PairwiseReward, Verdict
-from .scoring import Adjectives, Levels, Rating, UnifiedReward2, UnifiedRewardScore, UnifiedRewardSemantic, YesNo
+from .pairwise import Comparison, PairScores, PairwiseReward, Verdict
+from .scoring import Adjectives, Levels, Mode, Rating, UnifiedReward2, UnifiedRewardScore, UnifiedRewardSemantic, YesNo
 
 __all__ = [
     "Adjectives",
     "Answer",
     "Chat",
+    "Comparison",
     "Endpoint",
     "JudgeReward",
     "Levels",
     "LocalChat",
+    "Mode",
     "PairScores",
     "PairwiseReward",
     "Question",

@@ -10,13 +10,15 @@ import pytest
 import torch
 from PIL import Image
 
-from mixgrpo_core.cli import main, reward_calls, reward_parts
+from mixgrpo_core.cli import main, reward_calls
 from mixgrpo_core.cli.score import _show, read_picture
 from mixgrpo_core.cli.verify import Checked, checked, drawings, verdicts
 from mixgrpo_core.evaluation.ranking import ranked
 from mixgrpo_core.rewards import FunctionReward, PixelReward, ShapeReward
 from mixgrpo_core.rewards.pixels.measures import Brightness
 from mixgrpo_core.rewards.port import About, RewardBatch, Scores
+from mixgrpo_core.settings.kinds import REWARDS
+from mixgrpo_core.settings.parts import require_parts
 
 
 @pytest.fixture
@@ -170,10 +172,10 @@ def test_parts_of_another_kind_are_said_before_any_file_is_opened(call, words):
 
 
 def test_every_reward_that_is_spelled_right_has_parts_that_fit():
-    for cls in (*reward_calls.REWARDS, *reward_calls.PARTS):
+    for cls in REWARDS.by_name().values():
         required = {item.name for item in fields(cls) if item.default is MISSING and item.default_factory is MISSING}
         if not required:
-            reward_parts.require_parts(cls(), reward_calls.PARTS)
+            require_parts(cls(), REWARDS)
     for call in (
         "PixelReward(Palette(['#ff0000']), Near(1))",
         "Gated(HumanVote(fallback=ShapeReward()), by=ImageSimilarity(DinoV2('a'), Picture('b')), least=1)",

@@ -41,11 +41,12 @@ from mixgrpo_core.models.policy import Policy
 from mixgrpo_core.sampling import windows as windows_module
 from mixgrpo_core.sampling.kernels import Kernel
 from mixgrpo_core.settings import presets
-from mixgrpo_core.settings.config import CLASSES, checked, differences, from_dict, to_dict
+from mixgrpo_core.settings.config import differences, from_dict, to_dict
+from mixgrpo_core.settings.kinds import SETTINGS
+from mixgrpo_core.settings.values import checked
 from mixgrpo_core.support.spelling import parse, spell
 
-MODULES_OF_CHOICES = ("kernels", "solvers", "windows", "planners", "grpo", "guard", "combine")
-MODULES_OF_CHOICES += ("held_out", "diversity", "drift")
+CLASSES = SETTINGS.by_name()
 PRESETS = ("mixgrpo", "mixgrpo_flash", "mixgrpo_flash_star", "dance_grpo", "flow_grpo", "flow_grpo_fast")
 
 

@@ -1,0 +1,226 @@
+"""Which classes there are of each port: the rooms' own, as their ``__init__`` exports them, and registered ones.
+
+A port is a protocol (or an abstract class) that a room exports. A class is *of* a port when it derives from it or has
+all of its members. Nothing is listed here: a new class is one line in the ``__init__`` of its room.
+"""
+
+import ast
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import MISSING, fields, is_dataclass
+from types import FunctionType, ModuleType
+from typing import Any, Generic, Protocol, get_origin
+
+from .. import advantages, objectives, rewards, sampling, settings
+from ..evaluation import guards
+
+_GUESTS: dict[str, type] = {}
+_FINDERS: list[Callable[[], None]] = []
+
+
+class Kinds:
+    """What can be spelled in one place: the classes of the ports of some rooms, and guests of the same ports."""
+
+    def __init__(self, rooms: Sequence[ModuleType]) -> None:
+        exported = [getattr(room, name) for room in rooms for name in room.__all__]
+        classes = [found for found in dict.fromkeys(exported) if isinstance(found, type)]
+        self.ports = tuple(cls for cls in classes if _is_port(cls))
+        self._own = tuple(sorted((cls for cls in classes if self._fits(cls)), key=_place))
+
+    def _fits(self, cls: type) -> bool:
+        return _can_be_spelled(cls) and not _is_port(cls) and bool(self.ports_of(cls))
+
+    def ports_of(self, cls: type) -> list[type]:
+        """The ports that ``cls`` is of."""
+        return [port for port in self.ports if not lacking(cls, port)]
+
+    def of(self, port: type) -> tuple[type, ...]:
+        """The classes of a port: ours in the order in which they are written, then guests."""
+        return tuple(cls for cls in self.by_name().values() if not lacking(cls, port))
+
+    def by_name(self) -> Mapping[str, type]:
+        """All that can be spelled."""
+        for find in _FINDERS:
+            find()
+        guests = [cls for cls in _GUESTS.values() if self.ports_of(cls)]
+        return {cls.__name__: cls for cls in (*self._own, *guests)}
+
+    @property
+    def own_names(self) -> frozenset[str]:
+        """Names of the classes that are no guests."""
+        return frozenset(cls.__name__ for cls in self._own)
+
+
+def register(*classes: type) -> None:
+    """Make classes of yours known, so that run files, flags and saved runs can spell them.
+
+    A class is a frozen dataclass of settings, and of a port: it derives from one such as ``Objective``, ``Reward`` or
+    ``Window``, or has all of its members. One that is defined again in its module takes the place of the former.
+
+    Raises:
+        ValueError: the name is taken, or the class is of no port; the sentence says which member is missing.
+    """
+    for cls in classes:
+        name, former = cls.__name__, _GUESTS.get(cls.__name__)
+        again = former is not None and (former.__module__, former.__qualname__) == (cls.__module__, cls.__qualname__)
+        if name in SETTINGS.own_names | REWARDS.own_names or (former is not None and not again):
+            owner = "mixgrpo_core" if former is None else former.__module__
+            raise ValueError(
+                f"the name {name} is taken by a class of {owner}: give the class of {cls.__module__} another"
+            )
+        if not is_dataclass(cls):
+            raise ValueError(f"{name} cannot be written into a run file: make it a frozen dataclass")
+        if not any(kinds.ports_of(cls) for kinds in (SETTINGS, REWARDS)):
+            raise ValueError(_of_no_port(cls))
+        _GUESTS[name] = cls
+
+
+def look_in(find: Callable[[], None]) -> None:
+    """Call ``find``, which registers what it finds, whenever the classes that can be spelled are looked at."""
+    if find not in _FINDERS:
+        _FINDERS.append(find)
+
+
+def classes_in(module: ModuleType) -> list[type]:
+    """The classes that ``module`` itself defines and that can be registered.
+
+    Raises:
+        ValueError: a class derives from a port and does not write all that it must.
+    """
+    own = [found for found in vars(module).values() if isinstance(found, type) and found.__module__ == module.__name__]
+    written = [cls for cls in own if is_dataclass(cls) and not _is_port(cls) and not cls.__name__.startswith("_")]
+    ports = (*SETTINGS.ports, *REWARDS.ports)
+    for cls in written:
+        derived = [port for port in ports if port in cls.__mro__]
+        if derived and all(lacking(cls, port) for port in derived):
+            raise ValueError(_of_no_port(cls))
+    return [cls for cls in written if any(not lacking(cls, port) for port in ports)]
+
+
+def guests_of(calls: Iterable[str]) -> dict[str, str]:
+    """Names of the registered classes that spelled objects mention, with the module of each."""
+    mentioned = {node.id for call in calls for node in ast.walk(_parsed(call)) if isinstance(node, ast.Name)}
+    return {name: cls.__module__ for name, cls in _GUESTS.items() if name in mentioned}
+
+
+def missing_guests(noted: Mapping[str, str]) -> dict[str, str]:
+    """Those of ``noted`` (as `guests_of` tells them) that are not registered."""
+    known = {*SETTINGS.by_name(), *REWARDS.by_name()}
+    return {name: module for name, module in noted.items() if name not in known}
+
+
+def lacking(cls: type, port: type) -> list[str]:
+    """Members of ``port`` that ``cls`` does not have; none when it is of the port."""
+    known = {item.name for item in fields(cls)} if is_dataclass(cls) else set()
+    missing = [name for name in _members(port) if name not in known and not _written(cls, name)]
+    if port in cls.__mro__ or "__call__" not in _members(port) or "__call__" in missing:
+        return missing
+    asked, answered = (list(inspect.signature(owner.__call__).parameters)[1:] for owner in (port, cls))
+    return missing if asked == answered else [f"__call__({', '.join(asked)})", *missing]  # many ports are called
+
+
+def noun(port: type) -> str:
+    """A port in words: ``prompt source``."""
+    words = "".join(f" {letter.lower()}" if letter.isupper() else letter for letter in port.__name__)
+    return "stage of credit" if port is advantages.Credit else words.strip()
+
+
+def article(words: str) -> str:
+    """The words with "a" or "an"."""
+    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
+
+
+def summary(cls: type) -> str:
+    """What a class is, for tables and help: the first sentence of its docstring."""
+    paragraph = (inspect.getdoc(cls) or "").split("\n\n")[0].replace("\n", " ")
+    ends = [at + 1 for at in range(len(paragraph)) if paragraph[at] == "." and paragraph[at + 1 : at + 2] in (" ", "")]
+    whole = [end for end in ends if not paragraph[:end].endswith(("e.g.", "i.e.", "eq.", "sec."))]
+    return paragraph[: whole[0]] if whole else paragraph
+
+
+def label_of(cls: type) -> str:
+    """What a choice of the canvas is called: the class's ``label``, or its name."""
+    return getattr(cls, "label", cls.__name__)
+
+
+def _of_no_port(cls: type) -> str:
+    ports = (*SETTINGS.ports, *REWARDS.ports)
+    derived = [port for port in ports if port in cls.__mro__]
+    nearest = derived[0] if derived else min(ports, key=lambda port: len(lacking(cls, port)) / len(_members(port)))
+    missing = lacking(cls, nearest)
+    if not derived and len(missing) == len(_members(nearest)):
+        return f"{cls.__name__} is of no port: derive it from one, such as Objective, Reward or Window"
+    return f"{cls.__name__} is not yet {article(noun(nearest))}: {' and '.join(missing)} must be written"
+
+
+def _is_port(cls: type) -> bool:
+    return bool(vars(cls).get("_is_protocol")) or inspect.isabstract(cls)
+
+
+def _can_be_spelled(cls: type) -> bool:
+    """A dataclass that does not ask for a function, which has no text."""
+    if not is_dataclass(cls):
+        return False
+    required = [item for item in fields(cls) if item.default is MISSING and item.default_factory is MISSING]
+    return not any(get_origin(item.type) is get_origin(Callable[[], Any]) for item in required)
+
+
+def _place(cls: type) -> tuple[int, int]:
+    """Where a class is written: its module in the order of imports, its line in it."""
+    modules = list(dict.fromkeys(owner.__module__ for owner in _exports()))
+    return modules.index(cls.__module__), list(vars(inspect.getmodule(cls))).index(cls.__name__)
+
+
+def _exports() -> Iterator[type]:
+    return (found for room in (*_ROOMS, *_REWARD_ROOMS) for found in vars(room).values() if isinstance(found, type))
+
+
+def _members(port: type) -> list[str]:
+    """What a class must have to be of the port: its public members, and ``__call__`` where it has one."""
+    bases = [base for base in port.__mro__ if base not in (object, Protocol, Generic)]
+    named = {name for base in bases for name in (*vars(base), *inspect.get_annotations(base))}
+    return sorted(name for name in named if not name.startswith("_") or name == "__call__")
+
+
+def _written(cls: type, name: str) -> bool:
+    """Whether ``cls`` has the member: one that is only declared in a protocol, without a body, counts as missing."""
+    for base in cls.__mro__:
+        if name in vars(base):
+            found = inspect.unwrap(
+                vars(base)[name].fget if isinstance(vars(base)[name], property) else vars(base)[name]
+            )
+            declared = bool(vars(base).get("_is_protocol")) and isinstance(found, FunctionType) and _is_stub(found)
+            return not declared and not getattr(found, "__isabstractmethod__", False)
+    return False
+
+
+def _bare(self): ...
+
+
+def _bare_with_words(self):
+    """Words."""
+
+
+def _is_stub(function: FunctionType) -> bool:
+    """Whether the body is empty though it should return something; type checkers take that for abstract, too."""
+    code, words = function.__code__, function.__doc__
+    empty = code.co_code in (_bare.__code__.co_code, _bare_with_words.__code__.co_code)
+    nothing = all(const is None or const == words for const in code.co_consts)
+    return empty and nothing and "None" not in str(function.__annotations__.get("return"))
+
+
+def _parsed(call: str) -> ast.AST:
+    try:
+        return ast.parse(call.strip(), mode="eval")
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        return ast.Module(body=[], type_ignores=[])
+
+
+_ROOMS = (sampling, advantages, objectives, guards, settings)
+_FAMILIES = (found for found in vars(rewards).values() if isinstance(found, ModuleType) and hasattr(found, "__all__"))
+_REWARD_ROOMS = (rewards, *_FAMILIES)
+
+SETTINGS = Kinds(_ROOMS)
+"""What the settings of a training are made of."""
+REWARDS = Kinds(_REWARD_ROOMS)
+"""Rewards, and what stands inside their calls."""

@@ -1,0 +1,117 @@
+"""Settings that describe themselves: a field of a dataclass says its help, its range, and whether it may change.
+
+Everything that shows or checks a setting reads it from there: the class's docstring and with it the command line's
+help, the ranges that are enforced, the inputs of the canvas, and the tables of the documentation.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+_KEY = "setting"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What is known of a setting.
+
+    Attributes:
+        help: what it is, in sentences.
+        least, above, below: its range; None is no bound.
+        such_as: a usual value, for errors.
+        why: the reason for the range, for errors.
+        may_change: a run may be gone on with another value.
+        each: what an entry of a table of numbers is called, with ``{}`` for its name.
+    """
+
+    help: str
+    least: float | None = None
+    above: float | None = None
+    below: float | None = None
+    such_as: str = ""
+    why: str = ""
+    may_change: bool = False
+    each: str = ""
+
+    def holds(self, value: float) -> bool:
+        """Whether ``value`` lies in the range; NaN lies in none."""
+        return (
+            not math.isnan(value)
+            and (self.least is None or value >= self.least)
+            and (self.above is None or value > self.above)
+            and (self.below is None or value < self.below)
+        )
+
+    @property
+    def range(self) -> str:
+        """The range in words; empty where there is none."""
+        least = "0 or more" if self.least == 0 else "at least {:g}"
+        bounds = ((self.least, least), (self.above, "above {:g}"), (self.below, "below {:g}"))
+        words = " and ".join(words.format(bound) for bound, words in bounds if bound is not None)
+        return f"{words}, such as {self.such_as}" if self.such_as else words
+
+
+def setting(
+    default: Any = MISSING,
+    help: str = "",
+    *,
+    make: Callable[[], Any] | None = None,
+    least: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+    such_as: str = "",
+    why: str = "",
+    may_change: bool = False,
+    each: str = "",
+) -> Any:
+    """A dataclass field that is a `Setting`; ``make`` makes a default that can be changed."""
+    told = Setting(
+        help=help,
+        least=least,
+        above=above,
+        below=below,
+        such_as=such_as,
+        why=why,
+        may_change=may_change,
+        each=each,
+    )
+    if make is not None:
+        return field(default_factory=make, metadata={_KEY: told})
+    return field(default=default, metadata={_KEY: told})
+
+
+def setting_of(item: Field) -> Setting:
+    """What a field says of itself."""
+    return item.metadata[_KEY]
+
+
+def settings_of(cls: type) -> Iterator[tuple[str, Setting]]:
+    """Name and description of every setting of a dataclass."""
+    return ((item.name, setting_of(item)) for item in fields(cls) if _KEY in item.metadata)
+
+
+def described(cls: type[T]) -> type[T]:
+    """Writes the settings of a dataclass into its docstring, where Python's and the command line's help look."""
+    lines = [f"    {name}: {told.help}" for name, told in settings_of(cls)]
+    cls.__doc__ = "\n".join([(cls.__doc__ or "").rstrip(), "", "Attributes:", *lines])
+    return cls
+
+
+def require_ranges(made: Any) -> None:
+    """Raise ``ValueError`` for a number of a dataclass of settings that is out of its range. None is "not set"."""
+    for name, told in settings_of(type(made)):
+        value = getattr(made, name)
+        if isinstance(value, Mapping):
+            for entry, number in value.items():
+                if not (math.isfinite(number) and told.holds(number)):
+                    raise ValueError(
+                        _refusal(told.each.format(repr(entry)), f"a finite number of {told.range}", told, number)
+                    )
+        elif told.range and value is not None and not told.holds(value):
+            raise ValueError(_refusal(name, told.range, told, value))
+
+
+def _refusal(name: str, expected: str, told: Setting, value: float) -> str:
+    return f"{name} must be {expected}, found {value}" + (f": {told.why}" if told.why else "")
