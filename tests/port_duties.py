@@ -68,6 +68,21 @@ def test_using_outside_inside_and_nested_gives_those_weights_and_comes_back(mode
     assert all(torch.equal(tensor, trained[name]) for name, tensor in model.lora_state().items())
 
 
+def test_a_lora_of_another_rank_can_be_worn(model) -> None:
+    """Twice the rank, of which the second half adds nothing, is the same function; any names but its own are refused."""
+    trained = kept(model)
+    wider = {
+        name: torch.cat(
+            [tensor, torch.ones_like(tensor)] if "lora_A" in name else [tensor, 0 * tensor], int("lora_B" in name)
+        )
+        for name, tensor in trained.items()
+    }
+    current = velocity(model).detach()
+    with model.using(wider):
+        torch.testing.assert_close(velocity(model).detach(), current, atol=1e-5, rtol=1e-5)
+    assert torch.equal(velocity(model).detach(), current)
+
+
 def test_asking_another_policy_between_forward_and_backward_leaves_the_gradient_as_it_is(model) -> None:
     x, sigma = model.noise(3, 3), torch.tensor(0.7)
 

@@ -97,10 +97,13 @@ class Lora:
 
     @contextmanager
     def using(self, weights: LoraState | None) -> Iterator[None]:
-        """Inside, the network wears ``weights``, or no LoRA; afterwards what it wore before, the same tensors."""
+        """Inside, the network wears ``weights``, or no LoRA; afterwards what it wore before, the same tensors.
+
+        ``weights`` may be of another rank than the trained ones (a teacher's); their product is scaled as these are.
+        """
         frozen = None
         if weights is not None:
-            self.check(weights)
+            require_alike(weights, self.trained, any_rank=True)
             frozen = {
                 name: Parameter(weights[name].detach().to(parameter.device, torch.float32), requires_grad=False)
                 for name, parameter in self.trained.items()
@@ -141,8 +144,11 @@ class Lora:
         self._worn = choice
 
 
-def require_alike(state: LoraState, own: LoraState) -> None:
-    """Raise ``ValueError`` unless ``state`` has exactly the names and shapes of a model's ``own`` LoRA."""
+def require_alike(state: LoraState, own: LoraState, *, any_rank: bool = False) -> None:
+    """Raise ``ValueError`` unless ``state`` has exactly the names and shapes of a model's ``own`` LoRA.
+
+    With ``any_rank`` the pairs of matrices may have another rank, one for all of them.
+    """
     missing = [name for name in own if name not in state]
     unknown = [name for name in state if name not in own]
     if missing or unknown:
@@ -152,13 +158,23 @@ def require_alike(state: LoraState, own: LoraState) -> None:
             f"expected the {len(own)} tensors of this model's LoRA, found a state {' and '.join(parts)}; it belongs to "
             "another architecture"
         )
+    first = next((state[name] for name in own if name.endswith(DOWN)), None)
+    rank = len(first) if any_rank and first is not None else None
+    expected = {name: _shape(name, tensor, rank) for name, tensor in own.items()}
     wrong = [
-        f"{name} (expected {list(tensor.shape)}, found {list(state[name].shape)})"
-        for name, tensor in own.items()
-        if tensor.shape != state[name].shape
+        f"{name} (expected {list(shape)}, found {list(state[name].shape)})"
+        for name, shape in expected.items()
+        if shape != state[name].shape
     ]
     if wrong:
         raise ValueError(f"the LoRA's shapes are another architecture's or another rank's: {some(wrong)}")
+
+
+def _shape(name: str, own: Tensor, rank: int | None) -> tuple[int, ...]:
+    """The shape of a LoRA's tensor at another rank; None is its own."""
+    if rank is None or own.ndim != 2:
+        return tuple(own.shape)
+    return (rank, own.shape[1]) if name.endswith(DOWN) else (own.shape[0], rank)
 
 
 def export_lora(
