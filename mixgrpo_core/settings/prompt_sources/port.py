@@ -1,16 +1,11 @@
-"""Prompt sources: which prompts an iteration rolls out. One that learns gets its memory handed in and gives it back."""
+"""The port of prompt sources. One that learns gets its memory handed in and gives it back."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import ClassVar, Protocol
+from typing import Protocol
 
-import torch
-from torch import Tensor
-
-from ..sampling.planners import Heard
-from ..support.memory import NOTHING, Memory
-from ..support.seeds import derive_seed
+from ...sampling.planners import Heard
+from ...support.memory import NOTHING, Memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,25 +39,3 @@ class PromptSource(Protocol):
     def learn(self, memory: Memory, groups: Sequence[Heard]) -> Memory:
         """The new memory after an iteration of these groups."""
         return memory
-
-
-@dataclass(frozen=True)
-class Shuffled(PromptSource):
-    """Every prompt once before any comes again, in a fresh order each time."""
-
-    label: ClassVar[str] = "shuffled"
-
-    def choose(self, draw: PromptDraw, memory: Memory = NOTHING) -> list[int]:
-        """The next ``count`` places of the endless shuffle."""
-        places = range(draw.iteration * draw.count, (draw.iteration + 1) * draw.count)
-        return [int(_shuffle(draw.seed, place // draw.pool, draw.pool)[place % draw.pool]) for place in places]
-
-    def visited(self, draw: PromptDraw, iterations: int) -> list[int]:
-        """Those that come in the remaining iterations."""
-        places = range(draw.iteration * draw.count, iterations * draw.count)
-        return sorted({int(_shuffle(draw.seed, place // draw.pool, draw.pool)[place % draw.pool]) for place in places})
-
-
-@lru_cache(maxsize=2)
-def _shuffle(seed: int, epoch: int, pool: int) -> Tensor:
-    return torch.randperm(pool, generator=torch.Generator().manual_seed(derive_seed("prompts", seed, epoch)))
