@@ -3,6 +3,7 @@
 from comfy_api.latest import ComfyExtension, io
 
 from .demo import DemoModel
+from .host.guests import welcome_guests
 from .host.reward_files import register_folder
 from .live.routes import register_routes
 from .loras.compare import CompareLora
@@ -62,6 +63,7 @@ class MixGRPOExtension(ComfyExtension):
 
     async def on_load(self) -> None:
         register_folder()
+        welcome_guests()
         register_routes()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import NamedTuple, TypeVar
+from typing import ClassVar, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -167,6 +167,8 @@ class FlowSDE(Kernel):
     tiny (below 1e-3 and below a tenth of the step), as in grids that start at 0.9997.
     """
 
+    label: ClassVar[str] = "Flow-SDE"
+
     eta: float = 0.7
 
     def coefficients(self, sigma: float, sigma_next: float) -> StepCoefficients:
@@ -179,6 +181,8 @@ class FlowSDE(Kernel):
 @dataclass(frozen=True)
 class DanceSDE(Kernel):
     """Score family with constant ``g = eta``: DanceGRPO (arXiv 2505.07818)."""
+
+    label: ClassVar[str] = "DanceGRPO SDE"
 
     eta: float = 0.3
 
@@ -194,6 +198,8 @@ class FlowCPS(Kernel):
     The coefficients of data and noise are preserved, not the marginals: samples do not converge to the model's
     distribution with more steps. The public code scores it without 1 / (2 std^2); here it has its full density.
     """
+
+    label: ClassVar[str] = "Flow-CPS"
 
     eta: float = 0.8
 
@@ -214,6 +220,8 @@ class PreciseSDE(Kernel):
     noise-to-data ratios. It is the exact counterpart of FlowSDE with the same eta, and SDE-DPM-Solver++ of first order
     at eta = sqrt(2). A step from sigma = 1 replaces all of the noise.
     """
+
+    label: ClassVar[str] = "Precise SDE"
 
     eta: float = 1.0
 

@@ -6,7 +6,7 @@ A plan is a pure function of the iteration number and of what the planner rememb
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -130,6 +130,8 @@ class WindowPlanner(Planner):
         tail_ratio: share of the steps that remain after the window; below 1 it is MixGRPO-Flash (sec. 4.2).
     """
 
+    label: ClassVar[str] = "window"
+
     window: Window = SlidingWindow()
     tail_ratio: float = 1.0
 
@@ -159,6 +161,8 @@ class FullPlanner(Planner):
             rounded down); every prompt draws its own. 1 trains them all.
         seed: seed of the draw.
     """
+
+    label: ClassVar[str] = "everywhere"
 
     trained_share: float = 1.0
     seed: int = 0

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import ClassVar, Protocol, TypeVar
 
 from torch import Tensor
 
@@ -45,6 +45,8 @@ class Solver(Protocol[State]):
 class Euler:
     """First order: ``x' = x - (sigma - sigma') v``. No memory."""
 
+    label: ClassVar[str] = "Euler"
+
     def init(self) -> None:
         """Nothing to remember."""
         return
@@ -73,6 +75,9 @@ class DPMpp2M:
     and in the step to sigma = 0. Start from `init` again after a stochastic step: a history on the other side of
     injected noise makes the result worse.
     """
+
+    label: ClassVar[str] = "DPM-Solver++ 2M"
+    short_label: ClassVar[str] = "DPM++ 2M"
 
     def init(self) -> None:
         """No history yet."""

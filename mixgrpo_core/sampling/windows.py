@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 
 class Window(Protocol):
@@ -44,6 +44,8 @@ class SlidingWindow:
         last: cap on the start, >= 0; None lets the window go as far as the steps allow.
     """
 
+    label: ClassVar[str] = "slide"
+
     size: int = 4
     stride: int = 1
     hold: int = 25
@@ -68,6 +70,8 @@ class SlidingWindow:
 @dataclass(frozen=True)
 class FrozenWindow:
     """The same steps in every iteration: `size` of them from `start` (MixGRPO-Flash* uses start 0)."""
+
+    label: ClassVar[str] = "fixed"
 
     size: int = 4
     start: int = 0
@@ -100,6 +104,8 @@ class RandomWindow:
     The draw is a hash of (seed, iteration): the same on every rank and after a resume, independent of any generator.
     `last` >= 0 caps the start.
     """
+
+    label: ClassVar[str] = "random"
 
     size: int = 4
     seed: int = 0
@@ -138,6 +144,8 @@ class DecayingWindow:
         rate: None for the linear law, or the exponential law's rate per step, >= 0 (the published runs: 0.1).
         threshold: start from which the exponential law acts, >= 0 (the published runs: 13).
     """
+
+    label: ClassVar[str] = "slow start"
 
     size: int = 4
     stride: int = 1

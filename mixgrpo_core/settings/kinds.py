@@ -100,7 +100,9 @@ def classes_in(module: ModuleType) -> list[type]:
 def guests_of(calls: Iterable[str]) -> dict[str, str]:
     """Names of the registered classes that spelled objects mention, with the module of each."""
     mentioned = {node.id for call in calls for node in ast.walk(_parsed(call)) if isinstance(node, ast.Name)}
-    return {name: cls.__module__ for name, cls in _GUESTS.items() if name in mentioned}
+    modules = {name: cls.__module__ for name, cls in _GUESTS.items() if name in mentioned}
+    # ComfyUI names the module of a custom node by its whole path: what is kept is the name of its folder
+    return {name: module.replace("\\", "/").rpartition("/")[2] for name, module in modules.items()}
 
 
 def missing_guests(noted: Mapping[str, str]) -> dict[str, str]:

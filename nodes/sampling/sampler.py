@@ -1,25 +1,18 @@
 """Mixed ODE-SDE Sampler: how MixGRPO samples, as a SAMPLER for ComfyUI's own sampling nodes."""
 
-from collections.abc import Mapping
-from types import MappingProxyType
-
 from comfy.samplers import KSAMPLER
 from comfy_api.latest import io
 
-from ...mixgrpo_core import DanceSDE, DPMpp2M, Euler, FlowCPS, FlowSDE, FrozenWindow, PreciseSDE
+from ...mixgrpo_core import FlowCPS, FrozenWindow
 from ...mixgrpo_core.sampling.kernels import Kernel
 from ...mixgrpo_core.sampling.solvers import Solver
 from ...mixgrpo_core.sampling.windows import Window
 from ..checks import require_in_range
+from ..settings.choices import choices
 from ..sockets import WindowSocket
 from .mixed_sampling import MixedSampling
 
-KERNELS: Mapping[str, type[Kernel]] = MappingProxyType(
-    {kind.__name__: kind for kind in (FlowSDE, DanceSDE, FlowCPS, PreciseSDE)}
-)
-SOLVERS: Mapping[str, Solver] = MappingProxyType({"Euler": Euler(), "DPM++ 2M": DPMpp2M()})
-
-INPUTS = [
+WINDOW = [
     WindowSocket.Input(
         "window",
         optional=True,
@@ -39,31 +32,18 @@ INPUTS = [
         max=9999,
         tooltip="How many steps are noisy. 0 is no window: the sampler is then ComfyUI's euler (or plain DPM++ 2M).",
     ),
-    io.Combo.Input(
-        "kernel",
-        options=list(KERNELS),
-        default="FlowSDE",
-        tooltip=(
-            "How a noisy step is made. FlowSDE: MixGRPO and Flow-GRPO. DanceSDE: the same noise at every level. "
-            "FlowCPS: keeps the amounts of image and noise exactly. PreciseSDE: FlowSDE solved exactly."
-        ),
+]
+ETA = io.Float.Input(
+    "eta",
+    default=0.7,
+    min=0.0,
+    max=10.0,
+    step=0.05,
+    tooltip=(
+        "Strength of the noise; 0 is none. Usual: FlowSDE 0.7, DanceSDE 0.3, FlowCPS 0.8 (1 at most), PreciseSDE 1."
     ),
-    io.Float.Input(
-        "eta",
-        default=0.7,
-        min=0.0,
-        max=10.0,
-        step=0.05,
-        tooltip=(
-            "Strength of the noise; 0 is none. Usual: FlowSDE 0.7, DanceSDE 0.3, FlowCPS 0.8 (1 at most), PreciseSDE 1."
-        ),
-    ),
-    io.Combo.Input(
-        "solver",
-        options=list(SOLVERS),
-        default="Euler",
-        tooltip="How the other steps are made. DPM++ 2M is more exact with few steps.",
-    ),
+)
+REST = [
     io.Float.Input(
         "tail_ratio",
         default=1.0,
@@ -94,6 +74,36 @@ INPUTS = [
 ]
 
 
+def kernels() -> dict[str, type[Kernel]]:
+    """The kernels by the words of this node."""
+    return {cls.__name__: cls for cls in choices(Kernel).values()}
+
+
+def solvers() -> dict[str, type[Solver]]:
+    """The solvers by the words of this node, which has room for short ones."""
+    return {getattr(cls, "short_label", word): cls for word, cls in choices(Solver).items()}
+
+
+def inputs() -> list[io.Input]:
+    """The node's inputs."""
+    kernel = io.Combo.Input(
+        "kernel",
+        options=list(kernels()),
+        default="FlowSDE",
+        tooltip=(
+            "How a noisy step is made. FlowSDE: MixGRPO and Flow-GRPO. DanceSDE: the same noise at every level. "
+            "FlowCPS: keeps the amounts of image and noise exactly. PreciseSDE: FlowSDE solved exactly."
+        ),
+    )
+    solver = io.Combo.Input(
+        "solver",
+        options=list(solvers()),
+        default="Euler",
+        tooltip="How the other steps are made. DPM++ 2M is more exact with few steps.",
+    )
+    return [*WINDOW, kernel, ETA, solver, *REST]
+
+
 class Sampler(io.ComfyNode):
     """Makes the sampler."""
 
@@ -109,7 +119,7 @@ class Sampler(io.ComfyNode):
                 "SamplerCustom. This is how MixGRPO samples while it trains."
             ),
             search_aliases=["mixgrpo sampler", "flow sde", "sde window", "variations", "dance grpo", "flash", "cps"],
-            inputs=INPUTS,
+            inputs=inputs(),
             outputs=[io.Sampler.Output(display_name="sampler", tooltip="For SamplerCustom and SamplerCustomAdvanced.")],
         )
 
@@ -139,8 +149,8 @@ class Sampler(io.ComfyNode):
             window = FrozenWindow(size=window_size, start=window_start)
         sampling = MixedSampling(
             window=window,
-            kernel=KERNELS[kernel](eta=eta),
-            solver=SOLVERS[solver],
+            kernel=kernels()[kernel](eta=eta),
+            solver=solvers()[solver](),
             tail_ratio=tail_ratio,
             iteration=window_iteration,
             seed_offset=noise_seed_offset,
@@ -150,6 +160,6 @@ class Sampler(io.ComfyNode):
 
 def check_noise(kernel: str | None, eta: float | None) -> None:
     """Raise ``ValueError`` when kernel and eta are none, or do not fit; None comes by wire and is not known yet."""
-    require_in_range(INPUTS, {"kernel": kernel, "eta": eta})
+    require_in_range(inputs(), {"kernel": kernel, "eta": eta})
     if kernel == FlowCPS.__name__ and eta is not None and eta > 1:
         raise ValueError(f"FlowCPS takes an eta of 1 at most (1 replaces all of the noise), found {eta:g}: lower eta.")

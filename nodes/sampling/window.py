@@ -1,12 +1,15 @@
 """Window: which steps are noisy and trained, and how that changes while a run goes on."""
 
+from collections.abc import Mapping
+from dataclasses import Field, fields
+from typing import Any
+
 from comfy_api.latest import io
 
-from ...mixgrpo_core import DecayingWindow, FrozenWindow, RandomWindow, SlidingWindow
+from ...mixgrpo_core import DecayingWindow, FrozenWindow
 from ...mixgrpo_core.sampling.windows import Window
+from ..settings.choices import choices
 from ..sockets import WindowSocket
-
-SLIDE, RANDOM, FIXED, SLOW_START = "slide", "random", "fixed", "slow start"
 
 STRIDE = io.Int.Input("stride", default=1, min=1, max=999, tooltip="How many steps the window moves at a time.")
 HOLD = io.Int.Input(
@@ -49,12 +52,36 @@ THRESHOLD = io.Int.Input(
     "threshold", default=13, min=0, max=9999, tooltip="Only with a rate: the step after which the stay shrinks."
 )
 
-STRATEGIES = [
-    io.DynamicCombo.Option(SLIDE, [STRIDE, HOLD, WRAP, LAST]),
-    io.DynamicCombo.Option(RANDOM, [SEED, LAST]),
-    io.DynamicCombo.Option(FIXED, []),
-    io.DynamicCombo.Option(SLOW_START, [STRIDE, HOLD_AT_START, WRAP, LAST, SHORTEST, RATE, THRESHOLD]),
-]
+INPUTS = {"stride": STRIDE, "hold": HOLD, "wrap": WRAP, "last": LAST, "seed": SEED}
+INPUTS |= {"shortest": SHORTEST, "rate": RATE, "threshold": THRESHOLD}
+"""Of the settings of windows, by name. Another window's settings that are called the same mean the same."""
+_UNSET = {"last": -1, "rate": 0}
+"""What stands for None."""
+_SHARED = ("size", "start")
+
+
+def strategies() -> list[io.DynamicCombo.Option]:
+    """The windows, and the inputs of each."""
+    return [io.DynamicCombo.Option(word, inputs_of(cls)) for word, cls in choices(Window).items()]
+
+
+def inputs_of(cls: type[Window]) -> list[io.Input]:
+    """The inputs of a window's settings, besides those that all have."""
+    made = (_input(cls, item) for item in fields(cls) if item.name not in _SHARED)
+    return [item for item in made if item is not None]
+
+
+def _input(cls: type[Window], item: Field) -> io.Input | None:
+    if item.name == "hold" and cls is DecayingWindow:
+        return HOLD_AT_START
+    if item.name in INPUTS:
+        return INPUTS[item.name]
+    kinds = {bool: io.Boolean.Input, int: io.Int.Input, float: io.Float.Input, str: io.String.Input}
+    kind, words = kinds.get(type(item.default)), f"A setting of {cls.__name__}."
+    if kind is None:  # it stays as the class has it
+        return None
+    steps = {"step": 0.01} if kind is io.Float.Input else {}
+    return kind(item.name, default=item.default, tooltip=words, **steps)
 
 
 class WindowNode(io.ComfyNode):
@@ -92,7 +119,7 @@ class WindowNode(io.ComfyNode):
                 ),
                 io.DynamicCombo.Input(
                     "strategy",
-                    options=STRATEGIES,
+                    options=strategies(),
                     tooltip=(
                         "slide: from structure to detail, the paper's. random: another place in every iteration. "
                         "fixed: stays where it is. slow start: slides, ever faster."
@@ -122,30 +149,27 @@ class WindowNode(io.ComfyNode):
 
 def check_place(start: int, size: int, steps: int, kind: str) -> None:
     """ValueError, in words for the node, unless the window fits and a moving one begins at 0."""
-    if kind != FIXED and start:
+    if start and not any(item.name == "start" for item in fields(choices(Window)[kind])):
         raise ValueError(
             f"A window that moves begins at step 0, found start = {start}: "
-            f"set start to 0, or the strategy to {FIXED!r}."
+            f"set start to 0, or the strategy to {FrozenWindow.label!r}."
         )
     FrozenWindow(size=size, start=start).at(0, steps)
 
 
-def make_window(start: int, size: int, strategy: dict) -> Window:
+def make_window(start: int, size: int, strategy: Mapping[str, Any]) -> Window:
     """The core's window for the widgets' values; ``strategy`` holds its own name and its option's inputs."""
-    kind = strategy["strategy"]
-    if kind == FIXED:
-        return FrozenWindow(size=size, start=start)
-    last = None if strategy["last_start"] < 0 else strategy["last_start"]
-    if kind == RANDOM:
-        return RandomWindow(size=size, seed=strategy["seed"], last=last)
-    sliding = SlidingWindow(
-        size=size, stride=strategy["stride"], hold=strategy["hold"], wrap=strategy["wrap"], last=last
-    )
-    if kind == SLIDE:
-        return sliding
-    return DecayingWindow(
-        **vars(sliding),
-        shortest=strategy["shortest"],
-        rate=strategy["rate"] or None,
-        threshold=strategy["threshold"],
-    )
+    cls = choices(Window)[strategy["strategy"]]
+    names = {item.name for item in fields(cls)}
+    values = {"size": size, "start": start, **{_setting(name): value for name, value in strategy.items()}}
+    given = {name: value for name, value in values.items() if name in names}
+    return cls(**{name: None if _is_unset(name, value) else value for name, value in given.items()})
+
+
+def _setting(name: str) -> str:
+    """The setting of an input."""
+    return "last" if name == LAST.id else name
+
+
+def _is_unset(name: str, value: object) -> bool:
+    return name in _UNSET and value <= _UNSET[name]

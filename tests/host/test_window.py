@@ -6,9 +6,9 @@ import re
 import pytest
 import torch
 from mixgrpo_pack.mixgrpo_core import DecayingWindow, FrozenWindow, RandomWindow, SlidingWindow
-from mixgrpo_pack.nodes.sampling.window import STRATEGIES, WindowNode
+from mixgrpo_pack.nodes.sampling.window import WindowNode, strategies
 
-OPTIONS = {option.key: {item.id: item.default for item in option.inputs} for option in STRATEGIES}
+OPTIONS = {option.key: {item.id: item.default for item in option.inputs} for option in strategies()}
 
 
 def window(kind, start=0, size=4, steps=25, **options):

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from torch import Tensor
 from torch.nn import functional
@@ -38,6 +38,8 @@ class DiversityLoss:
         warn, stop: shares in 0..1 below which there is an alarm; None for never. Common for tuned models are 0.7, 0.5.
         embed: what distances are taken of. Needs at least two held-out images per prompt.
     """
+
+    label: ClassVar[str] = "sameness"
 
     warn: float | None = 0.7
     stop: float | None = None

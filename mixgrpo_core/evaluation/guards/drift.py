@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from statistics import fmean, stdev
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -21,6 +22,8 @@ class PixelDrift:
     Attributes:
         warn, stop: distances above which there is an alarm; None for never.
     """
+
+    label: ClassVar[str] = "drift"
 
     warn: float | None = 1.5
     stop: float | None = None

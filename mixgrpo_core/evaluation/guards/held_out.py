@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -23,6 +24,8 @@ class HeldOutFall:
         least: fall that counts, in units of the spread over the held-out images; with fewer than 128 scores a larger
             one is asked for, of two standard errors.
     """
+
+    label: ClassVar[str] = "fall"
 
     warn: int | None = 2
     stop: int | None = None
