@@ -120,7 +120,10 @@ def test_states_of_another_model_are_told_apart(folder: Path) -> None:
         model.load_lora_state({**state, **dict.fromkeys("bcde", state[first])})
     with pytest.raises(ValueError, match=r"\(expected \[4, 16\], found \[6, 16\]\).* more"):
         model.load_lora_state(kept(load(folder, rank=6)))
-    with pytest.raises(ValueError, match="rank"), model.using(kept(load(folder, rank=6))):
+    wider = kept(load(folder, rank=6))
+    with model.using(wider):  # another rank can be worn, two at once cannot
+        pass
+    with pytest.raises(ValueError, match="rank"), model.using({**wider, others[-1]: state[others[-1]]}):
         pass
     assert same(list(state.values()), model.parameters())
 
