@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 .venv/bin/python benchmarks/objectives_on_demo.py [--only GuardGRPO] [--iterations 8]
 
 One rollout of 8 prompts x 12 images and 4 updates an iteration, window of 4 at the start, 25 steps; forward objectives
-sample by the plain ODE from independent noise, as published. Runs are kept in ``results/``; a stopped benchmark goes on.
+sample by the plain ODE from independent noise. Runs are kept in ``results/``; a stopped benchmark goes on.
 """
 
 import argparse
