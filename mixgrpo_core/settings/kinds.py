@@ -9,10 +9,11 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from types import FunctionType, ModuleType
-from typing import Any, Generic, Protocol, get_origin
+from typing import Any, Generic, Protocol, get_args, get_type_hints
 
-from .. import advantages, objectives, rewards, sampling, settings
+from .. import advantages, objectives, rewards, sampling
 from ..evaluation import guards
+from . import prompt_sources
 
 _GUESTS: dict[str, type] = {}
 _FINDERS: list[Callable[[], None]] = []
@@ -26,6 +27,7 @@ class Kinds:
         classes = [found for found in dict.fromkeys(exported) if isinstance(found, type)]
         self.ports = tuple(cls for cls in classes if _is_port(cls))
         self._own = tuple(sorted((cls for cls in classes if self._fits(cls)), key=_place))
+        self._own = tuple(dict.fromkeys((*self._own, *_inside(self._own))))
 
     def _fits(self, cls: type) -> bool:
         return _can_be_spelled(cls) and not _is_port(cls) and bool(self.ports_of(cls))
@@ -43,7 +45,7 @@ class Kinds:
         for find in _FINDERS:
             find()
         guests = [cls for cls in _GUESTS.values() if self.ports_of(cls)]
-        return {cls.__name__: cls for cls in (*self._own, *guests)}
+        return {cls.__name__: cls for cls in (*_inside(guests), *self._own, *guests)}
 
     @property
     def own_names(self) -> frozenset[str]:
@@ -121,6 +123,15 @@ def lacking(cls: type, port: type) -> list[str]:
     return missing if asked == answered else [f"__call__({', '.join(asked)})", *missing]  # many ports are called
 
 
+def field_types(cls: type) -> Mapping[str, Any]:
+    """The types of a dataclass's fields; none for a class that names types which only a type checker can find."""
+    try:
+        hints = get_type_hints(cls)
+    except NameError:
+        return {}
+    return {item.name: hints[item.name] for item in fields(cls)}
+
+
 def noun(port: type) -> str:
     """A port in words: ``prompt source``."""
     words = "".join(f" {letter.lower()}" if letter.isupper() else letter for letter in port.__name__)
@@ -160,11 +171,21 @@ def _is_port(cls: type) -> bool:
 
 
 def _can_be_spelled(cls: type) -> bool:
-    """A dataclass that does not ask for a function, which has no text."""
+    """A dataclass that does not ask for a function or a tensor, which have no text."""
     if not is_dataclass(cls):
         return False
-    required = [item for item in fields(cls) if item.default is MISSING and item.default_factory is MISSING]
-    return not any(get_origin(item.type) is get_origin(Callable[[], Any]) for item in required)
+    required = [item.type for item in fields(cls) if item.default is MISSING and item.default_factory is MISSING]
+    return not any("Callable" in str(kind) or "Tensor" in str(kind) for kind in required)
+
+
+def _inside(classes: Iterable[type]) -> Iterator[type]:
+    """The dataclasses that stand in fields of ``classes``, of no port themselves: ``Lag`` in an objective."""
+    for cls in classes:
+        for hint in field_types(cls).values():
+            for part in get_args(hint) or (hint,):
+                if isinstance(part, type) and _can_be_spelled(part) and not _is_port(part):
+                    yield part
+                    yield from _inside([part])
 
 
 def _place(cls: type) -> tuple[int, int]:
@@ -218,7 +239,7 @@ def _parsed(call: str) -> ast.AST:
         return ast.Module(body=[], type_ignores=[])
 
 
-_ROOMS = (sampling, advantages, objectives, guards, settings)
+_ROOMS = (sampling, advantages, objectives, guards, prompt_sources)
 _FAMILIES = (found for found in vars(rewards).values() if isinstance(found, ModuleType) and hasattr(found, "__all__"))
 _REWARD_ROOMS = (rewards, *_FAMILIES)
 

@@ -1,11 +1,11 @@
 """Parts of spelled objects: numbers where numbers belong, and calls of the right port where calls belong."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin
 
-from .kinds import Kinds, lacking
+from .kinds import Kinds, field_types, lacking
 
 _WORDS = {str: "text in quotes", int: "a whole number", float: "a number", bool: "True or False", NoneType: "None"}
 _SHOWN = 12  # classes in an error
@@ -17,7 +17,7 @@ def require_parts(made: Any, kinds: Kinds) -> None:
     Raises:
         ValueError: a part is of another kind than its class declares.
     """
-    hints = _hints(type(made))
+    hints = field_types(type(made))
     for item in fields(made):
         value = getattr(made, item.name)
         if item.name in hints and not _fits(value, hints[item.name], kinds):
@@ -33,14 +33,6 @@ def all_parts(made: Any) -> Iterator[Any]:
     for item in fields(made):
         for part in _objects(getattr(made, item.name)):
             yield from all_parts(part)
-
-
-def _hints(cls: type) -> Mapping[str, Any]:
-    """The types of its fields; none for a class that names types which only a type checker can find."""
-    try:
-        return get_type_hints(cls)
-    except NameError:
-        return {}
 
 
 def _objects(value: Any) -> Iterator[Any]:
@@ -70,6 +62,8 @@ def _fits(value: Any, hint: Any, kinds: Kinds) -> bool:
     if hint in _WORDS:
         return type(value) is hint
     port = origin or hint
+    if is_dataclass(port):
+        return isinstance(value, port)
     return port not in kinds.ports or (is_dataclass(value) and not lacking(type(value), port))
 
 
@@ -83,5 +77,7 @@ def _in_words(hint: Any, kinds: Kinds) -> str:
         return f"a tuple of {_in_words(inner[0], kinds)}"
     if hint in _WORDS:
         return _WORDS[hint]
+    if is_dataclass(hint):
+        return f"a call of {hint.__name__}"
     names = [cls.__name__ for cls in kinds.of(origin or hint)]
     return f"a call of {', '.join(names)}" if len(names) <= _SHOWN else "a call"

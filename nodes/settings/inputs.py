@@ -1,26 +1,26 @@
 """The inputs of Trainer Settings: a few that people change, and the rest behind *details*.
 
-The rest is optional, so that a workflow saved before an input existed still runs.
+The rest is optional, so that a workflow saved before an input existed still runs. Where an input is a setting of the
+core, its range and its help are the setting's; a value that the setting cannot have means: as the preset has it.
 """
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
+from typing import get_args, get_type_hints
 
 from comfy_api.latest import io
 
-from ...mixgrpo_core import GRPO, DanceSDE, DPMpp2M, Euler, FlowCPS, FlowSDE, GuardGRPO, PreciseSDE
+from ...mixgrpo_core import TrainConfig
 from ...mixgrpo_core.evaluation.guards import DiversityLoss, Guard, HeldOutFall, PixelDrift
-from ...mixgrpo_core.objectives.port import Objective
+from ...mixgrpo_core.objectives import Objective
 from ...mixgrpo_core.sampling.kernels import Kernel
 from ...mixgrpo_core.sampling.solvers import Solver
+from ...mixgrpo_core.support.setting import settings_of
 from ..sockets import WindowSocket
+from .choices import choices
 from .presets import FAMILIES, MEMORY, PRESETS
 
 FROM_PRESET, BY_HAND, ON, OFF = "from preset", "set by hand", "on", "off"
-KERNELS: Mapping[str, type[Kernel]] = MappingProxyType(
-    {"Flow-SDE": FlowSDE, "DanceGRPO SDE": DanceSDE, "Flow-CPS": FlowCPS, "Precise SDE": PreciseSDE}
-)
-OBJECTIVES: Mapping[str, type[Objective]] = MappingProxyType({"GRPO": GRPO, "GRPO-Guard": GuardGRPO})
 GUARDS: Mapping[str, tuple[Guard, ...]] = MappingProxyType(
     {
         "warn": (HeldOutFall(), DiversityLoss(), PixelDrift()),
@@ -28,10 +28,13 @@ GUARDS: Mapping[str, tuple[Guard, ...]] = MappingProxyType(
         OFF: (),
     }
 )
-TAIL_SOLVERS: Mapping[str, type[Solver]] = MappingProxyType({"Euler": Euler, "DPM-Solver++ 2M": DPMpp2M})
+TOLD = MappingProxyType(dict(settings_of(TrainConfig)))
+"""What the core says of its settings, by name."""
+_HINTS = get_type_hints(TrainConfig)
 
 _ZERO = "0: as the preset has it."
 _MINUS = "-1: as the preset has it."
+_FROM_MEMORY = "0: from the memory."
 
 
 def settings_inputs() -> list[io.Input]:
@@ -43,12 +46,25 @@ def settings_inputs() -> list[io.Input]:
             options=[io.DynamicCombo.Option(FROM_PRESET, []), io.DynamicCombo.Option(BY_HAND, detail_inputs())],
             tooltip="Everything else: as the preset has it, or shown here to be changed.",
         ),
+        io.String.Input(
+            "more_settings",
+            default="",
+            multiline=True,
+            optional=True,
+            tooltip="Settings that have no input of their own, one on a line as in a run file's [train] table: "
+            'credit = ["CentredRewards()", "TimeCredit()"]. Objects are calls in quotes; # begins a comment.',
+        ),
     ]
 
 
 def detail_inputs() -> list[io.Input]:
     """What is shown where ``details`` is set by hand; 0, -1 and "from preset" leave what the preset has."""
     return [*_image(), *_rollout(), *_learning(), *_batches(), *_bookkeeping()]
+
+
+def unset(name: str) -> int:
+    """What stands for "as the preset has it": 0, or -1 where 0 is a value of the setting."""
+    return -1 if TOLD[name].range and TOLD[name].holds(0) else 0
 
 
 def _choices() -> list[io.Input]:
@@ -79,26 +95,15 @@ def _choices() -> list[io.Input]:
 
 def _common() -> list[io.Input]:
     return [
-        _whole("iterations", 100_000, "How often images are made, scored and learned from.", detail=False),
-        _whole(
-            "images_per_prompt",
-            256,
-            "Images of one prompt that are compared with each other: at least 2, 8 to 24 are usual.",
-            detail=False,
-        ),
-        _whole(
+        _setting("iterations", 100_000, detail=False),
+        _setting("images_per_prompt", 256, detail=False),
+        _setting(
             "prompts_per_iteration",
             1024,
-            "Prompts of one iteration. The publications use 32 to 96 on 24 to 32 GPUs; the presets take 2 to 8 here, "
-            "so that an iteration takes minutes on one GPU.",
+            more="The presets take 2 to 8 here, so that an iteration takes minutes on one GPU.",
             detail=False,
         ),
-        _number(
-            "learning_rate",
-            (0.0, 1.0, 1e-6),
-            "How big the steps of learning are; 3e-4 is published for LoRAs. Lower it when images break.",
-            detail=False,
-        ),
+        _setting("learning_rate", 1.0, step=1e-6, detail=False),
         _whole("rank", 1024, "Size of the LoRA.", detail=False),
         io.Int.Input(
             "seed",
@@ -106,7 +111,7 @@ def _common() -> list[io.Input]:
             min=0,
             max=2**31 - 1,
             control_after_generate=False,  # the frontend would give a "seed" a new value after every run
-            tooltip="All randomness of the run follows from it. Another seed is another run.",
+            tooltip=TOLD["seed"].help,
         ),
         WindowSocket.Input(
             "window", optional=True, tooltip="Which steps are trained, from a Window node. Replaces the preset's."
@@ -125,24 +130,26 @@ def _image() -> list[io.Input]:
             "The guidance that FLUX-like models take as an input.",
             default=-1.0,
         ),
-        _whole("steps", 1000, "Denoising steps of a training image. Fewer are faster; 4 at least."),
-        _number("shift", (0.0, 100.0, 0.1), "Timestep shift of the steps.", zero="0: as the loaded model has it."),
+        _setting("steps", 1000, more="4 at least."),
+        _setting("shift", 100.0, step=0.1, rest="0: the grid is the loaded model's own."),
     ]
 
 
 def _rollout() -> list[io.Input]:
     return [
-        _choice("kernel", KERNELS, "How noise enters in the window's steps."),
+        _choice("kernel", choices(Kernel), TOLD["kernel"].help),
         _number("eta", (0.0, 10.0, 0.05), "How much noise enters there: more explores more and blurs more."),
-        _choice("shared_noise", (ON, OFF), "Whether the images of a prompt start from the same noise."),
+        _choice("shared_noise", (ON, OFF), TOLD["shared_noise"].help),
         _number("tail_ratio", (0.0, 1.0, 0.05), "Share of the steps that is kept after the window (Flash: 0.4)."),
-        _choice("tail_solver", TAIL_SOLVERS, "How the steps after the window are solved."),
+        _choice("tail_solver", choices(Solver), TOLD["tail_solver"].help),
     ]
 
 
 def _learning() -> list[io.Input]:
     return [
-        _choice("objective", OBJECTIVES, "The loss. GRPO-Guard evens out the steps and is gentler."),
+        _choice(
+            "objective", choices(Objective), f"{TOLD['objective'].help} GRPO-Guard evens out the steps and is gentler."
+        ),
         _number(
             "clip",
             (0.0, 0.2, 1e-6),
@@ -153,22 +160,12 @@ def _learning() -> list[io.Input]:
         _number(
             "kl", (-1.0, 100.0, 1e-4), "Pull towards the base model; costs an evaluation. 0 is none.", default=-1.0
         ),
-        _whole("updates", 1024, "Optimizer steps per iteration."),
-        _whole("epochs", 100, "Passes over an iteration's images."),
-        _number("max_grad_norm", (0.0, 1000.0, 0.01), "Gradients are scaled down to this norm."),
-        _number("weight_decay", (-1.0, 1.0, 1e-5), "Weight decay of AdamW.", default=-1.0),
-        _number(
-            "ema",
-            (-1.0, 0.99999, 0.001),
-            "Decay of an average of the LoRA, which is then the result; 0 is none.",
-            default=-1.0,
-        ),
-        _number(
-            "spread_floor",
-            (-1.0, 1000.0, 0.001),
-            "Differences of reward smaller than this count for less. In the reward's units.",
-            default=-1.0,
-        ),
+        _setting("updates", 1024),
+        _setting("epochs", 100),
+        _setting("max_grad_norm", 1000.0, step=0.01),
+        _setting("weight_decay", 1.0, step=1e-5),
+        _setting("ema", 0.99999, step=0.001, more="0 is none."),
+        _setting("spread_floor", 1000.0, step=0.001),
         _number("alpha", (0.0, 4096.0, 1.0), "Scale of the LoRA times its rank.", zero="0: twice the rank."),
     ]
 
@@ -176,40 +173,54 @@ def _learning() -> list[io.Input]:
 def _batches() -> list[io.Input]:
     return [
         _choice("checkpointing", (ON, OFF), "Less memory in training, for a third more time."),
-        _whole("rollout_batch", 256, "Images sampled at once.", zero="0: from the memory."),
-        _whole("decode_batch", 256, "Images decoded at once.", zero="0: from the memory."),
-        _whole("update_batch", 256, "Images trained on at once.", zero="0: from the memory."),
+        _setting("rollout_batch", 256, rest=_FROM_MEMORY),
+        _setting("decode_batch", 256, rest=_FROM_MEMORY),
+        _setting("update_batch", 256, rest=_FROM_MEMORY),
     ]
 
 
 def _bookkeeping() -> list[io.Input]:
     return [
-        io.Int.Input(
-            "eval_every",
-            default=-1,
-            min=-1,
-            max=100_000,
-            optional=True,
-            tooltip=f"Iterations between looks at the held-out prompts; 0 is never. {_MINUS}",
-        ),
-        _whole("eval_images", 256, "Held-out images per prompt."),
-        _whole("eval_steps", 1000, "Denoising steps of held-out images.", zero="0: as many as in training."),
+        _setting("eval_every", 100_000),
+        _setting("eval_images", 256),
+        _setting("eval_steps", 1000, rest="0: as many as in training."),
         _choice(
             "guards",
             GUARDS,
-            "What happens when held-out images say that the reward is being cheated: another reward falls, images of a "
-            "prompt become alike, colours or sharpness run away. 'stop' ends the run where it is bad.",
+            f"{TOLD['guards'].help} They are said to be bad when another reward falls, when images of a prompt become "
+            "alike, when colours or sharpness run away. 'stop' ends the run then.",
         ),
-        _whole("checkpoint_every", 100_000, "Iterations between checkpoints; a stop always makes one."),
-        _whole("keep", 1000, "Checkpoints that are kept besides the best."),
+        _setting("checkpoint_every", 100_000),
+        _setting("keep", 1000),
     ]
 
 
-def _whole(name: str, most: int, tooltip: str, *, step: int = 1, zero: str = _ZERO, detail: bool = True) -> io.Input:
+def _setting(
+    name: str, most: float, *, step: float = 1, more: str = "", rest: str = "", detail: bool = True
+) -> io.Input:
+    """The input of a setting: ``more`` is said here besides its help, ``rest`` in place of what 0 or -1 means."""
+    words = " ".join(filter(None, (TOLD[name].help, more)))
+    rest = rest or (_MINUS if unset(name) else _ZERO)
+    if float not in (_HINTS[name], *get_args(_HINTS[name])):
+        return _whole(name, int(most), words, default=unset(name), zero=rest, detail=detail)
+    least = float(unset(name))
+    return _number(name, (least, most, step), words, default=least, zero=rest, detail=detail)
+
+
+def _whole(
+    name: str,
+    most: int,
+    tooltip: str,
+    *,
+    step: int = 1,
+    default: int = 0,
+    zero: str = _ZERO,
+    detail: bool = True,
+) -> io.Input:
     return io.Int.Input(
         name,
-        default=0,
-        min=0,
+        default=default,
+        min=default,
         max=most,
         step=step,
         tooltip=f"{tooltip} {zero}",

@@ -9,24 +9,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from ...mixgrpo_core import (
-    FlowCPS,
-    FlowSDE,
-    SlidingWindow,
-    TrainConfig,
-    WindowPlanner,
-    dance_grpo,
-    flow_grpo,
-    flow_grpo_fast,
-    mixgrpo,
-    mixgrpo_flash,
-    mixgrpo_flash_star,
-    mixgrpo_sd35,
-)
+from ...mixgrpo_core import FlowCPS, FlowSDE, SlidingWindow, TrainConfig, WindowPlanner, mixgrpo_sd35
 from ...mixgrpo_core.demo import demo_config
 from ...mixgrpo_core.sampling.planners import Planner
 from ...mixgrpo_core.sampling.solvers import Euler
 from ...mixgrpo_core.sampling.windows import Window
+from ...mixgrpo_core.settings.presets import LABELS
 
 _FEWEST_STEPS_FOR_FLASH = 10
 
@@ -113,16 +101,9 @@ MEMORY: Mapping[str, Memory] = MappingProxyType(
 _DEMO_MEMORY = Memory(rank=8, rollout=16, decode=16, update=16, checkpointing=False)
 
 PRESETS: Mapping[str, Callable[[], TrainConfig]] = MappingProxyType(
-    {
-        "Demo": demo_config,
-        "MixGRPO": mixgrpo,
-        "MixGRPO-Flash": mixgrpo_flash,
-        "MixGRPO-Flash*": mixgrpo_flash_star,
-        "Flow-GRPO": flow_grpo,
-        "Flow-GRPO-Fast": flow_grpo_fast,
-        "DanceGRPO": dance_grpo,
-    }
+    {"Demo": demo_config, **{label: preset for label, preset in LABELS.items() if preset is not mixgrpo_sd35}}
 )
+"""That of SD3.5 is what MixGRPO is for its family."""
 
 
 def memory_of(family: Family, label: str) -> Memory:

@@ -1,30 +1,40 @@
 """The node that makes a run's settings out of a preset, a model family and the memory there is."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
+from types import MappingProxyType
 from typing import Any
 
 from comfy_api.latest import io
 
-from ...mixgrpo_core import GRPO, FrozenWindow, GuardGRPO
-from ...mixgrpo_core.objectives.port import Objective
+from ...mixgrpo_core import FrozenWindow
+from ...mixgrpo_core.objectives import Objective
 from ...mixgrpo_core.sampling.kernels import Kernel
-from ...mixgrpo_core.sampling.planners import WindowPlanner
+from ...mixgrpo_core.sampling.planners import Planner, WindowPlanner
+from ...mixgrpo_core.sampling.solvers import Solver
 from ...mixgrpo_core.sampling.windows import Window
 from ...mixgrpo_core.support.spelling import spell
 from ..checks import require_in_range, require_wires
 from ..sockets import SettingsSocket, TrainerSettings
-from .inputs import BY_HAND, FROM_PRESET, GUARDS, KERNELS, OBJECTIVES, ON, TAIL_SOLVERS, detail_inputs, settings_inputs
+from .choices import choices
+from .inputs import BY_HAND, FROM_PRESET, GUARDS, ON, TOLD, detail_inputs, settings_inputs, unset
+from .more_settings import Line, read_settings, with_settings
 from .presets import FAMILIES, Family, local_config, memory_of, with_window
 
 _UNIT = 16  # pixels per token side of the models at hand
-
-_ZERO_IS_PRESET = (
-    *("iterations", "images_per_prompt", "prompts_per_iteration", "learning_rate", "steps", "shift", "updates"),
-    *("epochs", "max_grad_norm", "rollout_batch", "decode_batch", "update_batch", "eval_images", "eval_steps"),
-    *("checkpoint_every", "keep"),
+_OF_OBJECTIVES = ("clip", "adv_clip", "kl")
+"""Inputs that are settings of some objectives."""
+_MADE_OF: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "planner": ("tail_ratio",),
+        "kernel": ("kernel", "eta"),
+        "objective": ("objective", *_OF_OBJECTIVES),
+        "tail_solver": ("tail_solver",),
+        "shared_noise": ("shared_noise",),
+        "guards": ("guards",),
+    }
 )
-_MINUS_IS_PRESET = ("weight_decay", "ema", "spread_floor", "eval_every")
+"""Settings that are made of a choice or of several inputs: more_settings may have them where those are left alone."""
 
 
 class TrainerSettingsNode(io.ComfyNode):
@@ -85,7 +95,11 @@ def flat(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def with_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
     """``values`` with the defaults of inputs that a workflow does not give."""
-    return {**{item.id: item.default for item in _numbers_and_choices()}, **values}
+    return {**_defaults(), **values}
+
+
+def _defaults() -> dict[str, Any]:
+    return {item.id: item.default for item in _numbers_and_choices()}
 
 
 def _numbers_and_choices() -> list[io.WidgetInput]:
@@ -101,31 +115,18 @@ def build(values: Mapping[str, Any], window: Window | None) -> TrainerSettings:
     """
     family = FAMILIES[values["model_family"]]
     memory = memory_of(family, values["memory"])
-    config = local_config(values["preset"], family, memory)
-    given = {name: values[name] for name in _ZERO_IS_PRESET if values[name] != 0}
-    given |= {name: values[name] for name in _MINUS_IS_PRESET if values[name] >= 0}
-    planner = config.planner if window is None else with_window(config.planner, window)
-    if values["tail_ratio"]:
-        if not isinstance(planner, WindowPlanner):
-            raise ValueError(
-                f"the tail ratio shortens the steps after a window, and {values['preset']} has none: connect a "
-                "window or set it to 0"
-            )
-        planner = replace(planner, tail_ratio=values["tail_ratio"])
-    if values["shared_noise"] != FROM_PRESET:
-        given["shared_noise"] = values["shared_noise"] == ON
-    if values["tail_solver"] != FROM_PRESET:
-        given["tail_solver"] = TAIL_SOLVERS[values["tail_solver"]]()
-    if values["guards"] != FROM_PRESET:
-        given["guards"] = GUARDS[values["guards"]]
+    preset = local_config(values["preset"], family, memory)
     config = replace(
-        config,
+        preset,
         seed=values["seed"],
-        planner=planner,
-        kernel=_kernel(config.kernel, values["kernel"], values["eta"]),
-        objective=_objective(config.objective, values),
-        **given,
+        planner=_planner(preset.planner, values, window),
+        kernel=_kernel(preset.kernel, values["kernel"], values["eta"]),
+        objective=_objective(preset.objective, values),
+        **_given(values),
     )
+    more = read_settings(values["more_settings"], elsewhere=_plain_inputs())
+    _require_once({line.name: line for line in more}, values, window)
+    config = with_settings(config, more)
     side = min(family.side, memory.side or family.side)
     rank = values["rank"] or memory.rank
     checkpointing = values["checkpointing"]
@@ -135,26 +136,76 @@ def build(values: Mapping[str, Any], window: Window | None) -> TrainerSettings:
         height=_side("height", values["height"] or side),
         cfg=_cfg(family, values),
         guidance=values["guidance"] if values["guidance"] >= 0 else family.guidance,
-        model_shift=values["shift"] == 0,
+        model_shift=config.shift is None,
         rank=rank,
         alpha=values["alpha"] or 2.0 * rank,
         checkpointing=memory.checkpointing if checkpointing == FROM_PRESET else checkpointing == ON,
     )
 
 
+def _plain_inputs() -> list[str]:
+    """Inputs that are plain settings of the core."""
+    return [item.id for item in _numbers_and_choices() if item.id in TOLD and not isinstance(item, io.Combo.Input)]
+
+
+def _given(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that are set by hand, but for those that are made of several inputs."""
+    given = {name: values[name] for name in _plain_inputs() if values[name] != unset(name) and name != "seed"}
+    if values["ema"] == 0:
+        given["ema"] = None
+    if values["shared_noise"] != FROM_PRESET:
+        given["shared_noise"] = values["shared_noise"] == ON
+    if values["tail_solver"] != FROM_PRESET:
+        given["tail_solver"] = choices(Solver)[values["tail_solver"]]()
+    if values["guards"] != FROM_PRESET:
+        given["guards"] = GUARDS[values["guards"]]
+    return given
+
+
+def _planner(preset: Planner, values: Mapping[str, Any], window: Window | None) -> Planner:
+    planner = preset if window is None else with_window(preset, window)
+    if not values["tail_ratio"]:
+        return planner
+    if not isinstance(planner, WindowPlanner):
+        raise ValueError(
+            f"the tail ratio shortens the steps after a window, and {values['preset']} has none: connect a window or "
+            "set it to 0"
+        )
+    return replace(planner, tail_ratio=values["tail_ratio"])
+
+
 def _kernel(preset: Kernel, choice: str, eta: float) -> Kernel:
-    kernel = preset if choice == FROM_PRESET else KERNELS[choice]()
+    kernel = preset if choice == FROM_PRESET else choices(Kernel)[choice]()
     return replace(kernel, eta=eta) if eta else kernel
 
 
-def _objective(preset: GRPO | GuardGRPO, values: Mapping[str, Any]) -> Objective:
-    objective = preset if values["objective"] == FROM_PRESET else OBJECTIVES[values["objective"]](kl=preset.kl)
-    return replace(
-        objective,
-        clip=values["clip"] or objective.clip,
-        adv_clip=values["adv_clip"] or objective.adv_clip,
-        kl=values["kl"] if values["kl"] >= 0 else objective.kl,
-    )
+def _objective(preset: Objective, values: Mapping[str, Any]) -> Objective:
+    """The chosen objective with the inputs that are settings of it; the preset's KL goes along where it has none."""
+    objective = preset if values["objective"] == FROM_PRESET else choices(Objective)[values["objective"]]()
+    known = {item.name for item in fields(objective)}
+    if objective is not preset and getattr(objective, "kl", None) == 0:
+        objective = replace(objective, kl=getattr(preset, "kl", 0.0))
+    defaults = _defaults()
+    given = {name: values[name] for name in _OF_OBJECTIVES if values[name] != defaults[name]}
+    for name in given.keys() - known:
+        raise ValueError(
+            f"{name} is no setting of {type(objective).__name__}: set it to {defaults[name]:g}, or choose another "
+            "objective"
+        )
+    return replace(objective, **given)
+
+
+def _require_once(more: Mapping[str, Line], values: Mapping[str, Any], window: Window | None) -> None:
+    """Raise ``ValueError`` for a setting that is both an input, set by hand, and a line of more_settings."""
+    set_by_hand = {name for name, default in _defaults().items() if values[name] != default}
+    for name, inputs in _MADE_OF.items():
+        found = sorted(set_by_hand & {*inputs})
+        if name == "planner" and window is not None:
+            found.append("window")
+        if name in more and found:
+            raise ValueError(
+                f"line {more[name].number} of more_settings sets {name}, and so does the input {found[0]}: take one out"
+            )
 
 
 def _cfg(family: Family, values: Mapping[str, Any]) -> float:
@@ -180,7 +231,7 @@ def summary(settings: TrainerSettings, values: Mapping[str, Any]) -> str:
     """What the settings come to, a line per subject."""
     train = settings.train
     guided = f"CFG {settings.cfg:g}" + ("" if settings.guidance is None else f", guidance {settings.guidance:g}")
-    shift = "the model's own shift" if settings.model_shift else f"shift {train.shift:g}"
+    shift = "the model's own grid" if train.shift is None else f"shift {train.shift:g}"
     average = "" if train.ema is None else f", averaged with decay {train.ema:g}"
     images = train.images_per_prompt * train.prompts_per_iteration
     return "\n".join(
@@ -191,6 +242,7 @@ def summary(settings: TrainerSettings, values: Mapping[str, Any]) -> str:
             f"{train.prompts_per_iteration} prompts",
             f"which steps are trained: {spell(train.planner)}",
             f"noise: {spell(train.kernel)}, after the window: {spell(train.tail_solver)}",
+            f"credit: {', '.join(map(spell, train.credit))}",
             f"learning: {spell(train.objective)}, rate {train.learning_rate:g}, {train.updates} updates per "
             f"iteration{average}",
             f"LoRA of rank {settings.rank}, alpha {settings.alpha:g}",

@@ -3,10 +3,12 @@
 from dataclasses import fields, replace
 
 import pytest
-from mixgrpo_pack.mixgrpo_core import FrozenWindow, RandomWindow, SlidingWindow, WindowPlanner
+from mixgrpo_pack.mixgrpo_core import FrozenWindow, RandomWindow, SlidingWindow, TrainConfig, WindowPlanner
 from mixgrpo_pack.mixgrpo_core.demo import demo_config
+from mixgrpo_pack.mixgrpo_core.objectives import AWM, DiffusionNFT
 from mixgrpo_pack.mixgrpo_core.sampling.kernels import DanceSDE, FlowCPS, FlowSDE
 from mixgrpo_pack.mixgrpo_core.sampling.solvers import DPMpp2M, Euler
+from mixgrpo_pack.mixgrpo_core.support.setting import settings_of
 from mixgrpo_pack.mixgrpo_core.training.cost import iteration_cost
 from mixgrpo_pack.nodes.settings.inputs import BY_HAND, FROM_PRESET, detail_inputs
 from mixgrpo_pack.nodes.settings.presets import FAMILIES, MEMORY, PRESETS
@@ -146,6 +148,7 @@ CHANGES = {
     "guards": ("stop", "guards"),
     "checkpoint_every": (50, "checkpoint_every"),
     "keep": (1, "keep"),
+    "more_settings": ('credit = "WeightedRewards()"', "credit"),
 }
 FOLLOWS = {"rank": {"alpha"}, "shift": {"model_shift"}}
 
@@ -221,3 +224,108 @@ def test_hidden_details_are_the_presets():
     """What was set by hand and put away again does not count."""
     given = {**BASE, "details": {"details": FROM_PRESET, "steps": 8}}
     assert TrainerSettingsNode.execute(**given).args[0] == settings()
+
+
+# More settings
+
+MORE = """
+# what has no input of its own
+credit = ["CentredRewards()", "TimeCredit()"]
+regularisers = "VelocityKL(weight=0.01)"   # a list of one
+prompt_source = "Shuffled()"
+objective = "GRPO(kl=0.5, step_weight=FlatGradient())"
+planner = "WindowPlanner(window=FrozenWindow(size=3, start=2))"
+spread_floors = {aesthetic = 0.1, clip = 2}
+beta1 = 0.8
+shared_noise = false
+"""
+
+
+def test_every_setting_of_a_run_file_can_be_written_as_text():
+    train = settings(more_settings=MORE).train
+    assert [type(stage).__name__ for stage in train.credit] == ["CentredRewards", "TimeCredit"]
+    assert train.regularisers[0].weight == 0.01 and train.beta1 == 0.8 and train.shared_noise is False
+    assert train.objective.kl == 0.5 and type(train.objective.step_weight).__name__ == "FlatGradient"
+    assert train.planner == WindowPlanner(window=FrozenWindow(size=3, start=2))
+    assert train.spread_floors == {"aesthetic": 0.1, "clip": 2.0}
+    assert settings(more_settings="\n\n").train == settings().train
+    assert settings(more_settings='combination = "WeightedRewards()"').train.credit[0].label == "weighted rewards"
+    assert settings(more_settings='spread_floors = {"a b": 1}').train.spread_floors == {"a b": 1.0}
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("credit", "line 1 of more_settings: expected a setting such as"),
+        ("beta1 == 0.5", "line 1 of more_settings: expected a setting"),
+        ("\nbeta3 = 0.5", "line 2 of more_settings: unknown setting 'beta3'; did you mean 'beta"),
+        ("beta1 = 0.5\nsteps = 9", "line 2 of more_settings: steps has an input of its own: set it there"),
+        ("seed = 9", "seed has an input of its own"),
+        ("shift = 3.0", "shift has an input of its own"),
+        ("beta1 = 1.5", "line 1 of more_settings: beta1 must be 0 or more and below 1"),
+        ("beta1 = true", "line 1 of more_settings: beta1 expects a number, found True"),
+        ("beta1 = 0.5\nbeta1 = 0.6", "line 2 of more_settings: beta1 is set twice"),
+        (
+            "objective = GRPO(kl=1)",
+            "line 1 of more_settings: expected a number, true, false, a list or a call in quotes",
+        ),
+        ("beta1 = __import__('os').getpid()", "expected a number, true, false"),
+        ('beta1 = {x = __import__("os")}', "expected a number, true, false"),
+        ('objective = "PPO()"', "line 1 of more_settings: unknown class 'PPO'"),
+        ('credit = "TimeCredit()"', "line 1 of more_settings: credit begins with a stage that makes"),
+        ("reward_weights = {a = 1}", "the weights are inputs of the reward nodes"),
+        ('objective = "GRPO(step_weight=Euler())"', "expected step_weight of GRPO to be a call of Even"),
+    ],
+)
+def test_a_line_that_cannot_be_read_is_named(text, words):
+    assert words in refusal(more_settings=text)
+
+
+@pytest.mark.parametrize(
+    "line, values, name",
+    [
+        ('objective = "GRPO()"', {"objective": "GRPO-Guard"}, "objective"),
+        ('objective = "GRPO()"', {"kl": 0.0}, "kl"),
+        ('kernel = "FlowSDE()"', {"eta": 0.5}, "eta"),
+        ('planner = "FullPlanner()"', {"tail_ratio": 0.5}, "tail_ratio"),
+        ("guards = []", {"guards": "stop"}, "guards"),
+        ("shared_noise = true", {"shared_noise": "off"}, "shared_noise"),
+    ],
+)
+def test_a_setting_is_set_in_one_place(line, values, name):
+    said = refusal(more_settings=line, **values)
+    assert said.startswith("line 1 of more_settings sets") and f"so does the input {name}: take one out" in said
+
+
+def test_a_window_by_wire_and_a_planner_in_words_do_not_go_together():
+    given = nested({**BASE, "more_settings": 'planner = "FullPlanner()"'})
+    with pytest.raises(ValueError, match="so does the input window"):
+        TrainerSettingsNode.execute(window=FrozenWindow(size=2), **given)
+
+
+def test_settings_of_an_objective_that_it_does_not_have_are_refused_by_name():
+    assert settings(objective="AWM").train.objective == AWM(), "with the KL that it is published with"
+    assert settings(objective="GRPO-Guard", preset="Flow-GRPO").train.objective.kl == 1e-3, "with the preset's"
+    assert settings(objective="DiffusionNFT", preset="Flow-GRPO").train.objective == DiffusionNFT()
+    said = refusal(objective="DiffusionNFT", clip=0.1)
+    assert said == "clip is no setting of DiffusionNFT: set it to 0, or choose another objective"
+
+
+def test_a_workflow_from_before_has_no_more_settings():
+    given = nested(dict(BASE))
+    assert TrainerSettingsNode.execute(**given).args[0] == settings(more_settings="")
+
+
+def test_the_grid_is_the_models_unless_a_shift_is_given():
+    assert settings().train.shift is None and settings().model_shift
+    found = settings(shift=2.5)
+    assert found.train.shift == 2.5 and not found.model_shift
+
+
+def test_ranges_and_words_are_the_cores():
+    inputs = {item.id: item for item in [*TrainerSettingsNode.define_schema().inputs, *detail_inputs()]}
+    for name, told in settings_of(TrainConfig):
+        if name in inputs and told.range:
+            assert inputs[name].tooltip.startswith(told.help)
+            assert not told.holds(inputs[name].default), "what stands for the preset's is no value of the setting"
+    assert [inputs[name].default for name in ("steps", "weight_decay", "ema", "eval_every")] == [0, -1, -1, -1]

@@ -5,7 +5,7 @@ import json
 import math
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from typing import Any, Literal
 
 import pytest
@@ -126,8 +126,12 @@ def test_every_object_is_spelled_as_the_call_that_makes_it(config):
         assert eval(spell(made).replace("1e999", "math.inf"), {**CLASSES, "math": math}) == made  # it is Python
 
 
-@pytest.mark.parametrize("name", CLASSES)
-def test_every_class_of_the_table_goes_by_its_own_name(name):
+def without_arguments(cls):
+    return all(item.default is not MISSING or item.default_factory is not MISSING for item in fields(cls))
+
+
+@pytest.mark.parametrize("name", [name for name, cls in CLASSES.items() if without_arguments(cls)])
+def test_every_class_goes_by_its_own_name(name):
     made = CLASSES[name]()
     assert spell(made).startswith(f"{name}(")
     assert parse(spell(made), CLASSES) == parse(name, CLASSES) == parse(f" {name}() ", CLASSES) == made
