@@ -86,8 +86,8 @@ def _failure(name: str, reason: str) -> Alarm:
 
 
 def _average(rollouts: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, tuple[float, float]]:
+    def average(name: str, place: int) -> float:
+        return fmean(figures[name][place] for figures in rollouts if name in figures)
+
     heard = {name for figures in rollouts for name in figures}
-    return {
-        name: tuple(fmean(figures[name][place] for figures in rollouts if name in figures) for place in (0, 1))
-        for name in sorted(heard)
-    }
+    return {name: (average(name, 0), average(name, 1)) for name in sorted(heard)}
