@@ -133,7 +133,7 @@ def _digest(tensors: Mapping[str, Tensor], values: str) -> str:
     digest = hashlib.sha256(values.encode())
     for name in sorted(tensors):
         digest.update(name.encode())
-        digest.update(tensors[name].contiguous().flatten().view(torch.uint8).numpy())
+        digest.update(tensors[name].contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
@@ -178,12 +178,19 @@ def _with_numbered_state(optimizer: dict[str, Any]) -> dict[str, Any]:
 def _random_state() -> dict[str, Any]:
     """The global generators. The core draws from seeds of its own; rewards and models of users may not."""
     version, numbers, gauss = random.getstate()
-    name, keys, *rest = np.random.get_state()
+    numpy = np.random.get_state(legacy=False)
+    keys, place = numpy["state"]["key"], numpy["state"]["pos"]
     return {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         "python": [version, torch.tensor(numbers, dtype=torch.int64), gauss],
-        "numpy": [name, torch.from_numpy(keys.astype(np.int64)), *rest],
+        "numpy": [
+            numpy["bit_generator"],
+            torch.from_numpy(keys.astype(np.int64)),
+            place,
+            numpy["has_gauss"],
+            numpy["gauss"],
+        ],
     }
 
 
