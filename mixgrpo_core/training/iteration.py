@@ -30,7 +30,6 @@ from ..support.memory import NOTHING, Memory
 from ..support.phases import PhaseClock, peak_memory, reset_peak_memory
 from ..support.seeds import derive_seed
 
-LEARNED = "learned"
 """Name of the run's note with what planner and prompt source remember."""
 
 
@@ -98,7 +97,7 @@ class Iteration:
         self.alarms: list[Alarm] = []
         evaluations = [self._evaluate(0)] if number == 0 and self._evaluating else []
         rolled, kept_bytes = [], 0
-        memories = self.state.notes.get(LEARNED, {})
+        memories = self.state.notes.get("learned", {})
         draw = prompt_draw(self.config, number, self.pool_size)
         chosen = self.config.prompt_source.choose(draw, memories.get("prompt_source", NOTHING))
         for place, index in enumerate(chosen):
@@ -214,7 +213,7 @@ class Iteration:
         }
         kept = {name: dict(memory) for name, memory in learned.items() if memory}
         if kept:
-            self.state.notes[LEARNED] = kept
+            self.state.notes["learned"] = kept
 
     def _require_scores(self) -> None:
         if not any(found.abstained or bool(found.valid.any()) for groups in self.scores.values() for found in groups):

@@ -14,12 +14,12 @@ from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
 from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3 import StableDiffusion3Pipeline
 from safetensors import SafetensorError
 from torch import Tensor
-from transformers import (
+from transformers import (  # type: ignore[attr-defined]  # version 5 has T5TokenizerFast at run time only
     CLIPTextModelWithProjection,
     CLIPTokenizer,
     PreTrainedModel,
     T5EncoderModel,
-    T5TokenizerFast,  # type: ignore[attr-defined]  # version 5 has the name at run time only
+    T5TokenizerFast,
 )
 
 from ..lora_file import some
@@ -150,7 +150,8 @@ def _text_pipeline(
     folder: Path, transformer: SD3Transformer2DModel, dtype: torch.dtype, device: torch.device
 ) -> StableDiffusion3Pipeline:
     def encoder(kind: type[M], name: str) -> M:
-        return _load_text_encoder(kind, folder / name, dtype).to(device)
+        # transformers wraps `to` so that types take it for a function, which lacks its `self`.
+        return _load_text_encoder(kind, folder / name, dtype).to(device)  # type: ignore[arg-type]
 
     def tokenizer(kind: type[T], name: str) -> T:
         try:
