@@ -24,8 +24,8 @@ class RunProgress:
 
     def observe(self, event: Event) -> None:
         if isinstance(event, PhaseProgress):
-            at = {"description": f"  {event.phase}", "completed": event.done, "total": event.total}
-            self._bars.update(self._inner, visible=True, **at)
+            phase = f"  {event.phase}"
+            self._bars.update(self._inner, visible=True, description=phase, completed=event.done, total=event.total)
 
     def report(self, report: StepReport) -> None:
         words, console = headline(report), self._bars.console
@@ -54,7 +54,7 @@ class _Times(ProgressColumn):
     """Time spent and left, of the run alone. rich's own estimate forgets what is over 30 s old, as iterations are."""
 
     def render(self, task: Task) -> Text:
-        if "before" not in task.fields or task.elapsed is None:
+        if "before" not in task.fields or task.elapsed is None or task.total is None:
             return Text("")
         made, spent = task.completed - task.fields["before"], task.fields["spent"]
         if not made:

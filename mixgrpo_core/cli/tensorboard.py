@@ -2,13 +2,12 @@
 
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from ..runs.reports import StepReport
 
-try:
+if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
-except ImportError:
-    SummaryWriter = None
 
 
 class EventLog:
@@ -19,7 +18,7 @@ class EventLog:
 
     def __init__(self, run: Path, done: int) -> None:
         again = done + 1 if done else 0  # points stand at iterations done; the first evaluation stands at 0
-        self._writer = None if SummaryWriter is None else SummaryWriter(str(run / "tensorboard"), purge_step=again)
+        self._writer = _writer(run / "tensorboard", again)
 
     def __enter__(self) -> "EventLog":
         return self
@@ -47,3 +46,11 @@ class EventLog:
         self._writer.add_scalar("update/flat_groups", report.flat_groups, step)
         for phase, seconds in report.seconds.items():
             self._writer.add_scalar(f"seconds/{phase}", seconds, step)
+
+
+def _writer(folder: Path, again: int) -> "SummaryWriter | None":
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(folder), purge_step=again)

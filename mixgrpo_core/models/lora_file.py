@@ -59,10 +59,10 @@ def save_lora(
     """
     path = Path(path)
     header = dict(metadata or {})
-    for key, value in header.items():
-        if not isinstance(value, str):
+    for key, text in header.items():
+        if not isinstance(text, str):
             raise LoraFileError(
-                f"the metadata of a LoRA file are strings, but '{key}' is {type(value).__name__}; write it as JSON"
+                f"the metadata of a LoRA file are strings, but '{key}' is {type(text).__name__}; write it as JSON"
             )
     _pairs(state, "the LoRA to be saved")
     tensors = {}

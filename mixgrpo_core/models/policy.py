@@ -33,7 +33,7 @@ class Policy:
         current: Velocity,
         using: Callable[[LoraState | None], AbstractContextManager[None]],
         states: Mapping[str, LoraState | None],
-        phase: Callable[[str], AbstractContextManager[None]] = nullcontext,
+        phase: Callable[[str], AbstractContextManager[object]] = nullcontext,
         row: int | None = None,
     ) -> None:
         self._current, self._using, self._states, self._phase, self._row = current, using, states, phase, row

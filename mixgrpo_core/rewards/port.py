@@ -117,7 +117,8 @@ class About:
 class Reward(Protocol):
     """Scores a group of images; higher is better. It owns its device and its memory.
 
-    What it declares is its attribute ``about``; see the function `about` for rewards without one.
+    What it declares is its ``about``, a class attribute, an instance's or a property; rewards without one declare what
+    the function `about` says.
     """
 
     def prepare(self, prompts: Sequence[str]) -> None:
@@ -135,13 +136,11 @@ class Reward(Protocol):
 
 def about(reward: Reward) -> About:
     """What a reward declares; the defaults for one that declares nothing."""
-    return getattr(reward, "about", About())
+    return getattr(reward, "about", About(differentiable=isinstance(reward, DifferentiableReward)))
 
 
 class StatelessReward:
     """A reward with nothing to prepare and nothing to remember, but for what its class says otherwise."""
-
-    about = About()
 
     def prepare(self, prompts: Sequence[str]) -> None:
         """Nothing to prepare."""
@@ -155,8 +154,6 @@ class StatelessReward:
 
 class DifferentiableReward(StatelessReward):
     """A reward whose scores carry a gradient to the images."""
-
-    about = About(differentiable=True)
 
     def values(self, batch: RewardBatch) -> Tensor:
         """Scores ``[G]`` with their gradient; NaN where there is none."""

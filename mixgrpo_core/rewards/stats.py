@@ -58,7 +58,7 @@ class RewardStats:
     def to_json(self) -> dict[str, Any]:
         """Plain values; what has nothing to say is left out."""
         values = asdict(self)
-        silent = {"reason": "", "correlation": {}, "tied": None}
+        silent: dict[str, object] = {"reason": "", "correlation": {}, "tied": None}
         return {name: value for name, value in values.items() if name not in silent or value != silent[name]}
 
 

@@ -10,7 +10,7 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from ..evaluation.guards.watch import GuardNotes
 from ..models.ema import Ema
 from ..models.lagged import Lagged
 from ..models.port import FlowModel
@@ -29,6 +30,41 @@ FORMAT = 1
 
 class CorruptCheckpoint(RuntimeError):
     """A checkpoint file that cannot be read whole."""
+
+
+class Best(TypedDict):
+    """The iterations done, and the held-out reward, of the policy that was the best so far."""
+
+    iteration: int
+    reward: float
+
+
+class Stop(TypedDict):
+    """Why a guard stopped a run: its sentence, the guards by name, and the settings that had them stop it."""
+
+    why: str
+    by: list[str]
+    iterations: int
+    guards: list[Any]
+
+
+class Notes(GuardNotes, total=False):
+    """JSON values that belong to the story of a run. Replaced and never changed in place: snapshots hold them, too.
+
+    Attributes:
+        before, after: held-out means of the first and of the last evaluation.
+        updates: steps of the optimizer.
+        prompts: digest of the prompts.
+        learned: what planner and prompt source remember.
+    """
+
+    before: dict[str, float]
+    after: dict[str, float]
+    best: Best
+    updates: int
+    prompts: int
+    stopped: Stop
+    learned: dict[str, dict[str, Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,10 +80,7 @@ class Snapshot:
 class TrainState:
     """The living state of a run: what a snapshot is taken of and put back into.
 
-    ``notes`` are JSON values that belong to the story of the run: ``best``, ``before``, ``after`` (held-out means), the
-    number of ``updates``, what guards, planner and prompt source remember, and why one ``stopped`` it. They are
-    replaced and never changed in place, for snapshots hold them, too. ``lagged`` are the policies that the objective
-    asks by name.
+    ``lagged`` are the policies that the objective asks by name.
     """
 
     model: FlowModel
@@ -56,7 +89,7 @@ class TrainState:
     ema: Ema | None = None
     lagged: Mapping[str, Lagged] = field(default_factory=dict)
     iteration: int = 0
-    notes: dict[str, Any] = field(default_factory=dict)
+    notes: Notes = field(default_factory=Notes)
 
     def capture(self) -> Snapshot:
         """A copy of the state that later training does not touch."""
@@ -64,7 +97,7 @@ class TrainState:
         values = {
             "format": FORMAT,
             "iteration": self.iteration,
-            "notes": dict(self.notes),
+            "notes": self.notes.copy(),
             "lora": packer.pack("lora", dict(self.model.lora_state())),
             "optimizer": packer.pack("optimizer", self.optimizer.state_dict()),
             "ema": None if self.ema is None else packer.pack("ema", self.ema.average),
@@ -99,7 +132,7 @@ class TrainState:
             reward.load_state_dict(rewards[name])
         if generators:
             _restore_random(part("random"))
-        self.iteration, self.notes = snapshot.iteration, dict(snapshot.values["notes"])
+        self.iteration, self.notes = snapshot.iteration, snapshot.values["notes"].copy()
 
 
 def write_checkpoint(path: Path, snapshot: Snapshot) -> None:
@@ -133,7 +166,7 @@ def _digest(tensors: Mapping[str, Tensor], values: str) -> str:
     digest = hashlib.sha256(values.encode())
     for name in sorted(tensors):
         digest.update(name.encode())
-        digest.update(tensors[name].contiguous().flatten().view(torch.uint8).numpy())
+        digest.update(tensors[name].contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
@@ -178,12 +211,19 @@ def _with_numbered_state(optimizer: dict[str, Any]) -> dict[str, Any]:
 def _random_state() -> dict[str, Any]:
     """The global generators. The core draws from seeds of its own; rewards and models of users may not."""
     version, numbers, gauss = random.getstate()
-    name, keys, *rest = np.random.get_state()
+    numpy = np.random.get_state(legacy=False)
+    keys, place = numpy["state"]["key"], numpy["state"]["pos"]
     return {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         "python": [version, torch.tensor(numbers, dtype=torch.int64), gauss],
-        "numpy": [name, torch.from_numpy(keys.astype(np.int64)), *rest],
+        "numpy": [
+            numpy["bit_generator"],
+            torch.from_numpy(keys.astype(np.int64)),
+            place,
+            numpy["has_gauss"],
+            numpy["gauss"],
+        ],
     }
 
 

@@ -31,7 +31,6 @@ from ..support.memory import NOTHING, Memory
 from ..support.phases import PhaseClock, peak_memory, reset_peak_memory
 from ..support.seeds import derive_seed
 
-LEARNED = "learned"
 """Name of the run's note with what planner and prompt source remember."""
 
 
@@ -99,7 +98,7 @@ class Iteration:
         self.alarms: list[Alarm] = []
         evaluations = [self._evaluate(0)] if number == 0 and self._evaluating else []
         rolled, kept_bytes = [], 0
-        memories = self.state.notes.get(LEARNED, {})
+        memories = self.state.notes.get("learned", {})
         draw = prompt_draw(self.config, number, self.pool_size)
         chosen = self.config.prompt_source.choose(draw, memories.get("prompt_source", NOTHING))
         for place, index in enumerate(chosen):
@@ -214,9 +213,9 @@ class Iteration:
             "prompt_source": self.config.prompt_source.learn(memories.get("prompt_source", NOTHING), heard),
         }
         kept = {name: dict(memory) for name, memory in learned.items() if memory}
-        self.state.notes.pop(LEARNED, None)
+        self.state.notes.pop("learned", None)
         if kept:  # in the form that a checkpoint gives back, so that a resumed run remembers the same; NaN is refused
-            self.state.notes[LEARNED] = json.loads(json.dumps(kept, allow_nan=False))
+            self.state.notes["learned"] = json.loads(json.dumps(kept, allow_nan=False))
 
     def _require_scores(self) -> None:
         if not any(found.abstained or bool(found.valid.any()) for groups in self.scores.values() for found in groups):

@@ -4,7 +4,7 @@ A node, the command line and a test are loops over ``train``. However it ends - 
 Ctrl-C, an error - a run folder holds a checkpoint of the last whole iteration, and the next call goes on from there.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 
@@ -38,7 +38,7 @@ def train(
     run: RunFolder | None = None,
     observer: Observer = ignore,
     make_optimizer: MakeOptimizer | None = None,
-) -> Iterator[StepReport]:
+) -> Generator[StepReport, None, None]:
     """Train the model's LoRA, yielding a report per iteration.
 
     A guard that stops the run ends it after the report that says so. A run that was stopped stays so; it goes on when
@@ -75,7 +75,7 @@ def _train(
     run: RunFolder | None,
     observer: Observer,
     make_optimizer: MakeOptimizer,
-) -> Iterator[StepReport]:
+) -> Generator[StepReport, None, None]:
     with run.locked() if run else nullcontext():
         with _gradients():
             state = _fresh_state(model, rewards, config, make_optimizer)

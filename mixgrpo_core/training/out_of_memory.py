@@ -1,6 +1,6 @@
 """Running out of memory, traced to the batch that was too large."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from inspect import unwrap
 from traceback import walk_tb
 from types import CodeType, MappingProxyType
@@ -9,16 +9,16 @@ from ..objectives.update import update_policy
 from ..sampling.ode import decode, sample
 from ..sampling.rollouts import rollout
 
-_BATCHES: Mapping[CodeType, tuple[str, str]] = MappingProxyType(
+_WORK: Mapping[Callable[..., object], tuple[str, str]] = MappingProxyType(
     {
-        unwrap(work).__code__: words
-        for work, words in {
-            rollout: ("sampling", "rollout_batch"),
-            sample: ("sampling", "rollout_batch"),
-            decode: ("decoding", "decode_batch"),
-            update_policy: ("training", "update_batch"),
-        }.items()
+        rollout: ("sampling", "rollout_batch"),
+        sample: ("sampling", "rollout_batch"),
+        decode: ("decoding", "decode_batch"),
+        update_policy: ("training", "update_batch"),
     }
+)
+_BATCHES: Mapping[CodeType, tuple[str, str]] = MappingProxyType(
+    {unwrap(work).__code__: words for work, words in _WORK.items()}
 )
 """Per function what it does, and the setting that decides how much memory it takes."""
 

@@ -1,31 +1,32 @@
-"""A run that can be gone on with: knows the last whole state, and puts it on disk."""
+"""A run that can be gone on with: knows the last whole state, and puts it on disk where it has a folder."""
 
 from collections.abc import Sequence
 
-from ..evaluation.guards.watch import OVERRULED
 from ..evaluation.held_out import Evaluation
 from ..models.lora import export_lora
 from ..models.lora_file import LoraFileError
 from ..models.lora_metadata import training_metadata
+from ..models.port import LoraState
 from ..runs.checkpoint import Snapshot, TrainState
 from ..runs.folder import RunError, RunFolder
 from ..runs.reports import StepReport
 from ..settings.config import TrainConfig, to_dict
 
 
-class Session:
-    """Keeps a run resumable: knows the last whole state and puts it on disk."""
+class _OnDisk:
+    """A run's state in its folder.
 
-    def __init__(self, state: TrainState, config: TrainConfig, run: RunFolder | None, prompts_digest: int) -> None:
-        self.state, self.config, self.run = state, config, run
+    Attributes:
+        saved: iterations done in the newest checkpoint; None before the first.
+    """
+
+    def __init__(self, run: RunFolder, state: TrainState, config: TrainConfig, prompts_digest: int) -> None:
+        self.run, self.state, self.config = run, state, config
         self.prompts_digest = prompts_digest
-        self.whole: Snapshot | None = None
         self.saved: int | None = None
 
     def resume(self) -> None:
         """Go on from the run's newest checkpoint; a new run gets one right away."""
-        if self.run is None:
-            return
         snapshot = self.run.latest()
         if snapshot is not None:
             self._require_same_run(snapshot)
@@ -38,7 +39,7 @@ class Session:
         self.run.sweep()
         self.run.cut_metrics(self.state.iteration)
         if snapshot is None:
-            self._save(self.state.capture())
+            self.save(self.state.capture())
         else:
             self._export_all()  # a crash may have come between the checkpoint and its LoRA files
 
@@ -54,11 +55,6 @@ class Session:
                 "order, or start a new run folder"
             )
 
-    @property
-    def stopped(self) -> bool:
-        """Whether a guard has stopped the run."""
-        return "stopped" in self.state.notes
-
     def _overrule(self) -> None:
         """Let a stopped run go on that is asked for with more iterations or with other guards."""
         stop, notes = self.state.notes.get("stopped"), self.state.notes
@@ -66,71 +62,23 @@ class Session:
             return
         mended = to_dict(self.config)["guards"] != stop["guards"]
         if mended or self.config.iterations > stop["iterations"]:
-            notes[OVERRULED] = [] if mended else sorted({*notes.get(OVERRULED, ()), *stop["by"]})
+            notes["overruled"] = [] if mended else sorted({*notes.get("overruled", ()), *stop["by"]})
             del notes["stopped"]
 
-    def begin(self) -> None:
-        self.whole = self.state.capture()
-
-    def finish(self, report: StepReport) -> None:
-        """An iteration is whole: record it, count it, and save when it is time."""
-        if self.run is not None:
-            self.run.record(report)  # first: an iteration that cannot be recorded is done again
-        self.state.iteration = report.iteration + 1
-        self.state.notes["updates"] = self.state.notes.get("updates", 0) + report.update.steps
-        improved = self._note(report.evaluations)
-        if report.stopped:
-            self._note_stop(report)
-        self.whole = None
-        if self.run is None:
-            return
-        done = self.state.iteration
-        due = done % self.config.checkpoint_every == 0 or done == self.config.iterations
-        if improved or due or report.stopped:
-            self._save(self.state.capture())
-
-    def close(self) -> None:
-        """Put an interrupted iteration back to its start, and leave a checkpoint of the last whole one."""
-        if self.whole is not None:  # the process's generators are left to its caller
-            self.state.restore(self.whole, generators=False)
-        if self.run is not None and self.saved != self.state.iteration:
-            self._save(self.whole or self.state.capture())
-
-    def _note(self, evaluations: Sequence[Evaluation]) -> bool:
-        """Note held-out means; whether the policy as it stands is the best so far."""
-        improved = False
-        for evaluation in evaluations:
-            means = {name: stats.mean for name, stats in evaluation.rewards.items() if stats.valid}  # JSON has no NaN
-            self.state.notes.setdefault("before", means)
-            self.state.notes["after"] = means
-            value = held_out_reward(evaluation, self.config)
-            if value is not None and value > self.state.notes.get("best", {}).get("reward", float("-inf")):
-                self.state.notes["best"] = {"iteration": evaluation.iteration, "reward": value}
-                improved = evaluation.iteration == self.state.iteration
-        return improved
-
-    def _note_stop(self, report: StepReport) -> None:
-        self.state.notes["stopped"] = {
-            "why": report.stopped,
-            "by": [alarm.guard for alarm in report.warnings if alarm.level == "stop"],
-            "iterations": self.config.iterations,
-            "guards": to_dict(self.config)["guards"],
-        }
-
-    def _save(self, snapshot: Snapshot) -> None:
+    def save(self, snapshot: Snapshot) -> None:
         self.run.save(snapshot, self.config.keep)
         self.saved = snapshot.iteration
         self._export_all()
 
     def _export_all(self) -> None:
-        averaged = self.state.ema is not None
-        self._export("last", averaged=False)
-        if averaged:
-            self._export("ema", averaged=True)
-        if 0 < self.state.iteration == self.state.notes.get("best", {}).get("iteration"):
+        averaged, best = None if self.state.ema is None else self.state.ema.average, self.state.notes.get("best")
+        self._export("last", None)
+        if averaged is not None:
+            self._export("ema", averaged)
+        if best is not None and 0 < self.state.iteration == best["iteration"]:
             self._export("best", averaged)
 
-    def _export(self, name: str, averaged: bool) -> None:
+    def _export(self, name: str, weights: LoraState | None) -> None:
         metadata = training_metadata(
             config=to_dict(self.config),
             learning_rate=self.config.learning_rate,
@@ -144,9 +92,74 @@ class Session:
         )
         path = self.run.lora(name)
         try:
-            export_lora(self.state.model, path, metadata, self.state.ema.average if averaged else None)
+            export_lora(self.state.model, path, metadata, weights)
         except (OSError, LoraFileError) as error:
             raise RunError(f"cannot write {path} ({error}): the checkpoint is whole, mend it and resume") from error
+
+
+class Session:
+    """Keeps a run resumable: knows the last whole state, and puts it on disk where the run has a folder."""
+
+    def __init__(self, state: TrainState, config: TrainConfig, run: RunFolder | None, prompts_digest: int) -> None:
+        self.state, self.config = state, config
+        self.whole: Snapshot | None = None
+        self._disk = None if run is None else _OnDisk(run, state, config, prompts_digest)
+
+    def resume(self) -> None:
+        """Go on from the run's newest checkpoint; a new run gets one right away."""
+        if self._disk is not None:
+            self._disk.resume()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a guard has stopped the run."""
+        return "stopped" in self.state.notes
+
+    def begin(self) -> None:
+        self.whole = self.state.capture()
+
+    def finish(self, report: StepReport) -> None:
+        """An iteration is whole: record it, count it, and save when it is time."""
+        if self._disk is not None:
+            self._disk.run.record(report)  # first: an iteration that cannot be recorded is done again
+        self.state.iteration = report.iteration + 1
+        self.state.notes["updates"] = self.state.notes.get("updates", 0) + report.update.steps
+        improved = self._note(report.evaluations)
+        if report.stopped:
+            self._note_stop(report)
+        self.whole = None
+        done = self.state.iteration
+        due = done % self.config.checkpoint_every == 0 or done == self.config.iterations
+        if self._disk is not None and (improved or due or report.stopped):
+            self._disk.save(self.state.capture())
+
+    def close(self) -> None:
+        """Put an interrupted iteration back to its start, and leave a checkpoint of the last whole one."""
+        if self.whole is not None:  # the process's generators are left to its caller
+            self.state.restore(self.whole, generators=False)
+        if self._disk is not None and self._disk.saved != self.state.iteration:
+            self._disk.save(self.whole or self.state.capture())
+
+    def _note(self, evaluations: Sequence[Evaluation]) -> bool:
+        """Note held-out means; whether the policy as it stands is the best so far."""
+        improved = False
+        for evaluation in evaluations:
+            means = {name: stats.mean for name, stats in evaluation.rewards.items() if stats.valid}  # JSON has no NaN
+            self.state.notes.setdefault("before", means)
+            self.state.notes["after"] = means
+            value, best = held_out_reward(evaluation, self.config), self.state.notes.get("best")
+            if value is not None and value > (float("-inf") if best is None else best["reward"]):
+                self.state.notes["best"] = {"iteration": evaluation.iteration, "reward": value}
+                improved = evaluation.iteration == self.state.iteration
+        return improved
+
+    def _note_stop(self, report: StepReport) -> None:
+        self.state.notes["stopped"] = {
+            "why": report.stopped,
+            "by": [alarm.guard for alarm in report.warnings if alarm.level == "stop"],
+            "iterations": self.config.iterations,
+            "guards": to_dict(self.config)["guards"],
+        }
 
 
 def held_out_reward(evaluation: Evaluation, config: TrainConfig) -> float | None:

@@ -7,7 +7,7 @@ from typing import ClassVar, Protocol
 from torch import Tensor
 from torch.nn import functional
 
-from .port import Alarm, Memory, Seen, require_thresholds
+from .port import Alarm, Memory, Seen, level_of, require_thresholds
 
 
 class Embedding(Protocol):
@@ -62,10 +62,8 @@ class DiversityLoss:
         if memory.get("embed") != embed:  # the first evaluation, or distances of another kind
             return None, {"embed": embed, "distance": mean}
         share = mean / memory["distance"] if memory["distance"] else 1.0
-        for level, threshold in (("stop", self.stop), ("warn", self.warn)):
-            if threshold is not None and share < threshold:
-                return Alarm(guard="DiversityLoss", level=level, sentence=_sentence(share)), memory
-        return None, memory
+        level = level_of(self.warn, self.stop, lambda least: share < least)
+        return level and Alarm(guard="DiversityLoss", level=level, sentence=_sentence(share)), memory
 
 
 def _sentence(share: float) -> str:

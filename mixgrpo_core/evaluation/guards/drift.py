@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from .port import Alarm, Memory, Seen, require_thresholds
+from .port import Alarm, Memory, Seen, level_of, require_thresholds
 
 _LEAST_SHARE = 0.05  # of the mean: a spread below it counts as that
 
@@ -32,17 +32,17 @@ class PixelDrift:
         require_thresholds(self.warn, self.stop)
 
     def measure(self, images: Tensor) -> Mapping[str, Sequence[float]]:
-        from ...rewards.pixels.measures import Brightness, Contrast, JpegSize, Saturation, Sharpness  # which load PIL
+        from ...rewards.pixels import measures as pixel  # which loads PIL
 
         pixels = images.float().clamp(0, 1)
-        measures = {
-            "brightness": Brightness(),
-            "contrast": Contrast(),
-            "saturation": Saturation(),
-            "JPEG size": JpegSize(),
+        measures: dict[str, pixel.Measure] = {
+            "brightness": pixel.Brightness(),
+            "contrast": pixel.Contrast(),
+            "saturation": pixel.Saturation(),
+            "JPEG size": pixel.JpegSize(),
         }
         if min(images.shape[1:3]) >= 3:
-            measures["sharpness"] = Sharpness()
+            measures["sharpness"] = pixel.Sharpness()
         return {name: measure(pixels).double().tolist() for name, measure in measures.items()}
 
     def judge(self, seen: Seen, memory: Memory) -> tuple[Alarm | None, Memory]:
@@ -58,10 +58,8 @@ class PixelDrift:
             return None, memory
         drifts = {name: _drift(memory[name], found[name][0]) for name in sorted(shared)}
         worst = max(drifts, key=lambda name: abs(drifts[name]))
-        for level, threshold in (("stop", self.stop), ("warn", self.warn)):
-            if threshold is not None and abs(drifts[worst]) > threshold:
-                return Alarm(guard="PixelDrift", level=level, sentence=_sentence(worst, drifts[worst])), memory
-        return None, memory
+        level = level_of(self.warn, self.stop, lambda most: abs(drifts[worst]) > most)
+        return level and Alarm(guard="PixelDrift", level=level, sentence=_sentence(worst, drifts[worst])), memory
 
 
 def _drift(before: Sequence[float], now: float) -> float:

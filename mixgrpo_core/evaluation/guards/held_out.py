@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from .port import Alarm, Memory, Seen, require_thresholds
+from .port import Alarm, Memory, Seen, level_of, require_thresholds
 
 _TINY = 1e-9
 
@@ -59,13 +59,13 @@ class HeldOutFall:
         return self._alarm(max(alarms, default=None), seen), memory
 
     def _alarm(self, worst: tuple[int, str, float, float] | None, seen: Seen) -> Alarm | None:
-        for level, patience in (("stop", self.stop), ("warn", self.warn)):
-            if worst is not None and patience is not None and worst[0] >= patience:
-                return Alarm(guard="HeldOutFall", level=level, sentence=_sentence(*worst, worst[1] in seen.weights))
-        return None
+        if worst is None:
+            return None
+        level = level_of(self.warn, self.stop, lambda patience: worst[0] >= patience)
+        return level and Alarm(guard="HeldOutFall", level=level, sentence=_sentence(*worst, worst[1] in seen.weights))
 
 
-def _levels(seen: Seen, name: str) -> dict[str, tuple[float, float]]:
+def _levels(seen: Seen, name: str) -> dict[str, list[float]]:
     """Mean and spread of the trained rewards that ``name`` is compared with."""
     if name in seen.weights:
         pairs = {name: seen.rollouts.get(name)}

@@ -1,6 +1,6 @@
 """The guards' port: numbers of held-out images in, an alarm or none out; a memory that travels in checkpoints."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -9,13 +9,15 @@ from torch import Tensor
 from ...rewards.stats import RewardStats
 from ...support.memory import Memory
 
+Level = Literal["warn", "stop"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Alarm:
     """A guard's finding: ``warn`` or ``stop``, and a sentence that says what is wrong and what to do."""
 
     guard: str
-    level: Literal["warn", "stop"]
+    level: Level
     sentence: str
 
     def __str__(self) -> str:
@@ -51,6 +53,13 @@ class Guard(Protocol):
     def judge(self, seen: Seen, memory: Memory) -> tuple[Alarm | None, Memory]:
         """An alarm or None, and the new memory; ``memory`` is empty at first."""
         ...
+
+
+def level_of(warn: float | None, stop: float | None, passed: Callable[[float], bool]) -> Level | None:
+    """The graver level whose threshold is ``passed``; None where neither is."""
+    if stop is not None and passed(stop):
+        return "stop"
+    return "warn" if warn is not None and passed(warn) else None
 
 
 def require_thresholds(warn: float | None, stop: float | None) -> None:

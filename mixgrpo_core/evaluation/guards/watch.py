@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
-from typing import Any
+from typing import Any, TypedDict
 
 from torch import Tensor
 
@@ -11,8 +11,19 @@ from ...rewards.stats import RewardStats
 from ..held_out import Evaluation
 from .port import Alarm, Guard, Seen
 
-MEMORIES, ROLLOUTS, OVERRULED = "guards", "rollouts", "overruled"
-"""Names of a run's notes: memories by guard, figures since the last evaluation, guards that may only warn."""
+
+class GuardNotes(TypedDict, total=False):
+    """What the guards leave among a run's notes.
+
+    Attributes:
+        guards: their memories, by name.
+        rollouts: mean and spread of the trained rewards, for every iteration since the last evaluation.
+        overruled: guards that may only warn.
+    """
+
+    guards: dict[str, dict[str, Any]]
+    rollouts: list[dict[str, list[float]]]
+    overruled: list[str]
 
 
 def names(guards: Sequence[Guard]) -> list[str]:
@@ -47,16 +58,16 @@ class Watch:
             for key, values in measured.items():
                 self._measured.setdefault(name, {}).setdefault(key, []).extend(values)
 
-    def hear(self, rollouts: Mapping[str, RewardStats], notes: dict[str, Any]) -> None:
+    def hear(self, rollouts: Mapping[str, RewardStats], notes: GuardNotes) -> None:
         """Note the trained rewards of one iteration's rollouts."""
         figures = {name: [stats.mean, stats.spread] for name, stats in rollouts.items() if stats.valid > 1}
         if self.guards and figures:
-            notes[ROLLOUTS] = [*notes.get(ROLLOUTS, ()), figures]
+            notes["rollouts"] = [*notes.get("rollouts", ()), figures]
 
-    def judge(self, evaluation: Evaluation, notes: dict[str, Any]) -> list[Alarm]:
+    def judge(self, evaluation: Evaluation, notes: GuardNotes) -> list[Alarm]:
         """What the guards say of an evaluation whose images they have seen."""
-        memories, alarms = dict(notes.get(MEMORIES, {})), []
-        rollouts = _average(notes.get(ROLLOUTS, ()))
+        memories, alarms = dict(notes.get("guards", {})), []
+        rollouts = _average(notes.get("rollouts", ()))
         for name, guard in self.guards.items():
             seen = Seen(
                 iteration=evaluation.iteration,
@@ -70,11 +81,11 @@ class Watch:
             except Exception as error:
                 alarm, memory = _failure(name, f"{type(error).__name__}: {error}"), memories.get(name, {})
             if alarm is not None:
-                overruled = alarm.level == "stop" and name in notes.get(OVERRULED, ())
+                overruled = alarm.level == "stop" and name in notes.get("overruled", ())
                 alarms.append(replace(alarm, guard=name, level="warn" if overruled else alarm.level))
             memories[name] = dict(memory)
         self._measured, self._failed = {}, {}
-        notes[MEMORIES], notes[ROLLOUTS] = memories, []
+        notes["guards"], notes["rollouts"] = memories, []
         return alarms
 
     def _judged(self, name: str, guard: Guard, seen: Seen, memory: Mapping[str, Any]) -> tuple[Alarm | None, Any]:
@@ -86,8 +97,8 @@ def _failure(name: str, reason: str) -> Alarm:
 
 
 def _average(rollouts: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, tuple[float, float]]:
+    def average(name: str, place: int) -> float:
+        return fmean(figures[name][place] for figures in rollouts if name in figures)
+
     heard = {name for figures in rollouts for name in figures}
-    return {
-        name: tuple(fmean(figures[name][place] for figures in rollouts if name in figures) for place in (0, 1))
-        for name in sorted(heard)
-    }
+    return {name: (average(name, 0), average(name, 1)) for name in sorted(heard)}

@@ -1,19 +1,33 @@
 """Parts of a local diffusers folder, loaded strictly: what diffusers only warns about is an error here."""
 
 import json
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import torch
-from diffusers import AutoencoderKL, AutoencoderTiny, SD3Transformer2DModel, StableDiffusion3Pipeline
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTiny
+from diffusers.models.modeling_utils import ModelMixin
+from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
+from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3 import StableDiffusion3Pipeline
 from safetensors import SafetensorError
-from torch import Tensor, nn
-from transformers import CLIPTextModelWithProjection, CLIPTokenizer, T5EncoderModel, T5TokenizerFast
+from torch import Tensor
+from transformers import (  # type: ignore[attr-defined]  # version 5 has T5TokenizerFast at run time only
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    PreTrainedModel,
+    T5EncoderModel,
+    T5TokenizerFast,
+)
 
 from ..lora_file import some
 
 Vae = AutoencoderKL | AutoencoderTiny
+N = TypeVar("N", bound=ModelMixin)
+M = TypeVar("M", bound=PreTrainedModel)
+T = TypeVar("T", CLIPTokenizer, T5TokenizerFast)
 
 
 class TextEmbedder(Protocol):
@@ -24,9 +38,6 @@ class TextEmbedder(Protocol):
     def release(self) -> None:
         """Let go of the memory; the next prompt takes it again."""
         ...
-
-
-M = TypeVar("M", bound=nn.Module)
 
 
 class ModelFilesError(ValueError):
@@ -63,26 +74,28 @@ def load_transformer(folder: Path, dtype: torch.dtype) -> SD3Transformer2DModel:
 def load_vae(folder: Path) -> Vae:
     """The autoencoder, in float32: it is small, and its rounding would be noise in every reward."""
     found = read_json(folder / "config.json").get("_class_name")
-    for kind in (AutoencoderKL, AutoencoderTiny):
-        if found == kind.__name__:
-            return _load_diffusers(kind, folder, torch.float32).requires_grad_(False).eval()
+    if found == AutoencoderKL.__name__:
+        return _load_diffusers(AutoencoderKL, folder, torch.float32).requires_grad_(False).eval()
+    if found == AutoencoderTiny.__name__:
+        return _load_diffusers(AutoencoderTiny, folder, torch.float32).requires_grad_(False).eval()
     raise ModelFilesError(f"expected an AutoencoderKL or AutoencoderTiny in {folder}, found {found}; use SD3's own")
 
 
-def _load_diffusers(kind: type[M], folder: Path, dtype: torch.dtype) -> M:
+def _load_diffusers(kind: type[N], folder: Path, dtype: torch.dtype) -> N:
     try:
-        model, info = kind.from_pretrained(
+        loaded = kind.from_pretrained(
             folder, torch_dtype=dtype, local_files_only=True, use_safetensors=True, output_loading_info=True
         )
     except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         raise ModelFilesError(f"the weights in {folder} do not load: {error}; get the folder again") from error
+    model, info = cast("tuple[N, dict[str, Any]]", loaded)  # diffusers' types know the model alone
     _refuse(folder, {"misses": info["missing_keys"], "has unknown": info["unexpected_keys"]})
     return model
 
 
 def _load_text_encoder(kind: type[M], folder: Path, dtype: torch.dtype) -> M:
     try:
-        model, info = kind.from_pretrained(
+        loaded = kind.from_pretrained(
             folder,
             dtype=dtype,
             local_files_only=True,
@@ -92,11 +105,12 @@ def _load_text_encoder(kind: type[M], folder: Path, dtype: torch.dtype) -> M:
         )
     except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         raise ModelFilesError(f"the weights in {folder} do not load: {error}; get the folder again") from error
+    model, info = cast("tuple[M, dict[str, Any]]", loaded)  # transformers' types know the model alone
     _refuse(folder, {"misses": info["missing_keys"], "has mis-shaped": [key[0] for key in info["mismatched_keys"]]})
     return model.requires_grad_(False).eval()
 
 
-def _refuse(folder: Path, faults: dict[str, object]) -> None:
+def _refuse(folder: Path, faults: Mapping[str, Iterable[str]]) -> None:
     told = [f"{word} {some(sorted(keys))}" for word, keys in faults.items() if keys]
     if told:
         raise ModelFilesError(
@@ -122,7 +136,7 @@ class PipelineTexts:
         self._pipeline = self._pipeline or self._load()
         with torch.no_grad():
             embeds, _, pooled, _ = self._pipeline.encode_prompt(
-                prompt=text, prompt_2=None, prompt_3=None, device=self._device, do_classifier_free_guidance=False
+                prompt=text, prompt_2=text, prompt_3=text, device=self._device, do_classifier_free_guidance=False
             )
         return embeds, pooled
 
@@ -136,23 +150,25 @@ def _text_pipeline(
     folder: Path, transformer: SD3Transformer2DModel, dtype: torch.dtype, device: torch.device
 ) -> StableDiffusion3Pipeline:
     def encoder(kind: type[M], name: str) -> M:
-        return _load_text_encoder(kind, folder / name, dtype).to(device)
+        # transformers wraps `to` so that types take it for a function, which lacks its `self`.
+        return _load_text_encoder(kind, folder / name, dtype).to(device)  # type: ignore[arg-type]
 
-    def tokenizer(kind: type, name: str) -> object:
+    def tokenizer(kind: type[T], name: str) -> T:
         try:
             return kind.from_pretrained(folder / name, local_files_only=True)
         except (OSError, ValueError) as error:
             raise ModelFilesError(f"the tokenizer in {folder / name} does not load: {error}; get it again") from error
 
+    # The pipeline does without the parts that are None, which its types do not say.
     large = (folder / "text_encoder_3").is_dir() and (folder / "tokenizer_3").is_dir()
     return StableDiffusion3Pipeline(
         transformer=transformer,
-        scheduler=None,
-        vae=None,
+        scheduler=None,  # type: ignore[arg-type]
+        vae=None,  # type: ignore[arg-type]
         text_encoder=encoder(CLIPTextModelWithProjection, "text_encoder"),
         tokenizer=tokenizer(CLIPTokenizer, "tokenizer"),
         text_encoder_2=encoder(CLIPTextModelWithProjection, "text_encoder_2"),
         tokenizer_2=tokenizer(CLIPTokenizer, "tokenizer_2"),
-        text_encoder_3=encoder(T5EncoderModel, "text_encoder_3") if large else None,
+        text_encoder_3=encoder(T5EncoderModel, "text_encoder_3") if large else None,  # type: ignore[arg-type]
         tokenizer_3=tokenizer(T5TokenizerFast, "tokenizer_3") if large else None,
     )

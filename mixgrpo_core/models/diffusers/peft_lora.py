@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
+from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
 from peft import LoraConfig
 from peft.tuners.lora import LoraLayer
-from torch import nn
 from torch.nn import Parameter
 from torch.utils.checkpoint import checkpoint
 
@@ -29,18 +29,26 @@ SD3_LINEARS = (
 class PeftLora(Lora):
     """A trainable LoRA on ``SD3_LINEARS`` of every block; the rest of ``network`` is frozen."""
 
-    def __init__(self, network: nn.Module, *, rank: int, alpha: float, seed: int) -> None:
+    def __init__(self, network: SD3Transformer2DModel, *, rank: int, alpha: float, seed: int) -> None:
         lora_scale(rank, alpha)
         if not any(re.fullmatch(SD3_LINEARS, name) for name, _ in network.named_modules()):
             raise ValueError(f"expected the network of SD3 with its transformer_blocks, found {type(network).__name__}")
         network.requires_grad_(False).eval()
         with torch.random.fork_rng(devices=[]):  # peft draws its own start from the global generator; ours replaces it
             network.add_adapter(
-                LoraConfig(r=rank, lora_alpha=alpha, target_modules=SD3_LINEARS, bias="none"), adapter_name=ADAPTER
+                LoraConfig(
+                    r=rank,
+                    lora_alpha=alpha,  # type: ignore[arg-type]  # peft only divides it by the rank, a fraction as well
+                    target_modules=SD3_LINEARS,
+                    bias="none",
+                ),
+                adapter_name=ADAPTER,
             )
         self._layers = {name: module for name, module in network.named_modules() if isinstance(module, LoraLayer)}
-        sizes = {name: (layer.in_features, layer.out_features) for name, layer in self._layers.items()}
-        device = next(iter(self._layers.values())).lora_A[ADAPTER].weight.device
+        downs = {name: layer.lora_A.get_parameter(f"{ADAPTER}.weight") for name, layer in self._layers.items()}
+        ups = {name: layer.lora_B.get_parameter(f"{ADAPTER}.weight") for name, layer in self._layers.items()}
+        sizes = {name: (downs[name].shape[1], ups[name].shape[0]) for name in self._layers}
+        device = next(iter(downs.values())).device
         super().__init__(sizes, self._into_layers, rank=rank, alpha=alpha, seed=seed, device=device)
 
     def checkpointed(self, block: Callable[..., object], *inputs: object) -> object:
@@ -60,7 +68,7 @@ class PeftLora(Lora):
 
 
 def attach_lora(
-    network: nn.Module,
+    network: SD3Transformer2DModel,
     *,
     rank: int | None,
     alpha: float | None,

@@ -11,7 +11,8 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, SD3Transformer2DModel
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
 from torch import Tensor, nn
 from torch.nn import Parameter
 
@@ -92,13 +93,14 @@ class SD3Model:
         self.lora = lora
         self.evaluations = 0
         self._compute = compute
-        self._transformer = transformer.to(self.device)
+        # diffusers wraps `to` so that types take it for a function, which lacks its `self`.
+        self._transformer = transformer.to(self.device)  # type: ignore[arg-type]
         # Convolutions on a CPU run over twice as fast with channels last; the images differ by rounding.
-        self._vae = vae.to(self.device, memory_format=torch.channels_last)
+        self._vae = vae.to(self.device, memory_format=torch.channels_last)  # type: ignore[arg-type]
         self._texts = texts
         self._embedded: dict[str, tuple[Tensor, Tensor]] = {}
         side = _pixels_per_latent(vae)
-        self.resolution = resolution or (transformer.config.sample_size * side,) * 2
+        self.resolution = resolution or (transformer.config["sample_size"] * side,) * 2
         self.latent_shape = _latent_shape(transformer, side, self.resolution)
         transformer.register_forward_pre_hook(self._count, with_kwargs=True)
         if gradient_checkpointing:
@@ -181,7 +183,7 @@ class SD3Model:
     def decode(self, x: Tensor, *, grad: bool = False) -> Tensor:
         """Latents ``[B, *L]`` to images ``[B, H, W, 3]`` in 0..1, float32."""
         at_once = max(1, _DECODED_PIXELS // (self.resolution[0] * self.resolution[1]))
-        latents = x.float() / self._vae.config.scaling_factor + (self._vae.config.shift_factor or 0.0)
+        latents = x.float() / self._vae.config["scaling_factor"] + (self._vae.config["shift_factor"] or 0.0)
         with torch.set_grad_enabled(grad), torch.autocast(self.device.type, enabled=False):
             parts = [self._vae.decode(part, return_dict=False)[0] for part in latents.split(at_once)]
             return within_0_to_1(torch.cat(parts).permute(0, 2, 3, 1) / 2 + 0.5)
@@ -277,29 +279,29 @@ def load_sd3(
 
 def _architecture(transformer: SD3Transformer2DModel) -> str:
     config = transformer.config
-    if config.qk_norm is None:
+    if config["qk_norm"] is None:
         return "stable-diffusion-3-medium"
-    return f"stable-diffusion-3.5-{'medium' if config.dual_attention_layers else 'large'}"
+    return f"stable-diffusion-3.5-{'medium' if config['dual_attention_layers'] else 'large'}"
 
 
 def _pixels_per_latent(vae: Vae) -> int:
-    blocks = vae.config.block_out_channels if isinstance(vae, AutoencoderKL) else vae.config.decoder_block_out_channels
-    return 2 ** (len(blocks) - 1)
+    blocks = "block_out_channels" if isinstance(vae, AutoencoderKL) else "decoder_block_out_channels"
+    return 2 ** (len(vae.config[blocks]) - 1)
 
 
 def _tokens(transformer: SD3Transformer2DModel, vae: Vae, resolution: tuple[int, int] | None) -> int:
     """How many patches of latents an image has."""
     side, config = _pixels_per_latent(vae), transformer.config
-    height, width = resolution or (config.sample_size * side,) * 2
-    return (height // side // config.patch_size) * (width // side // config.patch_size)
+    height, width = resolution or (config["sample_size"] * side,) * 2
+    return (height // side // config["patch_size"]) * (width // side // config["patch_size"])
 
 
 def _latent_shape(transformer: SD3Transformer2DModel, side: int, resolution: tuple[int, int]) -> tuple[int, int, int]:
     config = transformer.config
-    unit, most = side * config.patch_size, side * config.patch_size * config.pos_embed_max_size
+    unit, most = side * config["patch_size"], side * config["patch_size"] * config["pos_embed_max_size"]
     if any(length < unit or length % unit or length > most for length in resolution):
         raise ValueError(
             f"expected a height and width that are multiples of {unit} up to {most}, "
             f"found {resolution[0]} x {resolution[1]}"
         )
-    return (config.in_channels, resolution[0] // side, resolution[1] // side)
+    return (config["in_channels"], resolution[0] // side, resolution[1] // side)

@@ -61,18 +61,19 @@ class ImageProcessor:
         """``[B, H, W, 3]`` in 0..1 to ``[B, 3, height, width]``, with the gradient."""
         pixels = pixels_of(images)
         if self.size is not None:
-            pixels = resized(pixels, *self._resized_to(*pixels.shape[-2:]), mode=self.mode)
+            pixels = resized(pixels, *_resized_to(self.size, *pixels.shape[-2:]), mode=self.mode)
         if self.crop is not None:
             top, left = ((edge - kept) // 2 for edge, kept in zip(pixels.shape[-2:], self.crop, strict=True))
             pixels = pixels[..., top : top + self.crop[0], left : left + self.crop[1]]
         pixels = self.scale * pixels
-        return pixels if self.mean is None else normalised(pixels, self.mean, self.std)
+        return pixels if self.mean is None or self.std is None else normalised(pixels, self.mean, self.std)
 
-    def _resized_to(self, height: int, width: int) -> tuple[int, int]:
-        if isinstance(self.size, tuple):
-            return self.size
-        longer = int(self.size * max(height, width) / min(height, width))
-        return (self.size, longer) if height <= width else (longer, self.size)
+
+def _resized_to(size: tuple[int, int] | int, height: int, width: int) -> tuple[int, int]:
+    if isinstance(size, tuple):
+        return size
+    longer = int(size * max(height, width) / min(height, width))
+    return (size, longer) if height <= width else (longer, size)
 
 
 def _parsed(config: Mapping[str, Any]) -> ImageProcessor:

@@ -142,8 +142,9 @@ class CLIPScore(TextImageReward):
 
     @property
     def about(self) -> About:
+        low, high = sorted((0.1 * self.scale, 0.5 * self.scale))
         return About(
-            expected=tuple(sorted((0.1 * self.scale, 0.5 * self.scale))),
+            expected=(low, high),
             differentiable=True,
             licence="; ".join(f"{file.name}: {file.licence}" for file in CLIP_SCORE_FILES),
             memory=self.memory,

@@ -46,6 +46,6 @@ def cleaned(prompt: str) -> str:
 @lru_cache(maxsize=1)
 def _tokenizer() -> Any:
     # The fast one: version 4's other one splits Chinese into characters, which neither OpenAI nor open_clip does.
-    from transformers import CLIPTokenizerFast
+    from transformers import CLIPTokenizerFast  # type: ignore[attr-defined]  # version 5 has the name at run time only
 
     return CLIPTokenizerFast.from_pretrained(_FOLDER, local_files_only=True)

@@ -112,7 +112,7 @@ class DirectionalCLIP(DifferentiableReward):
     @cached_property
     def _source(self) -> Tensor:
         with torch.inference_mode(False):
-            return self._embedded(self.reference.image).cpu()
+            return self._embedded(chosen(self.reference, None)).cpu()
 
     @cached_property
     def _images(self) -> ImageTower:

@@ -154,7 +154,7 @@ class ImageSimilarity(DifferentiableReward):
     @cached_property
     def _wanted(self) -> Tensor:
         with torch.inference_mode(False):
-            return self._embedded(self.reference.image).cpu()
+            return self._embedded(chosen(self.reference, None)).cpu()
 
     @cached_property
     def _encoder(self) -> OpenedEncoder:

@@ -169,7 +169,7 @@ def _text(weights: Weights, sizes: Sizes) -> nn.Module:
 
 
 def _head(weights: Weights) -> nn.Sequential:
-    layers = []
+    layers: list[nn.Linear] = []
     tensors = _part(weights, HEAD)
     for number in _HEAD_LAYERS:
         weight, bias = tensors[f"{number}.weight"].float(), tensors[f"{number}.bias"].float()

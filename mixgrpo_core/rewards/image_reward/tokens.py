@@ -2,12 +2,16 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from ..networks.known_files import KnownFile
 from ..networks.weight_files import WeightsError
+
+if TYPE_CHECKING:
+    from tokenizers import BertWordPieceTokenizer
 
 LENGTH = 35  # tokens of a prompt, [CLS] and [SEP] included; what follows is cut off
 _NEEDED = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
@@ -59,7 +63,7 @@ class WordPiece:
         return torch.tensor([one.ids for one in found]), torch.tensor([one.attention_mask for one in found])
 
 
-def _tokenizer(vocabulary: dict[str, int]) -> "object":
+def _tokenizer(vocabulary: dict[str, int]) -> "BertWordPieceTokenizer":
     from tokenizers import BertWordPieceTokenizer
 
     tokenizer = BertWordPieceTokenizer(vocabulary, lowercase=True)

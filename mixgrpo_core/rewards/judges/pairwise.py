@@ -30,8 +30,11 @@ class Comparison(Protocol):
         max_tokens: of the answer.
     """
 
-    template: str
-    max_tokens: int
+    @property
+    def template(self) -> str: ...
+
+    @property
+    def max_tokens(self) -> int: ...
 
     def read(self, text: str) -> Reading:
         """Preference for the first image, 0 to 1."""
@@ -151,5 +154,5 @@ def drawn_pairs(count: int, opponents: int, seed: int) -> list[tuple[int, int]]:
     steps = list(range(1, opponents // 2 + 1))
     if opponents % 2:
         steps.append(count // 2 if count % 2 == 0 else opponents // 2 + 1)
-    pairs = {tuple(sorted((order[a], order[(a + step) % count]))) for step in steps for a in range(count)}
-    return sorted(pairs)  # type: ignore[arg-type]
+    edges = [(order[a], order[(a + step) % count]) for step in steps for a in range(count)]
+    return sorted({(min(edge), max(edge)) for edge in edges})

@@ -4,12 +4,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from ...support.micro_batches import ran_out
+from ..networks.pretrained import with_info
 from ..networks.weight_files import WeightsError
 from .chat import Question
 
@@ -48,12 +49,13 @@ class Reader:
         except Exception as error:  # whatever a broken file makes of it
             raise WeightsError(f"the tokenizer or image settings in {folder} cannot be read: {error}") from error
         self._mark_id = config.get("image_token_id", -1)
-        self._mark = self._tokenizer.convert_ids_to_tokens(self._mark_id) if self._mark_id >= 0 else None
+        mark = self._tokenizer.convert_ids_to_tokens(self._mark_id) if self._mark_id >= 0 else None
         self._template = self._tokenizer.chat_template or _template_beside(here)
-        if not self._mark or not self._template:
+        if not isinstance(mark, str) or not mark or not self._template:
             raise WeightsError(
                 f"the tokenizer in {folder} has no image token or no chat template: get the whole folder"
             )
+        self._mark = mark
         self.padding = self._tokenizer.pad_token_id if self._tokenizer.pad_token_id is not None else 0
 
     def read(self, question: Question, longest_side: int) -> Read:
@@ -62,14 +64,15 @@ class Reader:
         seen = self._images(images=pictures, return_tensors="pt")
         grids = seen["image_grid_thw"]
         content = [*({"type": "image"} for _ in pictures), {"type": "text", "text": question.text}]
+        message: dict[str, Any] = {"role": "user", "content": content}
         text = self._tokenizer.apply_chat_template(
-            [{"role": "user", "content": content}],
+            [message],
             chat_template=self._template,
             add_generation_prompt=True,
             tokenize=False,
             enable_thinking=False,
         )
-        pieces = text.split(self._mark)
+        pieces = cast(str, text).split(self._mark)  # tokens only where they are asked for
         if len(pieces) != len(pictures) + 1:
             raise ValueError(f"expected {len(pictures)} places for images, found {len(pieces) - 1}")
         tokens = [int(grid.prod()) // self._images.merge_size**2 for grid in grids]
@@ -98,8 +101,8 @@ class Reader:
     def alternatives(self, log_probs: Tensor, ids: Tensor) -> dict[str, float]:
         """Log-probs by token, likeliest first; those of tokens that read the same are joined."""
         joined: dict[str, Tensor] = {}
-        for log_prob, token in zip(log_probs.cpu(), ids.tolist(), strict=True):
-            text = self._tokenizer.decode([token])
+        texts = self._tokenizer.batch_decode([[token] for token in ids.tolist()])
+        for log_prob, text in zip(log_probs.cpu(), texts, strict=True):
             joined[text] = torch.logaddexp(joined[text], log_prob) if text in joined else log_prob
         return {text: float(log_prob) for text, log_prob in sorted(joined.items(), key=lambda entry: -entry[1])}
 
@@ -114,13 +117,15 @@ def load_network(folder: str, dtype: torch.dtype) -> nn.Module:
 
     here = Path(folder).expanduser()
     try:
-        network, said = AutoModelForImageTextToText.from_pretrained(
-            here,
-            local_files_only=True,
-            trust_remote_code=False,
-            torch_dtype=dtype,
-            ignore_mismatched_sizes=True,  # to name them below
-            output_loading_info=True,
+        network, said = with_info(
+            AutoModelForImageTextToText.from_pretrained(
+                here,
+                local_files_only=True,
+                trust_remote_code=False,
+                torch_dtype=dtype,
+                ignore_mismatched_sizes=True,  # to name them below
+                output_loading_info=True,
+            )
         )
     except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
         if ran_out(error):
@@ -151,7 +156,8 @@ def _picture(image: Tensor, longest_side: int) -> Any:
     factor = max(factor, _SMALLEST / min(picture.size))
     if factor == 1:
         return picture
-    return picture.resize(tuple(max(1, round(side * factor)) for side in picture.size), Image.Resampling.BICUBIC)
+    width, height = (max(1, round(side * factor)) for side in picture.size)
+    return picture.resize((width, height), Image.Resampling.BICUBIC)
 
 
 def _template_beside(folder: Path) -> str:

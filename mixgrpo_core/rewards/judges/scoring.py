@@ -31,8 +31,11 @@ class Mode(Protocol):
         expected: (low, high) of its values.
     """
 
-    template: str
-    max_tokens: int
+    @property
+    def template(self) -> str: ...
+
+    @property
+    def max_tokens(self) -> int: ...
 
     @property
     def alternatives(self) -> int: ...

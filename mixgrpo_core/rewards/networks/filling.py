@@ -1,6 +1,6 @@
 """Networks of transformers, filled with a file's tensors: nothing is initialised first, every tensor has its place."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -48,7 +48,7 @@ def filled(build: Callable[[], M], tensors: Mapping[str, Tensor], dtype: torch.d
     return network
 
 
-def some(names: object) -> str:
+def some(names: Iterable[str]) -> str:
     """A few of the names, for an error."""
-    names = sorted(names)
-    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+    ordered = sorted(names)
+    return ", ".join(ordered[:_SHOWN]) + (", ..." if len(ordered) > _SHOWN else "")

@@ -7,7 +7,7 @@ the one to fill them, and what it reports as missing or left over is an error he
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -16,6 +16,8 @@ from .weight_files import WeightsError
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
+
+M = TypeVar("M")
 
 
 def filled(
@@ -39,14 +41,16 @@ def filled(
     state = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
     with quiet():
         try:
-            network, found = model.from_pretrained(
-                None,
-                config=config,
-                state_dict=state,
-                output_loading_info=True,
-                local_files_only=True,
-                **dtype_argument(dtype),
-                **(options or {}),
+            network, found = with_info(
+                model.from_pretrained(
+                    None,
+                    config=config,
+                    state_dict=state,
+                    output_loading_info=True,
+                    local_files_only=True,
+                    **dtype_argument(dtype),
+                    **(options or {}),
+                )
             )
         except RuntimeError as error:
             raise WeightsError(
@@ -54,6 +58,11 @@ def filled(
             ) from error
     check_filled(found, source)
     return network
+
+
+def with_info(loaded: M) -> tuple[M, Mapping[str, Any]]:
+    """A network and the report on its loading: what ``from_pretrained`` gives with ``output_loading_info``."""
+    return cast("tuple[M, Mapping[str, Any]]", loaded)  # the libraries' types know the network alone
 
 
 def check_filled(found: Mapping[str, Any], source: Path) -> None:
@@ -75,7 +84,7 @@ def check_filled(found: Mapping[str, Any], source: Path) -> None:
         raise WeightsError(f"{source} is not what it should be, it has {'; '.join(faults)}: get it again")
 
 
-def dtype_argument(dtype: torch.dtype) -> dict[str, torch.dtype]:
+def dtype_argument(dtype: torch.dtype) -> dict[str, Any]:
     """The argument of ``from_pretrained`` for the dtype, by the name that this version of transformers has for it."""
     import transformers
 

@@ -70,13 +70,13 @@ class TextAccuracy(StatelessReward):
     def __call__(self, batch: RewardBatch) -> Scores:
         pictures = batch.images.detach().float().clamp(0, 1).mul(255).round().to(torch.uint8).cpu().numpy()
         wanted = [wanted_texts(prompt) for prompt in batch.prompts]
-        values = [
+        found = [
             accuracy("".join(self.reader.read(picture)), texts) if texts else float("nan")
             for picture, texts in zip(pictures, wanted, strict=True)
         ]
         silent = not all(wanted)
         note = "the prompt has no quoted text" if silent else ""
-        values = torch.tensor(values)
+        values = torch.tensor(found)
         return Scores(values, values.isfinite(), note, abstained=silent)
 
 

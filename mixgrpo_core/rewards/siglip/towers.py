@@ -237,5 +237,5 @@ def _text_network(sizes: Sizes) -> nn.Module:
     from transformers import SiglipTextConfig, SiglipTextModel
 
     # Tokens of begin, end and padding are not looked at by the network: none, so that none is outside the vocabulary.
-    ends = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
+    ends: dict[str, Any] = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
     return SiglipTextModel(SiglipTextConfig(**dict(sizes.arguments), **ends))

@@ -21,7 +21,6 @@ from ..scoring import as_scores
 from .exchange import exchanged
 
 State = Mapping[str, Any]
-Range = tuple[float, float] | None
 
 
 class Transform(Protocol):
@@ -70,8 +69,11 @@ class Affine(_Fixed):
         return self.scale * values + self.shift, state
 
     def declare(self, of: About) -> About:
-        ends = None if of.expected is None else sorted(self.scale * end + self.shift for end in of.expected)
-        return replace(of, expected=ends and tuple(ends), spread_floor=abs(self.scale) * of.spread_floor)
+        declared = replace(of, spread_floor=abs(self.scale) * of.spread_floor)
+        if of.expected is None:
+            return declared
+        low, high = sorted(self.scale * end + self.shift for end in of.expected)
+        return replace(declared, expected=(low, high))
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,8 @@ class Clip(_Fixed):
     def declare(self, of: About) -> About:
         low, high = self._bounds()
         if of.expected is not None:
-            return replace(of, expected=tuple(min(max(end, low), high) for end in of.expected))
+            least, most = (min(max(end, low), high) for end in of.expected)
+            return replace(of, expected=(least, most))
         return replace(of, expected=(low, high) if math.isfinite(low) and math.isfinite(high) else None)
 
 
@@ -114,10 +117,10 @@ class Sigmoid(_Fixed):
         return torch.sigmoid((values - self.centre) / self.scale), state
 
     def declare(self, of: About) -> About:
-        ends = (0.0, 1.0)
+        low, high = 0.0, 1.0
         if of.expected is not None:
-            ends = tuple(self.apply(torch.tensor(of.expected, dtype=torch.float64), {})[0].tolist())
-        return replace(of, expected=ends, spread_floor=of.spread_floor / (4 * self.scale))  # 1 / 4 is its slope
+            low, high = self.apply(torch.tensor(of.expected, dtype=torch.float64), {})[0].tolist()
+        return replace(of, expected=(low, high), spread_floor=of.spread_floor / (4 * self.scale))  # 1 / 4 is its slope
 
 
 @dataclass(frozen=True)
@@ -201,7 +204,7 @@ class Transformed(DifferentiableReward):
         return replace(found, values=values, valid=valid)
 
     def values(self, batch: RewardBatch) -> Tensor:
-        if not self.about.differentiable:
+        if not (self.about.differentiable and isinstance(self.reward, DifferentiableReward)):
             raise TypeError(f"expected a reward and a transform that have gradients, found {self}")
         return self.transform.apply(self.reward.values(batch), {})[0]
 
