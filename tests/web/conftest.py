@@ -3,11 +3,9 @@
 import shutil
 
 import pytest
+import running_host
 from frontend import QUIET, SETTINGS, ready
 from playwright.sync_api import sync_playwright
-from running_host import client, host, start_host
-
-__all__ = ["client", "host", "start_host"]
 
 ARGUMENTS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
@@ -60,3 +58,7 @@ def open_page(host, chromium, pages):
 
 def pytest_addoption(parser):
     parser.addoption("--pictures", default=None, help="folder that the screenshots go to")
+
+
+def pytest_configure(config):
+    running_host.use(config)
