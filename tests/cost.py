@@ -38,22 +38,41 @@ def pytest_collection_modifyitems(config, items):
     items[:] = [item for item, keep in zip(items, chosen, strict=True) if keep]
 
 
-def spent():
-    """CPU seconds of this process and of all below it, those that have ended included."""
-    process = psutil.Process()
-    total = sum(process.cpu_times()[:4])  # its own and those of the children that it waited for, user and system
-    for child in process.children(recursive=True):
-        try:
-            total += sum(child.cpu_times()[:4])
-        except psutil.Error:  # it ended just now
-            continue
-    return total
+class Spent:
+    """CPU seconds of this process and of all below it since this was made; called, it tells them.
+
+    A process that has ended is in the times of its parent, if that waited for it; else only what it had spent when it
+    was last asked about is known.
+    """
+
+    def __init__(self):
+        self._seconds, self._seen = 0.0, self._ask()
+
+    def __call__(self):
+        seen, now = self._seen, self._ask()
+        own = sum(now[process][0] - seen.get(process, (0, 0))[0] for process in now)
+        of_ended = sum(now[process][1] - seen.get(process, (0, 0))[1] for process in now)
+        known = sum(own + of_ended for process, (own, of_ended) in seen.items() if process not in now)
+        self._seconds += own + max(0.0, of_ended - known)
+        self._seen = now
+        return self._seconds
+
+    def _ask(self):
+        """By process: the seconds of its own, and those of the children that it waited for."""
+        found, root = {}, psutil.Process()
+        for process in (root, *root.children(recursive=True)):
+            try:
+                times = process.cpu_times()
+            except psutil.Error:  # it ended just now
+                continue
+            found[process] = (times.user + times.system, times.children_user + times.children_system)
+        return found
 
 
 class Meter:
     """Charges what is spent to one account at a time: the innermost ``charging`` block's."""
 
-    def __init__(self, clock=spent):
+    def __init__(self, clock):
         self._clock, self._last, self._open = clock, clock(), []
         self.accounts = defaultdict(float)
 
@@ -70,8 +89,7 @@ class Meter:
     def settle(self):
         now = self._clock()
         if self._open:
-            # less than nothing: a process ended whose parent nobody waits for
-            self.accounts[self._open[-1]] += max(0.0, now - self._last)
+            self.accounts[self._open[-1]] += now - self._last
         self._last = now
 
 
@@ -79,7 +97,7 @@ class Costs:
     """Measures each test where it runs, and adds up where it is reported: with xdist these are two processes."""
 
     def __init__(self, bar):
-        self.bar, self.meter = bar, Meter()
+        self.bar, self.meter = bar, Meter(Spent())
         self.own, self.shared, self.users = {}, defaultdict(float), defaultdict(set)
 
     @pytest.hookimpl(hookwrapper=True)

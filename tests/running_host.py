@@ -15,7 +15,7 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 
 def use(config):
     if not config.pluginmanager.has_plugin(__name__):
-        config.pluginmanager.import_plugin(__name__)
+        config.pluginmanager.register(sys.modules[__name__], __name__)
 
 
 @pytest.fixture(scope="session")

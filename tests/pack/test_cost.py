@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from cost import Meter
+from cost import Meter, Spent
 
 TESTS = Path(__file__).resolve().parents[1]
 KNOWN = """
@@ -107,10 +107,21 @@ def test_long_tests_run_when_their_part_is_asked_for_and_no_other_runs_then(tmp_
 
 
 def test_what_is_spent_is_charged_to_the_innermost_account():
-    times = iter([0.0, 1.0, 3.0, 6.0, 10.0, 9.0])  # at last a process is gone whose time nobody has
+    times = iter([0.0, 1.0, 3.0, 6.0, 10.0, 15.0])
     meter = Meter(clock=lambda: next(times))
     with meter.charging("outer"):
         with meter.charging("inner"):
             pass
         meter.settle()
-    assert meter.accounts == {"outer": 2.0 + 4.0, "inner": 3.0}
+    assert meter.accounts == {"outer": 2.0 + 4.0 + 5.0, "inner": 3.0}
+
+
+@pytest.mark.parametrize("waited, seconds", [(21.0, 2.5), (0.0, 1.5)], ids=["waited for", "left to nobody"])
+def test_a_process_that_ends_between_two_looks_takes_nothing_back(waited, seconds, monkeypatch):
+    """A page of a browser had spent 20 seconds before, and one more until it was closed."""
+    looks = [
+        {"us": (1.0, 0.0), "browser": (1.0, 0.0), "page": (20.0, 0.0)},
+        {"us": (2.0, 0.0), "browser": (1.5, waited)},
+    ]
+    monkeypatch.setattr(Spent, "_ask", lambda self: looks.pop(0))
+    assert Spent()() == seconds

@@ -1,11 +1,13 @@
 """The bar of the Window node in the real frontend, in both ways it draws nodes."""
 
+import uuid
+
 import pytest
 from frontend import PLACE
 from playwright.sync_api import expect
 
-ADD_NODE = """async () => {
-  app.graph.clear();
+ADD_NODE = """async (id) => {
+  await app.loadGraphData({ id, nodes: [], links: [], last_node_id: 0, last_link_id: 0, version: 0.4 });
   const node = LiteGraph.createNode("MixGRPO_Window");
   node.pos = [300, 150];
   app.graph.add(node);
@@ -23,7 +25,7 @@ SET = """([name, value]) => {
 def bar(request, open_page):
     """A page with one Window node, in the classic or the Vue rendering."""
     page = open_page(vue=request.param)
-    page.evaluate(ADD_NODE)
+    page.evaluate(ADD_NODE, str(uuid.uuid4()))  # the page keeps values by workflow and node
     page.evaluate(PLACE, {"x": 0, "y": 0, "scale": 1})
     page.locator(".mixgrpo-bar").wait_for()
     return Bar(page, request.param)

@@ -27,6 +27,7 @@ from workflows.stories import (
 
 BYPASSED = 4
 QUICK = {"iterations": 2, "images_per_prompt": 4, "prompts_per_iteration": 2}
+"""Settings of a training of seconds."""
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,7 @@ def nodes(host):
 @pytest.fixture
 def sent(nodes, open_page):
     """A function that gives what Run sends for a story's file."""
-    page = open_page(width=1500, height=1150)
+    page = open_page()
 
     def send(story, bypass=True):
         workflow = json.loads((EXAMPLES / f"{story.name}.json").read_text(encoding="utf-8"))
@@ -115,14 +116,22 @@ def test_a_story_of_a_large_model_is_valid_but_for_the_model(story, loaders, byp
     assert run.error["node_id"] in {ids(story)[key] for key in loaders}
 
 
+def quick(graph, number):
+    """The same training, short and with two held-out captions."""
+    graph[number["settings"]]["inputs"] |= QUICK
+    prompts = graph[number["prompts"]]["inputs"]
+    prompts["held_out_prompts"] = "\n".join(prompts["held_out_prompts"].splitlines()[:2])
+    return graph
+
+
 def pictures(run, client, node):
     return [client.view(image) for image in run.outputs[node]["images"]]
 
 
 def test_the_first_story_makes_the_lora_that_the_fifth_compares(host, sent, client):
     story = first_lora()
-    number, graph = ids(story), sent(story)
-    graph[number["settings"]]["inputs"] |= QUICK
+    number = ids(story)
+    graph = quick(sent(story), number)
     run = client.queue(graph)
     assert run.left_out == {}
     assert run.wait(300).end == "success", run.error
@@ -173,8 +182,7 @@ def test_the_sixth_story_ranks_what_it_draws(sent, client):
 
 def test_the_seventh_story_waits_for_votes_and_can_be_left(sent, client):
     story = your_taste()
-    number, graph = ids(story), sent(story)
-    graph[number["settings"]]["inputs"] |= QUICK
+    graph = quick(sent(story), ids(story))
     run = client.queue(graph)
     assert run.left_out == {}
     ballot = run.wait_for("mixgrpo.ballot")

@@ -93,7 +93,7 @@ def test_pause_frees_the_queue_and_the_next_queue_goes_on(host, client, undistur
     assert run.wait().end == "interrupted"
     assert run.named("mixgrpo.status")[-1]["state"] == "paused"
     assert not client.get("/mixgrpo/live").get("runs")
-    other = training("between", **SHORT)[0]
+    other = training("between", **{**SHORT, "iterations": 1})[0]
     client.run(other, timeout=300)  # another workflow runs meanwhile
     client.run(graph, timeout=300)
     assert same(lora(host, "paused"), undisturbed)
