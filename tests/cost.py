@@ -116,8 +116,8 @@ class Costs:
     @pytest.hookimpl(hookwrapper=True)
     def pytest_runtest_makereport(self, item, call):
         outcome = yield
+        self.meter.settle()  # before and after a teardown, too, which may be the end of servers
         if call.when == "teardown":
-            self.meter.settle()
             report, accounts = outcome.get_result(), self.meter.accounts
             report.cpu_own = accounts.pop(item.nodeid)
             report.cpu_shared = dict(accounts)  # made for this test, and for those that come

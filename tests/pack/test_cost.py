@@ -117,11 +117,15 @@ def test_what_is_spent_is_charged_to_the_innermost_account():
 
 
 @pytest.mark.parametrize("waited, seconds", [(21.0, 2.5), (0.0, 1.5)], ids=["waited for", "left to nobody"])
-def test_a_process_that_ends_between_two_looks_takes_nothing_back(waited, seconds, monkeypatch):
+def test_a_process_that_ends_between_two_looks_takes_nothing_back(waited, seconds):
     """A page of a browser had spent 20 seconds before, and one more until it was closed."""
     looks = [
         {"us": (1.0, 0.0), "browser": (1.0, 0.0), "page": (20.0, 0.0)},
         {"us": (2.0, 0.0), "browser": (1.5, waited)},
     ]
-    monkeypatch.setattr(Spent, "_ask", lambda self: looks.pop(0))
-    assert Spent()() == seconds
+
+    class Told(Spent):
+        def _ask(self):
+            return looks.pop(0)
+
+    assert Told()() == seconds

@@ -6,6 +6,7 @@ loader is the first to complain.
 
 import io
 import json
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -36,19 +37,18 @@ def nodes(host):
     return Client(host.address).get("/object_info")
 
 
+def sent_by(page, story, bypass=True):
+    workflow = json.loads((EXAMPLES / f"{story.name}.json").read_text(encoding="utf-8"))
+    for node in workflow["nodes"]:
+        node["mode"] = node["mode"] if bypass else 0
+    load(page, workflow)
+    return page.evaluate("async () => (await app.graphToPrompt()).output")
+
+
 @pytest.fixture
 def sent(nodes, open_page):
     """A function that gives what Run sends for a story's file."""
-    page = open_page()
-
-    def send(story, bypass=True):
-        workflow = json.loads((EXAMPLES / f"{story.name}.json").read_text(encoding="utf-8"))
-        for node in workflow["nodes"]:
-            node["mode"] = node["mode"] if bypass else 0
-        load(page, workflow)
-        return page.evaluate("async () => (await app.graphToPrompt()).output")
-
-    return send
+    return partial(sent_by, open_page())
 
 
 def ids(story):
@@ -128,19 +128,28 @@ def pictures(run, client, node):
     return [client.view(image) for image in run.outputs[node]["images"]]
 
 
-def test_the_first_story_makes_the_lora_that_the_fifth_compares(host, sent, client):
+@pytest.fixture(scope="module")
+def first(host, nodes, show):
+    """The first story, run: the nodes' ids by key, the run, and the LoRA that it left."""
     story = first_lora()
     number = ids(story)
-    graph = quick(sent(story), number)
-    run = client.queue(graph)
-    assert run.left_out == {}
-    assert run.wait(300).end == "success", run.error
+    with Client(host.address) as client:
+        run = client.queue(quick(sent_by(show(), story), number))
+        assert run.left_out == {}
+        assert run.wait(300).end == "success", run.error
+    return number, run, host.base / "output" / "loras" / DEMO_LORA
+
+
+def test_the_first_story_makes_a_lora(first, client):
+    number, run, lora = first
     assert len(run.named("mixgrpo.report")) == QUICK["iterations"]
     assert len(set(pixels(run, client, number["show"]))) == 8
     for key in ("train", "grid", "curve"):
         assert pictures(run, client, number[key])
-    assert (host.base / "output" / "loras" / DEMO_LORA).stat().st_size > 10_000
+    assert lora.stat().st_size > 10_000
 
+
+def test_the_fifth_story_compares_the_lora_of_the_first(first, sent, client):
     story = compare()
     number, graph = ids(story), sent(story)
     run = client.queue(graph)

@@ -7,7 +7,7 @@ import pytest
 from comfy_client import Client, Graph, Status
 from graphs import demo_parts
 
-SHORT = {"train": 4, "held_out": 2, "iterations": 2, "images_per_prompt": 4, "prompts_per_iteration": 1, "steps": 6}
+SHORT = {"train": 4, "held_out": 1, "iterations": 2, "images_per_prompt": 4, "prompts_per_iteration": 1, "steps": 6}
 
 
 def voted_training(run_name, *, time_limit=120, way="thumbs", **changes):
