@@ -14,6 +14,10 @@
 #
 #   PORT      where it listens
 #   HOST_ARGS for ComfyUI's command line; --cpu, or nothing for a ComfyUI of yours
+#
+# make test runs two jobs at a time, as it is made for two cores; what a job prints comes when the job has ended. A test
+# that costs more than 10 CPU seconds fails it. Those that are long by nature are for make test-long: all of its parts
+# that have not passed with the code as it is, or the one that PART names; LONG lists them.
 PYTHON   ?= python3
 VENV     ?= .venv
 TORCH    ?= $(shell grep '^torch==' requirements-dev.txt)
@@ -28,15 +32,32 @@ HOST_ARGS ?= $(if $(COMFYUI),,--cpu)
 NEWEST    := 0.30.0
 OLDEST    := 0.24.1
 GET_HOST  := --folder "$(HOST)" --torch "$(TORCH)" --pip-args="$(PIP_ARGS)"
-CHROMIUM  := $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 ifdef COMFYUI
 COMFYUI_PYTHON ?= $(firstword $(wildcard $(COMFYUI)/venv/bin/python $(COMFYUI)/.venv/bin/python) $(PYTHON))
-HOST_TEST := OMP_NUM_THREADS=1 $(COMFYUI_PYTHON) -m pytest --comfyui=$(COMFYUI)
+HOST_TEST := $(COMFYUI_PYTHON) -m pytest --comfyui=$(COMFYUI)
 else
-HOST_TEST := OMP_NUM_THREADS=1 $(HOST)/venv/bin/python -m pytest --comfyui=$(HOST)/ComfyUI-$(NEWEST)
+HOST_TEST := $(HOST)/venv/bin/python -m pytest --comfyui=$(HOST)/ComfyUI-$(NEWEST)
 endif
 
-.PHONY: demo host test test-core test-host test-web lint bench accept-nodes get-host
+BAR       := --cpu-bar=10
+CORE_TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+HOST_TEST := OMP_NUM_THREADS=1 $(HOST_TEST)
+PROCESSES ?= 2
+PARALLEL  := --jobs=2 --keep-going $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
+CHROMIUM  := $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
+PAGES     := $(if $(CHROMIUM),tests/web)
+NO_PAGES  := @echo "The browser tests are skipped: no chromium was found. Install it and run make test-web."
+
+LONG_CORE := recipe
+LONG_HOST := benchmark canvas
+LONG      := $(LONG_CORE) $(LONG_HOST)
+PART      ?= $(LONG)
+CODE      := $(wildcard $(shell git ls-files ':!*.md'))
+
+# Where a machine forbids it, every process that the tests start would compile ComfyUI anew.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: demo host test test-core test-host test-nodes test-server test-web test-long lint bench accept-nodes get-host
 
 demo: $(VENV)/.headless  ## train a LoRA on the demo model and show what it did
 	$(BIN)/mixgrpo demo --out $(OUT)
@@ -45,20 +66,34 @@ host:  ## start a ComfyUI with this pack
 	$(PYTHON) scripts/host.py serve $(GET_HOST) --port $(PORT) --arguments="$(HOST_ARGS)" \
 	  $(if $(COMFYUI),--comfyui "$(COMFYUI)" --python "$(COMFYUI_PYTHON)")
 
-test: lint test-core test-host test-web  ## everything
+test:  ## everything
+	@$(MAKE) $(PARALLEL) PROCESSES=0 lint test-core test-server test-nodes
 
 test-core: $(VENV)/.dev  ## the headless core, and the pack as it would be published
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile tests/core tests/pack
+	$(CORE_TEST) $(BAR) --numprocesses=$(PROCESSES) --dist=loadfile tests/core tests/pack
 
 test-host: get-host  ## the nodes in a real ComfyUI: in the tests' process, and as a server
-	$(HOST_TEST) tests/host
+	$(HOST_TEST) $(BAR) tests/host
+
+test-nodes: get-host  ## those in the tests' process
+	$(HOST_TEST) $(BAR) tests/host --ignore=tests/host/server
+
+test-server: get-host  ## those of the server, and the pages, with one ComfyUI
+	$(HOST_TEST) $(BAR) tests/host/server $(PAGES)
+	$(if $(PAGES),,$(NO_PAGES))
 
 test-web: get-host  ## the pages in a real browser
-ifeq ($(CHROMIUM),)
-	@echo "The browser tests are skipped: no chromium was found. Install it and run make test-web."
-else
-	$(HOST_TEST) tests/web
-endif
+	$(if $(PAGES),$(HOST_TEST) $(BAR) $(PAGES),$(NO_PAGES))
+
+test-long: $(PART:%=.long/%)  ## what is long by nature
+
+$(LONG_CORE:%=.long/%): .long/%: $(CODE) | $(VENV)/.dev
+	$(CORE_TEST) --long=$* tests/core
+	@mkdir -p $(@D) && touch $@
+
+$(LONG_HOST:%=.long/%): .long/%: $(CODE) | get-host
+	$(HOST_TEST) --long=$* tests/host
+	@mkdir -p $(@D) && touch $@
 
 accept-nodes: get-host  ## the nodes are meant to be as they are now: write tests/host/server/nodes.json
 	$(HOST_TEST) tests/host/server/test_nodes.py --accept-nodes

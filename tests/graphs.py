@@ -48,5 +48,5 @@ def training(run_name="demo", *, start_from="none", **parts):
     return graph, trainer
 
 
-SHORT = {"train": 4, "held_out": 2, "iterations": 3, "images_per_prompt": 4, "prompts_per_iteration": 2, "steps": 6}
+SHORT = {"train": 4, "held_out": 1, "iterations": 3, "images_per_prompt": 4, "prompts_per_iteration": 2, "steps": 6}
 """A training of seconds."""

@@ -9,7 +9,7 @@ from mixgrpo_core import TrainConfig
 from mixgrpo_core.evaluation.held_out import HeldOut, Prompted
 from mixgrpo_core.runs.checkpoint import Snapshot, TrainState, read_checkpoint, write_checkpoint
 from mixgrpo_core.runs.reports import GroupScored, Progress
-from mixgrpo_core.training.iteration import LEARNED, Iteration
+from mixgrpo_core.training.iteration import Iteration
 from mixgrpo_core.training.loop import adamw
 from mixgrpo_core.training.session import Session
 
@@ -61,7 +61,7 @@ def played(config, prompts, folder, *, resumed_at=(), cut_at=()):
         session.finish(report)
         story.reports.append(report)
         story.prompts.append(seen)
-        story.memories.append(state.notes.get(LEARNED, {}))
+        story.memories.append(state.notes.get("learned", {}))
     story.snapshot = state.capture()
     return story
 

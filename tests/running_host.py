@@ -1,6 +1,7 @@
 """A real ComfyUI as a process, with folders of its own: the fixtures of the server tests and of the browser tests.
 
-A ``conftest.py`` takes them with ``from running_host import client, host, start_host``.
+A plugin and no part of a ``conftest.py``: the tests of both folders, run together, then share one ComfyUI. A
+``conftest.py`` takes it with ``running_host.use(config)``.
 """
 
 import sys
@@ -12,17 +13,18 @@ from comfyui_host.process import Host, base_folder
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 
 
+def use(config):
+    if not config.pluginmanager.has_plugin(__name__):
+        config.pluginmanager.register(sys.modules[__name__], __name__)
+
+
 @pytest.fixture(scope="session")
 def start_host(request, tmp_path_factory):
-    """A function that starts a ComfyUI of one's own: ``start_host()``, or ``start_host(base)`` on kept folders.
-
-    For tests that kill or restart it. It takes 15 to 40 s; all others share ``host``.
-    """
+    """A function that starts another ComfyUI than ``host``, of another version. It takes 15 to 40 s."""
     running = []
 
-    def start(base=None, comfyui=None):
-        base = base or base_folder(tmp_path_factory.mktemp("host"))
-        comfyui = comfyui or request.config.getoption("--comfyui")
+    def start(comfyui):
+        base = base_folder(tmp_path_factory.mktemp("host"))
         running.append(Host(comfyui, base, python=sys.executable, environment=ONE_THREAD).start())
         return running[-1]
 
@@ -32,9 +34,12 @@ def start_host(request, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def host(start_host):
-    """The ComfyUI that the tests share: ``host.address``, ``host.base`` (its input, output ...), ``host.log``."""
-    return start_host()
+def host(start_host, request):
+    """The ComfyUI that all tests share: ``host.address``, ``host.base`` (its input, output ...), ``host.log``.
+
+    A test that kills it starts it again, on the same folders.
+    """
+    return start_host(request.config.getoption("--comfyui"))
 
 
 @pytest.fixture

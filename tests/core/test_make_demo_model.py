@@ -1,58 +1,89 @@
 """The demo model's recipe runs from nothing to files that load, and goes on where it was stopped."""
 
 import json
+import multiprocessing
 import subprocess
 import sys
 from pathlib import Path
 
+import make_demo_model as recipe
+import pytest
 import torch
+from demo_model.settings import AutoencoderSettings, FlowSettings, Settings
 
 from mixgrpo_core.models.families.demo import load_demo
 
 ROOT = Path(__file__).parents[2]
-SMALL = """
-import json
-import sys
-from pathlib import Path
 
-sys.path.insert(0, sys.argv[3])
-import make_demo_model
-from demo_model.settings import AutoencoderSettings, FlowSettings, Settings
 
-if __name__ == "__main__":
-    settings = Settings(
-        work=Path(sys.argv[1]),
-        assets=Path(sys.argv[2]),
-        drawings=160,
+class Here:
+    """In the place of multiprocessing's contexts: processes that run in this one, which has loaded everything."""
+
+    class Process:
+        exitcode = 0
+
+        def __init__(self, target, args):
+            self.start = lambda: target(*args)
+
+        def join(self):
+            """It has ended."""
+
+
+@pytest.fixture
+def settings(tmp_path, monkeypatch):
+    """A few steps on a few drawings, in one process; the report, which samples 1,280 images, holds its stages only."""
+    monkeypatch.setattr(multiprocessing, "get_context", lambda kind: Here)
+    monkeypatch.setattr(recipe.export, "measure_assets", lambda assets: None)
+    threads = torch.get_num_threads()
+    yield Settings(
+        work=tmp_path / "work",
+        assets=tmp_path / "assets",
+        drawings=40,
         autoencoder=AutoencoderSettings(steps=4, tuning_steps=3),
-        flow=FlowSettings(steps=int(sys.argv[4]), batch=16),
+        flow=FlowSettings(steps=3, batch=16),
     )
-    make_demo_model.make(settings)
-    # the report samples 1,280 images: too long here
-    make_demo_model.export.write_report = lambda settings, stages, note: print("STAGES", json.dumps(stages))
-    make_demo_model.export_latest(settings, "small")
-"""
+    torch.set_num_threads(threads)
 
 
-def make(folder: Path, flow_steps: int) -> dict:
-    (folder / "small.py").write_text(SMALL)
-    command = [sys.executable, str(folder / "small.py"), str(folder / "work"), str(folder / "assets")]
-    done = subprocess.run([*command, str(ROOT / "scripts"), str(flow_steps)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
-    (line,) = [line for line in done.stdout.splitlines() if line.startswith("STAGES ")]
-    return json.loads(line.removeprefix("STAGES "))
+def made(settings: Settings) -> dict:
+    recipe.make(settings)
+    recipe.export_latest(settings, "small")
+    return json.loads((settings.assets / "training.json").read_text())["stages"]
 
 
-def test_the_recipe_makes_files_that_load_and_goes_on_where_it_was(tmp_path: Path) -> None:
-    first = make(tmp_path, flow_steps=3)
-    files = {path.name: path.read_bytes() for path in (tmp_path / "assets").rglob("*.safetensors")}
-    autoencoder = (tmp_path / "work" / "autoencoder.pt").stat().st_mtime_ns
-    again = make(tmp_path, flow_steps=3)
-    assert again == first  # nothing was trained again
-    assert (tmp_path / "work" / "autoencoder.pt").stat().st_mtime_ns == autoencoder
-    assert {path.name: path.read_bytes() for path in (tmp_path / "assets").rglob("*.safetensors")} == files
-    model = load_demo(folder=tmp_path / "assets", rank=2)
+def test_the_recipe_makes_files_that_load_and_goes_on_where_it_was(settings: Settings) -> None:
+    first = made(settings)
+    assert {name: stage.get("steps") for name, stage in first.items()} == {
+        "autoencoder": 4,
+        "latents": None,
+        "decoder": 3,
+        "flow": 3,
+    }
+    files = {path.name: path.read_bytes() for path in settings.assets.rglob("*.safetensors")}
+    autoencoder = (settings.work / "autoencoder.pt").stat().st_mtime_ns
+    assert made(settings) == first  # nothing was trained again
+    assert (settings.work / "autoencoder.pt").stat().st_mtime_ns == autoencoder
+    assert {path.name: path.read_bytes() for path in settings.assets.rglob("*.safetensors")} == files
+    model = load_demo(folder=settings.assets, rank=2)
     x = model.noise(0, 2)
     cond = model.encode("a small red circle on the left")
     assert model.run([cond], lambda velocity: velocity(x, torch.tensor(0.5))).isfinite().all()
     assert model.decode(x).shape == (2, 64, 64, 3)
+
+
+@pytest.mark.long("recipe")
+def test_the_whole_recipe_makes_a_demo_model_as_good_as_the_shipped_one() -> None:
+    """An hour on two cores; it goes on where it was interrupted, in ``build/demo_model_test``."""
+    work, assets = (ROOT / "build" / "demo_model_test" / name for name in ("work", "assets"))
+    command = [sys.executable, str(ROOT / "scripts" / "make_demo_model.py"), "--work", str(work)]
+    subprocess.run([*command, "--assets", str(assets)], check=True)
+    found = json.loads((assets / "training.json").read_text())
+    assert {name: stage.get("steps") for name, stage in found["stages"].items()} == {
+        "autoencoder": 2200,
+        "latents": None,
+        "decoder": 2200,
+        "flow": 9000,
+    }
+    figures = found["figures"]
+    assert figures["reconstruction"]["psnr"] > 30 and figures["reconstruction"]["adherence"] >= 0.97
+    assert figures["held_out"]["clean"] >= 0.90 and 0.40 <= figures["held_out"]["adherence"] <= 0.70

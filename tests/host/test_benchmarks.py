@@ -1,5 +1,6 @@
 """The benchmark for machines with a GPU, run as tiny as it goes: everything in it but the GPU itself."""
 
+import importlib
 import json
 import subprocess
 import sys
@@ -7,30 +8,22 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+GPU = Path(__file__).resolve().parents[2] / "benchmarks" / "gpu"
+CASES = ["sd3:bf16", "flux:float8_e4m3fn"]
 
 
-@pytest.fixture(scope="module")
-def found(request, tmp_path_factory):
-    """Its findings by case, and its table."""
-    out = tmp_path_factory.mktemp("out")
-    comfyui = request.config.getoption("--comfyui").resolve()
-    script = ROOT / "benchmarks" / "gpu" / "canvas_training.py"
-    cases = ["--cases", "sd3:bf16", "flux:float8_e4m3fn", "flux:no_such_format"]
-    command = [sys.executable, str(script), str(comfyui), "--tiny", "--out", str(out), *cases]
+def script(comfyui, out, *cases):
+    """What the whole script finds: ComfyUI is started for every case."""
+    words = [str(comfyui), "--tiny", "--out", str(out), "--cases", *cases]
+    command = [sys.executable, str(GPU / "canvas_training.py"), *words]
     result = subprocess.run(command, capture_output=True, text=True, timeout=900)
-    found = {f"{entry['case']['model']}:{entry['case']['form']}": entry for entry in _read(out)}
-    assert list(found) == cases[1:], result.stdout + result.stderr
+    entries = json.loads((out / "results.json").read_text())
+    found = {f"{entry['case']['model']}:{entry['case']['form']}": entry for entry in entries}
+    assert list(found) == list(cases), result.stdout + result.stderr
     return found, (out / "results.md").read_text(), result.returncode
 
 
-def _read(out):
-    return json.loads((out / "results.json").read_text())
-
-
-@pytest.mark.parametrize("case", ["sd3:bf16", "flux:float8_e4m3fn"])
-def test_a_model_of_the_hosts_own_loader_is_trained_and_samples_as_before(found, case):
-    entry = found[0][case]
+def assert_as_it_should_be(entry):
     assert "failed" not in entry, entry.get("last_words")
     assert len(entry["ratio_first"]) == 2
     assert max(entry["ratio_first"]) < 1e-5
@@ -40,8 +33,39 @@ def test_a_model_of_the_hosts_own_loader_is_trained_and_samples_as_before(found,
     assert all(seconds["rollout"] > 0 and seconds["train"] > 0 for seconds in entry["seconds"])
 
 
-def test_a_case_that_fails_is_told_and_does_not_end_the_others(found):
-    entries, table, status = found
+@pytest.fixture
+def canvas_training(monkeypatch):
+    """The script as a module of this process, in which ComfyUI is loaded already."""
+    monkeypatch.setattr(sys, "path", [str(GPU), *sys.path])
+    return importlib.import_module("canvas_training")
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_model_of_the_hosts_own_loader_is_trained_and_samples_as_before(
+    canvas_training, name, request, tmp_path, monkeypatch
+):
+    comfyui = str(request.config.getoption("--comfyui"))
+    monkeypatch.setattr(sys, "argv", ["canvas_training.py", comfyui, "--tiny", "--cases", name])
+    [case] = canvas_training.cases(canvas_training.parse(), tmp_path)
+    entry = importlib.import_module("one_case").run(case)
+    assert_as_it_should_be(json.loads(json.dumps(entry)))
+    assert f"| {case.name} | resident |" in canvas_training.table([entry])
+
+
+def test_a_case_that_fails_is_told_and_does_not_end_the_others(tmp_path):
+    entries, table, status = script(tmp_path / "no ComfyUI", tmp_path, *CASES)
+    assert status == 1
+    for name, entry in entries.items():
+        assert "found none" in entry["last_words"][-1]
+        assert f"| {name.replace(':', ' ')} --cpu | exit status 1" in table
+
+
+@pytest.mark.long("benchmark")
+def test_the_script_goes_through_its_cases_and_past_one_that_fails(request, tmp_path):
+    cases = ["sd3:bf16", "flux:no_such_format", "flux:float8_e4m3fn"]
+    entries, table, status = script(request.config.getoption("--comfyui").resolve(), tmp_path, *cases)
+    for name in CASES:
+        assert_as_it_should_be(entries[name])
     assert "no_such_format" in entries["flux:no_such_format"]["last_words"][-1]
     assert status == 1
     assert "| flux no_such_format --cpu | exit status 1" in table

@@ -62,7 +62,7 @@ def go(model, clip, vae, config, name="run", **settings):
 
 def test_batches_are_halved_until_they_fit_and_the_run_is_whole(parts, output):
     base, clip, vae = parts
-    config = short_config(rollout_batch=8, update_batch=8, images_per_prompt=8)
+    config = short_config(rollout_batch=8, update_batch=8, images_per_prompt=8, prompts_per_iteration=1, updates=1)
     training, run = go(short_of_memory(base, 3), clip, vae, config)
     assert (training.config.rollout_batch, training.config.update_batch) == (2, 2)
     assert [report["iteration"] for report in run.metrics()] == [0, 1]

@@ -3,11 +3,9 @@
 import shutil
 
 import pytest
+import running_host
 from frontend import QUIET, SETTINGS, ready
 from playwright.sync_api import sync_playwright
-from running_host import client, host, start_host
-
-__all__ = ["client", "host", "start_host"]
 
 ARGUMENTS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
@@ -27,36 +25,44 @@ def chromium():
 
 
 @pytest.fixture(scope="session")
-def pages(host, chromium):
-    """Pages that are open, by how they draw nodes and how large they are: opening one takes 10 s and more."""
-    return {}
+def show(host, chromium):
+    """A function that shows the frontend: ``show(vue=False, palette="dark")``. Pages are kept, one of each size."""
+    pages = {}
 
-
-@pytest.fixture
-def open_page(host, chromium, pages):
-    """A function that shows the frontend: ``open_page(vue=False, palette="dark")``; errors of our scripts fail."""
-    used = []
-
-    def open_one(vue=False, palette="dark", width=1100, height=1240):
-        key = (width, height)
-        if key not in pages:
+    def show_one(vue=False, palette="dark", width=1100, height=1240):
+        if (width, height) not in pages:
             page = chromium.new_page(viewport={"width": width, "height": height})
             page.errors = []
             page.on("pageerror", lambda error: page.errors.append(f"{error}\n{error.stack}"))
             page.goto(host.address)
             ready(page)
-            pages[key] = page
-        page = pages[key]
-        page.errors.clear()
+            pages[width, height] = page
+        page = pages[width, height]
         page.evaluate(SETTINGS, {**QUIET, "Comfy.VueNodes.Enabled": vue, "Comfy.ColorPalette": palette})
-        used.append(page)
         return page
+
+    return show_one
+
+
+@pytest.fixture
+def open_page(show):
+    """``show``, and errors of our scripts fail the test."""
+    used = []
+
+    def open_one(**kind):
+        used.append(show(**kind))
+        return used[-1]
 
     yield open_one
     for page in used:
         ours = [error for error in page.errors if "mixgrpo" in error.lower()]
+        page.errors.clear()
         assert not ours, "\n".join(ours)
 
 
 def pytest_addoption(parser):
     parser.addoption("--pictures", default=None, help="folder that the screenshots go to")
+
+
+def pytest_configure(config):
+    running_host.use(config)

@@ -4,28 +4,68 @@ With ``--pictures=docs`` its screenshots become the README's.
 """
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from frontend import load, ready
-from playwright.sync_api import expect
+from frontend import PLACE, load, ready
+from playwright.sync_api import Page, expect
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKFLOW = json.loads((ROOT / "example_workflows" / "1_first_lora_on_the_demo_model.json").read_text(encoding="utf-8"))
 [TRAINER] = [node["id"] for node in WORKFLOW["nodes"] if node["type"] == "MixGRPO_TrainLora"]
+X, Y = -360, 60
 POINTS = f"() => app.graph.getNodeById({TRAINER}).mixgrpo.view.parts[1].chart.data[0].length"
 
 
-@pytest.mark.parametrize("vue", [False, True], ids=["classic", "vue"])
-def test_the_first_lora(host, open_page, vue):
-    name = f"story-{'vue' if vue else 'classic'}"
-    page = open_page(vue=vue, width=1500, height=1150)
-    load(page, quick(WORKFLOW, name), x=-360, y=60)
-    view = page.locator(".mixgrpo-live")
-    expect(view.locator(".mg-badge")).to_have_text("Not run yet")
+@dataclass(frozen=True)
+class Story:
+    """A page in one of the ways it draws nodes, and the name of the run that is trained in it."""
 
+    page: Page
+    run: str
+    vue: bool
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["classic", "vue"])
+def story(request, show):
+    """The example, loaded into a page."""
+    run = f"story-{'vue' if request.param else 'classic'}"
+    page = show(vue=request.param)
+    load(page, quick(WORKFLOW, run), x=X, y=Y)
+    expect(page.locator(".mixgrpo-live .mg-badge")).to_have_text("Not run yet")
+    return Story(page, run, request.param)
+
+
+@pytest.fixture(scope="module")
+def running(story):
+    """The same, after Run was pressed and the first iterations came."""
+    page = story.page
     page.get_by_role("button", name="Run", exact=True).first.click()
-    wait_for_points(page, 4)
+    wait_for_points(page, 3)
+    return story
+
+
+@pytest.fixture(scope="module")
+def reloaded(running):
+    """The same, after the page was reloaded in the middle; and how many points it showed before."""
+    page = running.page
+    before = page.evaluate(POINTS)
+    page.wait_for_timeout(2500)  # the frontend keeps the workflow
+    page.reload()
+    ready(page)
+    page.evaluate(PLACE, {"x": X, "y": Y, "scale": 1})
+    return before
+
+
+@pytest.fixture
+def view(story, open_page):
+    """The live view; errors of our scripts fail the test."""
+    return open_page(vue=story.vue).locator(".mixgrpo-live")
+
+
+def test_a_training_is_shown_as_it_goes(running, view):
+    page = running.page
     expect(view.locator(".mg-tile")).not_to_have_count(0)
     expect(view.locator(".mg-where")).to_contain_text("next shift in")
     before = page.evaluate(POINTS)
@@ -33,24 +73,26 @@ def test_the_first_lora(host, open_page, vue):
     wait_for_points(page, before + 2)
     assert view.locator(".mg-chart").screenshot() != chart
 
-    page.wait_for_timeout(2500)  # the frontend keeps the workflow
-    page.reload()
-    ready(page)
-    page.evaluate("([x, y]) => { app.canvas.ds.offset = [x, y]; app.canvas.ds.scale = 1; }", [-360, 60])
-    wait_for_points(page, before + 3)
-    expect(view.locator(".mg-run")).to_have_text(name)
+
+def test_a_page_that_is_reloaded_goes_on_with_it(reloaded, story, view):
+    wait_for_points(story.page, reloaded + 3)
+    expect(view.locator(".mg-run")).to_have_text(story.run)
+
+
+def test_images_are_shown_when_they_are_asked_for(reloaded, view):
     view.locator("[data-command=sample]").click()
     expect(view.locator(".mg-shot")).to_be_visible(timeout=60_000)
     view.get_by_text("Current group").click()
     expect(view.locator(".mg-tile")).not_to_have_count(0)
-    wait_for_points(page, 10)
 
+
+def test_a_run_that_is_stopped_keeps_its_lora(reloaded, story, view, host):
     view.locator("[data-command=stop]").click()
     expect(view.locator(".mg-badge")).to_have_text("Stopped", timeout=120_000)
     expect(view.locator("[data-command=stop]")).to_be_disabled()
-    assert (host.base / "output" / "loras" / "mixgrpo" / f"{name}-last.safetensors").stat().st_size > 0
-    kept = page.evaluate(POINTS)
-    stored = (host.base / "output" / "mixgrpo" / name / "metrics.jsonl").read_text().splitlines()
+    assert (host.base / "output" / "loras" / "mixgrpo" / f"{story.run}-last.safetensors").stat().st_size > 0
+    kept = story.page.evaluate(POINTS)
+    stored = (host.base / "output" / "mixgrpo" / story.run / "metrics.jsonl").read_text().splitlines()
     assert len(stored) in (kept, kept - 1)  # the held-out point before the first iteration has its own place
 
 
@@ -60,7 +102,7 @@ def test_pictures_for_the_readme(request, open_page):
     if folder is None:
         pytest.skip("asked for by --pictures=docs")
     page = open_page(vue=False, width=1500, height=1150)
-    load(page, WORKFLOW, x=-360, y=60)
+    load(page, WORKFLOW, x=X, y=Y)
     page.get_by_role("button", name="Run", exact=True).first.click()
     wait_for_points(page, 40, seconds=1200)
     page.evaluate("app.canvas.deselectAll()")
@@ -76,13 +118,15 @@ def test_pictures_for_the_readme(request, open_page):
 
 
 def quick(workflow, run):
-    """The workflow with another name for the run, and iterations of one small group."""
+    """The workflow with another name for the run, few held-out captions, and iterations of one small group."""
     copy = json.loads(json.dumps(workflow))
     for node in copy["nodes"]:
         if node["type"] == "MixGRPO_TrainLora":
             node["widgets_values"][0] = run
+        if node["type"] == "MixGRPO_PromptSet":
+            node["widgets_values"][2] = "\n".join(node["widgets_values"][2].splitlines()[:2])
         if node["type"] == "MixGRPO_TrainerSettings":
-            node["widgets_values"][3:6] = [100, 12, 1]  # iterations, images per prompt, prompts per iteration
+            node["widgets_values"][3:6] = [300, 6, 1]  # iterations, images per prompt, prompts per iteration
     return copy
 
 

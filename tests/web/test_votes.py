@@ -19,7 +19,7 @@ from mixgrpo_core.rewards.people.ballot import State
 from mixgrpo_core.rewards.people.ballot_box import BallotBox
 from mixgrpo_core.rewards.people.voting import Ranking, Thumbs
 
-RUN = "voted"
+RUN = "voted-in-the-page"
 SHADES = (30, 90, 150, 210)
 
 
@@ -279,7 +279,7 @@ def reward_node(id, kind, place, values, link):
 @pytest.mark.parametrize("vue", [False], ids=["classic"])
 def test_a_training_becomes_what_was_voted_for(request, host, open_page, vue):
     folder = request.config.getoption("--pictures", default=None)
-    page = open_page(vue=vue, width=1500, height=1150)
+    page = open_page(vue=vue, **({} if folder is None else {"width": 1500, "height": 1150}))
     load(page, voted_workflow("by-hand"), x=-360, y=60)
     page.get_by_role("button", name="Run", exact=True).first.click()
     former, seen = "", []

@@ -1,10 +1,13 @@
 """The bar of the Window node in the real frontend, in both ways it draws nodes."""
 
+import uuid
+
 import pytest
+from frontend import PLACE
 from playwright.sync_api import expect
 
-ADD_NODE = """async () => {
-  app.graph.clear();
+ADD_NODE = """async (id) => {
+  await app.loadGraphData({ id, nodes: [], links: [], last_node_id: 0, last_link_id: 0, version: 0.4 });
   const node = LiteGraph.createNode("MixGRPO_Window");
   node.pos = [300, 150];
   app.graph.add(node);
@@ -19,20 +22,13 @@ SET = """([name, value]) => {
 
 
 @pytest.fixture(params=[False, True], ids=["classic", "vue"])
-def bar(request, host, chromium):
+def bar(request, open_page):
     """A page with one Window node, in the classic or the Vue rendering."""
-    page = chromium.new_page(viewport={"width": 1280, "height": 900})
-    page.goto(host.address)
-    page.wait_for_function(
-        "!!window.LiteGraph?.registered_node_types.MixGRPO_Window && !!window.app?.canvas?.canvas", timeout=120_000
-    )
-    page.evaluate("(on) => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)", request.param)
-    page.evaluate(ADD_NODE)
+    page = open_page(vue=request.param)
+    page.evaluate(ADD_NODE, str(uuid.uuid4()))  # the page keeps values by workflow and node
+    page.evaluate(PLACE, {"x": 0, "y": 0, "scale": 1})
     page.locator(".mixgrpo-bar").wait_for()
-    page.wait_for_timeout(1500)  # the templates' window opens on a first visit
-    page.keyboard.press("Escape")
-    yield Bar(page, request.param)
-    page.close()
+    return Bar(page, request.param)
 
 
 class Bar:

@@ -6,6 +6,7 @@ loader is the first to complain.
 
 import io
 import json
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -27,6 +28,7 @@ from workflows.stories import (
 
 BYPASSED = 4
 QUICK = {"iterations": 2, "images_per_prompt": 4, "prompts_per_iteration": 2}
+"""Settings of a training of seconds."""
 
 
 @pytest.fixture(scope="module")
@@ -35,19 +37,18 @@ def nodes(host):
     return Client(host.address).get("/object_info")
 
 
+def sent_by(page, story, bypass=True):
+    workflow = json.loads((EXAMPLES / f"{story.name}.json").read_text(encoding="utf-8"))
+    for node in workflow["nodes"]:
+        node["mode"] = node["mode"] if bypass else 0
+    load(page, workflow)
+    return page.evaluate("async () => (await app.graphToPrompt()).output")
+
+
 @pytest.fixture
 def sent(nodes, open_page):
     """A function that gives what Run sends for a story's file."""
-    page = open_page(width=1500, height=1150)
-
-    def send(story, bypass=True):
-        workflow = json.loads((EXAMPLES / f"{story.name}.json").read_text(encoding="utf-8"))
-        for node in workflow["nodes"]:
-            node["mode"] = node["mode"] if bypass else 0
-        load(page, workflow)
-        return page.evaluate("async () => (await app.graphToPrompt()).output")
-
-    return send
+    return partial(sent_by, open_page())
 
 
 def ids(story):
@@ -115,23 +116,40 @@ def test_a_story_of_a_large_model_is_valid_but_for_the_model(story, loaders, byp
     assert run.error["node_id"] in {ids(story)[key] for key in loaders}
 
 
+def quick(graph, number):
+    """The same training, short and with two held-out captions."""
+    graph[number["settings"]]["inputs"] |= QUICK
+    prompts = graph[number["prompts"]]["inputs"]
+    prompts["held_out_prompts"] = "\n".join(prompts["held_out_prompts"].splitlines()[:2])
+    return graph
+
+
 def pictures(run, client, node):
     return [client.view(image) for image in run.outputs[node]["images"]]
 
 
-def test_the_first_story_makes_the_lora_that_the_fifth_compares(host, sent, client):
+@pytest.fixture(scope="module")
+def first(host, nodes, show):
+    """The first story, run: the nodes' ids by key, the run, and the LoRA that it left."""
     story = first_lora()
-    number, graph = ids(story), sent(story)
-    graph[number["settings"]]["inputs"] |= QUICK
-    run = client.queue(graph)
-    assert run.left_out == {}
-    assert run.wait(300).end == "success", run.error
+    number = ids(story)
+    with Client(host.address) as client:
+        run = client.queue(quick(sent_by(show(), story), number))
+        assert run.left_out == {}
+        assert run.wait(300).end == "success", run.error
+    return number, run, host.base / "output" / "loras" / DEMO_LORA
+
+
+def test_the_first_story_makes_a_lora(first, client):
+    number, run, lora = first
     assert len(run.named("mixgrpo.report")) == QUICK["iterations"]
     assert len(set(pixels(run, client, number["show"]))) == 8
     for key in ("train", "grid", "curve"):
         assert pictures(run, client, number[key])
-    assert (host.base / "output" / "loras" / DEMO_LORA).stat().st_size > 10_000
+    assert lora.stat().st_size > 10_000
 
+
+def test_the_fifth_story_compares_the_lora_of_the_first(first, sent, client):
     story = compare()
     number, graph = ids(story), sent(story)
     run = client.queue(graph)
@@ -173,8 +191,7 @@ def test_the_sixth_story_ranks_what_it_draws(sent, client):
 
 def test_the_seventh_story_waits_for_votes_and_can_be_left(sent, client):
     story = your_taste()
-    number, graph = ids(story), sent(story)
-    graph[number["settings"]]["inputs"] |= QUICK
+    graph = quick(sent(story), ids(story))
     run = client.queue(graph)
     assert run.left_out == {}
     ballot = run.wait_for("mixgrpo.ballot")

@@ -1,3 +1,5 @@
-from running_host import client, host, start_host
+import running_host
 
-__all__ = ["client", "host", "start_host"]
+
+def pytest_configure(config):
+    running_host.use(config)

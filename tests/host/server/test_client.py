@@ -3,7 +3,7 @@
 import io
 
 import pytest
-from comfy_client import Client, ExecutionFailed, Graph, Refused
+from comfy_client import ExecutionFailed, Graph, Refused
 from PIL import Image
 
 
@@ -81,17 +81,3 @@ def test_a_run_that_ends_early_does_not_keep_one_waiting_for_its_events(client):
     run = client.queue(picture(0x112233)[0])
     with pytest.raises(AssertionError, match="0 of 1 mixgrpo.report"):
         run.wait_for("mixgrpo.report")
-
-
-def test_a_killed_host_ends_the_waiting_and_starts_again_on_the_same_folders(start_host):
-    host = start_host()
-    (host.base / "output" / "kept.txt").write_text("kept")
-    with Client(host.address) as client:
-        run = client.queue(demo_sampling(steps=5000)[0])
-        run.wait_for("progress")
-        host.kill()
-        with pytest.raises(ConnectionError, match="closed"):
-            run.wait()
-    with host.start(), Client(host.address) as client:
-        assert client.run(picture(0x010203)[0]).end == "success"
-        assert (host.base / "output" / "kept.txt").read_text() == "kept"

@@ -13,7 +13,7 @@ def oldest(start_host, request):
     place = request.config.getoption("--comfyui").parent / f"ComfyUI-{VERSION}"
     if not place.exists():
         pytest.skip(f"no ComfyUI {VERSION} beside the other one: python scripts/host.py install --version {VERSION}")
-    host = start_host(comfyui=place)
+    host = start_host(place)
     yield host
     host.stop()
 

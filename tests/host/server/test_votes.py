@@ -7,7 +7,7 @@ import pytest
 from comfy_client import Client, Graph, Status
 from graphs import demo_parts
 
-SHORT = {"train": 4, "held_out": 2, "iterations": 2, "images_per_prompt": 4, "prompts_per_iteration": 1, "steps": 6}
+SHORT = {"train": 4, "held_out": 1, "iterations": 2, "images_per_prompt": 4, "prompts_per_iteration": 1, "steps": 6}
 
 
 def voted_training(run_name, *, time_limit=120, way="thumbs", **changes):
@@ -83,22 +83,20 @@ def test_an_interrupt_ends_the_wait_and_the_votes_are_there_when_it_goes_on(clie
     assert again.wait(60).end == "success"
 
 
-def test_kill_9_while_it_waits_loses_no_vote(start_host):
-    host = start_host()
+def test_kill_9_while_it_waits_loses_no_vote(host):
     with Client(host.address) as client:
-        told = asked(client.queue(voted_training("killed")))
+        told = asked(client.queue(voted_training("killed-votes")))
         vote(client, told, {"0": 1, "1": -1})
         host.kill()
     host.start()
     with Client(host.address) as client:
         late = vote(client, told, {"2": 1})  # before the run is queued again
         assert late["votes"] == {"0": 1, "1": -1, "2": 1}
-        run = client.queue(voted_training("killed"))
+        run = client.queue(voted_training("killed-votes"))
         assert (asked(run)["id"], asked(run)["votes"]) == (told["id"], late["votes"])
         vote(client, told, {"3": -1})
         vote(client, asked(run, 1), {"0": 1}, end="skipped")
         assert run.wait(120).end == "success"
-    first, last = metrics(host, "killed")
+    first, last = metrics(host, "killed-votes")
     assert first["rewards"]["votes"] == {**first["rewards"]["votes"], "mean": 0.0, "valid": 4}
     assert last["rewards"]["votes"]["valid"] == 0
-    host.stop()

@@ -40,9 +40,9 @@ def decoded(autoencoder: AutoencoderTiny, latents: Tensor) -> Tensor:
 @pytest.fixture(scope="module")
 @torch.no_grad()
 def samples(autoencoder: AutoencoderTiny, encoder: CaptionEncoder) -> RewardBatch:
-    """256 plain Euler samples of the held-out captions: 25 steps, shift 3, fixed noise."""
+    """Eight plain Euler samples of each of 16 held-out captions: 25 steps, shift 3, fixed noise."""
     transformer = SD3Transformer2DModel.from_pretrained(ASSETS / "transformer", torch_dtype=torch.float32).eval()
-    prompts = tuple(str(caption) for caption in split_captions()[1] * 8)
+    prompts = tuple(str(caption) for caption in split_captions()[1][::2] * 8)
     tokens, pooled = encoder(prompts)
     latents = torch.randn(len(prompts), 16, 8, 8, generator=torch.Generator().manual_seed(0))
     u = torch.linspace(1, 0, 26)
@@ -73,7 +73,7 @@ def test_the_files_are_small_half_precision_and_none_is_missing() -> None:
 
 
 def test_drawings_survive_the_autoencoder(autoencoder: AutoencoderTiny) -> None:
-    captions = all_captions()
+    captions = all_captions()[::3]  # each word in its turn: 3 divides none of their numbers
     generator = np.random.default_rng(123)
     drawings = torch.from_numpy(np.stack([draw(caption, generator) for caption in captions])).float() / 255
     with torch.no_grad():
@@ -93,7 +93,7 @@ def test_samples_are_clean_and_half_of_them_are_as_asked(samples: RewardBatch) -
 
 def test_the_reward_differs_within_most_groups(samples: RewardBatch) -> None:
     """Without a spread between the samples of one prompt there is nothing to learn from."""
-    groups = ShapeReward()(samples).values.view(8, 32)
+    groups = ShapeReward()(samples).values.view(8, 16)
     assert (groups.std(0) > 0.05).float().mean() > 0.9
 
 
