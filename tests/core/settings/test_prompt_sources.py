@@ -38,7 +38,7 @@ def remembered(means):
     return {"means": {str(prompt): mean for prompt, mean in enumerate(means) if mean is not None}}
 
 
-def counted(source, memory, *, iterations=400, at=0, classes, **asked):
+def counted(source, memory, *, iterations=1000, at=0, classes, **asked):
     """Share of the draws that fell into each of ``classes`` (sets of prompts)."""
     found = Counter()
     for seed in range(iterations):
@@ -98,7 +98,7 @@ def test_classes_do_not_overlap_and_somebody_is_left(means, drop):
 @pytest.mark.parametrize("count", [1, 4, 10])
 def test_each_stage_draws_its_shares(iteration, shares, count):
     found = counted(PocaCurriculum(), remembered(LADDER), at=iteration, count=count, classes=(EASY, MEDIUM, HARD))
-    assert found == pytest.approx(shares, abs=0.06 if count == 1 else 0.02)
+    assert found == pytest.approx(shares, abs=0.05 if count == 1 else 0.02)
     assert sum(found) == pytest.approx(1, abs=1e-9), "the extremes are never drawn"
 
 
