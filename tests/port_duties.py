@@ -69,7 +69,7 @@ def test_using_outside_inside_and_nested_gives_those_weights_and_comes_back(mode
 
 
 def test_a_lora_of_another_rank_can_be_worn(model) -> None:
-    """Twice the rank, of which the second half adds nothing, is the same function; any names but its own are refused."""
+    """Twice the rank, of which the second half adds nothing, is the same function."""
     trained = kept(model)
     wider = {
         name: torch.cat(

@@ -21,6 +21,7 @@ class ToyModel:
     device = torch.device("cpu")
     min_steps = 2
     digest = ""
+    guided = False
     lora_about = LoraAbout()
 
     def __init__(self, seed: int = 0, noise_of_batching: float = 0.0) -> None:

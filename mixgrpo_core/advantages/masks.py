@@ -6,7 +6,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from .areas import Area, Inside
+from ..support.facts import RunFacts
+from .areas import Area, Inside, PromptMask
 from .port import Advantages, Credit, Looked, ScoredGroup, Width
 
 MAP = "map"
@@ -66,6 +67,15 @@ class MaskCredit(Credit):
         weights = (self.inside, self.outside)
         if not all(math.isfinite(weight) and weight >= 0 for weight in weights) or not any(weights):
             raise ValueError(f"inside and outside must be 0 or more and not both 0, found {weights}")
+
+    def check(self, facts: RunFacts) -> None:
+        """Raise ``ValueError`` where the area is the prompts' mask and a prompt has none."""
+        without = [prompt for prompt, masked in facts.masks.items() if not masked]
+        if isinstance(self.area, PromptMask) and without:
+            raise ValueError(
+                f"PromptMask() needs a mask with every prompt, found none with {len(without)} of {len(facts.masks)} "
+                f"(such as {without[0]!r}): give them, or an area such as Inside(left=0.25, right=0.75)"
+            )
 
     def look(self, group: ScoredGroup, images: Tensor) -> Looked:
         """The map over latents, ``[1, ...]``; of the images only their size is asked."""

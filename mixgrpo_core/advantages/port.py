@@ -13,6 +13,7 @@ from torch import Tensor
 from ..rewards.port import Context, Scores
 from ..sampling.planners import StepPlan
 from ..sampling.trajectory import Trajectory
+from ..support.facts import RunFacts
 
 Looked = Mapping[str, Tensor]
 """What a stage keeps of a group's images: small tensors by name."""
@@ -80,6 +81,10 @@ class Credit(Protocol):
     """Whether it makes advantages of scores: the first stage does, and no other."""
     widens: ClassVar[Width | None] = None
     """To what it widens the advantages, if it does: such stages come last."""
+
+    def check(self, facts: RunFacts) -> None:
+        """Raise ``ValueError`` with one sentence where the run that is asked for cannot be right."""
+        return
 
     def look(self, group: ScoredGroup, images: Tensor) -> Looked:
         """What it wants to remember of the images ``[G, H, W, 3]``, which are let go of afterwards."""

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
+from ..models.lora_file import load_lora
 from ..models.port import FlowModel
 from ..runs.folder import RunFolder
 from ..sampling.ode import decode, sample
@@ -34,7 +35,7 @@ def finish(settings: RunConfig, run: RunFolder, model: "SD3Model", console: Cons
     """
     averaged = settings.train.ema is not None and run.lora("ema").exists()
     if averaged:
-        model.load_lora_file(run.lora("ema"))
+        model.load_lora_file(load_lora(run.lora("ema")))
     metrics = run.metrics()  # of fewer iterations than were asked for, where a guard stopped the run
     after = f"with the LoRA{', averaged' if averaged else ''} ({len(metrics)} iterations)"
     grid = before_after(model, shown_prompts(settings.make_prompts()), settings, after)

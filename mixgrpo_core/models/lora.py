@@ -194,6 +194,32 @@ def export_lora(
     return save_lora(path, state, scale=about.scale, metadata={**about.metadata, **(metadata or {})}, dtype=dtype)
 
 
+class WithLora:
+    """The LoRA's half of the model port, for an implementation that holds a `Lora`."""
+
+    lora: Lora
+
+    def using(self, weights: LoraState | None) -> AbstractContextManager[None]:
+        """Inside, the velocity is that of ``weights``, or the base model's; the trained tensors are not touched."""
+        return self.lora.using(weights)
+
+    def parameters(self) -> list[Parameter]:
+        """The LoRA's tensors in the order of ``lora_state``."""
+        return list(self.lora.trained.values())
+
+    def lora_state(self) -> dict[str, Tensor]:
+        """The LoRA's tensors, detached views."""
+        return self.lora.state()
+
+    def load_lora_state(self, state: LoraState) -> None:
+        """Copy ``state`` into the LoRA."""
+        self.lora.load_state(state)
+
+    def load_lora_file(self, file: LoraFile) -> None:
+        """Go on from a LoRA file of this model's rank: afterwards the velocity is the file's."""
+        self.lora.load_file(file)
+
+
 def lora_scale(rank: int, alpha: float) -> float:
     """``alpha / rank``. Raises ``ValueError`` when they are none."""
     if rank < 1 or alpha <= 0:

@@ -90,6 +90,11 @@ class FlowModel(Protocol[Cond]):
         ...
 
     @property
+    def guided(self) -> bool:
+        """Whether guidance changes the velocity: it is then no field that data are regressed to."""
+        ...
+
+    @property
     def digest(self) -> str:
         """What tells the base model's weights from others; empty where it is not known."""
         ...

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..models.policy import Policy
+from ..support.facts import RunFacts
 from .clipped import ClippedObjective, policy_report
 from .pieces import Piece
 from .port import COLUMNS, Cells, Credit, LossReport
@@ -68,6 +69,11 @@ class GCPO(ClippedObjective):
     def finest_credit(self) -> Credit:
         """One advantage for all steps of a member: a chunk has one ratio."""
         return "member"
+
+    def check(self, facts: RunFacts) -> None:
+        """Raise ``ValueError`` unless the chunks add up to the steps of every plan."""
+        for steps in facts.trained_steps if self.chunks else ():
+            chunk_log_ratios(torch.zeros(1, steps), self.chunks or ())
 
     def clip_range(self, latent_elements: int) -> tuple[float, float]:
         """(low, high) of a chunk's ratio for latents of that many elements."""

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..models.lagged import Lag
 from ..models.policy import OLD, REFERENCE, Policy
+from ..support.facts import RunFacts
 from .pieces import Column, Draw, Moment, Piece, StepNumbers
 from .regularisers.port import Regulariser
 
@@ -136,6 +137,10 @@ class Objective(Protocol):
     def teaches(self, advantage: Tensor) -> bool:
         """Whether a group of this ``advantage`` is trained on; others are left out and counted as flat."""
         return bool((advantage != 0).any())
+
+    def check(self, facts: RunFacts) -> None:
+        """Raise ``ValueError`` with one sentence where the run that is asked for cannot be right."""
+        return
 
     def draws(self, request: DrawRequest) -> Sequence[Draw]:
         """The forward draws of one group and update; none for an objective of transitions."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..models.policy import Policy
 from ..sampling.kernels import Gaussian
+from ..support.facts import RunFacts
 from .clipped import ClippedObjective, policy_report
 from .pieces import Piece
 from .port import MEAN_OLD, Cells, Credit, LossReport
@@ -61,6 +62,14 @@ class PositionalGRPO(ClippedObjective):
     def finest_credit(self) -> Credit:
         """A number per position."""
         return "place"
+
+    def check(self, facts: RunFacts) -> None:
+        """Raise ``ValueError`` for packed latents, whose first dimension is no channels."""
+        if len(facts.latent_shape) < 3:
+            raise ValueError(
+                f"PositionalGRPO needs latents [channels, height, width], found {list(facts.latent_shape)}: this model "
+                "packs them, choose GRPO"
+            )
 
     def clip_range(self, latent_elements: int) -> tuple[float, float]:
         """(low, high) of a position's ratio, as for one channel: by default C channels widen it by sqrt(C)."""

@@ -2,7 +2,7 @@
 
 from .kernels import DanceSDE, FlowCPS, FlowSDE, Gaussian, Kernel, PreciseSDE
 from .ode import decode, sample
-from .planners import FullPlanner, Planner, Step, StepPlan, WindowPlanner, deterministic_plan, windowed_plan
+from .planners import FullPlanner, OdePlanner, Planner, Step, StepPlan, WindowPlanner, deterministic_plan, windowed_plan
 from .rollouts import Sampling, rollout
 from .schedule import check_sigmas, flash_sigmas, flow_sigmas
 from .solvers import DPMpp2M, Euler, Solver
@@ -20,6 +20,7 @@ __all__ = [
     "FullPlanner",
     "Gaussian",
     "Kernel",
+    "OdePlanner",
     "Planner",
     "PreciseSDE",
     "RandomWindow",

@@ -181,6 +181,21 @@ class FullPlanner(Planner):
         return StepPlan(sigmas, (*steps, ODE))
 
 
+@dataclass(frozen=True)
+class OdePlanner(Planner):
+    """Plain ODE sampling, for objectives that make noise of their own. A group must then start from different noise."""
+
+    label: ClassVar[str] = "plain ODE"
+
+    def candidates(self, sigmas: Tensor) -> tuple[int, ...]:
+        """No step is trained."""
+        return ()
+
+    def plan(self, iteration: int, prompt: int, sigmas: Tensor, memory: Memory = NOTHING) -> StepPlan:
+        """ODE everywhere."""
+        return deterministic_plan(sigmas)
+
+
 def deterministic_plan(sigmas: Tensor) -> StepPlan:
     """Plain ODE sampling over ``sigmas``: how held-out images are made."""
     return StepPlan(sigmas, (ODE,) * (len(sigmas) - 1))

@@ -15,7 +15,7 @@ from ..advantages.port import require_stages
 from ..evaluation.guards import DiversityLoss, Guard, HeldOutFall, PixelDrift
 from ..objectives import GRPO, Regulariser, Updating
 from ..objectives.pieces import StepNumbers
-from ..objectives.port import MEAN_OLD, NEEDS, START, Objective
+from ..objectives.port import MEAN_OLD, NEEDS, START, TRANSITIONS, Objective
 from ..sampling.kernels import FlowSDE, Kernel
 from ..sampling.planners import Planner, WindowPlanner
 from ..sampling.rollouts import Sampling
@@ -152,7 +152,8 @@ class TrainConfig:
         if unknown:
             raise ValueError(f"the objective needs {sorted(unknown)}; known needs are {sorted(NEEDS)}")
         require_stages(self.credit)
-        if not self.planner.candidates(self.sigmas()):  # a window that does not fit so many steps says so itself
+        trains = self.planner.candidates(self.sigmas())  # a window that does not fit so many steps says so itself
+        if TRANSITIONS in self.objective.needs and not trains:
             raise ValueError(
                 f"the planner trains none of the {self.steps} steps (the last one never is): take more steps"
             )

@@ -65,6 +65,7 @@ class _CountingModel:
     device = torch.device("cpu")
     min_steps = 1
     digest = ""
+    guided = False
     lora_about = LoraAbout()
 
     def __init__(self, evaluations_per_call: int) -> None:

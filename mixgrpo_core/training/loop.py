@@ -6,7 +6,9 @@ Ctrl-C, an error - a run folder holds a checkpoint of the last whole iteration, 
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 
 import torch
 from torch.nn import Parameter
@@ -15,11 +17,12 @@ from ..evaluation.held_out import HeldOut, Prompted
 from ..models.ema import Ema
 from ..models.lagged import Lagged
 from ..models.port import Cond, FlowModel
-from ..rewards.port import Reward
+from ..rewards.port import Context, Reward
 from ..runs.checkpoint import TrainState
 from ..runs.folder import RunFolder
 from ..runs.reports import Observer, StepReport, ignore
 from ..settings.config import TrainConfig
+from ..support.digests import sampled_digest
 from ..support.seeds import derive_seed
 from .iteration import Iteration, visited
 from .preflight import check
@@ -35,6 +38,7 @@ def train(
     config: TrainConfig,
     *,
     held_out: Sequence[str] = (),
+    contexts: Mapping[str, Context] = MappingProxyType({}),
     run: RunFolder | None = None,
     observer: Observer = ignore,
     make_optimizer: MakeOptimizer | None = None,
@@ -49,6 +53,7 @@ def train(
         prompts: what is rolled out, in an order shuffled by the seed; each comes once before any comes again.
         rewards: by name; ``config.reward_weights`` weighs them.
         held_out: prompts that are evaluated and never trained on.
+        contexts: by prompt, the reference picture and the mask that travel with it.
         run: where checkpoints, metrics and LoRA files go; a run that has a checkpoint is resumed. None keeps nothing.
         observer: hears what happens inside an iteration.
         make_optimizer: makes the optimizer of the LoRA's parameters; AdamW by default.
@@ -58,20 +63,43 @@ def train(
         RunError: the run folder cannot be read or written, or is a run of other settings.
         RewardsFailed: no image of an iteration got a valid score. NonFiniteLoss: see ``update``.
     """
-    check(model, prompts, rewards, config, held_out)
+    check(model, prompts, rewards, config, held_out, contexts)
     for reward in rewards.values():
         reward.prepare([*prompts, *held_out])
-    return _train(
-        model, prompts, rewards, config, held_out, run, observer, make_optimizer or partial(adamw, config=config)
-    )
+    texts = _Texts(prompts, held_out, contexts)
+    return _train(model, texts, rewards, config, run, observer, make_optimizer or partial(adamw, config=config))
+
+
+@dataclass(frozen=True)
+class _Texts:
+    """Prompts to train on and to hold out, and what travels with them."""
+
+    train: Sequence[str]
+    held_out: Sequence[str]
+    contexts: Mapping[str, Context]
+
+    @property
+    def digest(self) -> int:
+        """What must be the same for a run to go on."""
+        pictures = [
+            (f"{prompt} {name}", picture)
+            for prompt, context in self.contexts.items()
+            for name, picture in (("reference", context.reference), ("mask", context.mask))
+            if picture is not None
+        ]
+        more = ("contexts", sampled_digest(pictures)) if pictures else ()
+        return derive_seed(*self.train, "held out", *self.held_out, *more)
+
+    def prompted(self, model: FlowModel[Cond], prompt: str) -> Prompted[Cond]:
+        """A prompt as the model is conditioned on it."""
+        return Prompted(prompt=prompt, cond=model.encode(prompt), context=self.contexts.get(prompt, Context()))
 
 
 def _train(
     model: FlowModel[Cond],
-    prompts: Sequence[str],
+    texts: _Texts,
     rewards: Mapping[str, Reward],
     config: TrainConfig,
-    held_out: Sequence[str],
     run: RunFolder | None,
     observer: Observer,
     make_optimizer: MakeOptimizer,
@@ -79,9 +107,9 @@ def _train(
     with run.locked() if run else nullcontext():
         with _gradients():
             state = _fresh_state(model, rewards, config, make_optimizer)
-            session = Session(state, config, run, prompts_digest=derive_seed(*prompts, "held out", *held_out))
+            session = Session(state, config, run, prompts_digest=texts.digest)
             session.resume()
-            iteration = _iteration(state, prompts, held_out, config, observer)
+            iteration = _iteration(state, texts, config, observer)
         try:
             while state.iteration < config.iterations and not session.stopped:
                 with _gradients():
@@ -101,22 +129,20 @@ def _gradients() -> Iterator[None]:
         yield
 
 
-def _iteration(
-    state: TrainState, prompts: Sequence[str], held_out: Sequence[str], config: TrainConfig, observer: Observer
-) -> Iteration:
+def _iteration(state: TrainState, texts: _Texts, config: TrainConfig, observer: Observer) -> Iteration:
     """Encode what will be used, and make the object that runs iterations."""
     model = state.model
-    needed = visited(config, state.iteration, len(prompts))
-    model.prepare([*(prompts[index] for index in needed), *held_out])
-    pool = {index: Prompted(prompt=prompts[index], cond=model.encode(prompts[index])) for index in needed}
+    needed = visited(config, state.iteration, len(texts.train))
+    model.prepare([*(texts.train[index] for index in needed), *texts.held_out])
+    pool = {index: texts.prompted(model, texts.train[index]) for index in needed}
     evaluation = HeldOut(
-        prompts=[Prompted(prompt=prompt, cond=model.encode(prompt)) for prompt in held_out],
+        prompts=[texts.prompted(model, prompt) for prompt in texts.held_out],
         sigmas=config.eval_sigmas(model),
         images_per_prompt=config.eval_images,
         batch=config.rollout_batch,
         decode_batch=config.decode_batch,
     )
-    return Iteration(state, pool, len(prompts), config, evaluation, observer)
+    return Iteration(state, pool, len(texts.train), config, evaluation, observer)
 
 
 def _fresh_state(

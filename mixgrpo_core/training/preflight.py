@@ -2,14 +2,17 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from ..advantages.port import WIDTHS, width_of
 from ..models.policy import OLD, REFERENCE
 from ..models.port import FlowModel
 from ..objectives.port import GROUP, TRANSITIONS
-from ..rewards.port import Reward, about
+from ..rewards.port import Context, Reward, about
+from ..sampling.planners import StepPlan
 from ..sampling.schedule import check_sigmas
 from ..settings.config import TrainConfig
+from ..support.facts import RunFacts
 
 LONGEST_PROMPT = 10_000
 
@@ -20,6 +23,7 @@ def check(
     rewards: Mapping[str, Reward],
     config: TrainConfig,
     held_out: Sequence[str],
+    contexts: Mapping[str, Context] = MappingProxyType({}),
 ) -> None:
     """Raise ``ValueError`` with one sentence - expected, found, how to mend - when a run cannot be right."""
     if isinstance(prompts, str) or not prompts:
@@ -47,30 +51,54 @@ def check(
                 f"this model needs at least {model.min_steps} denoising steps to make an image, found {name}={steps}: "
                 "raise it"
             )
-    _check_grid(model, config)
-    _check_objective(config)
+    plans = _checked_plans(model, config)
+    _check_objective(model, config)
+    unknown = contexts.keys() - {*prompts, *held_out}
+    if unknown:
+        raise ValueError(f"contexts are of prompts that are in no list (such as {sorted(unknown)[0]!r}): correct them")
+    facts = RunFacts(
+        latent_shape=tuple(model.latent_shape),
+        trained_steps=tuple(sorted({len(plan.trained) for plan in plans})),
+        rewards=tuple(name for name in rewards if config.reward_weights.get(name, 1.0) > 0),
+        masks={prompt: contexts.get(prompt, Context()).mask is not None for prompt in prompts},
+    )
+    config.objective.check(facts)
+    config.prompt_source.check(facts)
+    for stage in config.credit:
+        stage.check(facts)
     if not any(True for _ in model.parameters()):
         raise ValueError("the model has no LoRA parameters to train: attach a LoRA of rank 1 or more")
     if math.prod(model.latent_shape) < 1:
         raise ValueError(f"expected a latent shape of positive sizes, found {model.latent_shape}")
 
 
-def _check_grid(model: FlowModel, config: TrainConfig) -> None:
-    """Plans are made over the model's own grid."""
+def _checked_plans(model: FlowModel, config: TrainConfig) -> list[StepPlan]:
+    """The plans of the first and of the last iteration, which are made over the model's own grid."""
     sigmas = config.sigmas(model)
-    for iteration in (0, config.iterations - 1):
-        plan = config.planner.plan(iteration, 0, sigmas)
+    plans = [config.planner.plan(iteration, 0, sigmas) for iteration in (0, config.iterations - 1)]
+    for iteration, plan in zip((0, config.iterations - 1), plans, strict=True):
         if TRANSITIONS in config.objective.needs and not plan.trained:
             raise ValueError(
                 f"the planner trains none of the {config.steps} steps of iteration {iteration} (the last one never "
                 "is): take more steps"
             )
+        if config.shared_noise and not plan.stochastic:
+            raise ValueError(
+                "the plan has no noisy step, and the images of a group start from the same noise: they would all be "
+                "one image. Set shared_noise to false, or choose a planner with noisy steps"
+            )
     check_sigmas(config.eval_sigmas(model))
+    return plans
 
 
-def _check_objective(config: TrainConfig) -> None:
+def _check_objective(model: FlowModel, config: TrainConfig) -> None:
     """What the objective can use, and what it asks, is there."""
     objective, name = config.objective, type(config.objective).__name__
+    if objective.plain_field and model.guided:
+        raise ValueError(
+            f"{name} regresses the velocity to data, and guidance changes the velocity: set guidance (CFG) to 1, or "
+            "choose an objective of the sampled steps such as GRPO"
+        )
     width = width_of(config.credit)
     if WIDTHS.index(width) > WIDTHS.index(objective.finest_credit):
         raise ValueError(

@@ -102,6 +102,11 @@ class HostField:
         """Standard normal noise ``[count, *L]``, the same numbers on every device."""
         return seeded_noise(seed, (count, *self.latent_shape)).to(self.device)
 
+    @property
+    def guided(self) -> bool:
+        """Whether classifier-free guidance is on."""
+        return self.cfg > 1
+
     @cached_property
     def digest(self) -> str:
         """What tells the network's weights, and what lies on them, from others."""

@@ -4,18 +4,17 @@ The LoRA is injected as a bypass into a clone of the MODEL, so what the MODEL al
 quantised base) is the base model.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 
 import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.sd import VAE
 from torch import Tensor
-from torch.nn import Parameter
 
-from ...mixgrpo_core.models.lora_file import LoraFile
+from ...mixgrpo_core.models.lora import WithLora
 from ...mixgrpo_core.models.lora_metadata import model_metadata
-from ...mixgrpo_core.models.port import LoraAbout, LoraState
+from ...mixgrpo_core.models.port import LoraAbout
 from ...mixgrpo_core.support.micro_batches import ran_out
 from .bypass_lora import HostLora
 from .field import HostField
@@ -28,7 +27,7 @@ blocks the inputs of all blocks and the inside of one; a guess on the safe side,
 """
 
 
-class HostModel(HostField):
+class HostModel(WithLora, HostField):
     """A flow model of ComfyUI with a trainable LoRA; close it when the work is done.
 
     Attributes:
@@ -146,26 +145,6 @@ class HostModel(HostField):
                 stack.enter_context(block_checkpointing(self.patcher.model.diffusion_model, self.lora))
             stack.enter_context(super().loaded(grad=grad))
             yield
-
-    def using(self, weights: LoraState | None) -> AbstractContextManager[None]:
-        """Inside, the velocity is that of ``weights``, or the base model's; the trained tensors are not touched."""
-        return self.lora.using(weights)
-
-    def parameters(self) -> Iterable[Parameter]:
-        """The LoRA's tensors in the order of ``lora_state``."""
-        return list(self.lora.trained.values())
-
-    def lora_state(self) -> dict[str, Tensor]:
-        """The LoRA's tensors, detached views."""
-        return self.lora.state()
-
-    def load_lora_state(self, state: LoraState) -> None:
-        """Copy ``state`` into the LoRA."""
-        self.lora.load_state(state)
-
-    def load_lora_file(self, file: LoraFile) -> None:
-        """Go on from a LoRA file of this model's rank: afterwards the velocity is the file's."""
-        self.lora.load_file(file)
 
     def close(self) -> None:
         """Also let go of the gradients: they would stay on the device until Python collects what holds them."""

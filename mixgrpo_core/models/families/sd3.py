@@ -5,7 +5,6 @@ v           = v_neg + g (v_pos - v_neg)                           guidance g > 1
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +13,6 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
 from torch import Tensor, nn
-from torch.nn import Parameter
 
 from ...support.digests import sampled_digest
 from ...support.seeds import seeded_noise
@@ -30,10 +28,11 @@ from ..diffusers.loading import (
     require_folder,
 )
 from ..diffusers.peft_lora import ADAPTER, PeftLora, attach_lora
+from ..lora import WithLora
 from ..lora_file import load_lora
 from ..lora_metadata import model_metadata
 from ..pictures import maps_over_latents, within_0_to_1
-from ..port import LoraAbout, LoraState, R, Velocity
+from ..port import LoraAbout, R, Velocity
 
 _DECODED_PIXELS = 2**20  # decoded at once: the VAE in float32 needs a few GiB for one megapixel
 
@@ -54,7 +53,7 @@ class SD3Cond:
     negative_pooled: Tensor | None = None
 
 
-class SD3Model:
+class SD3Model(WithLora):
     """The flow-model port over an SD3 network.
 
     Attributes:
@@ -111,6 +110,11 @@ class SD3Model:
         """What tells the network's weights from others."""
         weights = self._transformer.named_parameters()
         return sampled_digest((name, weight) for name, weight in weights if f".{ADAPTER}." not in f"{name}.")
+
+    @property
+    def guided(self) -> bool:
+        """Whether classifier-free guidance is on."""
+        return self.guidance > 1
 
     @property
     def lora_about(self) -> LoraAbout:
@@ -176,10 +180,6 @@ class SD3Model:
             )
         return cond.negative_embeds, cond.negative_pooled
 
-    def using(self, weights: LoraState | None) -> AbstractContextManager[None]:
-        """Inside, the velocity is that of ``weights``, or the base model's; the trained tensors are not touched."""
-        return self.lora.using(weights)
-
     def decode(self, x: Tensor, *, grad: bool = False) -> Tensor:
         """Latents ``[B, *L]`` to images ``[B, H, W, 3]`` in 0..1, float32."""
         at_once = max(1, _DECODED_PIXELS // (self.resolution[0] * self.resolution[1]))
@@ -187,22 +187,6 @@ class SD3Model:
         with torch.set_grad_enabled(grad), torch.autocast(self.device.type, enabled=False):
             parts = [self._vae.decode(part, return_dict=False)[0] for part in latents.split(at_once)]
             return within_0_to_1(torch.cat(parts).permute(0, 2, 3, 1) / 2 + 0.5)
-
-    def parameters(self) -> list[Parameter]:
-        """The LoRA's tensors in the order of ``lora_state``."""
-        return list(self.lora.trained.values())
-
-    def lora_state(self) -> dict[str, Tensor]:
-        """The LoRA's tensors, detached views."""
-        return self.lora.state()
-
-    def load_lora_state(self, state: LoraState) -> None:
-        """Copy ``state`` into the LoRA."""
-        self.lora.load_state(state)
-
-    def load_lora_file(self, path: str | Path) -> None:
-        """Go on from a LoRA file of this model's rank: afterwards the velocity is the file's."""
-        self.lora.load_file(load_lora(path))
 
     def _network(self, x: Tensor, sigma: Tensor, context: Tensor, vector: Tensor) -> Tensor:
         # One autocast region per forward and no cache of cast weights: a cached cast outlives the optimizer's step.

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ...sampling.planners import Heard
+from ...support.facts import RunFacts
 from ...support.memory import NOTHING, Memory
 from ...support.seeds import derive_seed
 from .port import PromptDraw, PromptSource
@@ -101,6 +102,14 @@ class PocaCurriculum(PromptSource):
         if not 0 < self.rate <= 1:
             raise ValueError(f"rate must be above 0 and at most 1, found {self.rate}")
 
+    def check(self, facts: RunFacts) -> None:
+        """Raise ``ValueError`` where the reward that tells the difficulty is none of the trained ones."""
+        if self.reward and self.reward not in facts.rewards:
+            raise ValueError(
+                f"PocaCurriculum goes by the reward {self.reward!r}, but those that are trained on are "
+                f"{sorted(facts.rewards)}: name one of them, or leave it empty for all"
+            )
+
     def choose(self, draw: PromptDraw, memory: Memory = NOTHING) -> list[int]:
         """Places of a draw of (seed, iteration, memory), in a random order."""
         generator = torch.Generator().manual_seed(derive_seed("curriculum", draw.seed, draw.iteration))
@@ -132,11 +141,6 @@ class PocaCurriculum(PromptSource):
 
     def _mean(self, group: Heard) -> float | None:
         """Of the difficulty reward over one group; None where no image has a score."""
-        if self.reward and self.reward not in group.scores:
-            raise ValueError(
-                f"PocaCurriculum goes by the reward {self.reward!r}, but those that are trained on are "
-                f"{sorted(group.scores)}: name one of them"
-            )
         judging = [group.scores[self.reward]] if self.reward else list(group.scores.values())
         means = [float(scores.values[scores.valid].double().mean()) for scores in judging if bool(scores.valid.any())]
         mean = math.fsum(means) / len(means) if means else math.nan

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ...sampling.planners import Heard
+from ...support.facts import RunFacts
 from ...support.memory import NOTHING, Memory
 
 
@@ -31,6 +32,10 @@ class PromptSource(Protocol):
     def choose(self, draw: PromptDraw, memory: Memory = NOTHING) -> list[int]:
         """The places of ``draw.count`` prompts among ``draw.pool``, a function of its arguments alone."""
         ...
+
+    def check(self, facts: RunFacts) -> None:
+        """Raise ``ValueError`` with one sentence where the run that is asked for cannot be right."""
+        return
 
     def visited(self, draw: PromptDraw, iterations: int) -> list[int]:
         """Which prompts may be chosen from ``draw.iteration`` on, ascending: these are encoded."""

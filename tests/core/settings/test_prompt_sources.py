@@ -20,6 +20,7 @@ from mixgrpo_core.runs.reports import GroupScored
 from mixgrpo_core.sampling.planners import Heard, deterministic_plan
 from mixgrpo_core.sampling.schedule import flow_sigmas
 from mixgrpo_core.settings.prompt_sources import PocaCurriculum, PromptDraw, Shuffled, difficulty_classes, ecdf
+from mixgrpo_core.support.facts import RunFacts
 
 NAN = float("nan")
 PLAN = deterministic_plan(flow_sigmas(4))
@@ -202,13 +203,18 @@ def test_nobody_s_score_is_no_memory_and_never_nan():
     json.dumps(memory, allow_nan=False)
 
 
+def facts(*rewards):
+    return RunFacts(latent_shape=(3, 2, 2), trained_steps=(2,), rewards=rewards, masks={})
+
+
 def test_one_reward_tells_the_difficulty_or_all_of_them_do():
     group = heard(0, 1.0, 3.0, clip=[10.0, 20.0], lame=[NAN, NAN])
     assert PocaCurriculum(reward="clip").learn({}, [group]) == {"means": {"0": 15.0}}
     assert PocaCurriculum().learn({}, [group]) == {"means": {"0": 8.5}}
     assert PocaCurriculum(reward="lame").learn({}, [group]) == {}
     with pytest.raises(ValueError, match=r"'hps', but those that are trained on are \['clip', 'lame', 'ocr'\]"):
-        PocaCurriculum(reward="hps").learn({}, [group])
+        PocaCurriculum(reward="hps").check(facts("ocr", "lame", "clip"))
+    PocaCurriculum(reward="clip").check(facts("clip"))
 
 
 @given(st.permutations([heard(0, 1.0), heard(0, 4.0, 5.0), heard(1, -2.0), heard(2, 0.1), heard(0, 0.3)]))

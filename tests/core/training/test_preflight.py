@@ -24,7 +24,13 @@ from mixgrpo_core import (
     WindowPlanner,
     train,
 )
+from mixgrpo_core.advantages import Inside, MaskCredit, PromptMask, TimeCredit, WeightedAdvantages
+from mixgrpo_core.objectives import AWM, DGPO, GCPO, PositionalGRPO, VelocityKL
+from mixgrpo_core.rewards import Context
+from mixgrpo_core.runs.folder import RunError
+from mixgrpo_core.sampling import OdePlanner
 from mixgrpo_core.sampling.planners import Step, StepPlan
+from mixgrpo_core.settings.prompt_sources import PocaCurriculum
 
 CONFIG = TrainConfig(
     iterations=2,
@@ -280,3 +286,77 @@ def test_a_model_whose_lora_has_another_shape_is_not_resumed(tmp_path):
         next(train(model, run=RunFolder.open(tmp_path / "run"), **{**arguments, "config": longer}))
     assert model.evaluations == 0
     assert everything_in(tmp_path / "run/checkpoints") == files
+
+
+# What objectives, credit and prompt sources refuse, before any work
+
+
+def refused(change, words, model=None, **options):
+    model = model or ToyModel()
+    with pytest.raises(ValueError, match=words) as error:
+        train(
+            model, ["a", "b"], {"red": Red()}, replace(TrainConfig(steps=6, images_per_prompt=4), **change), **options
+        )
+    assert "\n" not in str(error.value)
+    assert model.evaluations == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"objective": GCPO(chunks=(2, 3))}, "chunks .* have 5 steps, but 4 steps were trained"),
+        (
+            {"credit": (WeightedAdvantages(), MaskCredit(area=Inside(right=0.5)))},
+            "per place, but GRPO can use",
+        ),
+        (
+            {"credit": (WeightedAdvantages(), TimeCredit()), "objective": GCPO()},
+            "per step, but GCPO can use",
+        ),
+        (
+            {"credit": (WeightedAdvantages(), MaskCredit(area=PromptMask())), "objective": PositionalGRPO()},
+            "needs a mask with every prompt, found none with 2 of 2",
+        ),
+        ({"objective": DGPO(), "updates": 5}, "4 groups make no 5 updates"),
+        ({"regularisers": (VelocityKL(to="teacher"),)}, "pulls to .'teacher'."),
+        ({"prompt_source": PocaCurriculum(reward="blue")}, "'blue', but those that are trained on are .'red'."),
+        ({"objective": AWM(), "planner": OdePlanner()}, "they would all be one image"),
+        ({"planner": OdePlanner(), "shared_noise": False}, "trains none of the 6 steps"),
+    ],
+)
+def test_parts_of_a_run_that_do_not_fit_each_other_are_one_sentence(change, words):
+    refused(change, words)
+
+
+def test_a_guided_field_is_no_target_of_a_regression():
+    class Guided(ToyModel):
+        guided = True
+
+    refused({"objective": AWM(), "shared_noise": False}, "AWM regresses the velocity .* set guidance", Guided())
+
+
+def test_contexts_are_of_prompts_that_are_there():
+    refused({}, "in no list .such as 'c'", contexts={"c": Context()})
+
+
+def test_a_mask_that_travels_with_the_prompt_reaches_credit_and_the_run_is_another_with_another_mask(tmp_path):
+    """Only the half of the picture that the mask shows learns; a resume with another mask is refused."""
+    left, right = torch.zeros(4, 4), torch.zeros(4, 4)
+    left[:, :2], right[:, 2:] = 1, 1
+    config = TrainConfig(
+        iterations=1, steps=6, images_per_prompt=4, prompts_per_iteration=2, eval_every=0, guards=(),
+        credit=(WeightedAdvantages(), MaskCredit(area=PromptMask())), objective=PositionalGRPO(), learning_rate=0.1,
+    )  # fmt: skip
+
+    def contexts(mask):
+        return {prompt: Context(mask=mask) for prompt in ("a", "b")}
+
+    run = RunFolder.create(tmp_path / "run", config)
+    model = ToyModel()
+    list(train(model, ["a", "b"], {"red": Red()}, config, contexts=contexts(left), run=run))
+    moved = model.up.detach().view(3, 2, 2, 2).abs().sum(-1)  # latent [3, 2, 2], of rank 2
+    assert bool((moved[..., 0] > 0).all())
+    assert float(moved[..., 1].abs().max()) == 0
+    more = replace(config, iterations=2)
+    with pytest.raises(RunError, match="other prompts"):
+        list(train(ToyModel(), ["a", "b"], {"red": Red()}, more, contexts=contexts(right), run=run))

@@ -90,9 +90,9 @@ def test_training_goes_on_from_a_file_with_the_same_function(folder: Path, tmp_p
     assert (second.lora.rank, second.lora_about.scale) == (3, alpha / 3)
     torch.testing.assert_close(velocity_of(second), velocity_of(first), rtol=0, atol=2e-6)
     again = load(folder, rank=3, alpha=5)
-    again.load_lora_file(path)
+    again.load_lora_file(load_lora(path))
     torch.testing.assert_close(velocity_of(again), velocity_of(first), rtol=0, atol=2e-6)
-    again.load_lora_file(export_lora(again, tmp_path / "b.safetensors"))
+    again.load_lora_file(load_lora(export_lora(again, tmp_path / "b.safetensors")))
     torch.testing.assert_close(velocity_of(again), velocity_of(first), rtol=0, atol=2e-6)
     assert without_gradient(second) == {UNUSED}
 
@@ -106,7 +106,7 @@ def test_a_file_of_some_layers_leaves_the_others_fresh(folder: Path, tmp_path: P
         expected = velocity_of(whole)
     torch.testing.assert_close(velocity_of(load(folder, lora=path)), expected, rtol=0, atol=2e-6)
     model = stir(load(folder), seed=2)
-    model.load_lora_file(path)
+    model.load_lora_file(load_lora(path))
     torch.testing.assert_close(velocity_of(model), expected, rtol=0, atol=2e-6)
 
 
