@@ -12,6 +12,7 @@ iterations = 60
 kernel = "FlowSDE(eta=0.7)"
 """
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -32,9 +33,9 @@ from . import reward_calls
 from .devices import usable_device
 from .imports import WORDS
 
-try:
+if sys.version_info >= (3, 11):
     import tomllib
-except ModuleNotFoundError:  # Python 3.10
+else:
     import tomli as tomllib
 
 
@@ -114,7 +115,7 @@ class RunConfig:
         from ..models.families.sd3 import load_sd3
 
         settings, resolution = self.model, self._resolution()
-        common = {
+        common: dict[str, Any] = {
             "rank": settings.rank,
             "alpha": settings.alpha,
             "lora": settings.lora,

@@ -73,7 +73,7 @@ def resume_command(arguments: Sequence[str]) -> int:
     if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):
         raise ValueError("expected a run folder: mixgrpo resume RUN [--iterations N] [--update-batch N]")
     words = arguments if arguments[0] in ("-h", "--help") else arguments[1:]
-    flags = tyro.cli(
+    flags: Any = tyro.cli(
         ResumeFlags,
         args=words,
         prog="mixgrpo resume RUN",

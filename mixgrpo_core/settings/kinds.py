@@ -147,7 +147,7 @@ def summary(cls: type) -> str:
     """What a class is, for tables and help: the first sentence of its docstring."""
     paragraph = (inspect.getdoc(cls) or "").split("\n\n")[0].replace("\n", " ")
     ends = [at + 1 for at in range(len(paragraph)) if paragraph[at] == "." and paragraph[at + 1 : at + 2] in (" ", "")]
-    whole = [end for end in ends if not paragraph[:end].endswith(("e.g.", "i.e.", "eq.", "sec."))]
+    whole = [end for end in ends if not paragraph[:end].endswith(("e.g.", "i.e.", "eq.", "sec.", "al."))]
     return paragraph[: whole[0]] if whole else paragraph
 
 

@@ -62,7 +62,7 @@ def _fits(value: Any, hint: Any, kinds: Kinds) -> bool:
     if hint in _WORDS:
         return type(value) is hint
     port = origin or hint
-    if is_dataclass(port):
+    if isinstance(port, type) and is_dataclass(port):
         return isinstance(value, port)
     return port not in kinds.ports or (is_dataclass(value) and not lacking(type(value), port))
 
@@ -77,7 +77,7 @@ def _in_words(hint: Any, kinds: Kinds) -> str:
         return f"a tuple of {_in_words(inner[0], kinds)}"
     if hint in _WORDS:
         return _WORDS[hint]
-    if is_dataclass(hint):
+    if isinstance(hint, type) and is_dataclass(hint):
         return f"a call of {hint.__name__}"
     names = [cls.__name__ for cls in kinds.of(origin or hint)]
     return f"a call of {', '.join(names)}" if len(names) <= _SHOWN else "a call"

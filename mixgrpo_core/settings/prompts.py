@@ -41,10 +41,10 @@ def read_prompts(
         return Prompts(train=pool, held_out=kept)
     wanted = max(1, round(len(pool) * held_out_share)) if held_out_share else 0  # a few prompts hold out one, not none
     count = min(wanted, len(pool) - 1)
-    kept = set(sorted(pool, key=lambda prompt: derive_seed("split", prompt))[:count])
+    taken = set(sorted(pool, key=lambda prompt: derive_seed("split", prompt))[:count])
     return Prompts(
-        train=tuple(prompt for prompt in pool if prompt not in kept),
-        held_out=tuple(prompt for prompt in pool if prompt in kept),
+        train=tuple(prompt for prompt in pool if prompt not in taken),
+        held_out=tuple(prompt for prompt in pool if prompt in taken),
     )
 
 

@@ -1,7 +1,9 @@
 """Classes of other custom nodes: found whenever they load, in the combos, in runs, and in the live view's words."""
 
 import json
+import re
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -162,6 +164,14 @@ def test_a_label_that_is_taken_does_not_hide_ours(welcomed, monkeypatch):
     source = PACK.replace("share: float = 0.5", 'share: float = 0.5\n        label = "GRPO"')
     loads(monkeypatch, source)
     assert objectives_offered().count("GRPO") == 1 and "Gentle" in objectives_offered()
+
+
+def test_the_readmes_custom_node_is_welcome_as_it_stands(welcomed, monkeypatch):
+    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    [code] = re.findall(r"<!-- example: custom node -->\n```python\n(.*?)```", text, re.DOTALL)
+    loads(monkeypatch, code)
+    assert "Gentle" in objectives_offered()
+    assert "FirstThenLast" in [option.key for option in options(WindowNode, "strategy")]
 
 
 def test_the_pack_looks_for_guests_when_it_is_loaded(monkeypatch):

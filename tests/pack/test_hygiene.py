@@ -18,7 +18,7 @@ BINARY = (
     "mixgrpo_core/assets/demo/*/*.safetensors",
     "example_workflows/*.jpg",
 )
-TEXT_SUFFIXES = {".py", ".md", ".json", ".js", ".mjs", ".css", ".txt", ".toml", ".LICENSE"}
+TEXT_SUFFIXES = {".py", ".md", ".json", ".js", ".mjs", ".css", ".txt", ".toml", ".typed", ".LICENSE"}
 NEEDED = {"__init__.py", "pyproject.toml", "requirements.txt", "README.md", "LICENSE", "nodes/__init__.py"} | {
     "mixgrpo_core/__init__.py",
     "mixgrpo_core/assets/demo/transformer/diffusion_pytorch_model.safetensors",
@@ -39,6 +39,8 @@ FORBIDDEN_MODULES = {
     *("codeop", "runpy", "pip", "dotenv"),
 }
 ALLOWED_IMPORTS = {("nodes/live/routes.py", "aiohttp.web"), ("__init__.py", "comfyui_version.__version__")}
+ALLOWED_ATTRIBUTES = {("mixgrpo_core/cli/imports.py", "sys", "path")}
+"""The command line, which ComfyUI does not run, searches the working folder for a module of the user's."""
 FORBIDDEN_CALLS = {"eval", "exec", "compile", "__import__", "breakpoint", "input"}
 FORBIDDEN_ATTRIBUTES = {
     "os": {"environ", "environb", "getenv", "putenv", "unsetenv", "system", "popen", "fork", "startfile", "kill"},
@@ -64,7 +66,7 @@ def matches(name, patterns):
 def python_faults(name, source):
     """Sentences about what a published Python file may not do."""
     for node in ast.walk(ast.parse(source)):
-        faults = [*import_faults(name, node), *call_faults(node), *attribute_faults(node)]
+        faults = [*import_faults(name, node), *call_faults(node), *attribute_faults(name, node)]
         yield from (f"{name}:{node.lineno} {fault}" for fault in faults)
 
 
@@ -98,9 +100,11 @@ def says_true(call, argument):
     return bool(found) and isinstance(found[0], ast.Constant) and found[0].value is True
 
 
-def attribute_faults(node):
+def attribute_faults(name, node):
     if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
         owner, what = node.value.id, node.attr
+        if (name, owner, what) in ALLOWED_ATTRIBUTES:
+            return
         if what in FORBIDDEN_ATTRIBUTES.get(owner, ()) or (owner == "os" and what.startswith(("spawn", "exec"))):
             yield f"uses {owner}.{what}"
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -241,6 +242,20 @@ def test_commands_that_spell_nothing_have_no_such_flag(house, capsys):
     with pytest.raises(SystemExit):
         main(["demo", "--import", "my_house"])
     assert "my_house" not in sys.modules
+
+
+def test_the_readmes_module_is_imported_as_it_stands(house, capsys):
+    """And so is its name: it scores red pictures with `--rewards red "Redness(power=2)"`."""
+    from PIL import Image
+
+    [code] = re.findall(r"<!-- example: module -->\n```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (house / "my_rewards.py").write_text(code)
+    Image.new("RGB", (8, 8), (51, 0, 0)).save("dark.png")
+    try:
+        assert main(["score", "dark.png", "--import", "my_rewards", "--rewards", "red", "Redness(power=2)"]) == 0
+    finally:
+        sys.modules.pop("my_rewards", None)
+    assert "0.04" in capsys.readouterr().out
 
 
 def test_register_is_public():

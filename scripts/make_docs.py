@@ -1,0 +1,114 @@
+"""Writes the tables of README and of the help pages from the code: kinds, presets and settings.
+
+    .venv/bin/python scripts/make_docs.py
+
+A table stands between ``<!-- table: NAME -->`` and ``<!-- end -->``; what a class is, is the first sentence of its
+docstring, and what a setting is, stands in its field. A test compares (``tests/pack/test_docs.py``).
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from pathlib import Path
+
+from mixgrpo_core import TrainConfig
+from mixgrpo_core.advantages import Area, Credit
+from mixgrpo_core.evaluation.guards import Guard
+from mixgrpo_core.objectives import ErrorWeight, Objective, Regulariser, StepWeight
+from mixgrpo_core.rewards import Reward
+from mixgrpo_core.sampling import Kernel, Planner, Solver, Window
+from mixgrpo_core.settings.kinds import REWARDS, SETTINGS, Kinds, label_of, summary
+from mixgrpo_core.settings.presets import LABELS
+from mixgrpo_core.settings.prompt_sources import PromptSource
+from mixgrpo_core.support.setting import settings_of
+from mixgrpo_core.support.spelling import spell
+
+ROOT = Path(__file__).resolve().parents[1]
+_TABLE = re.compile(r"(<!-- table: ([\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def main() -> None:
+    for page in pages():
+        page.write_text(rewritten(page.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def pages() -> list[Path]:
+    """The pages that have tables."""
+    candidates = [
+        ROOT / "README.md",
+        *sorted((ROOT / "web" / "docs").glob("*.md")),
+        *sorted((ROOT / "docs").glob("*.md")),
+    ]
+    return [page for page in candidates if _TABLE.search(page.read_text(encoding="utf-8"))]
+
+
+def rewritten(text: str) -> str:
+    """A page with its tables as they are now. Raises ``KeyError`` for a table that there is not."""
+    return _TABLE.sub(lambda found: f"{found[1]}{TABLES[found[2]]()}{found[3]}", text)
+
+
+def kinds(port: type, listed: Kinds = SETTINGS) -> str:
+    """A row per class: the call with its settings, and what it is."""
+    rows = [
+        (f"`{cls.__name__}({', '.join(item.name for item in fields(cls))})`", summary(cls)) for cls in listed.of(port)
+    ]
+    return table(("class", "what it is"), rows)
+
+
+def choices(port: type) -> str:
+    """A row per class: its word on the canvas, the class, and what it is."""
+    rows = [(label_of(cls), f"`{cls.__name__}`", summary(cls)) for cls in SETTINGS.of(port)]
+    return table(("on the canvas", "class", "what it is"), rows)
+
+
+def presets() -> str:
+    """A row per preset."""
+    rows = [(f"`{preset.__name__}`", label, summary(preset)) for label, preset in LABELS.items()]
+    return table(("preset", "on the canvas", "what it is"), rows)
+
+
+def settings() -> str:
+    """A row per setting of a run."""
+    config, rows = TrainConfig(), []
+    for name, told in settings_of(TrainConfig):
+        value = getattr(config, name)
+        default = "" if value is None or value == () or value == {} else f"`{_spelled(value)}`"
+        rows.append((f"`{name}`", told.help, told.range.partition(",")[0], default, "yes" if told.may_change else ""))
+    return table(("setting", "what it is", "range", "default", "may change on resume"), rows)
+
+
+def _spelled(value: object) -> str:
+    """The class of an object without its settings: they are in the class's own table."""
+    if isinstance(value, tuple):
+        return ", ".join(map(_spelled, value))
+    return spell(value) if isinstance(value, int | float | str) else f"{type(value).__name__}()"
+
+
+def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [head, ("---",) * len(head), *rows]
+    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
+
+
+TABLES: Mapping[str, Callable[[], str]] = {
+    "presets": presets,
+    "settings": settings,
+    "planners": lambda: kinds(Planner),
+    "windows": lambda: kinds(Window),
+    "kernels": lambda: kinds(Kernel),
+    "solvers": lambda: kinds(Solver),
+    "objectives": lambda: kinds(Objective),
+    "step weights": lambda: kinds(StepWeight),
+    "regularisers": lambda: kinds(Regulariser),
+    "error weights": lambda: kinds(ErrorWeight),
+    "areas": lambda: kinds(Area),
+    "credit": lambda: kinds(Credit),
+    "prompt sources": lambda: kinds(PromptSource),
+    "guards": lambda: kinds(Guard),
+    "rewards": lambda: kinds(Reward, REWARDS),
+    "choices of objectives": lambda: choices(Objective),
+    "choices of kernels": lambda: choices(Kernel),
+    "choices of windows": lambda: choices(Window),
+}
+
+if __name__ == "__main__":
+    main()
