@@ -51,7 +51,30 @@ class LoraAbout:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 
-class FlowModel(Protocol[Cond]):
+class Sampled(Protocol[Cond]):
+    """What a flow-matching model needs for images to be made with it."""
+
+    def encode(self, prompt: str) -> Cond:
+        """The conditioning of one prompt; computed once and kept by the caller."""
+        ...
+
+    def run(self, conds: Sequence[Cond], body: Callable[[Velocity], R]) -> R:
+        """Load the network once, condition it on one or more prompts, and call ``body`` with its velocity field."""
+        ...
+
+    def using(self, weights: LoraState | None) -> AbstractContextManager[None]:
+        """Inside the context the velocity is that of ``weights``; ``None`` is the base model without the LoRA."""
+        ...
+
+    def decode(self, x: Tensor, *, grad: bool = False) -> Tensor:
+        """Latents ``[B, *L]`` to images ``[B, H, W, 3]`` in 0..1.
+
+        With ``grad`` the images carry a gradient; where a value was cut off at 0 or 1, only one that leads back inside.
+        """
+        ...
+
+
+class FlowModel(Sampled[Cond], Protocol[Cond]):
     """A flow-matching model with a trainable LoRA.
 
     What the core counts on:
@@ -104,10 +127,6 @@ class FlowModel(Protocol[Cond]):
         """What a file of its LoRA has to know."""
         ...
 
-    def encode(self, prompt: str) -> Cond:
-        """The conditioning of one prompt; computed once and kept by the caller."""
-        ...
-
     def prepare(self, prompts: Sequence[str]) -> None:
         """Hears every prompt of a run before it starts: the time to embed them all and to free the text encoders."""
         ...
@@ -122,21 +141,6 @@ class FlowModel(Protocol[Cond]):
 
     def places(self, maps: Tensor) -> Tensor:
         """Maps over images ``[B, H, W]`` as maps over latents: ``[B, ...]``, broadcastable to ``[B, *L]``."""
-        ...
-
-    def run(self, conds: Sequence[Cond], body: Callable[[Velocity], R]) -> R:
-        """Load the network once, condition it on one or more prompts, and call ``body`` with its velocity field."""
-        ...
-
-    def using(self, weights: LoraState | None) -> AbstractContextManager[None]:
-        """Inside the context the velocity is that of ``weights``; ``None`` is the base model without the LoRA."""
-        ...
-
-    def decode(self, x: Tensor, *, grad: bool = False) -> Tensor:
-        """Latents ``[B, *L]`` to images ``[B, H, W, 3]`` in 0..1.
-
-        With ``grad`` the images carry a gradient; where a value was cut off at 0 or 1, only one that leads back inside.
-        """
         ...
 
     def parameters(self) -> Iterable[Parameter]:

@@ -5,13 +5,13 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor
 
-from ..models.port import Cond, FlowModel, Velocity
+from ..models.port import Cond, Sampled, Velocity
 from .solvers import Euler, Solver
 
 
 @torch.no_grad()
 def sample(
-    model: FlowModel[Cond],
+    model: Sampled[Cond],
     cond: Cond,
     noise: Tensor,
     sigmas: Tensor,
@@ -47,6 +47,6 @@ def sample(
 
 
 @torch.no_grad()
-def decode(model: FlowModel, latents: Tensor, batch: int) -> Tensor:
+def decode(model: Sampled, latents: Tensor, batch: int) -> Tensor:
     """Images ``[B, H, W, 3]`` of latents ``[B, *L]``, a few at a time."""
     return torch.cat([model.decode(x) for x in latents.split(batch)])

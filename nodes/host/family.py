@@ -4,11 +4,13 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import cast
 
 import torch
+from comfy.latent_formats import LatentFormat
 from comfy.model_base import BaseModel
 from comfy.model_patcher import ModelPatcher
-from comfy.model_sampling import CONST, IMG_TO_IMG_FLOW
+from comfy.model_sampling import CONST, IMG_TO_IMG_FLOW, ModelSamplingDiscreteFlow, ModelSamplingFlux
 
 ARCHITECTURES = MappingProxyType(
     {
@@ -77,7 +79,7 @@ def require_flow_model(model: ModelPatcher) -> Family:
         raise ValueError(
             f"{name} starts from noise of scale {sampling.noise_scale}, expected 1: this kind is not supported yet"
         )
-    latent = model.get_model_object("latent_format")
+    latent = cast(LatentFormat, model.get_model_object("latent_format"))  # the host takes any object for a module
     if latent.latent_dimensions not in (2, 3):
         raise ValueError(f"expected a model that makes images, found {name}, whose latents are no pictures")
     return Family(
@@ -88,11 +90,11 @@ def require_flow_model(model: ModelPatcher) -> Family:
         pixels=latent.spacial_downscale_ratio,
         patch=_patch(base.diffusion_model),
         frames=latent.latent_dimensions == 3,
-        shift=_shift(sampling),
+        shift=_shift(cast(ModelSamplingDiscreteFlow | ModelSamplingFlux, sampling)),  # which flow models' are made of
     )
 
 
-def _shift(sampling: torch.nn.Module) -> float:
+def _shift(sampling: ModelSamplingDiscreteFlow | ModelSamplingFlux) -> float:
     """The shift behind any schedule of the host's flow models, FLUX's exponential one too: read off half way."""
     half = sampling.sigma(torch.tensor(0.5 * getattr(sampling, "multiplier", 1.0), dtype=torch.float64))
     sigma = float(half)

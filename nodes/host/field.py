@@ -5,8 +5,9 @@ v  = (x - x0) / sigma          flow models only: their x0 is x - sigma v
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
+from typing import Generic
 
 import comfy.model_management
 import comfy.samplers
@@ -18,7 +19,7 @@ from comfy.sd import VAE
 from torch import Tensor
 
 from ...mixgrpo_core.models.pictures import maps_over_latents, within_0_to_1
-from ...mixgrpo_core.models.port import R, Velocity
+from ...mixgrpo_core.models.port import LoraState, R, Velocity
 from ...mixgrpo_core.sampling.schedule import flow_sigmas
 from ...mixgrpo_core.support.seeds import seeded_noise
 from .family import Family, require_flow_model
@@ -137,6 +138,12 @@ class HostField:
             self.patcher.eject_model()
         return inside.result
 
+    def using(self, weights: LoraState | None) -> AbstractContextManager[None]:
+        """Inside, the velocity is the MODEL's, as outside: it has no LoRA of ours that could be off."""
+        if weights is not None:
+            raise ValueError("expected None, for a model without a LoRA of ours, found the weights of one")
+        return nullcontext()
+
     @contextmanager
     def loaded(self, *, grad: bool) -> Iterator[None]:
         """Entered around ``body``, when the network is on its device."""
@@ -204,7 +211,7 @@ def _require_no_skips(model: ModelPatcher) -> None:
         )
 
 
-class _Inside(comfy.samplers.Sampler):
+class _Inside(comfy.samplers.Sampler, Generic[R]):
     """A sampler to the host: calls ``body`` with the loaded, conditioned network and keeps the answer."""
 
     def __init__(self, body: Callable[[Velocity], R], loaded: AbstractContextManager[None], prompts: int) -> None:

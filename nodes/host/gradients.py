@@ -10,7 +10,7 @@ Three things stand between the host's models and a gradient:
 
 import dis
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import lru_cache
 from types import CodeType, MappingProxyType
@@ -23,7 +23,7 @@ from torch.utils.checkpoint import checkpoint
 
 from .bypass_lora import HostLora
 
-_SAME_OUT_OF_PLACE = MappingProxyType(
+_SAME_OUT_OF_PLACE: Mapping[Callable[..., object], Callable[..., Tensor]] = MappingProxyType(
     {
         torch.Tensor.add_: torch.add,
         torch.Tensor.sub_: torch.sub,

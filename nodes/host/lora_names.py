@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import comfy.lora
 from comfy.model_base import BaseModel
-from torch import nn
 
 from ...mixgrpo_core.models.lora_file import PREFIX
 
@@ -56,7 +55,7 @@ def trained_layers(model: BaseModel) -> list[Layer]:
     Raises:
         ValueError: the model has none.
     """
-    sizes = {path: (module.in_features, module.out_features) for path, module in _linears(model)}
+    sizes = _sizes(model)
     named = {path: _tiled(parts, sizes[path][1]) for path, parts in _table(model, sizes).items()}
     if not named or not all(named.values()):
         named = {path: (Part(name=path, start=0, stop=rows),) for path, (_, rows) in sizes.items()}
@@ -77,15 +76,16 @@ def block_of(path: str) -> str:
     return found.group()
 
 
-def _linears(model: BaseModel) -> list[tuple[str, nn.Module]]:
-    """Attention and MLP layers by path. The host's quantised linear layers are no ``nn.Linear``."""
-    return [
-        (path, module)
-        for path, module in model.named_modules()
-        if all(hasattr(module, name) for name in ("weight", "in_features", "out_features"))
-        and _BLOCK.match(path)
-        and not _NOT_TRAINED.search(path.removeprefix("diffusion_model"))
-    ]
+def _sizes(model: BaseModel) -> dict[str, tuple[int, int]]:
+    """Columns and rows of attention and MLP layers by path. The host's quantised linear layers are no ``nn.Linear``."""
+    found: dict[str, tuple[int, int]] = {}
+    for path, module in model.named_modules():
+        if not _BLOCK.match(path) or _NOT_TRAINED.search(path.removeprefix("diffusion_model")):
+            continue
+        inputs, outputs = getattr(module, "in_features", None), getattr(module, "out_features", None)
+        if isinstance(inputs, int) and isinstance(outputs, int) and hasattr(module, "weight"):
+            found[path] = (inputs, outputs)
+    return found
 
 
 def _table(model: BaseModel, sizes: dict[str, tuple[int, int]]) -> dict[str, list[Part]]:

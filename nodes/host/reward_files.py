@@ -82,12 +82,13 @@ def file_problem(name: str | None, kinds: Sequence[str], known: Sequence[KnownFi
 
 
 def fingerprint(kinds: Sequence[str], *names: str | None) -> str:
-    """What the chosen files are now, for ``fingerprint_inputs``: another file under an old name is read again."""
+    """What the chosen files are now, for ``fingerprint_inputs``: another file under an old name is read again. None is
+    a name that comes by wire."""
     states = []
     for name in names:
         try:
-            stats = [file.stat() for file in _files(path_of(name, kinds, ()))]
-        except (ValueError, OSError):  # by wire, or missing
+            stats = [] if name is None else [file.stat() for file in _files(path_of(name, kinds, ()))]
+        except (ValueError, OSError):  # missing
             stats = []
         states.append([(stat.st_size, stat.st_mtime_ns) for stat in stats])
     return repr(states)

@@ -27,7 +27,8 @@ class Line:
     """
 
     def __init__(self, run: str, node: str, iterations: int) -> None:
-        self.run, self.node, self.workflow, self.serial = run, node, None, 0
+        self.run, self.node, self.serial = run, node, 0
+        self.workflow: str | None = None
         self._bar = comfy.utils.ProgressBar(iterations, node_id=node)
 
     def send(self, name: str, **data: Any) -> None:

@@ -122,7 +122,7 @@ def captioned(images: Tensor, captions: list[str]) -> Image.Image:
     pictures = [picture.resize((width, height), Image.Resampling.NEAREST) for picture in pictures]
     columns = columns_for(len(pictures), (width, height))
     font = ImageFont.load_default(size=max(10, width // 16))
-    line = font.getbbox("Ag")[3] + 2
+    line = math.ceil(font.getbbox("Ag")[3]) + 2
     foot = line * max(caption.count("\n") + 1 for caption in captions) + 4
     step = (width + FRAME, height + FRAME + foot)
     image = Image.new("RGB", (columns * step[0], math.ceil(len(pictures) / columns) * step[1]), _PLAIN)
@@ -145,7 +145,7 @@ def save(sheet: Sheet, run: str) -> Path:
     return path
 
 
-def _fitted(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+def _fitted(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
     """The text, or as much of its beginning as fits ``width`` pixels."""
     if font.getlength(text) <= width:
         return text
@@ -175,5 +175,5 @@ def _pictures(images: Tensor) -> list[Image.Image]:
     scale = LARGEST_TILE / max(pixels.shape[-2:])
     if scale < 1:
         pixels = interpolate(pixels, scale_factor=scale, mode="area")
-    pixels = (pixels.movedim(1, -1) * 255).round().to(torch.uint8).cpu().numpy()
-    return [Image.fromarray(picture) for picture in pixels]
+    in_bytes = (pixels.movedim(1, -1) * 255).round().to(torch.uint8).cpu().numpy()
+    return [Image.fromarray(picture) for picture in in_bytes]

@@ -61,15 +61,15 @@ class Voting:
 
     def snapshot(self) -> dict[str, Any] | None:
         """The ballot that was shown last, with the seconds that are left by now."""
-        return self._shown and told(self._shown, self._box)
+        return None if self._shown is None else told(self._shown, self._box)
 
     def _tell_state(self, ballot: Ballot) -> None:
-        opened = self._shown is None or self._shown.id != ballot.id
-        if opened and ballot.open:
+        before = None if self._shown is None or self._shown.id != ballot.id else self._shown
+        if before is None and ballot.open:
             self._status("voting", "")
-        elif not opened and self._shown.open and not ballot.open:
+        elif before is not None and before.open and not ballot.open:
             self._status("scoring", "")
-        if ballot.open and self._gate.open(opened):
+        if ballot.open and self._gate.open(before is None):
             self._line.text(voting_text(ballot))
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import TypedDict
 
 from comfy_api.latest import io
 
@@ -69,7 +70,7 @@ class RewardTransform(io.ComfyNode):
         try:
             require_wires(cls.define_schema().inputs, wired)
             if wired.keys() <= {"reward"}:  # numbers that come by wire are checked when they are there
-                _transform(values.get("transform") or {"transform": None})
+                _transform(values.get("transform") or _Chosen(transform=None))
         except ValueError as error:
             return str(error)
         return True
@@ -130,7 +131,19 @@ class RewardGate(io.ComfyNode):
         return io.NodeOutput(replace(reward, rewards=rewards))
 
 
-def _transform(values: dict[str, float | str]) -> Transform:
+class _Chosen(TypedDict, total=False):
+    """A transform by its name, and the numbers that it has."""
+
+    transform: str | None
+    scale: float
+    shift: float
+    low: float
+    high: float
+    centre: float
+    width: float
+
+
+def _transform(values: _Chosen) -> Transform:
     kind = values["transform"]
     if kind == RANK:
         return Rank()

@@ -52,8 +52,8 @@ class AestheticReward(io.ComfyNode):
 
     @classmethod
     def execute(cls, head, file, weight) -> io.NodeOutput:
-        paths = [str(path_of(head, (OWN,), HEADS)), str(path_of(file, FOLDERS, BACKBONES))]
-        reward = AestheticScore(*paths, place=HostPlace())
+        head, file = path_of(head, (OWN,), HEADS), path_of(file, FOLDERS, BACKBONES)
+        reward = AestheticScore(str(head), str(file), place=HostPlace())
         reward.prepare(())
         return io.NodeOutput(Rewards(rewards={"aesthetic": reward}, weights={"aesthetic": weight}))
 

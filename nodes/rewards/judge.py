@@ -4,6 +4,7 @@ A workflow names a judge: an endpoint of the file on this machine, or a folder o
 endpoint is, is written in that file only, so a workflow from elsewhere cannot send pictures anywhere.
 """
 
+from collections.abc import Mapping
 from types import MappingProxyType
 
 import comfy.model_management
@@ -27,6 +28,8 @@ from ...mixgrpo_core.rewards.judges import (
 )
 from ...mixgrpo_core.rewards.judges.endpoint import client_package
 from ...mixgrpo_core.rewards.judges.files import JUDGE_FILES
+from ...mixgrpo_core.rewards.judges.pairwise import Comparison
+from ...mixgrpo_core.rewards.judges.scoring import Mode
 from ...mixgrpo_core.rewards.port import Reward
 from ..checks import require_in_range
 from ..host.reward_files import NOTHING, OWN, fingerprint, found, path_of
@@ -35,7 +38,7 @@ from ..sockets import Rewards, RewardSocket, weight_input
 
 FOLDERS = (OWN, "LLM", "VLM")
 AT, HERE = "endpoint: ", "in process: "
-EACH = MappingProxyType(
+EACH: Mapping[str, Mode] = MappingProxyType(
     {
         "does it show the prompt? (yes/no)": YesNo(),
         "how well does it show the prompt? (1 to 5)": Levels(),
@@ -46,7 +49,7 @@ EACH = MappingProxyType(
         "UnifiedReward, alignment": UnifiedRewardSemantic(),
     }
 )
-PAIRS = MappingProxyType(
+PAIRS: Mapping[str, Comparison] = MappingProxyType(
     {"which of two is better? (win rate)": Verdict(), "UnifiedReward 2.0, pairs (win rate)": PairScores()}
 )
 

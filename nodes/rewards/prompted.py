@@ -13,7 +13,7 @@ from ..host.reward_place import HostPlace
 from ..sockets import Rewards, RewardSocket, weight_input
 
 FOLDERS = (OWN, "clip_vision", "text_encoders")
-KINDS: Mapping[str, type] = MappingProxyType(
+KINDS: Mapping[str, type[HPSv2] | type[PickScore] | type[CLIPScore] | type[SigLIPScore]] = MappingProxyType(
     {"HPSv2": HPSv2, "PickScore": PickScore, "CLIPScore": CLIPScore, "SigLIP": SigLIPScore}
 )
 

@@ -63,7 +63,7 @@ def run_cost(
         kinds.setdefault(_kind(plan), []).append(iteration)
     with torch.inference_mode(False), torch.enable_grad():
         dance = dance_iteration_cost(config, evaluations_per_call=per_call).units
-        parts = []
+        parts: list[tuple[int, IterationCost]] = []
         for iterations in kinds.values():
             on_part(len(parts) + 1, len(kinds) + 1)
             parts.append((len(iterations), iteration_cost(config, iterations[0], evaluations_per_call=per_call)))

@@ -90,15 +90,19 @@ class WindowPlan(io.ComfyNode):
         settings: TrainerSettings | None = None,
     ) -> io.NodeOutput:
         if settings is None:
+            usual = mixgrpo()
+            planner = usual.planner if window is None else with_window(usual.planner, window)
+            if isinstance(planner, WindowPlanner):
+                planner = replace(planner, tail_ratio=tail_ratio)
             config = replace(
-                mixgrpo(),
+                usual,
                 steps=steps,
                 iterations=iterations,
                 images_per_prompt=images_per_prompt,
                 prompts_per_iteration=prompts_per_iteration,
                 shift=shift,
-                planner=WindowPlanner(window or mixgrpo().planner.window, tail_ratio),
-                tail_solver=DPMpp2M() if tail_ratio < 1 else mixgrpo().tail_solver,
+                planner=planner,
+                tail_solver=DPMpp2M() if tail_ratio < 1 else usual.tail_solver,
             )
         else:
             config = settings.train

@@ -1,6 +1,6 @@
 """One training on the canvas: the loop over the core's generator, what the artist asks meanwhile, lack of memory."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 
@@ -77,7 +77,7 @@ class Training:
             pass
         return command
 
-    def _reports(self) -> Iterator[StepReport]:
+    def _reports(self) -> Generator[StepReport, None, None]:
         return train(
             self.model,
             self.prompts.train,

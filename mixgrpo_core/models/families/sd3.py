@@ -10,7 +10,6 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
 from torch import Tensor, nn
 
@@ -28,6 +27,7 @@ from ..diffusers.loading import (
     require_folder,
 )
 from ..diffusers.peft_lora import ADAPTER, PeftLora, attach_lora
+from ..diffusers.sizes import latent_shape, pixels_per_latent, tokens
 from ..lora import WithLora
 from ..lora_file import load_lora
 from ..lora_metadata import model_metadata
@@ -98,9 +98,9 @@ class SD3Model(WithLora):
         self._vae = vae.to(self.device, memory_format=torch.channels_last)  # type: ignore[arg-type]
         self._texts = texts
         self._embedded: dict[str, tuple[Tensor, Tensor]] = {}
-        side = _pixels_per_latent(vae)
+        side = pixels_per_latent(vae)
         self.resolution = resolution or (transformer.config["sample_size"] * side,) * 2
-        self.latent_shape = _latent_shape(transformer, side, self.resolution)
+        self.latent_shape = latent_shape(transformer, side, self.resolution)
         transformer.register_forward_pre_hook(self._count, with_kwargs=True)
         if gradient_checkpointing:
             transformer.enable_gradient_checkpointing(lora.checkpointed)
@@ -252,7 +252,7 @@ def load_sd3(
         lora=attach_lora(transformer, rank=rank, alpha=alpha, seed=seed, file=file, default_rank=32),
         resolution=resolution,
         guidance=guidance,
-        grid=read_grid(folder / "scheduler", _tokens(transformer, vae, resolution)),
+        grid=read_grid(folder / "scheduler", tokens(transformer, vae, resolution)),
         compute=dtype,
         device=device,
         gradient_checkpointing=gradient_checkpointing,
@@ -266,26 +266,3 @@ def _architecture(transformer: SD3Transformer2DModel) -> str:
     if config["qk_norm"] is None:
         return "stable-diffusion-3-medium"
     return f"stable-diffusion-3.5-{'medium' if config['dual_attention_layers'] else 'large'}"
-
-
-def _pixels_per_latent(vae: Vae) -> int:
-    blocks = "block_out_channels" if isinstance(vae, AutoencoderKL) else "decoder_block_out_channels"
-    return 2 ** (len(vae.config[blocks]) - 1)
-
-
-def _tokens(transformer: SD3Transformer2DModel, vae: Vae, resolution: tuple[int, int] | None) -> int:
-    """How many patches of latents an image has."""
-    side, config = _pixels_per_latent(vae), transformer.config
-    height, width = resolution or (config["sample_size"] * side,) * 2
-    return (height // side // config["patch_size"]) * (width // side // config["patch_size"])
-
-
-def _latent_shape(transformer: SD3Transformer2DModel, side: int, resolution: tuple[int, int]) -> tuple[int, int, int]:
-    config = transformer.config
-    unit, most = side * config["patch_size"], side * config["patch_size"] * config["pos_embed_max_size"]
-    if any(length < unit or length % unit or length > most for length in resolution):
-        raise ValueError(
-            f"expected a height and width that are multiples of {unit} up to {most}, "
-            f"found {resolution[0]} x {resolution[1]}"
-        )
-    return (config["in_channels"], resolution[0] // side, resolution[1] // side)
