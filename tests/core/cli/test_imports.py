@@ -33,7 +33,7 @@ from mixgrpo_core.objectives import GRPO, Regulariser
 from mixgrpo_core.rewards import Scores, StatelessReward
 from mixgrpo_core.sampling import Planner, StepPlan
 from mixgrpo_core.sampling.planners import ODE, SDE
-from mixgrpo_core.settings import PromptSource
+from mixgrpo_core.settings.prompt_sources import PromptSource
 
 
 @dataclass(frozen=True)
