@@ -75,7 +75,7 @@ def test_a_training_is_shown_as_it_goes(running, view):
 
 
 def test_a_page_that_is_reloaded_goes_on_with_it(reloaded, story, view):
-    wait_for_points(story.page, reloaded + 3)
+    wait_for_points(story.page, reloaded + 2)
     expect(view.locator(".mg-run")).to_have_text(story.run)
 
 
@@ -118,13 +118,13 @@ def test_pictures_for_the_readme(request, open_page):
 
 
 def quick(workflow, run):
-    """The workflow with another name for the run, few held-out captions, and iterations of one small group."""
+    """The workflow with another name for the run, one held-out caption, and iterations of one small group."""
     copy = json.loads(json.dumps(workflow))
     for node in copy["nodes"]:
         if node["type"] == "MixGRPO_TrainLora":
             node["widgets_values"][0] = run
         if node["type"] == "MixGRPO_PromptSet":
-            node["widgets_values"][2] = "\n".join(node["widgets_values"][2].splitlines()[:2])
+            node["widgets_values"][2] = "\n".join(node["widgets_values"][2].splitlines()[:1])
         if node["type"] == "MixGRPO_TrainerSettings":
             node["widgets_values"][3:6] = [300, 6, 1]  # iterations, images per prompt, prompts per iteration
     return copy

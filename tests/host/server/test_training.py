@@ -6,10 +6,13 @@ import shutil
 import pytest
 import torch
 from comfy_client import Client, ExecutionFailed, Refused
-from graphs import SHORT, training
+from graphs import SHORT as TWO_PROMPTS
+from graphs import training
 from safetensors.torch import load_file
 
-LONGER = {**SHORT, "iterations": 6}
+SHORT = {**TWO_PROMPTS, "prompts_per_iteration": 1}
+LENGTH = 8
+LONGER = {**SHORT, "iterations": LENGTH}
 
 
 def metrics(host, run):
@@ -61,11 +64,11 @@ def test_an_interrupt_keeps_the_work_and_the_next_queue_goes_on(host, client, un
     client.interrupt(run)
     assert run.wait().end == "interrupted"
     done = len(iterations(host, "interrupted"))
-    assert 2 <= done < 6
+    assert 2 <= done < LENGTH
     assert run.named("mixgrpo.status")[-1]["state"] == "interrupted"
     again = client.run(graph, timeout=300)
-    assert [data["report"]["iteration"] for data in again.named("mixgrpo.report")] == list(range(done, 6))
-    assert iterations(host, "interrupted") == list(range(6))
+    assert [data["report"]["iteration"] for data in again.named("mixgrpo.report")] == list(range(done, LENGTH))
+    assert iterations(host, "interrupted") == list(range(LENGTH))
     assert same(lora(host, "interrupted"), undisturbed)
 
 
@@ -77,11 +80,11 @@ def test_stop_and_keep_goes_on_to_the_nodes_behind_and_later_resumes(host, clien
     client.post("/mixgrpo/runs/stopped/command", {"command": "stop"})
     assert run.wait().end == "success"
     done = len(iterations(host, "stopped"))
-    assert 1 <= done < 6
-    assert f"{done} of 6 iterations" in run.outputs[text.id]["text"][0]
+    assert 1 <= done < LENGTH
+    assert f"{done} of {LENGTH} iterations" in run.outputs[text.id]["text"][0]
     assert run.named("mixgrpo.status")[-1]["state"] == "stopped"
     client.run(graph, timeout=300)
-    assert iterations(host, "stopped") == list(range(6))
+    assert iterations(host, "stopped") == list(range(LENGTH))
     assert same(lora(host, "stopped"), undisturbed)
 
 
@@ -112,7 +115,9 @@ def test_save_and_sample_now_change_nothing_of_the_run(host, client, undisturbed
     assert same(lora(host, "asked"), undisturbed)
 
 
-def test_kill_9_loses_nothing_that_was_saved(host, undisturbed):
+@pytest.fixture(scope="module")
+def killed(host):
+    """The iterations that a run had done when ComfyUI was killed, and those that it did after it was started again."""
     graph, _ = training("killed", **{**LONGER, "checkpoint_every": 1})
     with Client(host.address) as client:
         run = client.queue(graph)
@@ -120,12 +125,21 @@ def test_kill_9_loses_nothing_that_was_saved(host, undisturbed):
         host.kill()
         with pytest.raises(ConnectionError, match="closed"):  # nobody is kept waiting
             run.wait()
+    before = iterations(host, "killed")
     host.start()
     with Client(host.address) as client:
         again = client.run(graph, timeout=300)
-        first = again.named("mixgrpo.report")[0]["report"]["iteration"]
-    assert first >= 1, "the iterations before the kill are kept"
-    assert iterations(host, "killed") == list(range(6))
+    return before, [told["report"]["iteration"] for told in again.named("mixgrpo.report")]
+
+
+def test_kill_9_loses_nothing_that_was_saved(killed):
+    before, after = killed
+    assert before[0] == 0 and after[0] >= 1, "the iterations before the kill are kept"
+    assert after == list(range(after[0], LENGTH)) and after[0] <= len(before)
+
+
+def test_a_run_that_was_killed_ends_as_if_nothing_had_happened(killed, host, undisturbed):
+    assert iterations(host, "killed") == list(range(LENGTH))
     assert same(lora(host, "killed"), undisturbed)
 
 

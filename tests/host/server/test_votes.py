@@ -83,20 +83,32 @@ def test_an_interrupt_ends_the_wait_and_the_votes_are_there_when_it_goes_on(clie
     assert again.wait(60).end == "success"
 
 
-def test_kill_9_while_it_waits_loses_no_vote(host):
+@pytest.fixture(scope="module")
+def killed(host):
+    """The ballot that ComfyUI was killed with, a late vote's answer before the run was queued, and the ballot again."""
+    graph = voted_training("killed-votes")
     with Client(host.address) as client:
-        told = asked(client.queue(voted_training("killed-votes")))
+        told = asked(client.queue(graph))
         vote(client, told, {"0": 1, "1": -1})
         host.kill()
     host.start()
     with Client(host.address) as client:
-        late = vote(client, told, {"2": 1})  # before the run is queued again
-        assert late["votes"] == {"0": 1, "1": -1, "2": 1}
-        run = client.queue(voted_training("killed-votes"))
-        assert (asked(run)["id"], asked(run)["votes"]) == (told["id"], late["votes"])
+        late = vote(client, told, {"2": 1})
+        run = client.queue(graph)
+        again = asked(run)
         vote(client, told, {"3": -1})
         vote(client, asked(run, 1), {"0": 1}, end="skipped")
         assert run.wait(120).end == "success"
+    return told, late, again
+
+
+def test_kill_9_while_it_waits_loses_no_vote(killed):
+    told, late, again = killed
+    assert late["votes"] == {"0": 1, "1": -1, "2": 1}
+    assert (again["id"], again["votes"]) == (told["id"], late["votes"])
+
+
+def test_a_run_that_was_killed_while_it_waited_learns_from_all_its_votes(killed, host):
     first, last = metrics(host, "killed-votes")
     assert first["rewards"]["votes"] == {**first["rewards"]["votes"], "mean": 0.0, "valid": 4}
     assert last["rewards"]["votes"]["valid"] == 0
