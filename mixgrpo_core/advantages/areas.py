@@ -1,5 +1,6 @@
 """Areas of a picture as maps ``[H, W]`` in 0..1: what credit per place is made of."""
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -13,6 +14,7 @@ from .port import ScoredGroup
 class Area(Protocol):
     """A part of the picture; a frozen dataclass of settings."""
 
+    @abstractmethod
     def cover(self, group: ScoredGroup, height: int, width: int) -> Tensor:
         """``[H, W]``: the share of each pixel that lies in the area."""
         ...

@@ -8,6 +8,7 @@ deviation (GRPO, arXiv 2402.03300). Several rewards are normalised one by one an
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -21,11 +22,13 @@ class Scored(Protocol):
     """What one reward said of a group."""
 
     @property
+    @abstractmethod
     def values(self) -> Tensor:
         """Scores [G]."""
         ...
 
     @property
+    @abstractmethod
     def valid(self) -> Tensor:
         """Mask [G] of those that count."""
         ...

@@ -4,6 +4,7 @@ Credit is made in stages, one after the other, each over all groups of an iterat
 looks at a group while its images are there, changes the advantages of single groups, and then of all groups together.
 """
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, Protocol
@@ -71,6 +72,7 @@ class ScoredGroup:
 class Places(Protocol):
     """``FlowModel.places``."""
 
+    @abstractmethod
     def __call__(self, maps: Tensor) -> Tensor: ...
 
 

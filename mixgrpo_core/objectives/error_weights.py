@@ -1,5 +1,6 @@
 """What AWM takes as a log-probability: functions of the mean square error of the velocity and of the level."""
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,6 +13,7 @@ _TINY = 1e-10
 class ErrorWeight(Protocol):
     """A rule that turns an error into something like a log-probability."""
 
+    @abstractmethod
     def log_prob(self, error: Tensor, sigma: Tensor | float) -> Tensor:
         """``[g]`` of mean square errors ``[g]`` at one level: 0 at no error, and falling with it."""
         ...

@@ -6,6 +6,7 @@ is taken piece by piece; where it needs several columns or whole groups at once,
 without a graph, and then each term's gradient times the coefficient that the loss gave it. The gradient is the same.
 """
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
@@ -150,10 +151,12 @@ class Objective(Protocol):
         """Numbers ``[g, ...]`` that carry no gradient, such as those of other policies; asked once per piece."""
         return {}
 
+    @abstractmethod
     def terms(self, policy: Policy, piece: Piece) -> Mapping[str, Tensor]:
         """Numbers ``[g, ...]`` of the piece's members that carry the gradient."""
         ...
 
+    @abstractmethod
     def loss(self, table: Mapping[str, Tensor], cells: Cells) -> LossReport:
         """The loss of terms ``[g, C, ...]``: of one piece (C = 1) unless it needs COLUMNS or GROUP."""
         ...
@@ -166,10 +169,12 @@ class RatioObjective(Protocol):
     The maxima of its reports hold ``ratio_deviation``.
     """
 
+    @abstractmethod
     def clip_range(self, latent_elements: int) -> tuple[float, float]:
         """(low, high) of its ratio, or what its threshold amounts to. Noise above a tenth of it is too much."""
         ...
 
+    @abstractmethod
     def log_ratio(self, policy: Policy, piece: Piece) -> Tensor:
         """Logarithm ``[g]`` of the ratio that is clipped; ``[g, ...]`` where a member has several."""
         ...

@@ -1,5 +1,6 @@
 """The reward port: images in, one score and one validity flag per image out."""
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -121,16 +122,20 @@ class Reward(Protocol):
     the function `about` says.
     """
 
+    @abstractmethod
     def prepare(self, prompts: Sequence[str]) -> None:
         """Hears every prompt of the run once before it starts (to embed texts, to refuse what it cannot score)."""
         ...
 
+    @abstractmethod
     def __call__(self, batch: RewardBatch) -> Scores: ...
 
+    @abstractmethod
     def state_dict(self) -> dict[str, Any]:
         """What must survive a resume: tensors and JSON values; usually nothing."""
         ...
 
+    @abstractmethod
     def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
 
 

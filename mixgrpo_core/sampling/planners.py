@@ -3,6 +3,7 @@
 A plan is a pure function of the iteration number and of what the planner remembers, which the run keeps.
 """
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -108,6 +109,7 @@ class Heard:
 class Planner(Protocol):
     """Decides the plan of a rollout. What it remembers is handed to it and back; by default it remembers nothing."""
 
+    @abstractmethod
     def plan(self, iteration: int, prompt: int, sigmas: Tensor, memory: Memory = NOTHING) -> StepPlan:
         """The plan of prompt number ``prompt`` in ``iteration`` (from 0) over the base grid ``sigmas [T + 1]``."""
         ...

@@ -10,6 +10,7 @@ form) extrapolates the data prediction in ``lambda = log((1 - sigma) / sigma)``:
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, TypeVar
 
@@ -23,10 +24,12 @@ State = TypeVar("State")
 class Solver(Protocol[State]):
     """A deterministic step with explicit memory."""
 
+    @abstractmethod
     def init(self) -> State:
         """Memory of a run that begins, or begins anew after a stochastic step."""
         ...
 
+    @abstractmethod
     def step(
         self, x: Tensor, v: Tensor, sigma: Tensor | float, sigma_next: Tensor | float, state: State
     ) -> tuple[Tensor, State]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -19,10 +20,12 @@ class Window(Protocol):
     """A rule that says which steps to train."""
 
     @property
+    @abstractmethod
     def size(self) -> int:
         """Number of trained steps."""
         ...
 
+    @abstractmethod
     def at(self, iteration: int, steps: int) -> range:
         """Trained steps of iteration `iteration` >= 0 in a run of `steps` >= size + 1 steps."""
         ...

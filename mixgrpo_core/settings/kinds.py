@@ -8,7 +8,7 @@ import ast
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
-from types import FunctionType, ModuleType
+from types import ModuleType
 from typing import Any, Generic, Protocol, get_args, get_type_hints
 
 from .. import advantages, objectives, rewards, sampling
@@ -206,30 +206,9 @@ def _members(port: type) -> list[str]:
 
 
 def _written(cls: type, name: str) -> bool:
-    """Whether ``cls`` has the member: one that is only declared in a protocol, without a body, counts as missing."""
-    for base in cls.__mro__:
-        if name in vars(base):
-            found = inspect.unwrap(
-                vars(base)[name].fget if isinstance(vars(base)[name], property) else vars(base)[name]
-            )
-            declared = bool(vars(base).get("_is_protocol")) and isinstance(found, FunctionType) and _is_stub(found)
-            return not declared and not getattr(found, "__isabstractmethod__", False)
-    return False
-
-
-def _bare(self): ...
-
-
-def _bare_with_words(self):
-    """Words."""
-
-
-def _is_stub(function: FunctionType) -> bool:
-    """Whether the body is empty though it should return something; type checkers take that for abstract, too."""
-    code, words = function.__code__, function.__doc__
-    empty = code.co_code in (_bare.__code__.co_code, _bare_with_words.__code__.co_code)
-    nothing = all(const is None or const == words for const in code.co_consts)
-    return empty and nothing and "None" not in str(function.__annotations__.get("return"))
+    """Whether ``cls`` has the member itself, and not only a port's declaration of it."""
+    found = [vars(base)[name] for base in cls.__mro__ if name in vars(base)]
+    return bool(found) and not getattr(found[0], "__isabstractmethod__", False)
 
 
 def _parsed(call: str) -> ast.AST:

@@ -1,5 +1,6 @@
 """Diversity: a policy that draws every prompt in one way has found what the reward likes, and nothing else is left."""
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
@@ -13,6 +14,7 @@ from .port import Alarm, Memory, Seen, level_of, require_thresholds
 class Embedding(Protocol):
     """Images ``[n, H, W, 3]`` in 0..1 to vectors ``[n, D]`` whose distances say how different they are."""
 
+    @abstractmethod
     def __call__(self, images: Tensor) -> Tensor: ...
 
 

@@ -1,5 +1,6 @@
 """The guards' port: numbers of held-out images in, an alarm or none out; a memory that travels in checkpoints."""
 
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
@@ -46,10 +47,12 @@ class Seen:
 class Guard(Protocol):
     """Watches a run. A frozen dataclass of settings: what it remembers is handed to it and back."""
 
+    @abstractmethod
     def measure(self, images: Tensor) -> Mapping[str, Sequence[float]]:
         """Numbers of the images ``[n, H, W, 3]`` of one held-out prompt, to be judged when all prompts are measured."""
         ...
 
+    @abstractmethod
     def judge(self, seen: Seen, memory: Memory) -> tuple[Alarm | None, Memory]:
         """An alarm or None, and the new memory; ``memory`` is empty at first."""
         ...

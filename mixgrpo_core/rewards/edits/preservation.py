@@ -8,6 +8,7 @@ c2 = .03^2, channel by channel. Not to edit at all is the easiest way to a high 
 the edit itself, such as `DirectionalCLIP`.
 """
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -28,11 +29,14 @@ class Closeness(Protocol):
     """Says how close pictures are where it matters."""
 
     @property
+    @abstractmethod
     def expected(self) -> tuple[float, float]: ...
 
     @property
+    @abstractmethod
     def spread_floor(self) -> float: ...
 
+    @abstractmethod
     def __call__(self, pixels: Tensor, source: Tensor, weight: Tensor) -> Tensor:
         """``[G, 3, H, W]`` and ``[1, 3, H, W]`` in 0..1 with weights ``[1, 1, H, W]`` in 0..1 to ``[G]``.
 

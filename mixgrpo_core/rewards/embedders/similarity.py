@@ -6,6 +6,7 @@
 It rewards copies; add a reward for what is to differ from the picture.
 """
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -29,14 +30,17 @@ class OpenedEncoder(Protocol):
     """An encoder with its file looked into."""
 
     @property
+    @abstractmethod
     def memory(self) -> int:
         """Bytes of its weights where it computes."""
         ...
 
+    @abstractmethod
     def check(self) -> None:
         """Raises WeightsError where the file holds another network."""
         ...
 
+    @abstractmethod
     def embed(self, images: Tensor) -> Tensor:
         """``[B, H, W, 3]`` in 0..1 to ``[B, D]`` of length 1, with the gradient."""
         ...
@@ -46,8 +50,10 @@ class ImageEncoder(Protocol):
     """A file that makes embeddings of images."""
 
     @property
+    @abstractmethod
     def licence(self) -> str: ...
 
+    @abstractmethod
     def opened(self, *, precision: Precision, place: Place, batch: int) -> OpenedEncoder: ...
 
 

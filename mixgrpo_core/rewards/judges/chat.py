@@ -6,6 +6,7 @@ Who answers is another matter: a model in this process (`LocalChat`), or a serve
 this machine (`Endpoint`).
 """
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -49,14 +50,17 @@ class Chat(Protocol):
     """A model that answers questions about images."""
 
     @property
+    @abstractmethod
     def identity(self) -> str:
         """The model's name and its place, without secrets."""
         ...
 
+    @abstractmethod
     def check(self) -> None:
         """See that it is there. Raises a sentence that says what is wrong, and how to mend it."""
         ...
 
+    @abstractmethod
     def ask(self, questions: Sequence[Question]) -> list[Answer]:
         """The answers, in the order of the questions. What fails has a ``problem``; only interrupts are raised."""
         ...

@@ -7,6 +7,7 @@ pair of which an answer is missing is left out; an image without any pair left i
 """
 
 import random
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -31,11 +32,14 @@ class Comparison(Protocol):
     """
 
     @property
+    @abstractmethod
     def template(self) -> str: ...
 
     @property
+    @abstractmethod
     def max_tokens(self) -> int: ...
 
+    @abstractmethod
     def read(self, text: str) -> Reading:
         """Preference for the first image, 0 to 1."""
         ...

@@ -10,6 +10,7 @@ with many ties.
 """
 
 import math
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -32,17 +33,22 @@ class Mode(Protocol):
     """
 
     @property
+    @abstractmethod
     def template(self) -> str: ...
 
     @property
+    @abstractmethod
     def max_tokens(self) -> int: ...
 
     @property
+    @abstractmethod
     def alternatives(self) -> int: ...
 
     @property
+    @abstractmethod
     def expected(self) -> tuple[float, float]: ...
 
+    @abstractmethod
     def read(self, answer: Answer, *, by_probability: bool) -> Reading:
         """The value; ``by_probability`` where the judge offers log-probs and the mode asks for them."""
         ...

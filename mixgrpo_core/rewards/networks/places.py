@@ -9,6 +9,7 @@ main memory, `Released` nowhere (its file is read again). A host that manages me
 
 import gc
 import threading
+from abc import abstractmethod
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -26,15 +27,18 @@ class Place(Protocol):
     """Where networks compute, and where they are in between."""
 
     @property
+    @abstractmethod
     def device(self) -> torch.device:
         """Where they compute."""
         ...
 
     @property
+    @abstractmethod
     def keeps(self) -> bool:
         """Whether a network is kept between two calls; else its file is read again."""
         ...
 
+    @abstractmethod
     def holding(self, network: nn.Module) -> AbstractContextManager[None]:
         """Inside, ``network`` is on ``device``."""
         ...

@@ -1,5 +1,6 @@
 """Embeddings of prompts, each made once: the network that makes them is needed only while prompts are new."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -11,14 +12,17 @@ class TextEmbedder(Protocol):
     """Prompts to embeddings, by a network that can be let go."""
 
     @property
+    @abstractmethod
     def width(self) -> int:
         """D, numbers in an embedding."""
         ...
 
+    @abstractmethod
     def embed(self, prompts: Sequence[str]) -> Tensor:
         """``[N, D]``."""
         ...
 
+    @abstractmethod
     def release(self) -> None: ...
 
 

@@ -1,6 +1,7 @@
 """Pictures that a reward compares with: a file that a configuration can name, or pixels that a host has at hand."""
 
 import hashlib
+from abc import abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +17,7 @@ class Source(Protocol):
     """A picture, wherever it comes from. Its text (``repr``) tells it from others."""
 
     @property
+    @abstractmethod
     def image(self) -> Tensor:
         """``[H, W, 3]`` in 0..1."""
         ...

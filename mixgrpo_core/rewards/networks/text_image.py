@@ -3,6 +3,7 @@
 score = a cos(image, prompt) + b, or a function of it
 """
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -26,14 +27,17 @@ class ImageEmbedder(Protocol):
     """Images to embeddings."""
 
     @property
+    @abstractmethod
     def memory(self) -> int:
         """Bytes of its weights where it computes."""
         ...
 
+    @abstractmethod
     def check(self) -> None:
         """Raises WeightsError unless its file is whole, and the right one."""
         ...
 
+    @abstractmethod
     def embed(self, images: Tensor, preprocessing: Preprocessing) -> Tensor:
         """``[B, D]`` with the gradient to ``images [B, H, W, 3]``."""
         ...

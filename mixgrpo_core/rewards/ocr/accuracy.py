@@ -7,6 +7,7 @@ Flow-GRPO, which takes the first quoted text only.)
 """
 
 import re
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -30,10 +31,12 @@ _QUOTED = re.compile(
 class Reader(Protocol):
     """Reads what is written in a picture."""
 
+    @abstractmethod
     def prepare(self) -> None:
         """Checks that it can read. Raises ValueError that says what is missing."""
         ...
 
+    @abstractmethod
     def read(self, image: np.ndarray) -> list[str]:
         """``[H, W, 3]`` uint8, red first, to its lines, from top to bottom."""
         ...

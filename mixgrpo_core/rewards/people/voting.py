@@ -1,6 +1,7 @@
 """Ways to vote on the images of a group, and what votes are worth."""
 
 import math
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -23,10 +24,12 @@ class Way(Protocol):
     expected: ClassVar[tuple[float, float]]
     groupwise: ClassVar[bool]
 
+    @abstractmethod
     def check(self, vote: int, images: int) -> None:
         """Raise ``ValueError`` with a sentence when ``vote`` is none, in a group of ``images``."""
         ...
 
+    @abstractmethod
     def values(self, votes: Mapping[int, int], images: int, rest: bool) -> Tensor:
         """Values ``[images]``, NaN for images without one.
 

@@ -9,6 +9,7 @@ easily satisfied by images that nobody wants (brightest is white): combine them 
 """
 
 import io
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -26,6 +27,7 @@ _TINY = 1e-12  # under square roots, for their gradient at 0
 class Measure(Protocol):
     """Says how much of something an image has."""
 
+    @abstractmethod
     def __call__(self, images: Tensor) -> Tensor:
         """``[G, H, W, 3]`` in 0..1 to ``[G]``."""
         ...
@@ -34,6 +36,7 @@ class Measure(Protocol):
 class Goal(Protocol):
     """Says how good an amount is."""
 
+    @abstractmethod
     def __call__(self, amount: Tensor) -> Tensor: ...
 
 

@@ -8,6 +8,7 @@ those of the reward itself, for they are compared between iterations. Needed whe
 """
 
 import math
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -32,14 +33,17 @@ class Transform(Protocol):
 
     fixed: ClassVar[bool]
 
+    @abstractmethod
     def init(self) -> State:
         """What it remembers at first: tensors and JSON values."""
         ...
 
+    @abstractmethod
     def apply(self, values: Tensor, state: State) -> tuple[Tensor, State]:
         """Valid scores ``[n]`` of one group to ``[n]``, and what is remembered next. ``n`` may be 0."""
         ...
 
+    @abstractmethod
     def declare(self, of: About) -> About:
         """What the transformed reward declares: range and spread floor are in its own units."""
         ...

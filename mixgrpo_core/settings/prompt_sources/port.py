@@ -1,5 +1,6 @@
 """The port of prompt sources. One that learns gets its memory handed in and gives it back."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -29,6 +30,7 @@ class PromptDraw:
 class PromptSource(Protocol):
     """Chooses the prompts of an iteration; a frozen dataclass of settings."""
 
+    @abstractmethod
     def choose(self, draw: PromptDraw, memory: Memory = NOTHING) -> list[int]:
         """The places of ``draw.count`` prompts among ``draw.pool``, a function of its arguments alone."""
         ...
