@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from mixgrpo_core.models.lora_file import load_lora
 from mixgrpo_core.runs.checkpoint import read_checkpoint
+from mixgrpo_core.runs.folder import RunFolder
 
 # More iterations than are waited for: a slow machine must not reach the end before it is killed.
 ITERATIONS = 7
@@ -42,6 +44,7 @@ from mixgrpo_core.cli import main
 from mixgrpo_core.models.families.demo import load_demo
 
 load_demo(rank=2)
+print("ready", flush=True)
 while line := sys.stdin.readline():
     if (pid := os.fork()) == 0:
         os.dup2(2, 1)  # standard output is for what is told below
@@ -59,6 +62,7 @@ class Commands:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
         command, pipe = [sys.executable, "-c", FORKS], subprocess.PIPE
         self.process = subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True)
+        assert self.process.stdout.readline() == "ready\n"
 
     def run(self, *words, before_its_end=lambda pid: None):
         """``mixgrpo WORDS``: its exit status, or minus the signal that ended it."""
@@ -126,9 +130,22 @@ def test_a_run_that_is_killed_three_times_ends_as_if_nothing_had_happened(comman
     assert_same(run, whole)
 
 
-def test_a_run_that_is_interrupted_ends_as_if_nothing_had_happened(commands, whole, tmp_path) -> None:
-    run = tmp_path / "interrupted"
-    interrupt = stop_after(3, run, signal.SIGINT)
-    assert trained(commands, tmp_path, "interrupted", before_its_end=interrupt) > 0
+@pytest.fixture(scope="module")
+def interrupted(commands, tmp_path_factory) -> tuple[Path, int, int]:
+    """A run that got Ctrl-C, the command's exit status, and the iteration of its last checkpoint."""
+    folder = tmp_path_factory.mktemp("interrupted")
+    interrupt = stop_after(3, folder / "run", signal.SIGINT)
+    status = trained(commands, folder, "run", before_its_end=interrupt)
+    return folder / "run", status, RunFolder.open(folder / "run").latest().iteration
+
+
+def test_an_interrupt_keeps_what_was_done(interrupted) -> None:
+    run, status, done = interrupted
+    assert status > 0 and 3 <= done < ITERATIONS
+    assert load_lora(run / "lora" / "last.safetensors").rank == 2
+
+
+def test_a_run_that_is_interrupted_ends_as_if_nothing_had_happened(commands, whole, interrupted) -> None:
+    run, *_ = interrupted
     assert commands.run("resume", str(run)) == 0
     assert_same(run, whole)
