@@ -36,10 +36,9 @@ class Setting:
     each: str = ""
 
     def holds(self, value: float) -> bool:
-        """Whether ``value`` lies in the range; NaN lies in none."""
+        """Whether ``value`` lies in the range; NaN fails every comparison."""
         return (
-            not math.isnan(value)
-            and (self.least is None or value >= self.least)
+            (self.least is None or value >= self.least)
             and (self.above is None or value > self.above)
             and (self.below is None or value < self.below)
         )

@@ -240,7 +240,7 @@ def test_without_the_flag_a_run_file_names_an_unknown_class(house, capsys):
 
 def test_commands_that_spell_nothing_have_no_such_flag(house, capsys):
     with pytest.raises(SystemExit):
-        main(["demo", "--import", "my_house"])
+        main(["sample", "--import", "my_house"])
     assert "my_house" not in sys.modules
 
 
