@@ -29,8 +29,9 @@ def matching_policy_loss(
 
 @dataclass(frozen=True)
 class AWM(Objective):
-    """``mean(-min(A r, A clip(r)))``, ``r = exp(l - l_old)``, ``l`` minus a weighted error of the velocity.
+    """GRPO's clipped ratio with the error of the velocity at noised images in the place of the log-probability.
 
+    ``mean(-min(A r, A clip(r)))``, ``r = exp(l - l_old)``, ``l`` minus a weighted error of the velocity.
     Advantage Weighted Matching, arXiv 2509.25050, as read in github.com/scxue/advantage_weighted_matching. ``l_old`` is
     of the policy before the update, at the same level and noise; the ratio is of each draw by itself. The levels are
     stratified over the rollout's grid, without the noisiest and without the last tenth; every member has its own noise,

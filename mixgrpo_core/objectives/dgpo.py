@@ -35,8 +35,9 @@ def stopped_cells(error: Tensor, fast_error: Tensor, advantage: Tensor, clip: fl
 
 @dataclass(frozen=True)
 class DGPO(Objective):
-    """``mean(w A_i m_i)``, ``m_i`` the error of the velocity at a noised image and ``w`` one weight of the group.
+    """The error of the velocity at noised images, less for better members of a group and more for worse ones.
 
+    ``mean(w A_i m_i)``, ``m_i`` the error of the velocity at a noised image and ``w`` one weight of the group.
     Direct Group Preference Optimization, arXiv 2510.08425, as read in github.com/Luo-Yihong/DGPO: ``w`` is that of
     `group_weights`, per level; cells of `stopped_cells` keep their value and lose their gradient. Levels are drawn from
     the noisiest of the rollout's grid, the same for all prompts and updates of an iteration; one noise serves the whole

@@ -38,8 +38,9 @@ def dppo_loss(log_ratio: Tensor, advantage: Tensor, dropped: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class FlowDPPO(Objective):
-    """``mean(-A r)`` without the cells ``KL >= tau and (r > 1, A > 0 or r < 1, A < 0)``, which count as 0.
+    """GRPO without a clip: images whose step has moved too far are dropped where they would move it further.
 
+    ``mean(-A r)`` without the cells ``KL >= tau and (r > 1, A > 0 or r < 1, A < 0)``, which count as 0.
     ``KL = mean((mu - mu_old)^2) / (2 std^2)`` over the latent elements. As read in UniRL and verl-omni, which agree.
 
     ``tau`` is a change per element, of sqrt(2 tau) = 0.0045 std whatever the latent's size; ``default_clip`` stands for

@@ -19,8 +19,9 @@ _WEIGHT = GuardWeight()
 
 @dataclass(frozen=True)
 class GuardGRPO(ClippedObjective):
-    """GRPO on the normalised log-ratio ``mean(eps * (mu - mu_old))``, each step's loss weighted by ``1 / kappa``.
+    """GRPO with a ratio freed of its drift, and with every trained step counting alike.
 
+    The ratio is of the normalised log-ratio ``mean(eps * (mu - mu_old))``; a step's loss is weighted by ``1 / kappa``.
     The weights have mean 1 over the steps that the planner may train. With Flow-SDE, kappa is the step's length h times
     a constant, and ``1 / kappa`` is the published ``1 / h``.
 

@@ -40,8 +40,9 @@ def positive_share(advantage: Tensor, adv_clip: float) -> Tensor:
 
 @dataclass(frozen=True)
 class DiffusionNFT(Objective):
-    """``c / b mean(r L+ + (1 - r) L-)``, with ``r`` from 0 (bad) to 1 (good) and the branches of `branch_errors`.
+    """Regression of the velocity towards the better images and away from the worse ones, by noised images alone.
 
+    ``c / b mean(r L+ + (1 - r) L-)``, with ``r`` from 0 (bad) to 1 (good) and the branches of `branch_errors`.
     arXiv 2509.16117, as read in github.com/NVlabs/DiffusionNFT. ``v'`` is a lagged policy, which also makes the
     rollouts; it is blended after each iteration, ``n`` counting optimizer steps. Every image is noised anew at every
     level of its rollout's grid but the last 1 %, each with noise of its own; the members of a group share the level.

@@ -13,7 +13,9 @@ from .port import Regulariser
 
 @dataclass(frozen=True)
 class VelocityKL(Regulariser):
-    """``mean((v - v')^2)`` over the latent elements, at the points where the objective looks (see `velocity_kl`).
+    """A pull to another policy: the squared difference of the two velocities.
+
+    ``mean((v - v')^2)`` over the latent elements, at the points where the objective looks (see `velocity_kl`).
 
     Attributes:
         weight: above 0; public practice is 1e-3 to the base model.
