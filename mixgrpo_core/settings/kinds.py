@@ -90,13 +90,14 @@ def classes_in(module: ModuleType) -> list[type]:
         ValueError: a class derives from a port and does not write all that it must.
     """
     own = [found for found in vars(module).values() if isinstance(found, type) and found.__module__ == module.__name__]
-    written = [cls for cls in own if is_dataclass(cls) and not _is_port(cls) and not cls.__name__.startswith("_")]
+    written = [cls for cls in own if is_dataclass(cls) and not cls.__name__.startswith("_")]
     ports = (*SETTINGS.ports, *REWARDS.ports)
+    whole = [cls for cls in written if any(not lacking(cls, port) for port in ports)]
     for cls in written:
-        derived = [port for port in ports if port in cls.__mro__]
-        if derived and all(lacking(cls, port) for port in derived):
+        is_base = any(cls in other.__mro__ for other in whole)
+        if cls not in whole and not is_base and any(port in cls.__mro__ for port in ports):
             raise ValueError(_of_no_port(cls))
-    return [cls for cls in written if any(not lacking(cls, port) for port in ports)]
+    return whole
 
 
 def guests_of(calls: Iterable[str]) -> dict[str, str]:

@@ -179,6 +179,16 @@ def test_of_a_module_only_its_own_public_classes_count():
     assert classes_in(module) == [module.Own]
 
 
+def test_a_base_of_others_may_leave_something_to_them():
+    module = ModuleType("somewhere")
+    place = {"__module__": "somewhere"}
+    module.Base = dataclass(frozen=True)(type(Objective)("Base", (Objective,), {**place, "loss": Half.loss}))
+    with pytest.raises(ValueError, match="Base is not yet an objective: terms must be written"):
+        classes_in(module)
+    module.Whole = dataclass(frozen=True)(type(Objective)("Whole", (module.Base,), {**place, "terms": Half.loss}))
+    assert classes_in(module) == [module.Whole]
+
+
 def test_finders_are_asked_whenever_it_matters():
     kinds.look_in(lambda: register(Mine))
     assert from_dict({"objective": "Mine()"}).objective == Mine()
