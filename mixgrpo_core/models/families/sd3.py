@@ -93,7 +93,7 @@ class SD3Model:
         self.lora = lora
         self.evaluations = 0
         self._compute = compute
-        self._transformer = transformer.to(self.device)  # type: ignore[arg-type]  # diffusers wraps `to`, whose type asks for `self`
+        self._transformer = transformer.to(self.device)  # type: ignore[arg-type]  # its wrapped type asks for `self`
         # Convolutions on a CPU run over twice as fast with channels last; the images differ by rounding.
         layout = torch.channels_last
         self._vae = vae.to(self.device, memory_format=layout)  # type: ignore[arg-type]  # as above
