@@ -150,8 +150,8 @@ def _text_pipeline(
     folder: Path, transformer: SD3Transformer2DModel, dtype: torch.dtype, device: torch.device
 ) -> StableDiffusion3Pipeline:
     def encoder(kind: type[M], name: str) -> M:
-        # transformers wraps `to` so that types take it for a function, which lacks its `self`.
-        return _load_text_encoder(kind, folder / name, dtype).to(device)  # type: ignore[arg-type]
+        loaded = _load_text_encoder(kind, folder / name, dtype)
+        return loaded.to(device)  # type: ignore[arg-type]  # transformers wraps `to`, whose type asks for its `self`
 
     def tokenizer(kind: type[T], name: str) -> T:
         try:
@@ -159,16 +159,16 @@ def _text_pipeline(
         except (OSError, ValueError) as error:
             raise ModelFilesError(f"the tokenizer in {folder / name} does not load: {error}; get it again") from error
 
-    # The pipeline does without the parts that are None, which its types do not say.
     large = (folder / "text_encoder_3").is_dir() and (folder / "tokenizer_3").is_dir()
+    t5 = encoder(T5EncoderModel, "text_encoder_3") if large else None
     return StableDiffusion3Pipeline(
         transformer=transformer,
-        scheduler=None,  # type: ignore[arg-type]
-        vae=None,  # type: ignore[arg-type]
+        scheduler=None,  # type: ignore[arg-type]  # the pipeline takes None
+        vae=None,  # type: ignore[arg-type]  # the pipeline takes None
         text_encoder=encoder(CLIPTextModelWithProjection, "text_encoder"),
         tokenizer=tokenizer(CLIPTokenizer, "tokenizer"),
         text_encoder_2=encoder(CLIPTextModelWithProjection, "text_encoder_2"),
         tokenizer_2=tokenizer(CLIPTokenizer, "tokenizer_2"),
-        text_encoder_3=encoder(T5EncoderModel, "text_encoder_3") if large else None,  # type: ignore[arg-type]
+        text_encoder_3=t5,  # type: ignore[arg-type]  # the pipeline takes None
         tokenizer_3=tokenizer(T5TokenizerFast, "tokenizer_3") if large else None,
     )

@@ -92,10 +92,10 @@ class SD3Model(WithLora):
         self.lora = lora
         self.evaluations = 0
         self._compute = compute
-        # diffusers wraps `to` so that types take it for a function, which lacks its `self`.
-        self._transformer = transformer.to(self.device)  # type: ignore[arg-type]
+        self._transformer = transformer.to(self.device)  # type: ignore[arg-type]  # its wrapped type asks for `self`
         # Convolutions on a CPU run over twice as fast with channels last; the images differ by rounding.
-        self._vae = vae.to(self.device, memory_format=torch.channels_last)  # type: ignore[arg-type]
+        layout = torch.channels_last
+        self._vae = vae.to(self.device, memory_format=layout)  # type: ignore[arg-type]  # as above
         self._texts = texts
         self._embedded: dict[str, tuple[Tensor, Tensor]] = {}
         side = pixels_per_latent(vae)
