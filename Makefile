@@ -34,14 +34,16 @@ OLDEST    := 0.24.1
 GET_HOST  := --folder "$(HOST)" --torch "$(TORCH)" --pip-args="$(PIP_ARGS)"
 ifdef COMFYUI
 COMFYUI_PYTHON ?= $(firstword $(wildcard $(COMFYUI)/venv/bin/python $(COMFYUI)/.venv/bin/python) $(PYTHON))
-HOST_TEST := $(COMFYUI_PYTHON) -m pytest --comfyui=$(COMFYUI)
+COMFY       := $(COMFYUI)
+HOST_PYTHON := $(COMFYUI_PYTHON)
 else
-HOST_TEST := $(HOST)/venv/bin/python -m pytest --comfyui=$(HOST)/ComfyUI-$(NEWEST)
+COMFY       := $(HOST)/ComfyUI-$(NEWEST)
+HOST_PYTHON := $(HOST)/venv/bin/python
 endif
 
 BAR       := --cpu-bar=10
 CORE_TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
-HOST_TEST := OMP_NUM_THREADS=1 $(HOST_TEST)
+HOST_TEST := OMP_NUM_THREADS=1 $(HOST_PYTHON) -m pytest --comfyui=$(COMFY)
 PROCESSES ?= 2
 PARALLEL  := --jobs=2 --keep-going $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 CHROMIUM  := $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
@@ -57,7 +59,7 @@ CODE      := $(wildcard $(shell git ls-files ':!*.md'))
 # Where a machine forbids it, every process that the tests start would compile ComfyUI anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo host test test-core test-host test-nodes test-server test-web test-long lint bench accept-nodes get-host
+.PHONY: demo host test test-core test-host test-nodes test-server test-web test-long lint lint-nodes bench accept-nodes get-host
 
 demo: $(VENV)/.headless  ## train a LoRA on the demo model and show what it did
 	$(BIN)/mixgrpo demo --out $(OUT)
@@ -67,7 +69,7 @@ host:  ## start a ComfyUI with this pack
 	  $(if $(COMFYUI),--comfyui "$(COMFYUI)" --python "$(COMFYUI_PYTHON)")
 
 test:  ## everything
-	@$(MAKE) $(PARALLEL) PROCESSES=0 lint test-core test-server test-nodes
+	@$(MAKE) $(PARALLEL) PROCESSES=0 lint test-core test-server lint-nodes test-nodes
 
 test-core: $(VENV)/.dev  ## the headless core, and the pack as it would be published
 	$(CORE_TEST) $(BAR) --numprocesses=$(PROCESSES) --dist=loadfile tests/core tests/pack
@@ -108,6 +110,10 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+lint-nodes: get-host  ## the types of nodes/, in ComfyUI's environment
+	@mkdir -p "$(HOST)/pack" && ln -sfn "$(CURDIR)" "$(HOST)/pack/mixgrpo"
+	MYPYPATH="$(HOST)/pack:$(COMFY)" $(HOST_PYTHON) -m mypy --config-file scripts/nodes_mypy.ini
 
 bench: $(VENV)/.dev  ## the README's table and pictures
 	$(BIN)/python benchmarks/readme.py

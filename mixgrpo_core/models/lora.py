@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from ..support.seeds import derive_seed
 from .lora_file import DOWN, UP, LoraFile, save_lora, some
 from .port import FlowModel, LoraState
 
+L = TypeVar("L", bound="Lora")
 Wear = Callable[[Mapping[str, Parameter] | None], None]
 """Puts tensors, by name, into the layers of a network; ``None`` takes the LoRA off."""
 
@@ -194,10 +196,10 @@ def export_lora(
     return save_lora(path, state, scale=about.scale, metadata={**about.metadata, **(metadata or {})}, dtype=dtype)
 
 
-class WithLora:
+class WithLora(Generic[L]):
     """The LoRA's half of the model port, for an implementation that holds a `Lora`."""
 
-    lora: Lora
+    lora: L
 
     def using(self, weights: LoraState | None) -> AbstractContextManager[None]:
         """Inside, the velocity is that of ``weights``, or the base model's; the trained tensors are not touched."""

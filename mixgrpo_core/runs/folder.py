@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..settings.config import TrainConfig, differences, from_dict, to_dict
 from ..settings.kinds import guests_of, missing_guests
@@ -24,6 +24,9 @@ from .reports import StepReport
 
 FREE = tuple(name for name, told in settings_of(TrainConfig) if told.may_change)
 """Settings that may differ when a run is gone on with."""
+
+
+R = TypeVar("R", bound="RunFolder")
 
 
 class RunError(RuntimeError):
@@ -38,7 +41,7 @@ class RunFolder:
         self.config = config
 
     @classmethod
-    def create(cls, path: str | Path, config: TrainConfig, setup: Mapping[str, Any] | None = None) -> "RunFolder":
+    def create(cls: type[R], path: str | Path, config: TrainConfig, setup: Mapping[str, Any] | None = None) -> R:
         """Start a new run at ``path``, which must not exist or be empty.
 
         Args:
@@ -70,7 +73,7 @@ class RunFolder:
             raise RunError(f"{path} exists and is not empty: choose another folder, or resume the run that is there")
 
     @classmethod
-    def open(cls, path: str | Path) -> "RunFolder":
+    def open(cls: type[R], path: str | Path) -> R:
         """Open a run that ``create`` made. Raises ``RunError`` when there is none."""
         path = Path(path)
         try:
@@ -86,8 +89,8 @@ class RunFolder:
 
     @classmethod
     def open_or_create(
-        cls, path: str | Path, config: TrainConfig, setup: Mapping[str, Any] | None = None
-    ) -> "RunFolder":
+        cls: type[R], path: str | Path, config: TrainConfig, setup: Mapping[str, Any] | None = None
+    ) -> R:
         """The run at ``path`` if there is one, else a new one: a script that is started again goes on."""
         return cls.open(path) if (Path(path) / "config.json").exists() else cls.create(path, config, setup)
 

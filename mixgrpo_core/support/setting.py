@@ -6,7 +6,7 @@ help, the ranges that are enforced, the inputs of the canvas, and the tables of 
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -89,6 +89,20 @@ def setting_of(item: Field) -> Setting:
 def settings_of(cls: type) -> Iterator[tuple[str, Setting]]:
     """Name and description of every setting of a dataclass."""
     return ((item.name, setting_of(item)) for item in fields(cls) if _KEY in item.metadata)
+
+
+def fields_of(made: object) -> tuple[Field, ...]:
+    """The fields of an object of settings, or of its class. Raises ``ValueError`` for what is no dataclass."""
+    if not is_dataclass(made):
+        raise ValueError(f"expected a dataclass of settings, found {made!r}")
+    return fields(made)
+
+
+def changed(made: T, changes: Mapping[str, Any]) -> T:
+    """An object of settings with some of them changed. Raises ``ValueError`` for what is no dataclass."""
+    if not is_dataclass(made) or isinstance(made, type):
+        raise ValueError(f"expected an object of settings, found {made!r}")
+    return replace(made, **changes)
 
 
 def described(cls: type[T]) -> type[T]:

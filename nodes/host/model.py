@@ -27,7 +27,7 @@ blocks the inputs of all blocks and the inside of one; a guess on the safe side,
 """
 
 
-class HostModel(WithLora, HostField):
+class HostModel(WithLora[HostLora], HostField):
     """A flow model of ComfyUI with a trainable LoRA; close it when the work is done.
 
     Attributes:

@@ -120,7 +120,11 @@ class Sampler(io.ComfyNode):
             ),
             search_aliases=["mixgrpo sampler", "flow sde", "sde window", "variations", "dance grpo", "flash", "cps"],
             inputs=inputs(),
-            outputs=[io.Sampler.Output(display_name="sampler", tooltip="For SamplerCustom and SamplerCustomAdvanced.")],
+            outputs=[
+                io.Sampler.Output(  # type: ignore[attr-defined]  # an import of the host hides its socket from checkers
+                    display_name="sampler", tooltip="For SamplerCustom and SamplerCustomAdvanced."
+                )
+            ],
         )
 
     @classmethod

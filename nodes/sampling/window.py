@@ -1,13 +1,14 @@
 """Window: which steps are noisy and trained, and how that changes while a run goes on."""
 
 from collections.abc import Mapping
-from dataclasses import Field, fields
+from dataclasses import Field
 from typing import Any
 
 from comfy_api.latest import io
 
 from ...mixgrpo_core import DecayingWindow, FrozenWindow
 from ...mixgrpo_core.sampling.windows import Window
+from ...mixgrpo_core.support.setting import fields_of
 from ..settings.choices import choices
 from ..sockets import WindowSocket
 
@@ -67,7 +68,7 @@ def strategies() -> list[io.DynamicCombo.Option]:
 
 def inputs_of(cls: type[Window]) -> list[io.Input]:
     """The inputs of a window's settings, besides those that all have."""
-    made = (_input(cls, item) for item in fields(cls) if item.name not in _SHARED)
+    made = (_input(cls, item) for item in fields_of(cls) if item.name not in _SHARED)
     return [item for item in made if item is not None]
 
 
@@ -133,7 +134,7 @@ class WindowNode(io.ComfyNode):
     def validate_inputs(
         cls, start: int | None = None, size: int | None = None, steps: int | None = None, strategy: dict | None = None
     ) -> bool | str:
-        if None in (start, size, steps, strategy):
+        if start is None or size is None or steps is None or strategy is None:
             return True  # comes from another node: known when it runs
         try:
             check_place(start, size, steps, strategy["strategy"])
@@ -149,7 +150,7 @@ class WindowNode(io.ComfyNode):
 
 def check_place(start: int, size: int, steps: int, kind: str) -> None:
     """ValueError, in words for the node, unless the window fits and a moving one begins at 0."""
-    if start and not any(item.name == "start" for item in fields(choices(Window)[kind])):
+    if start and not any(item.name == "start" for item in fields_of(choices(Window)[kind])):
         raise ValueError(
             f"A window that moves begins at step 0, found start = {start}: "
             f"set start to 0, or the strategy to {FrozenWindow.label!r}."
@@ -160,7 +161,7 @@ def check_place(start: int, size: int, steps: int, kind: str) -> None:
 def make_window(start: int, size: int, strategy: Mapping[str, Any]) -> Window:
     """The core's window for the widgets' values; ``strategy`` holds its own name and its option's inputs."""
     cls = choices(Window)[strategy["strategy"]]
-    names = {item.name for item in fields(cls)}
+    names = {item.name for item in fields_of(cls)}
     values = {"size": size, "start": start, **{_setting(name): value for name, value in strategy.items()}}
     given = {name: value for name, value in values.items() if name in names}
     return cls(**{name: None if _is_unset(name, value) else value for name, value in given.items()})
@@ -172,4 +173,4 @@ def _setting(name: str) -> str:
 
 
 def _is_unset(name: str, value: object) -> bool:
-    return name in _UNSET and value <= _UNSET[name]
+    return name in _UNSET and isinstance(value, int | float) and value <= _UNSET[name]

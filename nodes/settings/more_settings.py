@@ -79,7 +79,7 @@ def _value(words: str) -> Any:
     if words.startswith("{") and words.endswith("}"):
         try:
             return _table(ast.parse(f"dict({words[1:-1]})", mode="eval").body)
-        except (SyntaxError, ValueError, TypeError, AttributeError, MemoryError, RecursionError):
+        except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
             pass
     raise ValueError(
         f'expected a number, true, false, a list or a call in quotes such as "GRPO(kl=0.001)", found {words}'
@@ -95,4 +95,6 @@ def _literal(node: ast.expr) -> Any:
 
 
 def _table(node: ast.expr) -> Mapping[str, Any]:
-    return {item.arg: _literal(item.value) for item in node.keywords}
+    if not isinstance(node, ast.Call) or node.args:
+        raise ValueError
+    return {str(item.arg): _literal(item.value) for item in node.keywords}

@@ -15,6 +15,7 @@ from ...mixgrpo_core.sampling.planners import Planner
 from ...mixgrpo_core.sampling.solvers import Euler
 from ...mixgrpo_core.sampling.windows import Window
 from ...mixgrpo_core.settings.presets import LABELS
+from ...mixgrpo_core.support.setting import changed
 
 _FEWEST_STEPS_FOR_FLASH = 10
 
@@ -151,7 +152,7 @@ def _fitted(planner: Planner, family: Family, flash: bool) -> Planner:
     """The preset's window in a family's steps. With few steps there is no tail to shorten."""
     if not isinstance(planner, WindowPlanner):
         return planner
-    window = replace(planner.window, size=min(planner.window.size, family.window))
+    window = changed(planner.window, {"size": min(planner.window.size, family.window)})
     if isinstance(window, SlidingWindow):
         window = replace(window, hold=max(1, round(window.hold * family.pace)), last=family.last)
     return WindowPlanner(window=window, tail_ratio=planner.tail_ratio if flash else 1.0)

@@ -1,7 +1,7 @@
 """The node that makes a run's settings out of a preset, a model family and the memory there is."""
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -13,6 +13,7 @@ from ...mixgrpo_core.sampling.kernels import Kernel
 from ...mixgrpo_core.sampling.planners import Planner, WindowPlanner
 from ...mixgrpo_core.sampling.solvers import Solver
 from ...mixgrpo_core.sampling.windows import Window
+from ...mixgrpo_core.support.setting import changed, fields_of
 from ...mixgrpo_core.support.spelling import spell
 from ..checks import require_in_range, require_wires
 from ..sockets import SettingsSocket, TrainerSettings
@@ -182,9 +183,9 @@ def _kernel(preset: Kernel, choice: str, eta: float) -> Kernel:
 def _objective(preset: Objective, values: Mapping[str, Any]) -> Objective:
     """The chosen objective with the inputs that are settings of it; the preset's KL goes along where it has none."""
     objective = preset if values["objective"] == FROM_PRESET else choices(Objective)[values["objective"]]()
-    known = {item.name for item in fields(objective)}
+    known = {item.name for item in fields_of(objective)}
     if objective is not preset and getattr(objective, "kl", None) == 0:
-        objective = replace(objective, kl=getattr(preset, "kl", 0.0))
+        objective = changed(objective, {"kl": getattr(preset, "kl", 0.0)})
     defaults = _defaults()
     given = {name: values[name] for name in _OF_OBJECTIVES if values[name] != defaults[name]}
     for name in given.keys() - known:
@@ -192,7 +193,7 @@ def _objective(preset: Objective, values: Mapping[str, Any]) -> Objective:
             f"{name} is no setting of {type(objective).__name__}: set it to {defaults[name]:g}, or choose another "
             "objective"
         )
-    return replace(objective, **given)
+    return changed(objective, given)
 
 
 def _require_once(more: Mapping[str, Line], values: Mapping[str, Any], window: Window | None) -> None:

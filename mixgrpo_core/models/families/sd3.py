@@ -53,7 +53,7 @@ class SD3Cond:
     negative_pooled: Tensor | None = None
 
 
-class SD3Model(WithLora):
+class SD3Model(WithLora[PeftLora]):
     """The flow-model port over an SD3 network.
 
     Attributes:
