@@ -66,6 +66,25 @@ def test_a_run_is_drawn_as_it_goes(open_view, runs, vue):
     view.says("badge", "Finished")
 
 
+@RENDERINGS
+def test_what_an_objective_reports_besides_the_usual_signs_is_drawn_by_its_name(open_view, runs, vue):
+    view = open_view(vue=vue)
+    store(runs, "my run", [])
+    view.status("loading")
+    view.report(0, 0.1)
+    section = view.element.locator(".mg-reports")
+    expect(section).to_be_hidden()
+    for iteration in range(1, 5):
+        view.report(iteration, 0.1, update={"dropped": 0.1 * iteration, "kl_step": 1e-6})
+    expect(section).to_be_visible()
+    rows = view.element.locator(".mg-reported")
+    assert [" ".join(text.split()) for text in rows.all_inner_texts()] == ["dropped 0.400", "kl step 1e\u22126"]
+    lines = [row.get_attribute("points").split() for row in view.element.locator(".mg-reported polyline").all()]
+    assert [len(points) for points in lines] == [4, 4]
+    heights = [float(point.split(",")[1]) for point in lines[0]]
+    assert heights == sorted(heights, reverse=True)  # it rises
+
+
 def test_events_of_other_nodes_and_workflows_are_not_mixed_in(open_view):
     view = open_view()
     view.status("loading", node="13")

@@ -10,8 +10,8 @@ const HEIGHT = 18;
 
 export class Figures {
   constructor() {
-    this.rows = make("div.figures");
-    this.element = make("section.figures-section", {}, make("h4", {}, "Figures of the update"), this.rows);
+    this.rows = make("div.reported-figures");
+    this.element = make("section.reports", {}, make("h4", {}, "Figures of the update"), this.rows);
     this.made = new Map();
   }
 
@@ -32,7 +32,7 @@ export class Figures {
       return [name, { value: make("b"), line, name: make("span", {}, name.replaceAll("_", " ")) }];
     }));
     this.rows.replaceChildren(...[...this.made.values()].map(({ value, line, name }) =>
-      make("div.figure", {}, name, draw("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none" }, line), value)));
+      make("div.reported", {}, name, draw("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none" }, line), value)));
   }
 }
 
