@@ -6,7 +6,7 @@ import pytest
 from frontend import ready
 
 MARK = "["
-SHOWN = """()] => {
+SHOWN = """() => {
   const shown = {}
   for (const type of Object.keys(LiteGraph.registered_node_types).filter((name) => name.startsWith('MixGRPO_'))) {
     const node = LiteGraph.createNode(type)
