@@ -2,10 +2,12 @@
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import folder_paths
+import torch
 from torch import Tensor
 
 from ...mixgrpo_core.runs.folder import RunError, RunFolder
@@ -32,8 +34,9 @@ def find_run(name: str) -> Path | None:
 def stored(path: Path) -> dict[str, Any]:
     """What a run's folder tells: ``config``, ``plan``, ``reports``, and ``problems`` in plain words."""
     problems: list[str] = []
-    config, plan = _settings(path, problems)
-    return {"config": config, "plan": plan, "reports": _reports(path, problems), "problems": problems}
+    reports = _reports(path, problems)
+    config, plan = _settings(path, reports, problems)
+    return {"config": config, "plan": plan, "reports": reports, "problems": problems}
 
 
 def drawn_plan(planner: Planner, sigmas: Tensor, iterations: int) -> dict[str, Any]:
@@ -52,10 +55,15 @@ def drawn_plan(planner: Planner, sigmas: Tensor, iterations: int) -> dict[str, A
     return {"sigmas": [round(sigma, 5) for sigma in sigmas.tolist()], "iterations": iterations, "windows": windows}
 
 
-def _settings(path: Path, problems: list[str]) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+def _settings(
+    path: Path, reports: Sequence[dict[str, Any]], problems: list[str]
+) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """The settings and the plan, drawn over the grid that was used where the run has told it."""
     try:
         config = RunFolder.open(path).settings
-        plan = drawn_plan(config.planner, config.sigmas(), config.iterations)
+        told = reports[-1].get("sigmas") if reports else None
+        sigmas = torch.tensor(told) if isinstance(told, list) and len(told) == config.steps + 1 else config.sigmas()
+        plan = drawn_plan(config.planner, sigmas, config.iterations)
     except (RunError, KeyError, TypeError, ValueError) as error:
         problems.append(f"The run {path.name!r} is shown without its window: {error}.")
         return None, None

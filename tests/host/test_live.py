@@ -3,6 +3,7 @@
 import asyncio
 import json
 import threading
+from dataclasses import replace
 
 import aiohttp.web
 import comfy.model_management
@@ -21,7 +22,7 @@ from mixgrpo_pack.nodes.live import Command, LiveRun, sheet
 from mixgrpo_pack.nodes.live.board import Board, board
 from mixgrpo_pack.nodes.live.pace import Pace, Throttle
 from mixgrpo_pack.nodes.live.routes import add_routes, register_routes
-from mixgrpo_pack.nodes.live.runs import drawn_plan, find_run
+from mixgrpo_pack.nodes.live.runs import drawn_plan, find_run, stored
 from mixgrpo_pack.nodes.live.words import duration
 from PIL import Image
 from server import PromptServer
@@ -563,6 +564,16 @@ def test_not_a_number_never_reaches_the_browser(output, ears):
     (run.path / "metrics.jsonl").write_text(broken + "\n" + broken + "\n")
     status, found = get("/mixgrpo/runs/nan")
     assert status == 200 and found["reports"] == [] and found["problems"]
+
+
+def test_the_plan_is_drawn_over_the_grid_that_was_used(tmp_path):
+    """A headless run of a model with a grid of its own, which no setting tells."""
+    config = TrainConfig(steps=4, planner=WindowPlanner(window=SlidingWindow(size=2)))
+    run = RunFolder.create(tmp_path / "run", config)
+    assert stored(run.path)["plan"]["sigmas"] == pytest.approx(config.sigmas().tolist(), abs=1e-4)
+    own = [1.0, 0.95, 0.9, 0.5, 0.0]
+    run.record(replace(step_report(0), sigmas=own))
+    assert stored(run.path)["plan"]["sigmas"] == own
 
 
 @pytest.mark.parametrize(

@@ -77,9 +77,9 @@ def test_what_an_objective_reports_besides_the_usual_signs_is_drawn_by_its_name(
     for iteration in range(1, 5):
         view.report(iteration, 0.1, update={"dropped": 0.1 * iteration, "kl_step": 1e-6})
     expect(section).to_be_visible()
-    rows = view.element.locator(".mg-reported")
-    assert [" ".join(text.split()) for text in rows.all_inner_texts()] == ["dropped 0.400", "kl step 1e\u22126"]
-    lines = [row.get_attribute("points").split() for row in view.element.locator(".mg-reported polyline").all()]
+    expect(section.locator("span")).to_have_text(["dropped", "kl step"])
+    expect(section.locator("b")).to_have_text(["0.400", "1e\u22126"])
+    lines = [row.get_attribute("points").split() for row in section.locator("polyline").all()]
     assert [len(points) for points in lines] == [4, 4]
     heights = [float(point.split(",")[1]) for point in lines[0]]
     assert heights == sorted(heights, reverse=True)  # it rises
