@@ -2,10 +2,11 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import is_dataclass
 from importlib import import_module
 from pathlib import Path
 
-from ..settings.kinds import classes_in, register
+from ..settings.kinds import classes_in, of_no_port, register
 
 FLAG = "--import"
 WORDS = "--import MODULE (repeatable) makes the classes of a Python module known; the working folder is searched first."
@@ -44,8 +45,10 @@ def _import(name: str) -> None:
         raise ValueError(f"{FLAG} {name}: it fails with {type(error).__name__}: {error}") from error
     classes = classes_in(module)
     if not classes:
+        own = [cls for cls in vars(module).values() if isinstance(cls, type) and cls.__module__ == module.__name__]
+        lacking = "".join(f"; {of_no_port(cls)}" for cls in own if is_dataclass(cls))
         raise ValueError(
             f"{FLAG} {name}: it defines no class that can be spelled, such as a frozen dataclass that derives from "
-            "Objective, Reward or Window"
+            f"Objective, Reward or Window{lacking}"
         )
     register(*classes)

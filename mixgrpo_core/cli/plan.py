@@ -84,7 +84,7 @@ def count_costs(config: TrainConfig, evaluations_per_call: int = 1) -> PlanCosts
     """Count the network evaluations of a run, one iteration per stretch."""
     parts = []
     for first, last, steps in _stretches(config):
-        same = config.planner.plan(last, 0, config.sigmas()).trained == steps
+        same = config.plan(last, 0, config.sigmas()).trained == steps
         cost = iteration_cost(config, first, evaluations_per_call=evaluations_per_call)
         parts.append(Stretch(first=first, last=last, steps=steps if same else None, cost=cost))
     return PlanCosts(
@@ -99,7 +99,7 @@ def _stretches(config: TrainConfig) -> list[tuple[int, int, tuple[int, ...]]]:
     """
     stretches: list[tuple[int, int, tuple[int, ...]]] = []
     for iteration in range(config.iterations):
-        steps = config.planner.plan(iteration, 0, config.sigmas()).trained
+        steps = config.plan(iteration, 0, config.sigmas()).trained
         if stretches and stretches[-1][2] == steps:
             stretches[-1] = (stretches[-1][0], iteration, steps)
         else:
@@ -116,5 +116,7 @@ def _even_parts(count: int, parts: int) -> list[range]:
 
 
 def _words(steps: tuple[int, ...]) -> str:
-    whole = steps == tuple(range(steps[0], steps[-1] + 1)) if steps else False
+    if not steps:
+        return "none"
+    whole = steps == tuple(range(steps[0], steps[-1] + 1))
     return f"{steps[0]}-{steps[-1]}" if whole else ", ".join(map(str, steps))

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import torch
 import tyro
@@ -197,8 +197,7 @@ def _table(name: str, cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
 
 def parse_flags(default: RunConfig, arguments: Sequence[str], prog: str, description: str) -> RunConfig:
     """Flags over a run: ``--train.iterations 50 --train.kernel 'DanceSDE(eta=0.3)'``; older names are read, too."""
-    older = {f"--train.{old}": f"--train.{new}" for old, new in RENAMED.items()}
-    arguments = [older.get(word, word) for word in arguments]
+    arguments = [_present(word) for word in arguments]
     return tyro.cli(
         RunConfig,
         default=default,
@@ -207,6 +206,13 @@ def parse_flags(default: RunConfig, arguments: Sequence[str], prog: str, descrip
         description=f"{description} {WORDS}",
         registry=calls_as_flags(),
     )
+
+
+def _present(word: str) -> str:
+    """A flag by its present name."""
+    flag, equals, value = word.partition("=")
+    older = {f"--train.{old}": f"--train.{new}" for old, new in RENAMED.items()}
+    return f"{older[flag]}{equals}{value}" if flag in older else word
 
 
 def calls_as_flags() -> tyro.constructors.ConstructorRegistry:
@@ -223,6 +229,19 @@ def calls_as_flags() -> tyro.constructors.ConstructorRegistry:
             instance_from_str=lambda words: checked("it", info.type, words[0]),
             is_instance=lambda value: type(value) in SETTINGS.of(info.type),
             str_from_instance=lambda value: [spell(value)],
+        )
+
+    @registry.primitive_rule
+    def by_calls(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec | None:
+        item, *rest = get_args(info.type) or (None,)
+        if get_origin(info.type) is not tuple or item not in SETTINGS.ports or rest != [Ellipsis]:
+            return None
+        return tyro.constructors.PrimitiveConstructorSpec(
+            nargs="*",
+            metavar="[CALL [CALL ...]]",
+            instance_from_str=lambda words: checked("it", info.type, tuple(words)),
+            is_instance=lambda value: isinstance(value, tuple),
+            str_from_instance=lambda value: [spell(one) for one in value],
         )
 
     return registry

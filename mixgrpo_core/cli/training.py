@@ -163,7 +163,11 @@ def _needed(prompts: Prompts, config: TrainConfig, done: int) -> list[str]:
 def _announcement(settings: RunConfig, run: RunFolder, model: "SD3Model") -> str:
     config = settings.train
     objective = config.objective
-    clip = objective.clip_range(math.prod(model.latent_shape)) if isinstance(objective, RatioObjective) else None
+    clip = (
+        objective.clip_range(math.prod(model.latent_shape), model.latent_shape[0])
+        if isinstance(objective, RatioObjective)
+        else None
+    )
     return (
         f"{Path(run.path)}: {config.iterations} iterations of {config.prompts_per_iteration} prompts x "
         f"{config.images_per_prompt} images, {config.steps} steps, {type(config.planner).__name__}, "

@@ -38,7 +38,7 @@ class ClippedObjective(Objective):
         """The KL to the base model in velocity space, where ``kl`` is above 0."""
         return (VelocityKL(self.kl),) if self.kl else ()
 
-    def clip_range(self, latent_elements: int) -> tuple[float, float]:
+    def clip_range(self, latent_elements: int, channels: int = 1) -> tuple[float, float]:
         """(low, high) for latents of that many elements."""
         return as_range(default_clip(latent_elements) if self.clip is None else self.clip)
 

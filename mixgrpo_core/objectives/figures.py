@@ -36,6 +36,10 @@ class UpdateStats:
         return {"steps": self.steps, **figures, "ratio_noise": self.ratio_noise, "recomputed": self.recomputed}
 
 
+RESERVED = frozenset({*UpdateStats(steps=0).to_json(), RATIO_DEVIATION}) - {"clip_low", "clip_high", "kl"}
+"""What every update says of itself: no objective or regulariser may report a mean of that name."""
+
+
 class Figures:
     """Sums of an update: means weighted by the share of the cells, and maxima."""
 
@@ -47,10 +51,14 @@ class Figures:
         self.means["loss"] += float(report.loss) * share
         self.add_means(report.means, share)
         for name, value in report.maxima.items():
+            if name in RESERVED - {RATIO_DEVIATION}:
+                raise ValueError(f"the figure {name!r} is the update's own: report yours by another name")
             self.maxima[name] = max(self.maxima.get(name, float("-inf")), float(value))
 
     def add_means(self, means: Mapping[str, Any], share: float) -> None:
         for name, value in means.items():
+            if name in RESERVED:
+                raise ValueError(f"the figure {name!r} is the update's own: report yours by another name")
             self.means[name] += float(value) * share
 
 

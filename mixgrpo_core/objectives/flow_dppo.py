@@ -74,7 +74,7 @@ class FlowDPPO(Objective):
         """The KL to the base model in velocity space, where ``kl`` is above 0."""
         return (VelocityKL(self.kl),) if self.kl else ()
 
-    def clip_range(self, latent_elements: int) -> tuple[float, float]:
+    def clip_range(self, latent_elements: int, channels: int = 1) -> tuple[float, float]:
         """What tau amounts to: ``sqrt(2 tau / D)``, how far log-ratios spread where every element moves to it."""
         spread = math.sqrt(2 * self.tau / latent_elements)
         return spread, spread

@@ -75,7 +75,7 @@ class GCPO(ClippedObjective):
         for steps in facts.trained_steps if self.chunks else ():
             chunk_log_ratios(torch.zeros(1, steps), self.chunks or ())
 
-    def clip_range(self, latent_elements: int) -> tuple[float, float]:
+    def clip_range(self, latent_elements: int, channels: int = 1) -> tuple[float, float]:
         """(low, high) of a chunk's ratio for latents of that many elements."""
         return as_range(default_clip(latent_elements) / 2 if self.clip is None else self.clip)
 

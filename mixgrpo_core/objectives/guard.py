@@ -38,7 +38,7 @@ class GuardGRPO(ClippedObjective):
         """The recorded steps with their means."""
         return super().needs | {MEAN_OLD}
 
-    def clip_range(self, latent_elements: int) -> tuple[float, float]:
+    def clip_range(self, latent_elements: int, channels: int = 1) -> tuple[float, float]:
         """(low, high) of the normalised ratio for latents of that many elements."""
         return as_range(0.2 * default_clip(latent_elements) if self.clip is None else self.clip)
 

@@ -31,8 +31,8 @@ def rollout_noise(
     def deviation(velocity: Velocity) -> float:
         return max(float((objective.log_ratio(policy(velocity), probe).exp() - 1).abs().max()) for probe in probes)
 
-    elements = group.trajectory.final[0].numel()
-    return model.run((group.cond,), deviation), min(objective.clip_range(elements)) / 10
+    elements, channels = group.trajectory.final[0].numel(), group.trajectory.final.shape[1]
+    return model.run((group.cond,), deviation), min(objective.clip_range(elements, channels)) / 10
 
 
 @torch.no_grad()

@@ -19,6 +19,8 @@ from ..sampling.kernels import Kernel
 from ..sampling.trajectory import Trajectory, Transition
 from ..support.seeds import derive_seed
 
+KEPT_NO_START = "the rollout kept no states: name START in the objective's `needs`, or record steps of the plan"
+
 
 class StepNumbers(NamedTuple):
     """What step weights are made of: ``kappa = |d mean / d v|``, ``std`` and ``h = sigma - sigma_next`` of a step."""
@@ -235,11 +237,11 @@ def _noise(group: Group, draw: Draw, column: Column, model: FlowModel, seed: int
     if draw.noise is Noise.MEMBER:
         return model.noise(seed, group.whole_size)[group.numbers.to(model.device)]
     if not group.trajectory.states:
-        raise ValueError(
-            "the rollout kept no states: name START in the objective's `needs`, or record steps of the plan"
-        )
+        raise ValueError(KEPT_NO_START)
     if draw.noise is Noise.START:
         start = group.trajectory.states[0]
+        if start.step != 0:
+            raise ValueError(KEPT_NO_START)
         return start.x[start.parent]
     state, sigma = group.trajectory.states[draw.state], column.sigma.to(group.trajectory.final.device)
     return (state.x[state.parent] - (1 - sigma) * group.trajectory.final) / sigma

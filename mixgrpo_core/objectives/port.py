@@ -170,7 +170,7 @@ class RatioObjective(Protocol):
     """
 
     @abstractmethod
-    def clip_range(self, latent_elements: int) -> tuple[float, float]:
+    def clip_range(self, latent_elements: int, channels: int = 1) -> tuple[float, float]:
         """(low, high) of its ratio, or what its threshold amounts to. Noise above a tenth of it is too much."""
         ...
 

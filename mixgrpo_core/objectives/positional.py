@@ -72,9 +72,9 @@ class PositionalGRPO(ClippedObjective):
                 "packs them, choose GRPO"
             )
 
-    def clip_range(self, latent_elements: int) -> tuple[float, float]:
-        """(low, high) of a position's ratio, as for one channel: by default C channels widen it by sqrt(C)."""
-        return as_range(SPREAD if self.clip is None else self.clip)
+    def clip_range(self, latent_elements: int, channels: int = 1) -> tuple[float, float]:
+        """(low, high) of a position's ratio."""
+        return as_range(SPREAD * math.sqrt(channels) if self.clip is None else self.clip)
 
     def log_ratio(self, policy: Policy, piece: Piece) -> Tensor:
         """The log-ratio of each position, ``[g, 1, ...]``."""
@@ -92,10 +92,8 @@ class PositionalGRPO(ClippedObjective):
     def loss(self, table: Mapping[str, Tensor], cells: Cells) -> LossReport:
         """The clipped loss, averaged over members and positions."""
         log_ratio = over_positions(table["log_ratio"], cells.advantages)
-        low, high = self.clip_range(cells.latent_elements)
-        if self.clip is None:
-            channels = cells.latent_elements / math.prod(table["log_ratio"].shape[2:])
-            low = high = SPREAD * math.sqrt(channels)
+        channels = cells.latent_elements // math.prod(table["log_ratio"].shape[2:])
+        low, high = self.clip_range(cells.latent_elements, channels)
         policy = clipped_policy_loss(
             log_ratio, torch.zeros_like(log_ratio), cells.advantages, (low, high), self.adv_clip
         )

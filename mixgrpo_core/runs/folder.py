@@ -106,8 +106,7 @@ class RunFolder:
         """
         new = {**self.config, "format": FORMAT, **_asked(config, setup)}
         free = dict.fromkeys(FREE)
-        old = to_dict(self.settings)
-        changed = differences({**old, **free}, {**new["train"], **free})
+        changed = differences({**self._present_train(), **free}, {**new["train"], **free})
         changed += differences(self.config["setup"], json.loads(json.dumps(new["setup"])))
         if changed:
             raise RunError(
@@ -144,6 +143,15 @@ class RunFolder:
             return from_dict(present_settings(self.config))
         except ValueError as error:
             raise RunError(f"the settings of {self.path} cannot be read: {error}") from error
+
+    def _present_train(self) -> dict[str, Any]:
+        """The settings as they would be written today. Classes that are not registered are left as they were spelled:
+        in Python a run may use one without, though no command can then open it."""
+        present = present_settings(self.config)
+        try:
+            return to_dict(from_dict(present))
+        except ValueError:
+            return {**to_dict(TrainConfig()), **present}
 
     @property
     def started(self) -> datetime:

@@ -5,7 +5,7 @@ A plan is a pure function of the iteration number and of what the planner rememb
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import ClassVar, Protocol
 
@@ -85,6 +85,10 @@ class StepPlan:
         """Indices of the stochastic steps, ascending."""
         return tuple(i for i, step in enumerate(self.steps) if step.stochastic)
 
+    def untrained(self) -> "StepPlan":
+        """The same steps, of which none is trained: they stay noisy and recorded as they are."""
+        return replace(self, steps=tuple(replace(step, trained=False) for step in self.steps))
+
     @property
     def leaves_per_row(self) -> int:
         """How many images one row becomes by the plan's own branching."""
@@ -144,8 +148,9 @@ class WindowPlanner(Planner):
             raise ValueError(f"tail_ratio must be above 0 and at most 1, found {self.tail_ratio}")
 
     def candidates(self, sigmas: Tensor) -> tuple[int, ...]:
-        """The steps that the window ever reaches."""
-        return tuple(self.window.reach(len(sigmas) - 1))
+        """The steps that the window ever reaches; of a window that does not tell, any but the last."""
+        reach = getattr(self.window, "reach", range)
+        return tuple(step for step in reach(len(sigmas) - 1) if step < len(sigmas) - 1)
 
     def plan(self, iteration: int, prompt: int, sigmas: Tensor, memory: Memory = NOTHING) -> StepPlan:
         """SDE inside the window of this iteration, the same for all prompts."""

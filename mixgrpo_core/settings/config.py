@@ -17,10 +17,11 @@ from ..objectives import GRPO, Regulariser, Updating
 from ..objectives.pieces import StepNumbers
 from ..objectives.port import MEAN_OLD, NEEDS, START, TRANSITIONS, Objective
 from ..sampling.kernels import FlowSDE, Kernel
-from ..sampling.planners import Planner, WindowPlanner
+from ..sampling.planners import Planner, StepPlan, WindowPlanner
 from ..sampling.rollouts import Sampling
 from ..sampling.schedule import flow_sigmas
 from ..sampling.solvers import Euler, Solver
+from ..support.memory import NOTHING, Memory
 from ..support.setting import described, require_ranges, setting
 from ..support.spelling import spell, suggest
 from .prompt_sources import PromptSource, Shuffled
@@ -155,7 +156,13 @@ class TrainConfig:
         trains = self.planner.candidates(self.sigmas())  # a window that does not fit so many steps says so itself
         if TRANSITIONS in self.objective.needs and not trains:
             raise ValueError(
-                f"the planner trains none of the {self.steps} steps (the last one never is): take more steps"
+                f"the planner trains none of the {self.steps} steps (the last one never is): "
+                + (
+                    "take more steps"
+                    if self.steps < 2
+                    else f"{type(self.objective).__name__} learns from trained "
+                    "steps, choose a planner that has some, such as WindowPlanner()"
+                )
             )
 
     def sigmas(self, model: Gridded = USUAL) -> torch.Tensor:
@@ -168,6 +175,11 @@ class TrainConfig:
 
     def _grid(self, model: Gridded, steps: int) -> torch.Tensor:
         return model.grid(steps) if self.shift is None else flow_sigmas(steps, self.shift)
+
+    def plan(self, iteration: int, prompt: int, sigmas: torch.Tensor, memory: Memory = NOTHING) -> StepPlan:
+        """How a group is rolled out: the planner's plan, without trained steps where the objective looks at none."""
+        plan = self.planner.plan(iteration, prompt, sigmas, memory)
+        return plan if TRANSITIONS in self.objective.needs else plan.untrained()
 
     def sampling(self) -> Sampling:
         return Sampling(

@@ -73,7 +73,7 @@ def register(*classes: type) -> None:
         if not is_dataclass(cls):
             raise ValueError(f"{name} cannot be written into a run file: make it a frozen dataclass")
         if not any(kinds.ports_of(cls) for kinds in (SETTINGS, REWARDS)):
-            raise ValueError(_of_no_port(cls))
+            raise ValueError(of_no_port(cls))
         _GUESTS[name] = cls
 
 
@@ -96,22 +96,25 @@ def classes_in(module: ModuleType) -> list[type]:
     for cls in written:
         is_base = any(cls in other.__mro__ for other in whole)
         if cls not in whole and not is_base and any(port in cls.__mro__ for port in ports):
-            raise ValueError(_of_no_port(cls))
+            raise ValueError(of_no_port(cls))
     return whole
 
 
 def guests_of(calls: Iterable[str]) -> dict[str, str]:
     """Names of the registered classes that spelled objects mention, with the module of each."""
     mentioned = {node.id for call in calls for node in ast.walk(_parsed(call)) if isinstance(node, ast.Name)}
-    modules = {name: cls.__module__ for name, cls in _GUESTS.items() if name in mentioned}
-    # ComfyUI names the module of a custom node by its whole path: what is kept is the name of its folder
-    return {name: module.replace("\\", "/").rpartition("/")[2] for name, module in modules.items()}
+    return {name: _brought_by(cls) for name, cls in _GUESTS.items() if name in mentioned}
 
 
 def missing_guests(noted: Mapping[str, str]) -> dict[str, str]:
-    """Those of ``noted`` (as `guests_of` tells them) that are not registered."""
-    known = {*SETTINGS.by_name(), *REWARDS.by_name()}
-    return {name: module for name, module in noted.items() if name not in known}
+    """Those of ``noted`` (as `guests_of` tells them) that are not registered, or are another module's by now."""
+    known = {name: _brought_by(cls) for kinds in (SETTINGS, REWARDS) for name, cls in kinds.by_name().items()}
+    return {name: module for name, module in noted.items() if known.get(name) != module}
+
+
+def _brought_by(cls: type) -> str:
+    """The module of a class. ComfyUI names that of a custom node by its whole path: here it is the folder's name."""
+    return cls.__module__.replace("\\", "/").rpartition("/")[2]
 
 
 def lacking(cls: type, port: type) -> list[str]:
@@ -157,7 +160,8 @@ def label_of(cls: type) -> str:
     return getattr(cls, "label", cls.__name__)
 
 
-def _of_no_port(cls: type) -> str:
+def of_no_port(cls: type) -> str:
+    """Why a class cannot be registered: what it lacks of the nearest port."""
     ports = (*SETTINGS.ports, *REWARDS.ports)
     derived = [port for port in ports if port in cls.__mro__]
     nearest = derived[0] if derived else min(ports, key=lambda port: len(lacking(cls, port)) / len(_members(port)))

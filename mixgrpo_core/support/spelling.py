@@ -44,7 +44,7 @@ def _build(node: ast.expr, text: str, classes: Mapping[str, type]) -> Any:
         node = ast.Call(func=node, args=[], keywords=[])
     if not isinstance(node, ast.Call):
         try:
-            return ast.literal_eval(node)
+            return _frozen(ast.literal_eval(node))
         except (ValueError, TypeError, MemoryError, RecursionError) as error:
             raise ValueError(f"expected a number, a tuple or a call of a known class in {text!r}") from error
     if not isinstance(node.func, ast.Name) or node.func.id not in classes:
@@ -62,6 +62,11 @@ def _build(node: ast.expr, text: str, classes: Mapping[str, type]) -> Any:
         )
     except TypeError as error:
         raise ValueError(f"{text!r} does not make a {cls.__name__}: {error}") from error
+
+
+def _frozen(value: Any) -> Any:
+    """Lists as tuples: settings are immutable, and `spell` writes no list."""
+    return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

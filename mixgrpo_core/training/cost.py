@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from ..models.lagged import Lagged
 from ..models.port import LoraAbout, LoraState, R, Velocity
 from ..objectives.pieces import Group
 from ..objectives.update import update_policy
@@ -23,13 +24,14 @@ BACKWARD = 2.0
 
 @dataclass(frozen=True, kw_only=True)
 class IterationCost:
-    """Network evaluations per image, and what they amount to in forward passes (``units``)."""
+    """Network evaluations per image, those of them that are differentiated, and their sum in forward passes."""
 
     nfe: Mapping[str, float]
+    differentiated: float
 
     @property
     def units(self) -> float:
-        return sum(count * (1 + BACKWARD if phase == "train" else 1) for phase, count in self.nfe.items())
+        return sum(self.nfe.values()) + BACKWARD * self.differentiated
 
 
 def iteration_cost(config: TrainConfig, iteration: int, *, evaluations_per_call: int = 1) -> IterationCost:
@@ -38,17 +40,21 @@ def iteration_cost(config: TrainConfig, iteration: int, *, evaluations_per_call:
     clock = PhaseClock(lambda: model.evaluations)
     groups, sigmas = [], config.sigmas(model)
     for place in range(config.prompts_per_iteration):
-        plan = config.planner.plan(iteration, place, sigmas)
+        plan = config.plan(iteration, place, sigmas)
         with clock.phase("rollout"):
             trajectory = rollout(
                 model, None, plan, config.sampling(), group_size=config.images_per_prompt, seed=iteration
             )
         groups.append(Group(cond=None, trajectory=trajectory, advantage=torch.zeros(config.images_per_prompt)))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    lagged = {name: Lagged(lag, model.lora_state()) for name, lag in config.objective.policies.items()}
     with clock.phase("train"):
-        update_policy(model, groups, config.objective, optimizer, config.updating(sigmas), clock=clock)
+        update_policy(model, groups, config.objective, optimizer, config.updating(sigmas), clock=clock, lagged=lagged)
     images = config.prompts_per_iteration * config.images_per_prompt
-    return IterationCost(nfe={phase: count / images for phase, count in clock.evaluations.items() if count})
+    return IterationCost(
+        nfe={phase: count / images for phase, count in clock.evaluations.items() if count},
+        differentiated=model.differentiated / images,
+    )
 
 
 def dance_iteration_cost(config: TrainConfig, *, evaluations_per_call: int = 1) -> IterationCost:
@@ -69,7 +75,7 @@ class _CountingModel:
     lora_about = LoraAbout()
 
     def __init__(self, evaluations_per_call: int) -> None:
-        self.evaluations = 0
+        self.evaluations = self.differentiated = 0
         self._per_call = evaluations_per_call
         self._slope = Parameter(torch.zeros(1))
 
@@ -89,7 +95,9 @@ class _CountingModel:
 
     def run(self, conds: Sequence[None], body: Callable[[Velocity], R]) -> R:
         def velocity(x: Tensor, sigma: Tensor, rows: Tensor | None = None) -> Tensor:
-            self.evaluations += len(x) * self._per_call
+            count = len(x) * self._per_call
+            self.evaluations += count
+            self.differentiated += count if torch.is_grad_enabled() else 0
             return x * self._slope
 
         return body(velocity)

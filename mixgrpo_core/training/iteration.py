@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from ..advantages.port import Advantages, Looked, ScoredGroup
 from ..evaluation.guards import Alarm
 from ..evaluation.guards.watch import Watch
 from ..evaluation.held_out import Evaluation, HeldOut, Prompted, evaluate
+from ..models.policy import OLD, REFERENCE
 from ..objectives.figures import UpdateStats
 from ..objectives.pieces import Group, Moment
 from ..objectives.update import update_policy
@@ -26,7 +27,7 @@ from ..sampling.planners import Heard, StepPlan
 from ..sampling.rollouts import rollout
 from ..sampling.trajectory import Trajectory
 from ..settings.config import TrainConfig
-from ..settings.prompt_sources import PromptDraw
+from ..settings.prompt_sources.port import PromptDraw, chosen_prompts
 from ..support.memory import NOTHING, Memory
 from ..support.phases import PhaseClock, peak_memory, reset_peak_memory
 from ..support.seeds import derive_seed
@@ -100,9 +101,9 @@ class Iteration:
         rolled, kept_bytes = [], 0
         memories = self.state.notes.get("learned", {})
         draw = prompt_draw(self.config, number, self.pool_size)
-        chosen = self.config.prompt_source.choose(draw, memories.get("prompt_source", NOTHING))
+        chosen = chosen_prompts(self.config.prompt_source, draw, memories.get("prompt_source", NOTHING))
         for place, index in enumerate(chosen):
-            plan = self.config.planner.plan(number, index, self.sigmas, memories.get("planner", NOTHING))
+            plan = self.config.plan(number, index, self.sigmas, memories.get("planner", NOTHING))
             trajectory = self._rollout(plan, self.pool[index], place)
             rolled.append(self._scored(trajectory, plan, index, place))
             kept_bytes += trajectory.nbytes
@@ -129,9 +130,7 @@ class Iteration:
             done = place * len(plan.steps) + step + 1
             self.observer(Progress(iteration=number, phase="rollout", done=done, total=total))
 
-        sampler = self.config.objective.sampled_by(self.state.notes.get("updates", 0))
-        weights = nullcontext() if sampler is None else self.model.using(self.state.lagged[sampler].weights)
-        with self.clock.phase("rollout"), weights:
+        with self.clock.phase("rollout"), self._sampling_policy():
             return rollout(
                 self.model,
                 item.cond,
@@ -141,6 +140,13 @@ class Iteration:
                 seed=derive_seed(self.config.seed, number, place),
                 on_step=on_step,
             )
+
+    def _sampling_policy(self) -> AbstractContextManager[None]:
+        """The weights that the objective samples with."""
+        sampler = self.config.objective.sampled_by(self.state.notes.get("updates", 0))
+        if sampler in (None, OLD):
+            return nullcontext()
+        return self.model.using(None if sampler == REFERENCE else self.state.lagged[sampler].weights)
 
     def _scored(self, trajectory: Trajectory, plan: StepPlan, index: int, place: int) -> _Rolled:
         """The group with the advantages that it has on its own."""

@@ -13,6 +13,7 @@ from ..sampling.planners import StepPlan
 from ..sampling.schedule import check_sigmas
 from ..settings.config import TrainConfig
 from ..support.facts import RunFacts
+from ..support.memory import NOTHING
 
 LONGEST_PROMPT = 10_000
 
@@ -75,12 +76,12 @@ def check(
 def _checked_plans(model: FlowModel, config: TrainConfig) -> list[StepPlan]:
     """The plans of the first and of the last iteration, which are made over the model's own grid."""
     sigmas = config.sigmas(model)
-    plans = [config.planner.plan(iteration, 0, sigmas) for iteration in (0, config.iterations - 1)]
+    plans = [config.planner.plan(iteration, 0, sigmas, NOTHING) for iteration in (0, config.iterations - 1)]
     for iteration, plan in zip((0, config.iterations - 1), plans, strict=True):
         if TRANSITIONS in config.objective.needs and not plan.trained:
             raise ValueError(
                 f"the planner trains none of the {config.steps} steps of iteration {iteration} (the last one never "
-                "is): take more steps"
+                "is): take more steps, or another planner"
             )
         if config.shared_noise and not plan.stochastic:
             raise ValueError(
@@ -111,6 +112,9 @@ def _check_objective(model: FlowModel, config: TrainConfig) -> None:
             f"lower updates to {config.prompts_per_iteration}, or take more prompts per iteration"
         )
     kept = {REFERENCE, OLD, *objective.policies}
+    sampler = objective.sampled_by(0)
+    if sampler is not None and sampler not in kept:
+        raise ValueError(f"{name} samples with {sampler!r}, but the policies of this run are {sorted(kept)}: name one")
     for regulariser in (*objective.regularisers, *config.regularisers):
         unknown = regulariser.policies - kept
         if unknown:

@@ -20,7 +20,7 @@ def plan_figure(config: TrainConfig, path: Path, *, prompt: int = 0, caption: st
     """What is trained when: steps across, iterations down, the sigma curve above; ``caption`` below."""
     grid = np.zeros((config.iterations, config.steps))
     for iteration in range(config.iterations):
-        plan = config.planner.plan(iteration, prompt, config.sigmas())
+        plan = config.plan(iteration, prompt, config.sigmas())
         grid[iteration, : len(plan.steps)] = 1
         grid[iteration, list(plan.stochastic)] = 2
         grid[iteration, list(plan.trained)] = 3

@@ -5,6 +5,7 @@ Training runs in the host's worker thread, the routes in the server's event loop
 
 import threading
 from collections import deque
+from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,15 @@ import comfy.model_management
 from torch import Tensor
 
 from ...mixgrpo_core.runs.reports import Event, GroupScored, Progress, StepReport
-from ...mixgrpo_core.sampling.planners import Planner
+from ...mixgrpo_core.sampling.planners import StepPlan
 from . import sheet
 from .events import Line, harmless, reference, workflow_id
 from .pace import Pace, Throttle
 from .voting import Voting
 from .words import progress_text
+
+PlanOf = Callable[[int, int, Tensor], StepPlan]
+"""The plan of an iteration, a prompt and a grid."""
 
 PHASES = {"rollout": "sampling", "train": "updating", "evaluation": "evaluating"}
 """The core's phases in the words of the live view."""
@@ -50,13 +54,13 @@ class LiveRun:
         node: id of the trainer node on the canvas.
         folder: the run's folder.
         iterations: how many the run has in all.
-        planner: which steps each iteration trains.
+        plan_of: which steps are trained.
         sigmas: the base grid ``[T + 1]`` of the rollouts.
     """
 
-    def __init__(self, *, run: str, node: str, folder: Path, iterations: int, planner: Planner, sigmas: Tensor) -> None:
+    def __init__(self, *, run: str, node: str, folder: Path, iterations: int, plan_of: PlanOf, sigmas: Tensor) -> None:
         self.run, self.node, self.folder = run, str(node), folder
-        self.iterations, self.planner, self.sigmas = iterations, planner, sigmas
+        self.iterations, self.plan_of, self.sigmas = iterations, plan_of, sigmas
         self._line = Line(run, self.node, iterations)
         self._lock = threading.Lock()
         self._pending: deque[Command] = deque()
@@ -178,7 +182,7 @@ class LiveRun:
         self._remember(progress=data, state=state, note="")
         if self._progress_gate.open(changed):
             self._line.send("progress", **data)
-            trained = self.planner.plan(event.iteration, 0, self.sigmas).trained
+            trained = self.plan_of(event.iteration, 0, self.sigmas).trained
             self._line.text(progress_text(event, self.iterations, trained, data["seconds_left"]))
             self._line.bar(event.iteration)
 

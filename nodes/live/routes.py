@@ -62,7 +62,7 @@ async def get_run(request: web.Request) -> web.Response:
     answer: dict[str, Any] = {"run": name, "live": live is not None, "said": told and told.snapshot()}
     answer |= await asyncio.to_thread(stored, path)
     if live is not None:
-        answer["plan"] = await asyncio.to_thread(drawn_plan, live.planner, live.sigmas, live.iterations)
+        answer["plan"] = await asyncio.to_thread(drawn_plan, live.plan_of, live.sigmas, live.iterations)
     return web.json_response(answer)
 
 

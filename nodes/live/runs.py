@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from ...mixgrpo_core.runs.folder import RunError, RunFolder
-from ...mixgrpo_core.sampling.planners import Planner
 from ...mixgrpo_core.settings.config import to_dict
+from .board import PlanOf
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,79}")
 
@@ -39,7 +39,7 @@ def stored(path: Path) -> dict[str, Any]:
     return {"config": config, "plan": plan, "reports": reports, "problems": problems}
 
 
-def drawn_plan(planner: Planner, sigmas: Tensor, iterations: int) -> dict[str, Any]:
+def drawn_plan(plan_of: PlanOf, sigmas: Tensor, iterations: int) -> dict[str, Any]:
     """The plan as JSON values.
 
     Returns:
@@ -48,7 +48,7 @@ def drawn_plan(planner: Planner, sigmas: Tensor, iterations: int) -> dict[str, A
     """
     windows: list[list[int]] = []
     for iteration in range(iterations):
-        trained = planner.plan(iteration, 0, sigmas).trained
+        trained = plan_of(iteration, 0, sigmas).trained
         place = [trained[0], trained[-1] + 1] if trained else [0, 0]
         if not windows or windows[-1][1:] != place:
             windows.append([iteration, *place])
@@ -63,7 +63,7 @@ def _settings(
         config = RunFolder.open(path).settings
         told = reports[-1].get("sigmas") if reports else None
         sigmas = torch.tensor(told) if isinstance(told, list) and len(told) == config.steps + 1 else config.sigmas()
-        plan = drawn_plan(config.planner, sigmas, config.iterations)
+        plan = drawn_plan(config.plan, sigmas, config.iterations)
     except (RunError, KeyError, TypeError, ValueError) as error:
         problems.append(f"The run {path.name!r} is shown without its window: {error}.")
         return None, None

@@ -43,7 +43,7 @@ class RunCost:
 def plans_of(config: TrainConfig) -> list[StepPlan]:
     """The plan of every iteration's first prompt."""
     sigmas = config.sigmas()
-    return [config.planner.plan(iteration, 0, sigmas) for iteration in range(config.iterations)]
+    return [config.plan(iteration, 0, sigmas) for iteration in range(config.iterations)]
 
 
 def run_cost(
@@ -84,6 +84,12 @@ def coverage_words(config: TrainConfig, plans: Sequence[StepPlan]) -> str:
     lines = [
         f"{config.iterations} iterations of {config.steps} steps; each makes {config.images_per_prompt} images for "
         f"{prompts}.",
+    ]
+    if not counts:
+        return (
+            f"{lines[0]}\nNo step is trained: {type(config.objective).__name__} learns from the images that come out."
+        )
+    lines += [
         f"The first iteration trains {steps_words(plans[0].trained)}, the last {steps_words(plans[-1].trained)}.",
         "Trained, in so many of the iterations: "
         + ", ".join(f"{steps_words(steps)} in {count}" for count, steps in _runs(counts) if count)
@@ -97,7 +103,9 @@ def coverage_words(config: TrainConfig, plans: Sequence[StepPlan]) -> str:
 
 
 def steps_words(steps: Sequence[int]) -> str:
-    """ "step 3", "steps 0 to 3", or "steps 1, 4 and 7"; ascending."""
+    """ "no step", "step 3", "steps 0 to 3", or "steps 1, 4 and 7"; ascending."""
+    if not steps:
+        return "no step"
     if len(steps) == 1:
         return f"step {steps[0]}"
     if steps[-1] - steps[0] == len(steps) - 1:

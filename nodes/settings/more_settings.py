@@ -46,12 +46,21 @@ def read_settings(text: str, elsewhere: Collection[str]) -> list[Line]:
 
 def with_settings(config: TrainConfig, lines: Collection[Line]) -> TrainConfig:
     """The config with all of ``lines``. Raises ``ValueError`` that names the line which does not fit."""
+    try:
+        return replace(config, **{line.name: line.value for line in lines})
+    except ValueError as error:
+        raise ValueError(f"{_culprit(config, lines)} of more_settings: {error}") from error
+
+
+def _culprit(config: TrainConfig, lines: Collection[Line]) -> str:
+    """The line without which the others fit; all of them when it takes more than one."""
     for line in lines:
         try:
-            config = replace(config, **{line.name: line.value})
-        except ValueError as error:
-            raise ValueError(f"line {line.number} of more_settings: {error}") from error
-    return config
+            replace(config, **{other.name: other.value for other in lines if other is not line})
+        except ValueError:
+            continue
+        return f"line {line.number}"
+    return f"lines {', '.join(str(line.number) for line in lines)}"
 
 
 def _line(number: int, words: str, elsewhere: Collection[str], before: Collection[str]) -> Line:

@@ -107,7 +107,7 @@ class TrainLora(io.ComfyNode):
                 node=cls.hidden.unique_id,
                 folder=run.path,
                 iterations=config.iterations,
-                planner=config.planner,
+                plan_of=config.plan,
                 sigmas=config.sigmas(policy),
             )
             with live:

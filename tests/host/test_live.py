@@ -64,7 +64,7 @@ def output(tmp_path, monkeypatch):
 
 def live_run(output, run="my run", node="12"):
     folder = RunFolder.open_or_create(output / "mixgrpo" / run, CONFIG).path
-    return LiveRun(run=run, node=node, folder=folder, iterations=7, planner=CONFIG.planner, sigmas=CONFIG.sigmas())
+    return LiveRun(run=run, node=node, folder=folder, iterations=7, plan_of=CONFIG.plan, sigmas=CONFIG.sigmas())
 
 
 def step_report(iteration, mean=0.5):
@@ -422,7 +422,7 @@ def test_a_run_comes_back_from_its_folder(output, ears):
 
 
 def test_the_drawn_plan_is_the_planners(output):
-    drawn = drawn_plan(CONFIG.planner, CONFIG.sigmas(), 7)
+    drawn = drawn_plan(CONFIG.plan, CONFIG.sigmas(), 7)
     for iteration in range(7):
         first, stop = next(w[1:] for w in reversed(drawn["windows"]) if w[0] <= iteration)
         assert list(range(first, stop)) == list(CONFIG.planner.plan(iteration, 0, CONFIG.sigmas()).trained)

@@ -51,7 +51,7 @@ def go(model, clip, vae, config, name="run", **settings):
         node="1",
         folder=run.path,
         iterations=config.iterations,
-        planner=config.planner,
+        plan_of=config.plan,
         sigmas=config.sigmas(),
     )
     with torch.inference_mode(), policy(model, clip, vae, **settings) as home, live:

@@ -46,3 +46,14 @@ class PromptSource(Protocol):
     def learn(self, memory: Memory, groups: Sequence[Heard]) -> Memory:
         """The new memory after an iteration of these groups."""
         return memory
+
+
+def chosen_prompts(source: PromptSource, draw: PromptDraw, memory: Memory) -> list[int]:
+    """What ``source`` chooses. Raises ``ValueError`` where that is not what it was asked for."""
+    chosen = source.choose(draw, memory)
+    if len(chosen) != draw.count or not all(0 <= place < draw.pool for place in chosen):
+        raise ValueError(
+            f"expected {type(source).__name__} to choose {draw.count} numbers below {draw.pool}, found {chosen}: "
+            "correct its `choose`"
+        )
+    return chosen
