@@ -149,8 +149,8 @@ class WindowPlanner(Planner):
 
     def candidates(self, sigmas: Tensor) -> tuple[int, ...]:
         """The steps that the window ever reaches; of a window that does not tell, any but the last."""
-        reach = getattr(self.window, "reach", range)
-        return tuple(step for step in reach(len(sigmas) - 1) if step < len(sigmas) - 1)
+        steps, reach = len(sigmas) - 1, getattr(self.window, "reach", None)
+        return tuple(range(steps - 1) if reach is None else reach(steps))
 
     def plan(self, iteration: int, prompt: int, sigmas: Tensor, memory: Memory = NOTHING) -> StepPlan:
         """SDE inside the window of this iteration, the same for all prompts."""

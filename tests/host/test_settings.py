@@ -241,6 +241,13 @@ shared_noise = false
 """
 
 
+def test_lines_that_fit_only_together_may_stand_in_any_order():
+    lines = ['objective = "AWM()"', 'planner = "OdePlanner()"', "shared_noise = false"]
+    for order in (lines, lines[::-1]):
+        train = settings(more_settings="\n".join(order)).train
+        assert type(train.objective) is AWM and type(train.planner).__name__ == "OdePlanner"
+
+
 def test_every_setting_of_a_run_file_can_be_written_as_text():
     train = settings(more_settings=MORE).train
     assert [type(stage).__name__ for stage in train.credit] == ["CentredRewards", "TimeCredit"]

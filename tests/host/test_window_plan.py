@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 from mixgrpo_pack.mixgrpo_core import FrozenWindow, RandomWindow, SlidingWindow, dance_grpo, mixgrpo, mixgrpo_flash
+from mixgrpo_pack.mixgrpo_core.objectives import AWM
 from mixgrpo_pack.mixgrpo_core.sampling.windows import coverage
 from mixgrpo_pack.mixgrpo_core.training.cost import iteration_cost
 from mixgrpo_pack.nodes.sampling.plan_words import coverage_words, plans_of, run_cost, steps_words
@@ -69,7 +70,15 @@ def test_advice_is_given_only_where_it_helps():
     assert "Never trained" not in coverage_words(whole, plans_of(whole))
 
 
+def test_a_plan_that_trains_no_step_is_told_in_words():
+    config = replace(mixgrpo(), objective=AWM(), iterations=3, steps=8, images_per_prompt=4, prompts_per_iteration=1)
+    text = coverage_words(config, plans_of(config))
+    assert text.endswith("\nNo step is trained: AWM learns from the images that come out.")
+    assert run_cost(config, plans_of(config), False, lambda done, of: None).share > 0
+
+
 def test_steps_in_words():
+    assert steps_words([]) == "no step"
     assert [steps_words(steps) for steps in ([4], [2, 3], [1, 4, 7])] == ["step 4", "steps 2 to 3", "steps 1, 4 and 7"]
 
 

@@ -190,6 +190,28 @@ def test_every_kind_is_spelled_by_flags_too(house, capsys):
     assert "expects a planner such as 'WindowPlanner()', found 'EveryOther()'" in shown
 
 
+def test_flags_of_several_parts_say_why_they_are_refused(house, capsys):
+    with pytest.raises(SystemExit):
+        main(["plan", "run.toml", "--import", "my_house", "--train.credit", "WeightedRewards()", "Trebled()"])
+    shown = " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert "found 'Trebled()'" in shown or "unknown class 'Trebled'" in shown
+
+
+def test_a_former_name_is_read_with_an_equals_sign_too(house, capsys):
+    with pytest.raises(SystemExit):
+        main(["plan", "run.toml", "--import", "my_house", "--train.combination=Doubled()"])
+    assert "credit begins with" in capsys.readouterr().err
+
+
+def test_a_class_that_lacks_something_is_told_what(house, capsys):
+    (house / "halfway.py").write_text(
+        "from dataclasses import dataclass\n@dataclass(frozen=True)\nclass Halfway:\n"
+        "    share: float = 1.0\n    def candidates(self, sigmas):\n        return ()\n"
+    )
+    assert main(["plan", "run.toml", "--import", "halfway"]) == 2
+    assert "Halfway is not yet a planner: learn and plan must be written" in said(capsys)
+
+
 def test_a_strangers_reward_scores_pictures(house, capsys):
     from PIL import Image
 

@@ -1,6 +1,6 @@
 """Forward objectives at their first update: one gradient, ``mean_i w_i A_i mean(e_i^2)``, each with its own w."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from core.objectives.toys import Toy, gradient_of, image_groups, noised, plain_g
 
 from mixgrpo_core.objectives import AWM, DGPO, DiffusionNFT, GeneralHuber, Huber, LevelPower, mean_square_error
 from mixgrpo_core.objectives.forward import drawn_steps, stratified_steps
-from mixgrpo_core.objectives.pieces import Draw, Noise
+from mixgrpo_core.objectives.pieces import Draw, Noise, draw_pieces
 
 
 class SameDraws:
@@ -73,6 +73,17 @@ def test_the_first_gradient_is_that_of_a_weighted_error(name):
     expected = plain_gradient(model, weighted_error)
     assert expected.norm() > 1e-3
     torch.testing.assert_close(gradient_of(model, groups, objective, batch=4), expected, rtol=1e-8, atol=1e-12)
+
+
+def test_another_state_is_not_taken_for_the_start():
+    model = Toy()
+    group = image_groups(model)[0]
+    draws = [Draw(sigma=0.5, noise=Noise.START)]
+    assert len(list(draw_pieces(group, draws, model, 0, 8))) == 1
+    later = [replace(state, step=2) for state in group.trajectory.states]
+    group = replace(group, trajectory=replace(group.trajectory, states=later))
+    with pytest.raises(ValueError, match="name START in the objective's `needs`"):
+        list(draw_pieces(group, draws, model, 0, 8))
 
 
 def test_the_error_keeps_double_precision_and_takes_half_as_float():

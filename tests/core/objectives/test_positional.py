@@ -130,7 +130,7 @@ def test_its_clip_widens_with_the_root_of_the_channels():
     assert default == clipped(PositionalGRPO(clip=0.036 * math.sqrt(3)))
     assert default != clipped(PositionalGRPO(clip=0.036))
     assert sum(default) > 0.05
-    assert PositionalGRPO().clip_range(48) == (0.036, 0.036)
+    assert PositionalGRPO().clip_range(48, channels=16) == (0.144, 0.144)
     assert PositionalGRPO(clip=(0.1, 0.2)).clip_range(48) == (0.1, 0.2)
 
 

@@ -15,7 +15,16 @@ from mixgrpo_core.rewards.pixels import Goal, Measure
 from mixgrpo_core.sampling import FlowSDE, Kernel, Window
 from mixgrpo_core.settings import kinds, prompt_sources
 from mixgrpo_core.settings.config import from_dict, to_dict
-from mixgrpo_core.settings.kinds import REWARDS, SETTINGS, classes_in, guests_of, lacking, register, summary
+from mixgrpo_core.settings.kinds import (
+    REWARDS,
+    SETTINGS,
+    classes_in,
+    guests_of,
+    lacking,
+    missing_guests,
+    register,
+    summary,
+)
 
 ROOMS = (sampling, advantages, objectives, guards, prompt_sources)
 
@@ -162,6 +171,29 @@ def test_two_strangers_may_not_share_a_name():
     register(Mine)
     with pytest.raises(ValueError, match=f"the name Mine is taken by a class of {__name__}"):
         register(dataclass(frozen=True)(type("Mine", (GRPO,), {"__module__": "elsewhere"})))
+
+
+def test_a_class_of_another_module_is_not_the_one_that_was_noted():
+    register(Mine)
+    noted = guests_of(["Mine()"])
+    assert missing_guests(noted) == {}
+    assert missing_guests({"Mine": "elsewhere"}) == {"Mine": "elsewhere"}
+
+
+def test_lists_are_read_as_the_tuples_that_are_written():
+    config = from_dict({"objective": "GCPO(chunks=[2, 2])"})
+    assert config.objective.chunks == (2, 2)
+    assert from_dict(to_dict(config)) == config
+
+
+def test_a_window_that_does_not_tell_its_reach_may_train_any_step_but_the_last():
+    class Untold:
+        size = 1
+
+        def at(self, iteration, steps):
+            return range(iteration % (steps - 1), iteration % (steps - 1) + 1)
+
+    assert sampling.WindowPlanner(window=Untold()).candidates(TrainConfig(steps=5).sigmas()) == (0, 1, 2, 3)
 
 
 def test_a_member_that_is_only_declared_is_missing_and_one_that_returns_a_number_is_not():

@@ -1,7 +1,7 @@
 """Mistakes cost a sentence - what is expected, what was found, how to mend it - and nothing else."""
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -30,7 +30,9 @@ from mixgrpo_core.rewards import Context
 from mixgrpo_core.runs.folder import RunError
 from mixgrpo_core.sampling import OdePlanner
 from mixgrpo_core.sampling.planners import Step, StepPlan
-from mixgrpo_core.settings.prompt_sources import PocaCurriculum
+from mixgrpo_core.settings.prompt_sources import PocaCurriculum, Shuffled
+
+SMALL = TrainConfig(steps=6, images_per_prompt=4, prompts_per_iteration=1, iterations=1, eval_every=0)
 
 CONFIG = TrainConfig(
     iterations=2,
@@ -288,6 +290,59 @@ def test_a_model_whose_lora_has_another_shape_is_not_resumed(tmp_path):
     assert everything_in(tmp_path / "run/checkpoints") == files
 
 
+@dataclass(frozen=True)
+class SampledByNobody(GRPO):
+    """Its images would come from a policy that there is not."""
+
+    def sampled_by(self, updates):
+        return "teacher"
+
+
+@dataclass(frozen=True)
+class SampledByTheBase(GRPO):
+    """Images of the model without its LoRA."""
+
+    def sampled_by(self, updates):
+        return "reference"
+
+
+@dataclass(frozen=True)
+class TooMany(Shuffled):
+    """Chooses what there is not."""
+
+    def choose(self, draw, memory=None):
+        return [draw.pool] * draw.count
+
+
+@dataclass(frozen=True)
+class OwnLoss(GRPO):
+    """Reports a figure that is not its to report."""
+
+    def loss(self, table, cells):
+        return replace(super().loss(table, cells), means={"grad_norm": torch.tensor(1.0)})
+
+
+def test_the_reference_may_sample(tmp_path):
+    model = ToyModel()
+    asked = []
+    using = model.using
+    model.using = lambda weights: asked.append(weights) or using(weights)
+    list(train(model, ["a"], {"red": Red()}, replace(SMALL, objective=SampledByTheBase())))
+    assert asked == [None]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"prompt_source": TooMany()}, r"expected TooMany to choose 1 numbers below 2, found \[2\]"),
+        ({"objective": OwnLoss()}, "the figure 'grad_norm' is the update's own"),
+    ],
+)
+def test_what_a_stranger_gets_wrong_is_said_while_it_runs(change, words):
+    with pytest.raises(ValueError, match=words):
+        list(train(ToyModel(), ["a", "b"], {"red": Red()}, replace(SMALL, **change)))
+
+
 # What objectives, credit and prompt sources refuse, before any work
 
 
@@ -321,7 +376,8 @@ def refused(change, words, model=None, **options):
         ({"regularisers": (VelocityKL(to="teacher"),)}, "pulls to .'teacher'."),
         ({"prompt_source": PocaCurriculum(reward="blue")}, "'blue', but those that are trained on are .'red'."),
         ({"objective": AWM(), "planner": OdePlanner()}, "they would all be one image"),
-        ({"planner": OdePlanner(), "shared_noise": False}, "trains none of the 6 steps"),
+        ({"planner": OdePlanner(), "shared_noise": False}, "GRPO learns from trained steps, choose a planner"),
+        ({"objective": SampledByNobody()}, "samples with 'teacher', but the policies of this run are .'old', 'ref"),
     ],
 )
 def test_parts_of_a_run_that_do_not_fit_each_other_are_one_sentence(change, words):

@@ -1,0 +1,44 @@
+"""What an iteration costs: evaluations by phase, and what of them is differentiated."""
+
+from dataclasses import replace
+
+import pytest
+
+from mixgrpo_core import TrainConfig
+from mixgrpo_core.objectives import AWM, DGPO, GRPO, DiffusionNFT
+from mixgrpo_core.training.cost import iteration_cost
+
+CONFIG = TrainConfig(
+    steps=6, images_per_prompt=4, prompts_per_iteration=2, updates=1, shared_noise=False, objective=GRPO()
+)
+
+
+def cost(objective):
+    return iteration_cost(replace(CONFIG, objective=objective), 0)
+
+
+def test_every_trained_step_of_grpo_is_differentiated_once():
+    found = cost(GRPO())
+    assert found.nfe["train"] == found.differentiated == 4, "the window's four steps"
+    assert found.units == found.nfe["rollout"] + found.nfe.get("probe", 0) + 3 * 4
+
+
+def test_a_reference_is_asked_and_not_differentiated():
+    plain, pulled = cost(GRPO()), cost(GRPO(kl=0.1))
+    assert pulled.differentiated == plain.differentiated
+    assert sum(pulled.nfe.values()) == sum(plain.nfe.values()) + 4
+
+
+def test_of_two_passes_only_the_second_is_differentiated():
+    found = cost(DGPO())
+    draws = found.differentiated
+    assert draws > 0
+    assert sum(found.nfe.values()) - found.nfe["rollout"] >= 2 * draws, "the first pass is counted, too"
+
+
+@pytest.mark.parametrize("objective", [AWM(), DGPO(), DiffusionNFT()])
+def test_objectives_of_lagged_policies_are_counted_and_train_no_step(objective):
+    config = replace(CONFIG, objective=objective)
+    assert cost(objective).differentiated > 0
+    plan = config.plan(0, 0, config.sigmas())
+    assert plan.trained == () and plan.stochastic == replace(CONFIG).plan(0, 0, config.sigmas()).stochastic
