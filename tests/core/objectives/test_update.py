@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
+from core.objectives.toys import Script, direction, flat, shift, weights_of
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.distributions import Normal
@@ -49,42 +50,6 @@ class Toy(ToyModel):
 
     def noise(self, seed, count):
         return super().noise(seed, count).to(self.dtype)
-
-
-class Script:
-    """An optimizer that moves the weights as it is told and keeps the gradients it was given."""
-
-    def __init__(self, model, moves=()):
-        self.parameters, self.moves, self.gradients = list(model.parameters()), list(moves), []
-
-    def zero_grad(self, set_to_none=True):
-        for parameter in self.parameters:
-            parameter.grad = None
-
-    @torch.no_grad()
-    def step(self):
-        self.gradients.append(flat([p.grad for p in self.parameters]))
-        if self.moves:
-            shift(self.parameters, self.moves.pop(0))
-
-
-def flat(tensors):
-    return torch.cat([tensor.detach().flatten() for tensor in tensors]).clone()
-
-
-def weights_of(model):
-    return flat(model.parameters())
-
-
-@torch.no_grad()
-def shift(parameters, by):
-    for parameter, part in zip(parameters, by.split([p.numel() for p in parameters]), strict=True):
-        parameter.add_(part.view_as(parameter))
-
-
-def direction(model, size, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(len(weights_of(model)), generator=generator, dtype=torch.float64) * size
 
 
 def make_groups(model, count=2, size=6, batch=None, keep_mean=False, plan=PLAN, kernel=FlowSDE(0.7)):  # noqa: B008
