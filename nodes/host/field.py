@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ...mixgrpo_core.models.pictures import maps_over_latents, within_0_to_1
 from ...mixgrpo_core.models.port import LoraState, R, Velocity
+from ...mixgrpo_core.models.told_apart import ToldApart
 from ...mixgrpo_core.sampling.schedule import flow_sigmas
 from ...mixgrpo_core.support.seeds import seeded_noise
 from .family import Family, require_flow_model
@@ -94,9 +95,15 @@ class HostField:
         return positive, self.texts.encode(self.texts.negative) if self.cfg > 1 else None
 
     def prepare(self, prompts: Sequence[str]) -> None:
-        """Encode every prompt, then let the text encoder go."""
+        """Encode every prompt, then let the text encoder go.
+
+        Raises:
+            ValueError: the text encoder reads different prompts as one.
+        """
+        apart = ToldApart()
         for prompt in prompts:
             self.encode(prompt)
+            apart.hear(prompt, self.texts.by_encoder(prompt))
         self.texts.release()
 
     def noise(self, seed: int, count: int) -> Tensor:

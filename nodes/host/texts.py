@@ -50,6 +50,21 @@ class PromptSet:
                 self._encoded[text] = _on_cpu(found)
         return [[tokens, dict(values)] for tokens, values in self._encoded[text]]
 
+    def by_encoder(self, text: str) -> dict[str, Tensor | str]:
+        """What tells ``text`` from others: the tokens of each text encoder, and what they made of it together.
+
+        A pooled embedding of zeros stands for an encoder that is not loaded, and is left out.
+        """
+        tokens = self.clip.tokenize(text)
+        named = tokens if isinstance(tokens, Mapping) else {"": tokens}
+        said: dict[str, Tensor | str] = {f"the tokenizer {name}": repr(found) for name, found in named.items()}
+        for embeddings, values in self.encode(text):
+            pooled = values.get("pooled_output")
+            said["the text encoder"] = embeddings
+            if isinstance(pooled, Tensor) and bool(pooled.any()):
+                said["the text encoder's pooled output"] = pooled
+        return said
+
     def release(self) -> None:
         """Let the text encoder leave the GPU: ComfyUI moves its weights to where it keeps idle ones.
 

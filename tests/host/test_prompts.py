@@ -4,8 +4,10 @@ import comfy.model_management
 import folder_paths
 import pytest
 import torch
+from canvas import loaded
 from mixgrpo_pack.mixgrpo_core.settings.prompts import read_prompts
 from mixgrpo_pack.nodes.demo import load_clip
+from mixgrpo_pack.nodes.host.model import HostModel
 from mixgrpo_pack.nodes.host.texts import PromptSet
 from mixgrpo_pack.nodes.settings.prompt_set import NO_FILE, PromptSetNode, gather, prompt_files, split
 
@@ -185,3 +187,46 @@ def test_release_unloads_the_text_encoder_and_nothing_else(clip):
         assert clip.patcher.model not in loaded() and model.model in loaded()
         again = PromptSet(train=(CAPTIONS[0],), held_out=(), negative="", clip=clip).encode(CAPTIONS[0])
     assert torch.equal(first[0][0], again[0][0])
+
+
+def test_a_text_encoder_that_reads_different_prompts_as_one_is_refused(clip):
+    class Deaf(Counting):
+        """Its tokens tell prompts apart, its numbers do not."""
+
+        def encode_from_tokens_scheduled(self, tokens):
+            return super().encode_from_tokens_scheduled({"caption": ["a red circle"]})
+
+    class Blind(Counting):
+        """As with a vocabulary that is not there."""
+
+        def tokenize(self, text):
+            return {"caption": ["a red circle"]}
+
+    model, _, vae = loaded()
+    for kind, name in ((Deaf, "the text encoder"), (Blind, "the tokenizer caption")):
+        texts = PromptSet(train=tuple(CAPTIONS), held_out=(), negative="", clip=kind(clip))
+        with (
+            pytest.raises(ValueError, match=f"{name} reads two different prompts as one .*small red.*small green"),
+            HostModel(model, vae, texts, width=64, height=64, rank=2, alpha=4, seed=0) as policy,
+        ):
+            policy.prepare(CAPTIONS)
+    texts = PromptSet(train=tuple(CAPTIONS), held_out=(), negative="", clip=clip)
+    with HostModel(model, vae, texts, width=64, height=64, rank=2, alpha=4, seed=0) as policy:
+        policy.prepare([*CAPTIONS, CAPTIONS[0]])
+
+
+def test_the_hosts_own_tokens_tell_prompts_apart_by_each_encoder(clip):
+    from comfy.text_encoders.sd3_clip import SD3Tokenizer
+
+    class Tokens(Counting):
+        def tokenize(self, text):
+            return SD3Tokenizer().tokenize_with_weights(text)
+
+        def encode_from_tokens_scheduled(self, tokens):
+            return [[torch.ones(1, 2, 3), {"pooled_output": torch.zeros(1, 4)}]]  # no CLIP: the host gives zeros
+
+    texts = PromptSet(train=(), held_out=(), negative="", clip=Tokens(clip))
+    first, second = texts.by_encoder("a cat"), texts.by_encoder("a dog")
+    names = [f"the tokenizer {name}" for name in ("g", "l", "t5xxl")]
+    assert sorted(first) == ["the text encoder", *names]
+    assert all(first[name] != second[name] for name in names)

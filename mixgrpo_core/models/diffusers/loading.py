@@ -23,17 +23,27 @@ from transformers import (  # type: ignore[attr-defined]  # version 5 has T5Toke
 )
 
 from ..lora_file import some
+from .tokenizers import T, load_tokenizer
 
 Vae = AutoencoderKL | AutoencoderTiny
 N = TypeVar("N", bound=ModelMixin)
 M = TypeVar("M", bound=PreTrainedModel)
-T = TypeVar("T", CLIPTokenizer, T5TokenizerFast)
+_CLIP_TOKENS, _T5_TOKENS = 77, 256  # that the pipeline reads of a prompt
 
 
 class TextEmbedder(Protocol):
     """A prompt's token embeddings ``[1, S, C]`` and pooled embedding ``[1, P]``."""
 
     def __call__(self, text: str) -> tuple[Tensor, Tensor]: ...
+
+    @property
+    def limit(self) -> int | None:
+        """Tokens of a prompt that are read at most; None where all are."""
+        ...
+
+    def by_encoder(self, embeds: Tensor, pooled: Tensor) -> Mapping[str, Tensor]:
+        """What each text encoder on its own said of a prompt, by a name for errors."""
+        ...
 
     def release(self) -> None:
         """Let go of the memory; the next prompt takes it again."""
@@ -128,7 +138,8 @@ class PipelineTexts:
         self, folder: Path, transformer: SD3Transformer2DModel, dtype: torch.dtype, device: torch.device
     ) -> None:
         require_folder(folder, ("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2"))
-        self._device = device
+        self._device, self._folder = device, folder
+        self._pooled = read_json(folder / "text_encoder" / "config.json").get("projection_dim", 0)
         self._load = partial(_text_pipeline, folder, transformer, dtype, device)
         self._pipeline: StableDiffusion3Pipeline | None = None
 
@@ -139,6 +150,18 @@ class PipelineTexts:
                 prompt=text, prompt_2=text, prompt_3=text, device=self._device, do_classifier_free_guidance=False
             )
         return embeds, pooled
+
+    @property
+    def limit(self) -> int:
+        """What the pipeline cuts prompts to: T5 reads on where CLIP ends."""
+        return _T5_TOKENS if _has_t5(self._folder) else _CLIP_TOKENS
+
+    def by_encoder(self, embeds: Tensor, pooled: Tensor) -> Mapping[str, Tensor]:
+        first, second = (f"{self._folder / name} with its tokenizer" for name in ("text_encoder", "text_encoder_2"))
+        said = {first: pooled[:, : self._pooled], second: pooled[:, self._pooled :]}
+        if _has_t5(self._folder):
+            said[f"{self._folder / 'text_encoder_3'} with its tokenizer"] = embeds[:, _CLIP_TOKENS:]
+        return said
 
     def release(self) -> None:
         self._pipeline = None
@@ -153,22 +176,26 @@ def _text_pipeline(
         loaded = _load_text_encoder(kind, folder / name, dtype)
         return loaded.to(device)  # type: ignore[arg-type]  # transformers wraps `to`, whose type asks for its `self`
 
-    def tokenizer(kind: type[T], name: str) -> T:
+    def tokenizer(kind: type[T], name: str, encoder: PreTrainedModel) -> T:
         try:
-            return kind.from_pretrained(folder / name, local_files_only=True)
-        except (OSError, ValueError) as error:
-            raise ModelFilesError(f"the tokenizer in {folder / name} does not load: {error}; get it again") from error
+            return load_tokenizer(kind, folder / name, encoder.config)
+        except ValueError as error:
+            raise ModelFilesError(f"the tokenizer is not whole: {error}; get {folder / name} again") from error
 
-    large = (folder / "text_encoder_3").is_dir() and (folder / "tokenizer_3").is_dir()
-    t5 = encoder(T5EncoderModel, "text_encoder_3") if large else None
+    clip, clip_2 = (encoder(CLIPTextModelWithProjection, name) for name in ("text_encoder", "text_encoder_2"))
+    t5 = encoder(T5EncoderModel, "text_encoder_3") if _has_t5(folder) else None
     return StableDiffusion3Pipeline(
         transformer=transformer,
         scheduler=None,  # type: ignore[arg-type]  # the pipeline takes None
         vae=None,  # type: ignore[arg-type]  # the pipeline takes None
-        text_encoder=encoder(CLIPTextModelWithProjection, "text_encoder"),
-        tokenizer=tokenizer(CLIPTokenizer, "tokenizer"),
-        text_encoder_2=encoder(CLIPTextModelWithProjection, "text_encoder_2"),
-        tokenizer_2=tokenizer(CLIPTokenizer, "tokenizer_2"),
+        text_encoder=clip,
+        tokenizer=tokenizer(CLIPTokenizer, "tokenizer", clip),
+        text_encoder_2=clip_2,
+        tokenizer_2=tokenizer(CLIPTokenizer, "tokenizer_2", clip_2),
         text_encoder_3=t5,  # type: ignore[arg-type]  # the pipeline takes None
-        tokenizer_3=tokenizer(T5TokenizerFast, "tokenizer_3") if large else None,
+        tokenizer_3=None if t5 is None else tokenizer(T5TokenizerFast, "tokenizer_3", t5),
     )
+
+
+def _has_t5(folder: Path) -> bool:
+    return (folder / "text_encoder_3").is_dir()

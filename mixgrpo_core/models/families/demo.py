@@ -1,5 +1,6 @@
 """The demo model that ships with the package: 64 x 64 pixels, four shapes in a few colours, a CPU is enough."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -61,6 +62,13 @@ class CaptionTexts:
 
     def __call__(self, text: str) -> tuple[torch.Tensor, torch.Tensor]:
         return self._encoder([text])
+
+    @property
+    def limit(self) -> None:
+        """A longer caption is an error."""
+
+    def by_encoder(self, embeds: torch.Tensor, pooled: torch.Tensor) -> Mapping[str, torch.Tensor]:
+        return {"the caption encoder": embeds}
 
     def release(self) -> None:
         """Nothing to let go of."""

@@ -33,6 +33,7 @@ from ..lora_file import load_lora
 from ..lora_metadata import model_metadata
 from ..pictures import maps_over_latents, within_0_to_1
 from ..port import LoraAbout, R, Velocity
+from ..told_apart import ToldApart
 
 _DECODED_PIXELS = 2**20  # decoded at once: the VAE in float32 needs a few GiB for one megapixel
 
@@ -138,9 +139,15 @@ class SD3Model(WithLora[PeftLora]):
         return SD3Cond(embeds=embeds, pooled=pooled, negative_embeds=negative_embeds, negative_pooled=negative_pooled)
 
     def prepare(self, prompts: Sequence[str]) -> None:
-        """Encode every prompt, and let go of the text encoders; a prompt that comes later loads them again."""
+        """Encode every prompt, and let go of the text encoders; a prompt that comes later loads them again.
+
+        Raises:
+            ValueError: a text encoder reads different prompts as one.
+        """
+        apart = ToldApart(self._texts.limit)
         for prompt in prompts:
             self.encode(prompt)
+            apart.hear(prompt, self._texts.by_encoder(*self._embed(prompt)))
         self._texts.release()
 
     def noise(self, seed: int, count: int) -> Tensor:

@@ -16,6 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...support.vocabulary import require_files, require_vocabulary
+from ..networks.weight_files import WeightsError
+
 VOCABULARY = 49408  # the last token is the end, the one before it the beginning
 _END = VOCABULARY - 1
 _FOLDER = Path(__file__).resolve().parents[2] / "assets/clip_tokenizer"
@@ -48,4 +51,10 @@ def _tokenizer() -> Any:
     # The fast one: version 4's other one splits Chinese into characters, which neither OpenAI nor open_clip does.
     from transformers import CLIPTokenizerFast  # type: ignore[attr-defined]  # version 5 has the name at run time only
 
-    return CLIPTokenizerFast.from_pretrained(_FOLDER, local_files_only=True)
+    try:
+        require_files(_FOLDER, ("vocab.json", "merges.txt"))
+        made = CLIPTokenizerFast.from_pretrained(_FOLDER, local_files_only=True)
+        require_vocabulary(len(made), VOCABULARY)
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"CLIP's bundled vocabulary is not whole ({error}): install this package again") from error
+    return made

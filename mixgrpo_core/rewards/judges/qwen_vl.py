@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from ...support.micro_batches import ran_out
+from ...support.vocabulary import require_files, require_vocabulary
 from ..networks.pretrained import with_info
 from ..networks.weight_files import WeightsError
 from .chat import Question
 
 FAMILY = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe")
 """Values of ``model_type``."""
-_TOKENIZER = ("tokenizer.json", "vocab.json")
 _SMALLEST = 4  # pixels of a side; transformers 4 takes an image of 1 x 1 x 3 for another one
 
 
@@ -39,15 +39,20 @@ class Reader:
         from transformers import AutoImageProcessor, AutoTokenizer
 
         here = Path(folder).expanduser()
-        if not any((here / name).is_file() for name in _TOKENIZER) or not (here / "preprocessor_config.json").is_file():
-            raise WeightsError(
-                f"expected {' or '.join(_TOKENIZER)} and preprocessor_config.json in {folder}: get the whole folder"
-            )
+        try:
+            require_files(here, ("preprocessor_config.json",))
+            require_files(here, ("tokenizer.json",), ("vocab.json", "merges.txt"))
+        except ValueError as error:
+            raise WeightsError(f"{error}: get the whole folder") from error
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(here, local_files_only=True, trust_remote_code=False)
             self._images = AutoImageProcessor.from_pretrained(here, local_files_only=True, trust_remote_code=False)
         except Exception as error:  # whatever a broken file makes of it
             raise WeightsError(f"the tokenizer or image settings in {folder} cannot be read: {error}") from error
+        try:
+            require_vocabulary(len(self._tokenizer), _rows(config, len(self._tokenizer)))
+        except ValueError as error:
+            raise WeightsError(f"the tokenizer in {folder} is not whole: {error}; get the whole folder") from error
         self._mark_id = config.get("image_token_id", -1)
         mark = self._tokenizer.convert_ids_to_tokens(self._mark_id) if self._mark_id >= 0 else None
         self._template = self._tokenizer.chat_template or _template_beside(here)
@@ -166,6 +171,11 @@ def _template_beside(folder: Path) -> str:
         return json.loads((folder / "chat_template.json").read_text(encoding="utf-8")).get("chat_template", "")
     jinja = folder / "chat_template.jinja"
     return jinja.read_text(encoding="utf-8") if jinja.is_file() else ""
+
+
+def _rows(config: Mapping[str, Any], default: int) -> int:
+    """Of the table of embeddings; newer configurations have them among the text's."""
+    return (config.get("text_config") or config).get("vocab_size", default)
 
 
 def _takes_kinds() -> bool:

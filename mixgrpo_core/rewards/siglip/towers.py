@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ...support.micro_batches import MicroBatches
+from ...support.vocabulary import require_vocabulary
 from ..networks.filling import hollow, some
 from ..networks.places import Place, Precision
 from ..networks.preprocessing import HALF, normalised, pixels_of, squashed
@@ -203,11 +204,12 @@ class SiglipTextTower(Tower):
         self._context: int = sizes["max_position_embeddings"]
         self._batches = MicroBatches(batch)
         self._tokens = SiglipTokens(tokenizer)
-        if self._tokens.count > sizes["vocab_size"]:
+        try:
+            require_vocabulary(self._tokens.count, sizes["vocab_size"])
+        except ValueError as error:
             raise WeightsError(
-                f"expected a tokenizer of at most {sizes['vocab_size']} tokens in {tokenizer}, as {file} has, found "
-                f"{self._tokens.count}: take the one of the same hub repository"
-            )
+                f"expected the tokenizer of {file} in {tokenizer}, but {error}: take the one of the same hub repository"
+            ) from error
         build = partial(_text_network, sizes)
         part = checkpoint.part("text", build)
         super().__init__("SigLIP text tower", part, build, architecture=sizes, precision=precision, place=place)

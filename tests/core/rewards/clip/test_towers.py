@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import shutil
 from functools import partial
 
 import pytest
@@ -20,11 +21,12 @@ from reward_files import (
     write_open_clip,
 )
 
-from mixgrpo_core.rewards.clip import architectures
+from mixgrpo_core.rewards.clip import architectures, tokenizer
 from mixgrpo_core.rewards.clip.fitting import cropped, stretched
 from mixgrpo_core.rewards.clip.tokenizer import cleaned, tokens
 from mixgrpo_core.rewards.clip.towers import ImageTower, TextTower
 from mixgrpo_core.rewards.networks.places import Resident
+from mixgrpo_core.rewards.networks.weight_files import WeightsError
 
 PROMPTS = ("a red circle", "Two dogs, running; it's 42 degrees", "word " * 200)
 CPU = Resident("cpu")
@@ -313,3 +315,16 @@ def test_a_long_prompt_is_cut_before_its_end(caplog):
 def test_prompts_are_cleaned_as_open_clip_does():
     text = "  the dog\u2019s \u201chat\u201d &amp;amp; \ufb01ne \uff21\uff22 caf\u00e9"
     assert cleaned(text) == 'the dog\'s "hat" & fine AB caf\u00e9'
+
+
+@pytest.mark.parametrize("lost", ["vocab.json", "merges.txt"])
+def test_a_bundled_vocabulary_that_is_not_whole_is_refused(monkeypatch, tmp_path, lost):
+    """transformers 5 makes an empty tokenizer of such a folder."""
+    kept = {"vocab.json", "merges.txt"} - {lost}
+    for name in kept:
+        shutil.copy(tokenizer._FOLDER / name, tmp_path)
+    monkeypatch.setattr(tokenizer, "_FOLDER", tmp_path)
+    tokenizer._tokenizer.cache_clear()
+    with pytest.raises(WeightsError, match=f"lacks {lost}"):
+        tokens(["a cat"])
+    tokenizer._tokenizer.cache_clear()

@@ -211,7 +211,10 @@ def test_no_folder(tmp_path):
 @pytest.mark.parametrize("name", ["tokenizer.json", "preprocessor_config.json"])
 def test_a_missing_file(copied, name):
     (copied / name).unlink()
-    with pytest.raises(WeightsError, match="tokenizer.json or vocab.json and preprocessor_config.json.*whole folder"):
+    with pytest.raises(
+        WeightsError,
+        match="lacks (tokenizer.json, or vocab.json and merges.txt|preprocessor_config.json).*whole folder",
+    ):
         LocalChat(str(copied), place=Resident("cpu")).check()
 
 
@@ -261,3 +264,16 @@ def test_a_weight_that_is_not_there_is_not_made_up(copied, spoil):
     save_file(tensors if spoilt is None else {**tensors, name: spoilt}, file, metadata={"format": "pt"})
     with pytest.raises(WeightsError, match=r"1 weights of .*layers\.1\.mlp\.up_proj"):
         LocalChat(str(copied), place=Resident("cpu")).check()
+
+
+def test_a_tokenizer_that_is_not_whole_is_refused(copied):
+    whole = json.loads((copied / "tokenizer.json").read_text())
+    (copied / "tokenizer.json").write_text(
+        json.dumps({**whole, "model": {**whole["model"], "vocab": {}, "merges": []}})
+    )
+    with pytest.raises(WeightsError, match="vocabulary has .* and the text encoder's|cannot be read"):
+        JudgeReward(LocalChat(str(copied)), YesNo()).prepare(["a cat"])
+    (copied / "tokenizer.json").unlink()
+    (copied / "vocab.json").write_text(json.dumps(whole["model"]["vocab"]))
+    with pytest.raises(WeightsError, match=r"lacks merges\.txt, or tokenizer\.json"):
+        JudgeReward(LocalChat(str(copied)), YesNo()).prepare(["a cat"])

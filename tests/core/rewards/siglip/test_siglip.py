@@ -232,7 +232,7 @@ WRONG = {
     "unknown": "found also lora.weight",
     "missing": "lacks 1 parameters, such as .*head.mlp.fc1.bias",
     "no bias": "expected a tensor logit_bias in",
-    "small vocabulary": "expected a tokenizer of at most 20 tokens in .*, found 34",
+    "small vocabulary": "its vocabulary has 34 tokens, and the text encoder's 20",
 }
 
 
