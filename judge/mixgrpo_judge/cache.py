@@ -32,14 +32,15 @@ class AnswerCache:
         """
         self._answers: OrderedDict[str, Answer] = OrderedDict()
         self._lock = threading.Lock()
-        self._file = Path(file).expanduser() if file else None
-        if self._file is not None:
+        self._file: Path | None = None
+        if file:
             try:
+                self._file = Path(file).expanduser()
                 self._file.parent.mkdir(parents=True, exist_ok=True)
                 with self._opened() as disk:
                     disk.execute("CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, text TEXT, first TEXT)")
-            except (OSError, sqlite3.Error) as error:
-                raise ValueError(f"the answers in {self._file} cannot be used: {error}; name another file") from error
+            except (OSError, RuntimeError, sqlite3.Error) as error:
+                raise ValueError(f"the answers in {file} cannot be used: {error}; name another file") from error
 
     def find(self, key: str) -> Answer | None:
         with self._lock:
@@ -75,10 +76,10 @@ class AnswerCache:
         try:
             with self._opened() as disk:
                 row = disk.execute("SELECT text, first FROM answers WHERE key = ?", (key,)).fetchone()
-        except sqlite3.Error as error:
+            return Answer(row[0], json.loads(row[1])) if row else None
+        except (sqlite3.Error, ValueError, TypeError, RecursionError) as error:
             log.warning("answers kept in %s cannot be read: %s", self._file, error)
             return None
-        return Answer(row[0], json.loads(row[1])) if row else None
 
     def _opened(self) -> "_Transaction":
         return _Transaction(sqlite3.connect(self._file, timeout=30))

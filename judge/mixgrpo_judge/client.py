@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import httpx
 
 from . import transport
-from .answers import Answer, request_body, shortened, without_alternatives
+from .answers import Answer, NoAnswer, request_body, shortened, without_alternatives
 from .cache import AnswerCache, key_of
 from .endpoints import Endpoint, EndpointError, default_file, read_endpoints
 from .pictures import jpeg
@@ -170,23 +170,25 @@ class OpenAIChat:
         url = f"{endpoint.base}/v1/models"
         try:
             async with transport.client(endpoint) as http:
-                response = await asyncio.wait_for(http.get(url, timeout=CHECK_SECONDS), CHECK_SECONDS)
+                response = await transport.exchange(http, "GET", url, CHECK_SECONDS)
+        except NoAnswer as error:
+            raise ConnectionError(f"{endpoint.base} is no judge that can be asked: {error}") from None
         except (asyncio.TimeoutError, httpx.HTTPError) as error:
             raise ConnectionError(
                 f"nothing answers at {endpoint.base} ({type(error).__name__}): start the server, or correct url of "
                 f"endpoint {endpoint.name!r} in the file of endpoints"
             ) from None
-        if response.status_code in (401, 403):
+        if response.status in (401, 403):
             raise EndpointError(transport.refusal(response, endpoint))
-        if response.status_code == 404 and endpoint.model:  # it has no list
+        if response.status == 404 and endpoint.model:  # it has no list
             return endpoint.model
-        if response.status_code != 200:
+        if response.status != 200:
             raise ConnectionError(
                 f"{endpoint.base} is no judge that can be asked: {transport.refusal(response, endpoint)}"
             )
         try:
             offered = [str(entry["id"]) for entry in json.loads(response.content)["data"]]
-        except (ValueError, LookupError, TypeError) as error:
+        except (ValueError, LookupError, TypeError, RecursionError) as error:
             raise ConnectionError(
                 f"expected an OpenAI-compatible server at {endpoint.base}, found "
                 f"{shortened(transport.without_key(response.content, endpoint))}: correct url of endpoint "

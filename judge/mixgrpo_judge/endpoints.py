@@ -67,8 +67,10 @@ class Endpoint:
 
     def __post_init__(self) -> None:
         self._check_values()
-        parts = urlsplit(self.url)
+        if not self.url.isprintable() or " " in self.url:
+            raise EndpointError(f"the url of {self.name!r} holds spaces or line ends, {self.url!r}: take them out")
         try:
+            parts = urlsplit(self.url)
             host, _ = parts.hostname or "", parts.port
         except ValueError as error:
             raise EndpointError(
@@ -139,7 +141,10 @@ def read_endpoints(file: str | Path = "") -> dict[str, Endpoint]:
     Raises:
         EndpointError: no file, not TOML, or an entry that is not right; names the entry and never its key.
     """
-    path = Path(file).expanduser() if file else default_file()
+    try:
+        path = Path(file).expanduser() if file else default_file()
+    except RuntimeError as error:  # the home of a user that there is not
+        raise EndpointError(f"no home folder is known for the file of endpoints {str(file)!r}: {error}") from error
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
@@ -198,12 +203,14 @@ def _word(kind: Any) -> str:
 
 
 def _key_of(name: str, file: Any, path: Path) -> str:
-    place = path.parent / Path(str(file)).expanduser()
+    if not isinstance(file, str):
+        raise EndpointError(f"expected key_file of [{name}] in {path} to be {_word(str)}")
     try:
-        return place.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
+        place = path.parent / Path(file).expanduser()  # RuntimeError: the home of a user that there is not
+        return place.read_text(encoding="utf-8-sig").strip()
+    except (OSError, RuntimeError, ValueError) as error:
         raise EndpointError(
-            f"key_file of [{name}] in {path} cannot be read: {place} ({type(error).__name__})"
+            f"key_file of [{name}] in {path} cannot be read: {file!r} ({type(error).__name__}); correct the path"
         ) from None
 
 

@@ -13,7 +13,7 @@ import functools
 import random
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,17 @@ from .endpoints import Endpoint
 
 BUSY = frozenset({408, 425, 429})
 LONGEST_WAIT = 60.0
+LARGEST = 8 << 20
+"""Bytes of a response: an answer of thousands of tokens, with alternatives for each, is a tenth of it."""
+
+
+@dataclass(frozen=True)
+class Response:
+    """What a server sent."""
+
+    status: int
+    headers: Mapping[str, str]
+    content: bytes
 
 
 class Refused(Exception):
@@ -58,14 +69,14 @@ async def answer(http: httpx.AsyncClient, endpoint: Endpoint, body: dict[str, An
         wait = min(10.0, endpoint.backoff * 2**attempt) * random.uniform(0.75, 1.25)
         seconds = endpoint.timeout * (1 + attempt / 2)
         try:
-            response = await asyncio.wait_for(http.post(completions(endpoint), json=body, timeout=seconds), seconds)
-            if response.status_code == 200:
+            response = await exchange(http, "POST", completions(endpoint), seconds, body)
+            if response.status == 200:
                 found = read_answer(without_key(response.content, endpoint))
                 health.answered = True
                 return found
             problem = refusal(response, endpoint)
-            if response.status_code < 500 and response.status_code not in BUSY:
-                raise Refused(response.status_code, problem)
+            if response.status < 500 and response.status not in BUSY:
+                raise Refused(response.status, problem)
             wait = asked_wait(response.headers.get("retry-after"), time.time, wait)
         except NoAnswer as error:
             problem = str(error)
@@ -78,6 +89,28 @@ async def answer(http: httpx.AsyncClient, endpoint: Endpoint, body: dict[str, An
             return Answer("", problem=problem)
         await asyncio.sleep(wait)
         attempt += 1
+
+
+async def exchange(
+    http: httpx.AsyncClient, method: str, url: str, seconds: float, body: dict[str, Any] | None = None
+) -> Response:
+    """What comes back within ``seconds``.
+
+    Raises:
+        NoAnswer: more than ``LARGEST`` bytes.
+        asyncio.TimeoutError, httpx.HTTPError: it is late, or does not come.
+    """
+
+    async def received() -> Response:
+        content = bytearray()
+        async with http.stream(method, url, json=body, timeout=seconds) as response:
+            async for piece in response.aiter_bytes():
+                content += piece
+                if len(content) > LARGEST:
+                    raise NoAnswer(f"expected a chat completion, found more than {LARGEST >> 20} MiB")
+            return Response(response.status_code, response.headers, bytes(content))
+
+    return await asyncio.wait_for(received(), seconds)
 
 
 def completions(endpoint: Endpoint) -> str:
@@ -101,9 +134,9 @@ def _certificates() -> ssl.SSLContext:
     return httpx.create_ssl_context()
 
 
-def refusal(response: httpx.Response, endpoint: Endpoint) -> str:
+def refusal(response: Response, endpoint: Endpoint) -> str:
     """A sentence about a response that is no answer. It never quotes what is about a key."""
-    status = response.status_code
+    status = response.status
     if status in (401, 403):
         what = "the key of endpoint {} is not accepted" if endpoint.key else "endpoint {} wants a key, and has none"
         return f"{what.format(repr(endpoint.name))} (status {status}): correct key or key_file in the file of endpoints"

@@ -1,26 +1,26 @@
 """``mixgrpo score``: picture files scored and ranked by rewards."""
 
 import json
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import tyro
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
-from torch import Tensor
 
-from ..evaluation.ranking import Ranking, ranked
-from ..rewards.networks.reference_picture import Picture
-from ..rewards.port import Context, RewardBatch
+from ..evaluation.ranking import Ranking, in_words, ranking_of, weights_of
+from ..rewards.port import Context, Reward, Scores, about
+from ..rewards.scoring import Failure, score
 from . import reward_calls
 from .imports import WORDS
+from .picture_files import Read, batches, grouped, picture_files, read_picture
 
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+FEW = 20
+"""Pictures that are told of at the end only."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,37 +60,26 @@ def score_command(arguments: Sequence[str]) -> int:
         mask=None if flags.mask is None else read_picture(Path(flags.mask)).mean(-1),
     )
     prompts = {file: _prompt(file, flags.prompt) for file in files}
-    batches, order = _batches(prompts, context)
+    groups = grouped(prompts)
+    weights = weights_of(rewards, flags.weights)
     for reward in rewards.values():  # last, for it may read large files
         reward.prepare(sorted(set(prompts.values())))
-    found = ranked(batches, rewards, flags.weights)
-    _show(found, order)
+    whole = any(about(reward).groupwise for reward in rewards.values())
+    console = Console()
+    found = _scored(batches(groups, context, whole=whole), rewards, len(files), console)
+    if not found.scores:
+        raise ValueError(f"no picture could be read: {found.faults[0]}")
+    ranking = ranking_of(found.scores, weights)
+    _show(ranking, found.files, console)
+    for fault in found.faults:
+        console.print(fault, style="yellow", highlight=False, markup=False, soft_wrap=True)
     if flags.json is not None:
-        Path(flags.json).write_text(json.dumps(_values(found, order), indent=1, allow_nan=False), encoding="utf-8")
-    return 0 if any(bool(scores.valid.any()) for scores in found.scores.values()) else 1
-
-
-def picture_files(places: Sequence[str]) -> list[Path]:
-    """The picture files that ``places`` name. Raises ``ValueError`` for one that is none."""
-    files: list[Path] = []
-    for place in map(Path, places):
-        if place.is_dir():
-            inside = sorted(path for path in place.iterdir() if path.suffix.lower() in PICTURES)
-            if not inside:
-                raise ValueError(f"expected pictures ({', '.join(PICTURES)}) in {place}, found none")
-            files += inside
-        elif place.is_file():
-            files.append(place)
-        else:
-            raise ValueError(f"expected a picture or a folder at {place}, found nothing: check the path")
-    if not files:
-        raise ValueError("expected pictures to score: mixgrpo score PICTURE ... --rewards NAME CALL")
-    return list(dict.fromkeys(files))
-
-
-def read_picture(path: Path) -> Tensor:
-    """``[H, W, 3]`` in 0..1, as rewards read theirs. Raises ``ValueError`` for a file that is no picture."""
-    return Picture(str(path)).image
+        told = json.dumps(_values(ranking, found.files), indent=1, allow_nan=False)
+        Path(flags.json).write_text(told, encoding="utf-8")
+    if found.interrupted:
+        console.print(f"stopped after {len(found.files)} of {len(files)} pictures", highlight=False)
+        return 130
+    return 0 if any(bool(scores.valid.any()) for scores in ranking.scores.values()) else 1
 
 
 def _prompt(file: Path, common: str) -> str:
@@ -101,30 +90,48 @@ def _prompt(file: Path, common: str) -> str:
         raise ValueError(f"the prompt in {own} is not UTF-8 (byte {error.start}): save it as UTF-8") from error
 
 
-def _batches(prompts: Mapping[Path, str], context: Context) -> tuple[list[RewardBatch], list[Path]]:
-    """Pictures of one size and one prompt together, and the files in the order of the batches."""
-    pictures = {file: read_picture(file) for file in prompts}
-    alike: dict[tuple, list[Path]] = defaultdict(list)
-    for file, prompt in prompts.items():
-        alike[tuple(pictures[file].shape), prompt].append(file)
-    batches = [
-        RewardBatch(
-            images=torch.stack([pictures[file] for file in files]),
-            prompts=(prompt,) * len(files),
-            group=group,
-            context=context,
-        )
-        for group, ((_, prompt), files) in enumerate(alike.items())
-    ]
-    return batches, [file for files in alike.values() for file in files]
+def _scored(reads: Iterable[Read], rewards: Mapping[str, Reward], total: int, console: Console) -> "_Found":
+    """Scores of all batches, shown as they come where they are many; those until then when it is interrupted."""
+    found = _Found([], [], [], False)
+    columns = (BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+        task = bar.add_task("", total=total)
+        try:
+            for read in reads:
+                found.faults.extend(read.faults)
+                if read.batch is not None:
+                    found.scores.append(score(rewards, read.batch))
+                    found.files.extend(read.files)
+                    if total > FEW:
+                        _tell(read.files, found.scores[-1][0], bar.console)
+                bar.advance(task, len(read.files) + len(read.faults))
+        except KeyboardInterrupt:
+            if not found.scores:
+                raise
+            return replace(found, interrupted=True)
+    return found
 
 
-def _show(found: Ranking, files: Sequence[Path]) -> None:
+@dataclass(frozen=True)
+class _Found:
+    files: list[Path]
+    scores: list[tuple[dict[str, Scores], list[Failure]]]
+    faults: list[str]
+    interrupted: bool
+
+
+def _tell(files: Sequence[Path], scores: Mapping[str, Scores], console: Console) -> None:
+    """A line per picture that has been scored."""
+    for place, file in enumerate(files):
+        words = ", ".join(in_words(name, values, place) for name, values in scores.items())
+        console.print(f"{file.name}: {words}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _show(found: Ranking, files: Sequence[Path], console: Console) -> None:
     table = Table("", "picture", *map(escape, found.scores))
     for place, i in enumerate(found.order, start=1):
         values = (words.removeprefix(f"{name} ") for name, words in _cells(found, i))
         table.add_row(str(place), escape(files[i].name), *values)
-    console = Console()
     console.print(table)
     for failure in found.failures:
         console.print(str(failure), style="yellow", highlight=False, markup=False)

@@ -27,10 +27,7 @@ class Ranking:
 
     def words(self, index: int) -> list[str]:
         """``name value`` of every reward for one image; a dash where it was not scored."""
-        return [
-            f"{name} {float(found.values[index]):.4g}" if bool(found.valid[index]) else f"{name} -"
-            for name, found in self.scores.items()
-        ]
+        return [in_words(name, found, index) for name, found in self.scores.items()]
 
     def table(self, labels: Sequence[str]) -> str:
         """A line per image, best first, and a sentence per failure."""
@@ -41,10 +38,7 @@ class Ranking:
 def ranked(
     batches: Sequence[RewardBatch], rewards: Mapping[str, Reward], weights: Mapping[str, float] | None = None
 ) -> Ranking:
-    """Score ``batches`` and rank all their images together.
-
-    Several rewards are each brought to mean 0 and spread 1 over the images and averaged with their weights, as in
-    training; a reward of weight 0 is shown and does not count.
+    """Score ``batches`` and rank all their images together, see `ranking_of`.
 
     Args:
         batches: of one size each; a batch is a group to groupwise rewards.
@@ -53,21 +47,44 @@ def ranked(
     Raises:
         ValueError: no images, no rewards, or weights that are no weights; before anything is scored.
     """
-    if not batches or not rewards:
+    if not batches:
         raise ValueError("expected images and rewards, found none: give at least one of each")
-    weights = {name: (weights or {}).get(name, 1.0) for name in rewards}
-    require_weights(weights)
-    found, failures = zip(*(score(rewards, batch) for batch in batches), strict=True)
+    weights = weights_of(rewards, weights or {})
+    return ranking_of([score(rewards, batch) for batch in batches], weights)
+
+
+def weights_of(rewards: Mapping[str, Reward], weights: Mapping[str, float]) -> dict[str, float]:
+    """How much each reward counts; 1 where unnamed. Raises ``ValueError``: no rewards, or weights that are none."""
+    if not rewards:
+        raise ValueError("expected images and rewards, found none: give at least one of each")
+    found = {name: weights.get(name, 1.0) for name in rewards}
+    require_weights(found)
+    return found
+
+
+def ranking_of(
+    scored: Sequence[tuple[Mapping[str, Scores], Sequence[Failure]]], weights: Mapping[str, float]
+) -> Ranking:
+    """The images of all batches that were ``scored``, ranked together.
+
+    Several rewards are each brought to mean 0 and spread 1 over the images and averaged with their weights, as in
+    training; a reward of weight 0 is shown and does not count.
+    """
+    found, failures = zip(*scored, strict=True)
     scores = {
         name: Scores(torch.cat([each[name].values for each in found]), torch.cat([each[name].valid for each in found]))
-        for name in rewards
+        for name in weights
     }
-    advantage = mix_advantages(scores, weights)
     return Ranking(
         scores=scores,
-        order=_order(advantage, torch.stack([each.valid for each in scores.values()]).any(0)),
+        order=_order(mix_advantages(scores, weights), torch.stack([each.valid for each in scores.values()]).any(0)),
         failures=[failure for each in failures for failure in each],
     )
+
+
+def in_words(name: str, scores: Scores, index: int) -> str:
+    """``name value`` of one image; a dash where it was not scored."""
+    return f"{name} {float(scores.values[index]):.4g}" if bool(scores.valid[index]) else f"{name} -"
 
 
 def _order(advantage: Tensor, scored: Tensor) -> tuple[int, ...]:

@@ -22,7 +22,7 @@ from .runs import drawn_plan, find_run, stored
 from .voting import VOTES, told
 
 LARGEST_BODY = 1 << 14
-"""Bytes of a vote: a thousand images need less."""
+"""Bytes of a command or a vote: a thousand images need less."""
 ENDS = {None: None, "done": State.DONE, "skipped": State.SKIPPED}
 
 _registered: set[int] = set()
@@ -69,8 +69,9 @@ async def get_run(request: web.Request) -> web.Response:
 async def post_command(request: web.Request) -> web.Response:
     """Let a command wait for the end of the iteration."""
     name = request.match_info["run"]
-    command = await _command(request)
-    if command is None:
+    try:
+        command = await _command(request)
+    except (_TooLarge, ValueError, KeyError, TypeError, RecursionError):
         names = ", ".join(known.value for known in Command)
         return _sentence(400, f'Expected {{"command": ...}} with one of {names}.')
     live = board.find(name)
@@ -82,12 +83,9 @@ async def post_command(request: web.Request) -> web.Response:
     return _sentence(409, f"The run {name!r} is not being trained right now, so it takes no commands.")
 
 
-async def _command(request: web.Request) -> Command | None:
-    try:
-        body = await request.json()
-        return Command(body["command"])
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError):
-        return None
+async def _command(request: web.Request) -> Command:
+    """Raises what a body raises that is none."""
+    return Command((await _body(request))["command"])
 
 
 async def get_ballot(request: web.Request) -> web.Response:
@@ -133,14 +131,19 @@ class _TooLarge(Exception):
     """A body of more than ``LARGEST_BODY`` bytes."""
 
 
-async def _votes(request: web.Request) -> tuple[dict[int, int | None], State | None]:
-    """Votes by image, and how the ballot ends, if it does. Raises what a body raises that is none."""
+async def _body(request: web.Request) -> Any:
+    """JSON of at most ``LARGEST_BODY`` bytes."""
     body = b""
     async for chunk in request.content.iter_any():
         body += chunk
         if len(body) > LARGEST_BODY:
             raise _TooLarge
-    found = json.loads(body)
+    return json.loads(body)
+
+
+async def _votes(request: web.Request) -> tuple[dict[int, int | None], State | None]:
+    """Votes by image, and how the ballot ends, if it does. Raises what a body raises that is none."""
+    found = await _body(request)
     votes = {int(image): vote for image, vote in found.get("votes", {}).items()}
     if not all(vote is None or type(vote) is int for vote in votes.values()):
         raise TypeError("a vote is a whole number")

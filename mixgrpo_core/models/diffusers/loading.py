@@ -57,11 +57,14 @@ class ModelFilesError(ValueError):
 def read_json(path: Path) -> dict:
     """One of the folder's configuration files."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ModelFilesError(f"expected {path.name} in {path.parent}, found none; get the folder again") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelFilesError(f"{path} cannot be read ({error}); get the model folder again") from error
+    if not isinstance(found, dict):
+        raise ModelFilesError(f"expected a table in {path}, found {type(found).__name__}; get the model folder again")
+    return found
 
 
 def require_folder(folder: Path, parts: tuple[str, ...]) -> None:

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ...support.micro_batches import MicroBatches
+from ...support.paths import user_path
 from ..networks.known_files import KnownFile, expect
 from ..networks.places import Network, Place, Precision, Resident, dtype_for, shared
 from ..networks.preprocessing import CLIP_MEAN, CLIP_STD, centre_cropped, normalised, pixels_of
@@ -99,7 +99,7 @@ class ImageReward(DifferentiableReward):
 
     @cached_property
     def _tokenizer(self) -> WordPiece:
-        vocabulary = Path(self.vocabulary).expanduser() if self.vocabulary else self._weights.path.parent
+        vocabulary = user_path(self.vocabulary) if self.vocabulary else self._weights.path.parent
         return WordPiece(vocabulary, self._sizes.words)
 
     @property

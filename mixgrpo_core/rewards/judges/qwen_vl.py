@@ -1,6 +1,5 @@
 """Networks of the Qwen-VL family: the folder's network, tokenizer and image settings, by ``transformers``."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from ...support.micro_batches import ran_out
+from ...support.paths import user_path
 from ...support.vocabulary import require_files, require_vocabulary
 from ..networks.pretrained import with_info
-from ..networks.weight_files import WeightsError
+from ..networks.weight_files import WeightsError, read_json
 from .chat import Question
 
 FAMILY = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe")
@@ -38,7 +38,7 @@ class Reader:
     def __init__(self, folder: str, config: Mapping[str, Any]) -> None:
         from transformers import AutoImageProcessor, AutoTokenizer
 
-        here = Path(folder).expanduser()
+        here = user_path(folder)
         try:
             require_files(here, ("preprocessor_config.json",))
             require_files(here, ("tokenizer.json",), ("vocab.json", "merges.txt"))
@@ -120,7 +120,7 @@ def load_network(folder: str, dtype: torch.dtype) -> nn.Module:
     """
     from transformers import AutoModelForImageTextToText
 
-    here = Path(folder).expanduser()
+    here = user_path(folder)
     try:
         network, said = with_info(
             AutoModelForImageTextToText.from_pretrained(
@@ -168,7 +168,7 @@ def _picture(image: Tensor, longest_side: int) -> Any:
 def _template_beside(folder: Path) -> str:
     """The chat template of a folder whose tokenizer has none; older and newer folders keep it in files of their own."""
     if (folder / "chat_template.json").is_file():
-        return json.loads((folder / "chat_template.json").read_text(encoding="utf-8")).get("chat_template", "")
+        return str(read_json(folder / "chat_template.json").get("chat_template", ""))
     jinja = folder / "chat_template.jinja"
     return jinja.read_text(encoding="utf-8") if jinja.is_file() else ""
 

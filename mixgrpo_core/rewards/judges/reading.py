@@ -1,14 +1,21 @@
-"""Numbers and verdicts in what a judge wrote. What is not there, or out of range, is nothing: no 0 and no guess."""
+"""Numbers and verdicts in what a judge wrote. What is not there, or out of range, is nothing: no 0 and no guess.
+
+An answer is foreign text: every pattern here takes time in proportion to its length. So runs that a pattern may divide
+in several ways are bounded, or of one blank only, which `_conclusion` sees to.
+"""
 
 import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-_NUMBER = r"[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?"
+LONGEST = 50_000
+"""Characters that are read of an answer, its last ones: judges are asked for 4,096 tokens at most."""
+_NUMBER = r"[-+]?\d{1,20}(?:\.\d{1,40})?(?:e[-+]?\d{1,3})?"
 _ENDS = r"(?![\d.,]*\d|\s*(?:-|\u2013|to)\s*\d)"  # not the start of 1.2.3, of 3,5 or of a range 1-5
-_MARKS = r"[\"'*_`]*"
-_THOUGHTS = re.compile(r"<think>.*?</think>", re.DOTALL | re.IGNORECASE)
+_MARKS = r"[\"'*_`]{0,8}"
+_BLANKS = re.compile(r"(\s)\s+")
+_THOUGHT = re.compile(r"<(/?)think>", re.IGNORECASE)
 _BETTER = re.compile(
     r"\bimage\s*([12])\W{0,3}\s(?:is|looks)\s+(?:(?!not\b)\w+\s+)?(?:better|superior|preferred|preferable)",
     re.IGNORECASE,
@@ -30,7 +37,7 @@ def labelled_number(text: str, label: str, low: float, high: float) -> Reading:
 
     ``Final Score: 3.5``, ``**Alignment Score (1-5):** 4``, ``Score: 7/10``, ``{"alignment_score": 4.2}``
     """
-    text = without_thoughts(text)
+    text = _conclusion(text)
     found = re.findall(
         rf"(?<!\w){_spaced(label)}{_MARKS}\s*(?:\([^()\n]{{0,20}}\))?{_MARKS}\s*(?:[:=]|\bis\b)[\s\"'*_`]*[\[(]?"
         rf"({_NUMBER}){_ENDS}{_MARKS}(?:\s*(?:/|out of)\s*({_NUMBER}))?",
@@ -49,7 +56,7 @@ def labelled_number(text: str, label: str, low: float, high: float) -> Reading:
 
 def lone_word(text: str, words: Sequence[str]) -> Reading:
     """The place in ``words`` of the one that the text begins with, else of the only one in it."""
-    text = without_thoughts(text)
+    text = _conclusion(text)
     bare = [re.compile(rf"(?<![\w.]){re.escape(word)}(?!\w|\.\d)", re.IGNORECASE) for word in words]
     found = [place for place, pattern in enumerate(bare) if pattern.match(text.lstrip("\"'*_`( \n"))]
     if not found and not _NEGATION.search(text):
@@ -61,7 +68,7 @@ def lone_word(text: str, words: Sequence[str]) -> Reading:
 
 def verdict(text: str) -> Reading:
     """1 where image 1 is said to be better, 0 where image 2 is, 1/2 where both are equal. The last verdict counts."""
-    text = without_thoughts(text)
+    text = _conclusion(text)
     wins = [(match.start(), 1.0 if match[1] == "1" else 0.0) for match in _BETTER.finditer(text)]
     ties = [(match.start(), 0.5) for match in _EQUAL.finditer(text)]
     if not wins and not ties:
@@ -71,7 +78,7 @@ def verdict(text: str) -> Reading:
 
 def share_of_first(text: str, label: str) -> Reading:
     """The share of image 1 in the two numbers under ``label``, which are in 0..1 and sum to 1."""
-    text = without_thoughts(text)
+    text = _conclusion(text)
     found = re.findall(
         rf"{_spaced(label)}\W*image\s*1\W*?({_NUMBER}){_ENDS}\W+image\s*2\W*?({_NUMBER}){_ENDS}", text, re.IGNORECASE
     )
@@ -90,10 +97,23 @@ def excerpt(text: str, length: int = 80) -> str:
 
 
 def without_thoughts(text: str) -> str:
-    """Without what a model thought aloud; thoughts that never end are all there is, and hold no answer."""
-    text = _THOUGHTS.sub("", text)
-    before, opened, _ = text.partition("<think>")
-    return before if opened else text.rpartition("</think>")[2]
+    """Without what a model thought aloud. Thoughts that never end are all that follows; their beginning may be missing,
+    for some templates write it."""
+    said: list[str] = []
+    start, thinking = 0, False
+    for mark in _THOUGHT.finditer(text):
+        if mark[1]:
+            said = said if thinking else []
+            start, thinking = mark.end(), False
+        elif not thinking:
+            said.append(text[start : mark.start()])
+            thinking = True
+    return "".join(said if thinking else [*said, text[start:]])
+
+
+def _conclusion(text: str) -> str:
+    """What is read of an answer: its end, without thoughts and with one blank for many."""
+    return _BLANKS.sub(r"\1", without_thoughts(text)[-LONGEST:])
 
 
 def _spaced(label: str) -> str:

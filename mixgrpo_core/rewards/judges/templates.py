@@ -8,15 +8,21 @@ is no instruction, and rewards that nobody trains on show who cheats.
 import re
 from pathlib import Path
 
+from ...support.paths import user_path
+
 ASSETS = Path(__file__).resolve().parents[2] / "assets" / "judges"
 SLOT = "{prompt}"
 
 # Of the chat formats in use: <|im_end|>, <start_of_turn>, <s>, [INST], <<SYS>>, <think>, <image>, <tool_call>, ...
 _CONTROL = re.compile(
-    r"<\|[^<>|]{1,60}\|>|<\uff5c[^<>\uff5c]{1,60}\uff5c>|\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|IMG\w*)\]|<</?SYS>>"
-    r"|</?(?:s|bos|eos|pad|unk|image\w*|img|video\w*|think|thinking|tool_\w+|start_of_\w+|end_of_\w+|turn)>",
+    r"(?:<\|[^<>|]{1,60}\|>|<\uff5c[^<>\uff5c]{1,60}\uff5c>|\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|IMG\w{0,60})\]|<</?SYS>>"
+    r"|</?(?:s|bos|eos|pad|unk|image\w{0,60}|img|video\w{0,60}|think|thinking|tool_\w{1,60}|start_of_\w{1,60}"
+    r"|end_of_\w{1,60}|turn)>)\Z",
     re.IGNORECASE,
 )
+_LONGEST = 80
+"""Characters of a token, at least."""
+_LAST = ">]"
 _CLOSING = {'"': "'", "[": "(", "]": ")", "\N{RIGHT DOUBLE QUOTATION MARK}": "'"}
 
 
@@ -30,7 +36,7 @@ def read_template(name: str) -> str:
     Raises:
         TemplateError: no such file, no text, or empty.
     """
-    places = (Path(name).expanduser(), ASSETS / Path(name).name)
+    places = (user_path(name), ASSETS / Path(name).name)
     found = next((place for place in places if place.is_file()), None)
     if found is None:
         known = ", ".join(sorted(file.name for file in ASSETS.glob("*.txt")))
@@ -57,6 +63,11 @@ def fill(template: str, prompt: str) -> str:
 
 def without_control(text: str) -> str:
     """``text`` on one line, without tokens that frame conversations and without control characters."""
-    while (shorter := _CONTROL.sub("", text)) != text:  # what is left may join to another one
-        text = shorter
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    kept: list[str] = []
+    for character in text:
+        kept.append(character)
+        if character in _LAST:  # what is left when a token goes may be the beginning of another one
+            found = _CONTROL.search("".join(kept[-_LONGEST:]))
+            if found:
+                del kept[len(kept) - len(found[0]) :]
+    return " ".join("".join(c if c.isprintable() else " " for c in kept).split())

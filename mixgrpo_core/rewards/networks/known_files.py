@@ -5,8 +5,8 @@ Nothing is downloaded: a file that is missing is named with all of this.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
+from ...support.paths import user_path
 from .weight_files import WeightsError
 
 
@@ -45,7 +45,7 @@ def expect(path: str, known: Sequence[KnownFile]) -> None:
     Raises:
         WeightsError: there is nothing; it says where the ``known`` files for it come from.
     """
-    if not path or not Path(path).expanduser().exists():
+    if not path or not user_path(path).exists():
         words = "; or ".join(file.words() for file in known)
         raise WeightsError(f"expected weights at {path!r}, found nothing{'. Get ' if words else ''}{words}")
 

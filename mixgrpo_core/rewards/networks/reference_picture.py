@@ -4,13 +4,14 @@ import hashlib
 from abc import abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
+
+from ...support.paths import user_path
 
 
 class Source(Protocol):
@@ -40,7 +41,7 @@ class Picture:
         Raises:
             ValueError: there is no such file, or it is no picture.
         """
-        file = Path(self.path).expanduser()
+        file = user_path(self.path)
         if not file.is_file():
             raise ValueError(f"expected a picture at {file}, found nothing: check the path")
         try:

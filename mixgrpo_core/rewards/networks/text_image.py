@@ -7,12 +7,12 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 from typing import ClassVar, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
+from ...support.paths import user_path
 from ..port import DifferentiableReward, RewardBatch, Scores
 from .known_files import KnownFile
 from .prompt_embeddings import PromptEmbeddings, TextEmbedder, is_empty
@@ -108,7 +108,7 @@ class TextImageReward(DifferentiableReward):
         return PromptEmbeddings(self._opened(self.texts))
 
     def _opened(self, opening: Callable[[], T]) -> T:
-        if not Path(self.file).expanduser().exists():
+        if not user_path(self.file).exists():
             known = "; or ".join(file.words() for file in self.known)
             raise WeightsError(f"expected weights at {self.file}, found nothing. {type(self).__name__} takes {known}")
         return opening()

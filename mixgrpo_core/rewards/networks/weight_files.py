@@ -13,6 +13,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from ...support.paths import user_path
+
 SAFETENSORS = (".safetensors", ".sft")
 PICKLES = (".pt", ".pth", ".bin", ".ckpt")
 SUFFIXES = (*SAFETENSORS, *PICKLES)
@@ -49,7 +51,7 @@ class Weights:
         Raises:
             WeightsError: nothing there, another kind of file, truncated, or a pickle that needs code.
         """
-        self.path = Path(path).expanduser()
+        self.path = user_path(path)
         self.files, self.config = _files(self.path)
         found = {name: (_Place(file, name), shape) for file in self.files for name, shape in _shapes(file).items()}
         if not found:
@@ -110,7 +112,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file. Raises ``WeightsError`` where there is none."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise WeightsError(f"{path} cannot be read ({error}): get it again") from error
     if not isinstance(found, dict):
         raise WeightsError(f"expected a JSON object in {path}, found a {type(found).__name__}")

@@ -19,12 +19,13 @@ from ..port import About, RewardBatch, Scores, StatelessReward
 from .rapid_ocr import RapidOCRReader
 
 _APOSTROPHE = r"(?<=\w)['\u2019](?=\w)"
+_LONGEST = "{1,300}"  # nobody wants more words in a picture; without a bound, marks that are never closed take long
 _QUOTED = re.compile(
-    r'"([^"]+)"'
-    "|[\u201c\u201e\u201d]([^\u201c\u201d]+)[\u201c\u201d]"  # double: English, German, Swedish
-    "|\u00ab([^\u00bb]+)\u00bb|\u300c([^\u300d]+)\u300d"  # French, Japanese
-    f"|(?<!\\w)'((?:[^']|{_APOSTROPHE})+)'(?!\\w)"
-    f"|\u2018((?:[^\u2019]|{_APOSTROPHE})+)\u2019(?!\\w)"
+    f'"([^"]{_LONGEST})"'
+    f"|[\u201c\u201e\u201d]([^\u201c\u201d]{_LONGEST})[\u201c\u201d]"  # double: English, German, Swedish
+    f"|\u00ab([^\u00bb]{_LONGEST})\u00bb|\u300c([^\u300d]{_LONGEST})\u300d"  # French, Japanese
+    f"|(?<!\\w)'((?:[^']|{_APOSTROPHE}){_LONGEST})'(?!\\w)"
+    f"|\u2018((?:[^\u2019]|{_APOSTROPHE}){_LONGEST})\u2019(?!\\w)"
 )
 
 

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
+from ...support.paths import user_path
+
 INSTALL = "pip install rapidocr onnxruntime"
 
 
@@ -92,7 +94,7 @@ def _network(given: str, carried: Path, kind: str) -> Path:
 
 
 def _existing(path: str) -> Path:
-    file = Path(path).expanduser()
+    file = user_path(path)
     if not file.is_file():
         raise ValueError(f"expected a file at {file}, found nothing: check the path")
     return file

@@ -6,11 +6,11 @@ logit = exp(logit_scale) cos(image, prompt) + logit_bias          probability = 
 import math
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import ClassVar
 
 from torch import Tensor
 
+from ...support.paths import user_path
 from ..networks.known_files import KnownFile
 from ..networks.places import Place, Precision, Resident
 from ..networks.text_image import TextImageReward
@@ -63,9 +63,9 @@ class SigLIPScore(TextImageReward):
         return SiglipImageTower(self.file, precision=self.precision, place=self.place, batch=self.batch)
 
     def texts(self) -> SiglipTextTower:
-        file = Path(self.file).expanduser()
+        file = user_path(self.file)
         beside = file if file.is_dir() else file.parent
-        folder = Path(self.tokenizer).expanduser() if self.tokenizer else beside
+        folder = user_path(self.tokenizer) if self.tokenizer else beside
         return SiglipTextTower(self.file, folder, precision=self.precision, place=self.place)
 
     def preprocessed(self, images: Tensor, side: int) -> Tensor:

@@ -3,20 +3,23 @@
 import json
 import re
 import sys
+import weakref
 from dataclasses import MISSING, fields
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
 
 from mixgrpo_core.cli import main, reward_calls
-from mixgrpo_core.cli.score import _show, read_picture
+from mixgrpo_core.cli.picture_files import batches, grouped, picture_files, read_picture
+from mixgrpo_core.cli.score import _show
 from mixgrpo_core.cli.verify import Checked, checked, drawings, verdicts
 from mixgrpo_core.evaluation.ranking import ranked
 from mixgrpo_core.rewards import FunctionReward, PixelReward, ShapeReward
 from mixgrpo_core.rewards.pixels.measures import Brightness
-from mixgrpo_core.rewards.port import About, RewardBatch, Scores
+from mixgrpo_core.rewards.port import About, Context, RewardBatch, Scores
 from mixgrpo_core.settings.kinds import REWARDS
 from mixgrpo_core.settings.parts import require_parts
 
@@ -51,6 +54,69 @@ def test_a_folder_is_ranked_whatever_the_sizes(tmp_path, pictures, capsys):
     ]
     shown = capsys.readouterr().out
     assert shown.index("light.png") < shown.index("middle.png") < shown.index("dark.png")
+
+
+@pytest.fixture
+def many(tmp_path, monkeypatch):
+    """Thirty pictures in batches of four, of which the tenth is cut off behind its header."""
+    monkeypatch.setattr("mixgrpo_core.cli.picture_files.BATCH_BYTES", 4 * 8 * 8 * 12)
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for number in range(30):
+        Image.new("RGB", (8, 8), (8 * number,) * 3).save(folder / f"{number:02}.png")
+    whole = (folder / "10.png").read_bytes()
+    (folder / "10.png").write_bytes(whole[:45])
+    return folder
+
+
+def test_pictures_are_read_when_their_turn_comes_and_none_is_kept(many):
+    files = picture_files([str(many)])
+    alive = weakref.WeakSet()
+    counts = []
+    for read in batches(grouped(dict.fromkeys(files, "")), Context(), whole=False):
+        alive.add(read.batch.images)
+        counts.append((len(read.files), len(read.faults), len(alive)))
+        del read
+    assert counts == [(4, 0, 1)] * 2 + [(3, 1, 1)] + [(4, 0, 1)] * 4 + [(2, 0, 1)]
+
+
+def test_a_picture_that_is_cut_off_costs_its_own_score(tmp_path, many, capsys):
+    status, found = scored(tmp_path, many, *LIGHT)
+    assert status == 0 and len(found) == 29 and found[0]["picture"].endswith("29.png")
+    shown = capsys.readouterr().out
+    assert re.search(r"10\.png cannot be read as a picture \(.*\): is it whole\?", shown.replace("\n", " "))
+    assert shown.index("00.png: light 0\n") < shown.index("29.png: light 0.9098")  # as they came
+
+
+def test_an_interrupt_keeps_what_has_been_scored(tmp_path, many, monkeypatch, capsys):
+    def tired(images, prompts):
+        if float(images.max()) > 0.5:
+            raise KeyboardInterrupt
+        return images.mean((1, 2, 3))
+
+    monkeypatch.setattr(reward_calls, "made", lambda calls: {"light": FunctionReward(tired)})
+    status, found = scored(tmp_path, many, *LIGHT)
+    assert status == 130 and len(found) == 15 and found[0]["picture"].endswith("15.png")
+    assert "stopped after 15 of 30 pictures" in capsys.readouterr().out
+
+
+def test_rewards_that_compare_get_all_that_are_alike(many, monkeypatch, tmp_path):
+    (many / "10.png").unlink()
+    (many / "09.txt").write_text("another prompt")
+    sizes = []
+
+    class Comparing(FunctionReward):
+        about = About(groupwise=True)
+
+        def __call__(self, batch):
+            sizes.append(len(batch.images))
+            return super().__call__(batch)
+
+    monkeypatch.setattr(
+        reward_calls, "made", lambda calls: {"light": Comparing(lambda images, prompts: [0] * len(images))}
+    )
+    scored(tmp_path, many, *LIGHT)
+    assert sorted(sizes) == [1, 28]
 
 
 def test_weights_turn_the_order(tmp_path, pictures):
@@ -115,7 +181,7 @@ def test_brackets_in_names_and_in_what_failed_are_text(tmp_path, capsys):
         raise ValueError("found '[/INST]'")
 
     batch = RewardBatch(images=torch.zeros(1, 8, 8, 3), prompts=("",))
-    _show(ranked([batch], {"judge [b]": FunctionReward(fails)}), [tmp_path / "cat [draft].png"])
+    _show(ranked([batch], {"judge [b]": FunctionReward(fails)}), [tmp_path / "cat [draft].png"], Console())
     shown = capsys.readouterr().out
     assert "cat [draft].png" in shown and "judge [b]" in shown and "[/INST]" in shown
 

@@ -62,6 +62,16 @@ def test_ctrl_c_stops_at_once():
     assert not any(thread.is_alive() for thread in waiting)
 
 
+def test_more_than_an_answer_is_not_read_on(monkeypatch):
+    """An answer without end, or another server's download, must not fill the memory."""
+    monkeypatch.setattr("mixgrpo_judge.transport.LARGEST", 1000)
+    with JudgeServer(lambda asked: says("1" * 2000), models=Reply(b" " * 2000)) as server:
+        (answer,) = chat(server, retries=0).ask(about([0.5]))
+        assert answer.problem == "expected a chat completion, found more than 0 MiB"
+        with pytest.raises(ConnectionError, match="no judge that can be asked"):
+            chat(server).check()
+
+
 # check
 
 

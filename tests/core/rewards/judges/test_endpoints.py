@@ -5,7 +5,7 @@ import os
 import sys
 
 import pytest
-from mixgrpo_judge import Endpoint, EndpointError, default_file, open_chat, read_endpoints
+from mixgrpo_judge import AnswerCache, Endpoint, EndpointError, default_file, open_chat, read_endpoints
 
 KEY = "sk-very-secret-0815"
 
@@ -49,6 +49,13 @@ def test_a_file_of_two_endpoints(written, tmp_path):
         open_chat("qwem", file)
 
 
+def test_the_home_of_nobody():
+    with pytest.raises(EndpointError, match="no home folder is known for .*'~nosuchuser/x'"):
+        read_endpoints("~nosuchuser/x")
+    with pytest.raises(ValueError, match="answers in ~nosuchuser/x cannot be used"):
+        AnswerCache("~nosuchuser/x")
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.1", "localhost", "LOCALHOST", "[::1]"])
 def test_addresses_of_this_machine_need_no_permission(host):
     assert Endpoint(name="a", url=f"http://{host}:8000").local
@@ -78,6 +85,10 @@ def test_other_addresses_need_remote(host):
         ("file:///etc/passwd", "http or https address"),
         ("127.0.0.1:8000", "http or https address"),
         ("ftp://127.0.0.1", "http or https address"),
+        (" http://127.0.0.1", "spaces or line ends"),
+        ("http://127.0.0.1\n", "spaces or line ends"),
+        ("http://127.0.0.1:80 00", "spaces or line ends"),
+        ("http://[::1", "such as http://127.0.0.1:8000"),
         ("http://", "http or https address"),
         ("http://127.0.0.1:eight", "such as http://127.0.0.1:8000"),
         ("http://127.0.0.1:99999", "such as http://127.0.0.1:8000"),
@@ -99,6 +110,8 @@ def test_addresses_that_are_none(url, words):
         ("[a]\nmodel = 'm'", "expected url = .* in .a. of .*, found none"),
         ("[a]\nurl = 'http://localhost'\nkye = 'KEY'", "unknown entry 'kye'; did you mean 'key'"),
         ("[a]\nurl = 'http://localhost'\nname = 'KEY'", "unknown entry 'name'"),
+        ("[a]\nurl = 'http://localhost'\nkey_file = '~nosuchuser/x'", "key_file of .a. .* '~nosuchuser/x'"),
+        ("[a]\nurl = 'http://localhost'\nkey_file = 5", "key_file of .a. in .* to be text in quotes"),
         ("[a]\nurl = 'http://localhost'\ntimeout = 'KEY'", "timeout of .a. in .* to be a number"),
         ("[a]\nurl = 'http://localhost'\nretries = 1.5", "retries of .a. in .* to be a whole number"),
         ("[a]\nurl = 'http://localhost'\nremote = 1", "remote of .a. in .* to be true or false"),
