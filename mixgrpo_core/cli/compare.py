@@ -9,16 +9,19 @@ from pathlib import Path
 
 import torch
 import tyro
+from PIL import Image
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
 
 from ..evaluation.held_out import Evaluation, HeldOut, Prompted, evaluate, win_rate
 from ..rewards.port import Reward
-from ..views.grids import labelled_grid
+from ..views.grids import labelled_grid, strip
 from .imports import WORDS
 from .pictures import check_counts, check_share, grid_of, loaded, new_folder, read_words, with_lora
 from .settings import ModelConfig, PromptConfig, RunConfig
+
+_TILE = 96
+"""Height of a picture in the grid, in pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,11 +61,11 @@ class Side:
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """What one side made: scores, and per prompt the pictures ``[n, H, W, 3]`` on the CPU."""
+    """What one side made: scores, and per prompt its pictures side by side."""
 
     name: str
     evaluation: Evaluation
-    pictures: Sequence[Tensor]
+    pictures: Sequence[Image.Image]
 
 
 def evaluate_command(arguments: Sequence[str]) -> int:
@@ -103,13 +106,13 @@ def _run(side: Side, prompts: Sequence[str], rewards: Mapping[str, Reward], flag
         batch=flags.batch,
         decode_batch=flags.batch,
     )
-    pictures: list[Tensor] = []
+    pictures: list[Image.Image] = []
     found = evaluate(
         model,
         held_out,
         rewards,
         lora_share=side.share,
-        on_prompt=lambda index, images: pictures.append(images.cpu()),
+        on_prompt=lambda index, images: pictures.append(strip(images, _TILE)),
     )
     del model
     gc.collect()  # hooks point back at a model: without this it would stay until after the next one is loaded
@@ -125,7 +128,7 @@ def _write_comparison(folder: Path, prompts: Sequence[str], a: Found, b: Found) 
     cells = [[x, y] for x, y in zip(a.pictures, b.pictures, strict=True)]
     captions = [[_caption(a.evaluation, i), _caption(b.evaluation, i)] for i in range(len(prompts))]
     grid = folder / "grid.png"
-    labelled_grid(cells, prompts, (f"A: {a.name}", f"B: {b.name}"), captions, tile=96).save(grid)
+    labelled_grid(cells, prompts, (f"A: {a.name}", f"B: {b.name}"), captions, tile=_TILE).save(grid)
     console = Console()
     console.print(_table(a, b))
     for failure in dict.fromkeys(map(str, (*a.evaluation.failures, *b.evaluation.failures))):

@@ -6,17 +6,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import tyro
+from PIL import Image
 from rich.console import Console
 from torch import Tensor
 
 from ..sampling.ode import decode, sample
 from ..support.seeds import derive_seed
-from ..views.grids import labelled_grid, to_image
+from ..views.grids import labelled_grid, strip, to_image
 from .pictures import check_counts, check_share, grid_of, loaded, new_folder, read_words, with_lora
 from .settings import ModelConfig
 
 if TYPE_CHECKING:  # it imports diffusers
     from ..models.families.sd3 import SD3Model
+
+_TALLEST = 256
+"""Pixels of a picture in the grid."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +58,7 @@ def sample_command(arguments: Sequence[str]) -> int:
     sigmas = grid_of(model, flags.steps, flags.shift)
     cells = [_row(model, prompt, index, sigmas, shares, flags, folder) for index, prompt in enumerate(prompts)]
     grid = folder / "grid.png"
-    labelled_grid(cells, prompts, list(shares), tile=min(256, cells[0][0].shape[1] * 2)).save(grid)
+    labelled_grid(cells, prompts, list(shares), tile=cells[0][0].height).save(grid)
     Console().print(f"{len(prompts) * flags.images * len(shares)} pictures and {grid}", highlight=False, soft_wrap=True)
     return 0
 
@@ -77,13 +81,14 @@ def _row(
     shares: Mapping[str, float],
     flags: SampleFlags,
     folder: Path,
-) -> list[Tensor]:
-    """One prompt's pictures, a column per share, from the same noise; each is written too."""
+) -> list[Image.Image]:
+    """One prompt's pictures for the grid, a column per share, from the same noise; each is written as it is."""
     noise = model.noise(derive_seed("sample", flags.seed, index), flags.images)
     row = []
     for name, share in shares.items():
         latents = sample(model, model.encode(prompt), noise, sigmas, lora_share=share, batch=flags.batch)
-        row.append(decode(model, latents, flags.batch).cpu())
-        for number, image in enumerate(row[-1]):
+        pictures = decode(model, latents, flags.batch).cpu()
+        row.append(strip(pictures, min(_TALLEST, pictures.shape[1] * 2)))
+        for number, image in enumerate(pictures):
             to_image(image).save(folder / f"{index:03}-{number}-{name.replace(' ', '-')}.png")
     return row

@@ -16,7 +16,7 @@ def to_image(pixels: Tensor) -> Image.Image:
 
 
 def labelled_grid(
-    cells: Sequence[Sequence[Tensor]],
+    cells: Sequence[Sequence[Tensor | Image.Image]],
     rows: Sequence[str],
     columns: Sequence[str],
     captions: Sequence[Sequence[str]] | None = None,
@@ -27,12 +27,13 @@ def labelled_grid(
     """A sheet of images.
 
     Args:
-        cells: per row and column a picture ``[H, W, 3]``, or several ``[n, H, W, 3]`` that stand side by side.
+        cells: per row and column a picture ``[H, W, 3]``, or several ``[n, H, W, 3]`` that stand side by side; or their
+            `strip`, which needs less memory.
         rows, columns: their labels.
         captions: words under each cell.
         tile: height of a picture in pixels.
     """
-    strips = [[_strip(cell, tile) for cell in row] for row in cells]
+    strips = [[strip(cell, tile) if isinstance(cell, Tensor) else cell for cell in row] for row in cells]
     font, small = ImageFont.load_default(size=15), ImageFont.load_default(size=12)
     margin, foot = 190, 18 if captions else 0
     head = 30 + (28 if title else 0)
@@ -47,15 +48,16 @@ def labelled_grid(
     for y, (label, row) in enumerate(zip(rows, strips, strict=True)):
         top = head + y * (tile + foot + _GAP)
         draw.multiline_text((8, top + 4), textwrap.fill(label, 24), fill=_INK, font=small)
-        for x, strip in enumerate(row):
+        for x, cell in enumerate(row):
             left = margin + sum(widths[:x])
-            sheet.paste(strip, (left, top))
+            sheet.paste(cell, (left, top))
             if captions:
                 draw.text((left, top + tile + 2), captions[y][x], fill=_INK, font=small)
     return sheet
 
 
-def _strip(cell: Tensor, tile: int) -> Image.Image:
+def strip(cell: Tensor, tile: int) -> Image.Image:
+    """A picture ``[H, W, 3]``, or several ``[n, H, W, 3]`` side by side, ``tile`` pixels high."""
     pictures = [to_image(image) for image in (cell if cell.ndim == 4 else cell[None])]
     scaled = [picture.resize((round(picture.width * tile / picture.height), tile)) for picture in pictures]
     return Image.fromarray(np.concatenate([np.asarray(picture) for picture in scaled], axis=1))
