@@ -27,6 +27,7 @@ from .family import Family, require_flow_model
 from .frozen import freeze, quantised_inference_weights
 from .gradients import trainable
 from .identity import model_digest
+from .streaming import weights_asked_again
 from .texts import Conditioning, PromptSet
 
 _KEY = "mixgrpo"
@@ -172,7 +173,7 @@ class HostField:
         vae = self.vae
         needed = vae.memory_used_decode(latents.shape, vae.vae_dtype)
         comfy.model_management.load_models_gpu([vae.patcher], memory_required=needed)
-        with trainable(vae.first_stage_model):
+        with trainable(vae.first_stage_model), weights_asked_again(vae.first_stage_model):
             images = vae.first_stage_model.decode(latents.to(vae.device, vae.vae_dtype)).float()
         return _pictures(vae, images).movedim(1, -1)
 

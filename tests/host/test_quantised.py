@@ -4,6 +4,7 @@ import pytest
 import torch
 from gradient_checks import gradient, ordinary, slope, steepest, total, training, wearing
 from quantised_models import FORMATS, SCALED, quantise_activations, quantised
+from torch.utils.flop_counter import FlopCounterMode
 
 
 @pytest.fixture(autouse=True)
@@ -45,6 +46,20 @@ def test_where_activations_are_quantised_too_the_gradient_is_that_of_the_unround
         with training(small, ours, grad=grad):
             velocities.append(small.velocity())
     assert torch.equal(*velocities), "an update starts from the rollout's own numbers"
+
+
+@pytest.mark.parametrize("activations", [False, True])
+def test_the_backward_pass_multiplies_no_more_than_that_of_plain_weights(activations):
+    small, written_out = map(ordinary, quantised("FLUX.1 dev", "float8_e4m3fn"))
+    if activations:
+        quantise_activations(small)
+    operations = []
+    for model in (small, written_out):
+        lora = wearing(model)
+        with FlopCounterMode(display=False) as counter:
+            gradient(model, lora, checkpointing=False)
+        operations.append(counter.get_total_flops())
+    assert operations[0] == operations[1]
 
 
 def test_quantised_weights_of_a_node_stay_quantised():

@@ -3,8 +3,10 @@
 import comfy.ops
 import pytest
 import torch
+from canvas import loaded, policy
 from gradient_checks import gradient, ordinary, wearing
 from mixgrpo_pack.nodes.host import streaming
+from streamed import stream
 from tiny_models import tiny
 
 
@@ -14,36 +16,9 @@ def as_in_a_node():
         yield
 
 
-class Buffer:
-    """Weights of all layers through the same memory, each time with what is there no more behind it."""
-
-    def __init__(self) -> None:
-        self.memory = torch.empty(1 << 16)
-
-    def cast(self, layer, x=None, **options):
-        """Stands in for the host's ``cast_bias_weight``."""
-        at, parts = 0, []
-        for tensor in (layer.weight, layer.bias):
-            if tensor is None:
-                parts.append(None)
-                continue
-            # the host's tensors over its buffers know nothing of each other
-            part = torch.empty(0).set_(self.memory.untyped_storage(), at, tensor.shape)
-            with torch.no_grad():
-                part.copy_(tensor)
-            parts.append(part)
-            at += tensor.numel()
-        return (*parts, (None, None, None)) if options.get("offloadable") else tuple(parts)
-
-
 def streamed(name, monkeypatch):
     model = ordinary(tiny(name))
-    with torch.inference_mode(False):
-        monkeypatch.setattr(comfy.ops, "cast_bias_weight", Buffer().cast)
-    for module in model.model.diffusion_model.modules():
-        if hasattr(module, "comfy_cast_weights"):
-            module.comfy_cast_weights = True
-            module._v = object()
+    stream(model.model.diffusion_model, monkeypatch)
     return model
 
 
@@ -63,6 +38,68 @@ def test_kept_buffers_would_falsify_the_gradient(monkeypatch):
     rest = ordinary(tiny("SD3"))
     expected = gradient(rest, wearing(rest), checkpointing=True)
     model = streamed("SD3", monkeypatch)
-    monkeypatch.setattr(streaming, "_streamed", lambda layer, x: False)
+    monkeypatch.setattr(streaming, "_made_for_the_call", lambda layer, x: False)
     found = gradient(model, wearing(model), checkpointing=True)
     assert max((found[key] - expected[key]).norm() / (1e-6 + expected[key].norm()) for key in found) > 0.1
+
+
+def test_a_vae_that_is_streamed_gives_the_gradient_of_one_at_rest(monkeypatch):
+    with torch.inference_mode(False), policy(*loaded()) as home:
+        x = home.noise(5, 1).requires_grad_(True)
+
+        def gradient():
+            return torch.autograd.grad(home.decode(x, grad=True).square().mean(), x)[0]
+
+        expected = gradient()
+        stream(home.vae.first_stage_model, monkeypatch)
+        torch.testing.assert_close(gradient(), expected)
+
+
+class Scaled(comfy.ops.manual_cast.Linear):
+    def forward(self, x):
+        return 3 * super().forward(x / 2)
+
+
+class OfItsOwn(comfy.ops.manual_cast.Linear):
+    def forward_comfy_cast_weights(self, x):
+        weight, bias, _ = comfy.ops.cast_bias_weight(self, x, offloadable=True)
+        return x @ weight.T + bias
+
+
+@pytest.mark.parametrize("kind", [comfy.ops.manual_cast.Linear, Scaled, OfItsOwn, comfy.ops.manual_cast.RMSNorm])
+def test_layers_of_every_kind_give_their_own_gradient(kind):
+    """Also where other custom nodes make a layer of their own."""
+    with torch.inference_mode(False):
+        torch.manual_seed(0)
+        layer = kind(4, 6) if kind is not comfy.ops.manual_cast.RMSNorm else kind(4)
+        for parameter in layer.parameters():
+            torch.nn.init.normal_(parameter).requires_grad_(False)
+        x = torch.randn(2, 3, 4, requires_grad=True)
+        expected = torch.autograd.grad(layer(x).square().sum(), x)[0]
+        layer._v = object()
+        with streaming.weights_asked_again(layer):
+            y = layer(x)
+        torch.testing.assert_close(torch.autograd.grad(y.square().sum(), x)[0], expected)
+
+
+def test_the_hosts_fast_float8_computes_alike_in_rollouts_and_updates(caplog):
+    """With a gradient wanted, the host would leave its fast way, so that an update began from other numbers."""
+    with torch.inference_mode(False), caplog.at_level("INFO"):
+        torch.manual_seed(0)
+        layer = comfy.ops.fp8_ops.Linear(32, 16)
+        layer.weight = torch.nn.Parameter(torch.randn(16, 32).to(torch.float8_e4m3fn), requires_grad=False)
+        layer.bias = torch.nn.Parameter(torch.randn(16), requires_grad=False)
+        given = 300 * torch.randn(2, 3, 32)
+        x = given.clone().requires_grad_()
+        with torch.no_grad():
+            of_the_host = layer(given.clone())
+        with streaming.weights_asked_again(layer):
+            with torch.no_grad():
+                rollout = layer(x)
+            update = layer(x)
+        dy = torch.randn_like(update)
+        assert torch.equal(rollout, of_the_host)
+        assert torch.equal(update, rollout)
+        assert torch.equal(x, given)
+        torch.testing.assert_close(torch.autograd.grad(update, x, dy)[0], dy @ layer.weight.float())
+    assert not caplog.records

@@ -255,7 +255,7 @@ class Tiny:
         hook = self.model.diffusion_model.register_forward_hook(lambda _, __, output: self.seen.append(output))
         try:
             options = self.patcher.model_options["transformer_options"]
-            time = torch.full((len(self.x),), sigma)
+            time = torch.full((len(self.x),), sigma, device=self.x.device)
             self.model.apply_model(self.x, time, transformer_options=options, **self.inputs)
         finally:
             hook.remove()
