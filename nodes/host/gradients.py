@@ -22,6 +22,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import checkpoint
 
 from .bypass_lora import HostLora
+from .frozen import thaw
 
 _SAME_OUT_OF_PLACE: Mapping[Callable[..., object], Callable[..., Tensor]] = MappingProxyType(
     {
@@ -88,26 +89,6 @@ def trainable(model: nn.Module, *, grad: bool = True) -> Iterator[None]:
             comfy.model_management.in_training = before
             for parameter in wanted:
                 parameter.requires_grad_(True)
-
-
-def thaw(model: nn.Module) -> None:
-    """Replace the inference tensors of ``model`` by ordinary ones of the same values."""
-    for module in model.modules():
-        for name, parameter in module._parameters.items():
-            if parameter is not None and parameter.is_inference():
-                module._parameters[name] = nn.Parameter(_ordinary(parameter), requires_grad=parameter.requires_grad)
-        for name, buffer in module._buffers.items():
-            if buffer is not None and buffer.is_inference():
-                module._buffers[name] = _ordinary(buffer)
-
-
-def _ordinary(frozen: Tensor) -> Tensor:
-    """An ordinary tensor over the memory of an inference tensor; a copy where it is of a kind of its own."""
-    if type(frozen) not in (Tensor, nn.Parameter):
-        return frozen.detach().clone()
-    storage = frozen.untyped_storage()
-    fresh = torch.empty(0, dtype=frozen.dtype, device=frozen.device)
-    return fresh.set_(storage, frozen.storage_offset(), frozen.shape, frozen.stride())
 
 
 @contextmanager
