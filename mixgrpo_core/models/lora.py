@@ -5,7 +5,6 @@ a graph that was built before keeps the tensors it was built from, so the old po
 between the forward and the backward of the policy in training.
 """
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -16,7 +15,8 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from ..support.seeds import derive_seed
-from .lora_file import DOWN, UP, LoraFile, save_lora, some
+from .lora_file import LoraFile, fresh_down, save_lora
+from .lora_names import DOWN, UP, some
 from .port import FlowModel, LoraState
 
 L = TypeVar("L", bound="Lora")
@@ -60,7 +60,7 @@ class Lora:
         self.trained: dict[str, Parameter] = {}
         for name in sorted(sizes):
             incoming, outgoing = sizes[name]
-            self.trained[name + DOWN] = Parameter(_start(rank, incoming, derive_seed(seed, name)).to(device))
+            self.trained[name + DOWN] = Parameter(fresh_down(rank, incoming, derive_seed(seed, name)).to(device))
             self.trained[name + UP] = Parameter(torch.zeros(outgoing, rank, device=device))
         self._put_on = wear
         self._worn: Mapping[str, Parameter] | None = None
@@ -78,24 +78,47 @@ class Lora:
                 parameter.copy_(state[name])
 
     def load_file(self, file: LoraFile) -> None:
-        """Go on from a LoRA file: the same function as the file's. Layers that it leaves out have B = 0."""
-        known = {name: tensor for name, tensor in file.state.items() if name in self.trained}
+        """Go on from a LoRA file: the same function as the file's. Layers that it leaves out have B = 0.
+
+        Raises:
+            ValueError: another rank, another architecture, or layers that change and are not trained here.
+        """
+        found = self._own_names(file.state)
+        known = {name: tensor for name, tensor in found.items() if name in self.trained}
         if not known:
             raise ValueError(
                 f"the LoRA is another architecture's: expected layers as {next(iter(self.trained))}, "
-                f"found {some(sorted(file.state))}; use a LoRA of this model"
+                f"found {some(sorted(file.state))}; use a LoRA of this model, and if it is one, with names of another "
+                "tool, write it in the layout of diffusers with the node MixGRPO Convert LoRA"
+            )
+        lost = sorted(name.removesuffix(UP) for name in found.keys() - known.keys() if name.endswith(UP))
+        if lost:
+            raise ValueError(
+                f"the LoRA also changes {len(lost)} layers that are not trained here ({some(lost)}) and would be lost: "
+                "merge it into the model, or load it before the trainer, and start a new LoRA from that"
             )
         if file.rank != self.rank:
             raise ValueError(
                 f"expected a LoRA of rank {self.rank}, found rank {file.rank}; build the model with the file's rank"
             )
-        effective = {name: tensor / self.scale if name.endswith(UP) else tensor for name, tensor in file.state.items()}
+        effective = {name: tensor / self.scale if name.endswith(UP) else tensor for name, tensor in known.items()}
         rest = {
             name: torch.zeros_like(tensor) if name.endswith(UP) else tensor
             for name, tensor in self.state().items()
             if name not in known
         }
         self.load_state({**effective, **rest})
+
+    def _own_names(self, state: LoraState) -> dict[str, Tensor]:
+        """``state`` with this LoRA's names for layers that were written with underscores for points."""
+        layers = {name.removesuffix(DOWN) for name in self.trained if name.endswith(DOWN)}
+        flat = {layer.replace(".", "_"): layer for layer in layers}
+        found = {}
+        for name, tensor in state.items():
+            end = DOWN if name.endswith(DOWN) else UP
+            layer = name.removesuffix(end)
+            found[flat.get(layer, layer) + end] = tensor
+        return found
 
     @contextmanager
     def using(self, weights: LoraState | None) -> Iterator[None]:
@@ -227,9 +250,3 @@ def lora_scale(rank: int, alpha: float) -> float:
     if rank < 1 or alpha <= 0:
         raise ValueError(f"expected a LoRA with rank >= 1 and alpha > 0, found rank {rank} and alpha {alpha}")
     return alpha / rank
-
-
-def _start(rank: int, incoming: int, seed: int) -> Tensor:
-    bound = 1 / math.sqrt(incoming)
-    drawn = torch.rand((rank, incoming), generator=torch.Generator().manual_seed(seed))
-    return (2 * drawn - 1) * bound

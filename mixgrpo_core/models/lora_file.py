@@ -5,27 +5,27 @@ weight is ``B @ A`` and nothing else. A file without ``.alpha`` means a factor o
 so ``alpha / r`` is multiplied into B when the file is written.
 """
 
+import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from ..support.files import write_atomically
+from ..support.seeds import derive_seed
+from .lora_names import DOWN, UP, LoraFileError, some
+from .lora_reading import ADAPTER_METADATA, read_lora
 
 PREFIX = "transformer."
 NATIVE = "diffusion_model."
 """Names that begin so are ComfyUI's own, of a model that has none in diffusers: they stand in the file as they are."""
-DOWN = ".lora_A.weight"
-UP = ".lora_B.weight"
-ALPHA = ".alpha"
-
-
-class LoraFileError(ValueError):
-    """A LoRA file that cannot be read as one, or cannot be written."""
+KOHYA = "lora_unet_"
+_FLAT = ("lora_transformer_", "lycoris_")
+"""Before names of diffusers whose points are underscores: of OneTrainer and SimpleTuner."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +59,7 @@ def save_lora(
     """
     path = Path(path)
     header = dict(metadata or {})
+    header.pop(ADAPTER_METADATA, None)  # the alpha of another file; this one's is in B
     for key, text in header.items():
         if not isinstance(text, str):
             raise LoraFileError(
@@ -89,39 +90,57 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def load_lora(path: str | Path) -> LoraFile:
-    """Read a LoRA of diffusers names, with or without the ``transformer.`` prefix, with or without ``.alpha``.
+    """Read a LoRA file, or a folder that peft wrote, of layers with diffusers' names.
 
-    An ``.alpha`` is baked in. Every module must have the same rank, because one number is what a model is built with.
+    An alpha is baked in, wherever the file says it (`lora_reading`). Layers of lower rank than others are filled up
+    with a fresh A and a B of 0, because one rank is what a model is built with. Parts for text encoders stay out, which
+    a ``RuntimeWarning`` tells.
+
+    Raises:
+        LoraFileError: a file that is broken, of another kind of adapter, or of names that are not read here.
     """
-    path = Path(path)
-    raw, metadata = _read(path)
-    named = {name.removeprefix(PREFIX): tensor for name, tensor in raw.items()}
-    alphas = {name.removesuffix(ALPHA): float(tensor) for name, tensor in named.items() if name.endswith(ALPHA)}
-    state = {name: tensor.float() for name, tensor in named.items() if not name.endswith(ALPHA)}
-    modules = _pairs(state, str(path))
-    orphans = sorted(set(alphas) - set(modules))
-    if orphans:
-        raise LoraFileError(f"{path} has an alpha for {some(orphans)} but no lora_A and lora_B; it is not a whole LoRA")
-    ranks = sorted({state[module + DOWN].shape[0] for module in modules})
-    if len(ranks) > 1:
-        raise LoraFileError(
-            f"{path} mixes the ranks {', '.join(map(str, ranks))}, but a model trains one; bring the file to one rank"
+    read = read_lora(path)
+    if read.text:
+        warnings.warn(
+            f"{path} holds {len(read.text)} tensors of text encoders ({some(sorted(read.text))}), which stay out: text "
+            "encoders are not trained here",
+            RuntimeWarning,
+            stacklevel=2,
         )
-    for module, alpha in alphas.items():
-        state[module + UP] = state[module + UP] * (alpha / ranks[0])
-    return LoraFile(state=state, metadata=metadata, rank=ranks[0])
+    return lora_of(read.tensors, read.metadata, str(path))
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    if not path.is_file():
-        raise LoraFileError(f"expected a LoRA file at {path}, found {'a folder' if path.is_dir() else 'nothing'}")
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
+def lora_of(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], where: str) -> LoraFile:
+    """The LoRA of pairs A and B, with or without diffusers' prefix, of one rank or several. Raises `LoraFileError`."""
+    kohya = [name for name in tensors if name.startswith(KOHYA)]
+    if kohya:
         raise LoraFileError(
-            f"{path} is not a whole safetensors file ({error}); it was cut short or is of another format, get it again"
-        ) from error
+            f"{where} has the names of kohya ({some(kohya)}), whose layers are those of ComfyUI: write it in the "
+            "layout of diffusers with the node MixGRPO Convert LoRA"
+        )
+    state = {_layer(name): tensor.float() for name, tensor in tensors.items()}
+    modules = _pairs(state, where)
+    rank = max(state[module + DOWN].shape[0] for module in modules)
+    for module in modules:
+        down, up = state[module + DOWN], state[module + UP]
+        lacking = rank - len(down)
+        if lacking:
+            fresh = fresh_down(rank, down.shape[1], derive_seed("rank", module))
+            state[module + DOWN] = torch.cat([down, fresh[-lacking:]])
+            state[module + UP] = torch.cat([up, torch.zeros(len(up), lacking)], dim=1)
+    return LoraFile(state=state, metadata=metadata, rank=rank)
+
+
+def _layer(name: str) -> str:
+    prefix = next((prefix for prefix in (PREFIX, *_FLAT) if name.startswith(prefix)), "")
+    return name.removeprefix(prefix)
+
+
+def fresh_down(rank: int, incoming: int, seed: int) -> Tensor:
+    """A fresh A ``[rank, incoming]``, float32: uniform in +-1/sqrt(incoming)."""
+    bound = 1 / math.sqrt(incoming)
+    drawn = torch.rand((rank, incoming), generator=torch.Generator().manual_seed(seed))
+    return (2 * drawn - 1) * bound
 
 
 def _pairs(state: Mapping[str, Tensor], where: str) -> list[str]:
@@ -144,9 +163,3 @@ def _pairs(state: Mapping[str, Tensor], where: str) -> list[str]:
                 f"B {list(up.shape)}; only LoRAs of linear layers are supported"
             )
     return modules
-
-
-def some(names: list[str]) -> str:
-    """Up to three names and how many more there are, for a message."""
-    rest = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + rest

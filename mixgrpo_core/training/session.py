@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from ..evaluation.held_out import Evaluation
 from ..models.lora import export_lora
-from ..models.lora_file import LoraFileError
 from ..models.lora_metadata import training_metadata
+from ..models.lora_names import LoraFileError
 from ..models.port import LoraState
 from ..runs.checkpoint import Snapshot, TrainState
 from ..runs.folder import RunError, RunFolder

@@ -17,7 +17,7 @@ from torch.nn import Parameter
 from torch.nn.functional import linear
 
 from ...mixgrpo_core.models.lora import Lora
-from ...mixgrpo_core.models.lora_file import DOWN, UP, some
+from ...mixgrpo_core.models.lora_names import DOWN, UP, some
 from .attention import attention_with_gradient
 from .lora_names import Layer, block_of, trained_layers
 from .streaming import streaming_injection

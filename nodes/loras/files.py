@@ -1,24 +1,24 @@
 """Nodes that write LoRA files: Save LoRA and Convert LoRA."""
 
-from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import comfy.utils
 import folder_paths
 import safetensors.torch
 import torch
 from comfy_api.latest import io, ui
 from torch import Tensor
 
-from ...mixgrpo_core.models.lora_file import DOWN, PREFIX, UP
+from ...mixgrpo_core.models.lora_file import NATIVE, PREFIX
+from ...mixgrpo_core.models.lora_names import DOWN, UP, some
+from ...mixgrpo_core.models.lora_reading import PlainLora, plain, read_lora
 from ...mixgrpo_core.support.files import write_atomically
 from ..host.family import require_flow_model
+from ..host.lora_layouts import DIFFUSERS, LAYOUTS, rank_of, read
 from ..sockets import LoraWeights, workflow_note
 from ..training.paths import check_name
 from ..training.runs import loras_folder, require_writable
-from .layouts import DIFFUSERS, LAYOUTS, NATIVE, rank_of, read
 
 DTYPES = {"as it is": None, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _MOST_FILES = 10_000  # of one name
@@ -72,9 +72,9 @@ class SaveLora(io.ComfyNode):
         words = {**given, **workflow_note(cls.hidden.extra_pnginfo)}
         if trigger.strip():
             words["modelspec.trigger_phrase"] = trigger.strip()
-        found = laid_out(lora, words, model, layout)
-        file = write(found, name, layout, dtype)
-        return io.NodeOutput(file, ui=ui.PreviewText(f"saved as {file}"))
+        plain_lora = plain(lora, words, "the LoRA")
+        file = write(laid_out(plain_lora, model, layout), name, layout, dtype)
+        return io.NodeOutput(file, ui=ui.PreviewText(f"saved as {file}{_without_text(plain_lora)}"))
 
 
 class ConvertLora(io.ComfyNode):
@@ -123,18 +123,20 @@ class ConvertLora(io.ComfyNode):
 
     @classmethod
     def execute(cls, lora_file, model, layout, name, dtype="as it is") -> io.NodeOutput:
-        tensors, metadata = load(lora_file)
-        found = laid_out(tensors, metadata, model, layout)
+        lora = load(lora_file)
+        found = laid_out(lora, model, layout)
         file = write(found, name, layout, dtype)
-        return io.NodeOutput(found, file, ui=ui.PreviewText(f"{lora_file} is now also {file}"))
+        told = f"{lora_file} is now also {file}{_without_text(lora)}"
+        return io.NodeOutput(found, file, ui=ui.PreviewText(told))
 
 
-def laid_out(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], model: Any, layout: str) -> LoraWeights:
+def laid_out(lora: PlainLora, model: Any, layout: str) -> LoraWeights:
     """The LoRA in a layout. ``model`` may be None for one that is in diffusers names and stays so.
 
     Raises:
         ValueError: a LoRA of another model or kind, or no model where one is needed.
     """
+    tensors, metadata = lora.tensors, lora.metadata
     named = all(name.startswith(PREFIX) and name.endswith((DOWN, UP)) and NATIVE not in name for name in tensors)
     if model is None and layout == DIFFUSERS and tensors and named:
         return LoraWeights(tensors, metadata)
@@ -146,8 +148,17 @@ def laid_out(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], model: 
         found = LAYOUTS[layout](read(tensors, model.model), model.model)
     words = dict(metadata)
     words.setdefault("modelspec.architecture", f"{require_flow_model(model).architecture}/lora")
-    kept = _common_dtype(tensors)
-    return LoraWeights({name: _in_dtype(tensor, kept) for name, tensor in found.items()}, words)
+    return LoraWeights({name: _in_dtype(tensor, lora.dtype) for name, tensor in found.items()}, words)
+
+
+def _without_text(lora: PlainLora) -> str:
+    """Words on what stays out of the file."""
+    if not lora.text:
+        return ""
+    return (
+        f"\nwithout its {len(lora.text)} tensors of text encoders ({some(list(lora.text))}), which are not converted: "
+        "for them load the first file too, with strength_model 0"
+    )
 
 
 def write(lora: LoraWeights, name: str, layout: str, dtype: str) -> str:
@@ -176,16 +187,12 @@ def write(lora: LoraWeights, name: str, layout: str, dtype: str) -> str:
     return str(Path(folder.name) / path.name)
 
 
-def load(lora_file: str) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and header of a file out of the host's LoRA folders. Raises ``ValueError`` for one that is broken."""
+def load(lora_file: str) -> PlainLora:
+    """A file out of the host's LoRA folders. Raises ``ValueError`` for one that is broken or of another kind."""
     if lora_file not in _files():
         raise ValueError(f"no LoRA file {lora_file!r}: press R and choose it again")
     path = folder_paths.get_full_path_or_raise("loras", lora_file)
-    try:
-        tensors, metadata = comfy.utils.load_torch_file(path, safe_load=True, return_metadata=True)
-    except Exception as error:  # whatever a reader of files says of bytes that are no LoRA
-        raise ValueError(f"{lora_file} is not a whole LoRA file ({error}): get it again") from error
-    return tensors, dict(metadata or {})
+    return read_lora(path)
 
 
 def _header(lora: LoraWeights, title: str, layout: str) -> dict[str, str]:
@@ -215,11 +222,6 @@ def _free_path(folder: Path, name: str) -> Path:
         if not path.exists():
             return path
     raise ValueError(f"there are {_MOST_FILES} files named {name}: choose another name")
-
-
-def _common_dtype(tensors: Mapping[str, Tensor]) -> torch.dtype:
-    found = {tensor.dtype for name, tensor in tensors.items() if not name.endswith(".alpha")}
-    return found.pop() if len(found) == 1 else torch.float32
 
 
 def _in_dtype(tensor: Tensor, dtype: torch.dtype) -> Tensor:

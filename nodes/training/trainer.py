@@ -16,6 +16,7 @@ from comfy_api.latest import io, ui
 from ...mixgrpo_core import TrainConfig
 from ...mixgrpo_core.advantages import Credit
 from ...mixgrpo_core.models.lora_file import load_lora
+from ...mixgrpo_core.models.lora_reading import read_lora
 from ...mixgrpo_core.rewards.people.votes import unheard, votes_at
 from ...mixgrpo_core.rewards.wrappers.transforms import afresh
 from ...mixgrpo_core.support.seeds import derive_seed
@@ -23,6 +24,7 @@ from ...mixgrpo_core.support.spelling import spell
 from ...mixgrpo_core.training.iteration import visited
 from ..host.family import require_flow_model
 from ..host.identity import lora_digest, model_digest
+from ..host.lora_layouts import lora_for
 from ..host.model import HostModel
 from ..host.reward_files import recognised
 from ..host.texts import PromptSet
@@ -209,7 +211,8 @@ def host_model(model: Any, vae: Any, prompts: PromptSet, settings: TrainerSettin
         rollout_batch=settings.train.rollout_batch,
     )
     if start_from != NEW:
-        policy.load_lora_file(load_lora(folder_paths.get_full_path_or_raise("loras", start_from)))
+        lora = read_lora(folder_paths.get_full_path_or_raise("loras", start_from))
+        policy.load_lora_file(lora_for(lora, model.model, policy.lora_state(), start_from))
     return policy
 
 

@@ -1,5 +1,7 @@
 """LoRA files in every layout: they load whole in ComfyUI and in diffusers, do the same, and come back bit for bit."""
 
+import json
+
 import comfy.lora
 import comfy.sd
 import comfy.utils
@@ -12,13 +14,24 @@ from comfy_extras.nodes_train import LoraModelLoader, SaveLoRA
 from diffusers import SD3Transformer2DModel
 from mixgrpo_pack.mixgrpo_core.models.families.demo import load_demo
 from mixgrpo_pack.mixgrpo_core.models.lora_file import load_lora, save_lora
+from mixgrpo_pack.mixgrpo_core.models.lora_reading import plain
 from mixgrpo_pack.nodes.demo import ASSETS, load_model
+from mixgrpo_pack.nodes.host.lora_layouts import (
+    DIFFUSERS,
+    LAYOUTS,
+    Piece,
+    fused,
+    lora_for,
+    read,
+    to_diffusers,
+    to_native,
+)
+from mixgrpo_pack.nodes.host.lora_layouts import _taken_apart as taken_apart
 from mixgrpo_pack.nodes.host.lora_names import Part, trained_layers
 from mixgrpo_pack.nodes.loras.files import ConvertLora, SaveLora, laid_out
-from mixgrpo_pack.nodes.loras.layouts import DIFFUSERS, LAYOUTS, Piece, fused, read, to_diffusers, to_native
-from mixgrpo_pack.nodes.loras.layouts import _taken_apart as taken_apart
 from mixgrpo_pack.nodes.sockets import LoraWeights
 from safetensors import safe_open
+from safetensors.torch import load_file
 from tiny_models import FAMILIES, tiny
 
 NATIVE, KOHYA = "ComfyUI native", "kohya"
@@ -89,7 +102,7 @@ def test_a_model_without_names_of_diffusers_has_the_two_other_layouts():
     with pytest.raises(ValueError, match="choose the layout 'ComfyUI native'"):
         to_diffusers(read(native, there.model), there.model)
     with pytest.raises(ValueError, match="connect the model"):
-        laid_out(state, {}, None, DIFFUSERS)
+        laid_out(plain(state, {}, "it"), None, DIFFUSERS)
 
 
 def test_names_of_the_layouts():
@@ -152,12 +165,12 @@ def test_the_alpha_of_a_file_is_baked_in(alpha):
 def test_16_bits_stay_16_bits_unless_a_factor_would_be_rounded():
     there = tiny("SD3")
     state = {name: tensor.bfloat16() for name, tensor in random_lora(there.model).items()}
-    native = laid_out(state, {}, there.patcher, NATIVE)
+    native = laid_out(plain(state, {}, "it"), there.patcher, NATIVE)
     assert {tensor.dtype for tensor in native.values()} == {torch.bfloat16}
     name = "diffusion_model.joint_blocks.0.x_block.mlp.fc1"
     third = {f"{name}.lora_A.weight": torch.ones(3, 128).half(), f"{name}.lora_B.weight": torch.ones(512, 3).half()}
     third[f"{name}.alpha"] = torch.tensor(1.0)
-    found = laid_out(third, {}, there.patcher, NATIVE)
+    found = laid_out(plain(third, {}, "it"), there.patcher, NATIVE)
     assert found[f"{name}.lora_B.weight"].dtype == torch.float32
     torch.testing.assert_close(found[f"{name}.lora_B.weight"][0, 0], torch.tensor(1 / 3))
 
@@ -306,19 +319,66 @@ def test_what_cannot_be_converted_is_told(demo, output):
             run(ConvertLora, lora_file="bad.safetensors", model=demo, layout=NATIVE, name="a")
 
     module = next(iter(state)).removesuffix(".lora_A.weight")
-    refused({**state, "lora_te1_text_model_x.lora_up.weight": torch.ones(2, 2)}, "text encoders")
-    refused({**state, f"{module}.dora_scale": torch.ones(1)}, "another kind of adapter")
-    refused({f"{module}.hada_w1_a": torch.ones(1)}, "not whole")
+    refused({**state, f"{module}.dora_scale": torch.ones(1)}, "is DoRA.*Load LoRA before the trainer")
+    refused({f"{module}.hada_w1_a": torch.ones(1)}, "is LoHa")
+    refused({**state, f"{module}.lora_B.weight": torch.full((5, 2), torch.nan)}, "not finite")
     refused({name: tensor for name, tensor in state.items() if name != f"{module}.lora_A.weight"}, "not whole")
     refused({**state, f"{module}.diff_b": torch.ones(1)}, "bias")
     refused({"transformer.other.lora_A.weight": torch.ones(2, 2)}, "no place for")
     refused({**state, f"{module}.lora_B.weight": torch.ones(5, 2)}, "another model's")
     (output / "bad.safetensors").write_bytes(b"no file")
-    with pytest.raises(ValueError, match="not a whole LoRA file"):
+    with pytest.raises(ValueError, match="not a whole safetensors file"):
         run(ConvertLora, lora_file="bad.safetensors", model=demo, layout=NATIVE, name="a")
     for outside in ("../secret.safetensors", "/etc/passwd", "missing.safetensors"):
         with pytest.raises(ValueError, match="no LoRA file"):
             run(ConvertLora, lora_file=outside, model=demo, layout=NATIVE, name="a")
+
+
+def test_parts_for_text_encoders_stay_out_and_the_rest_is_converted(demo, output):
+    state = demo_lora(demo)
+    text = {f"text_encoder.layers.0.q.lora_{kind}.weight": torch.ones(2, 2) for kind in "AB"}
+    text["lora_te1_text_model_x.alpha"] = torch.ones(())
+    safetensors.torch.save_file({**state, **text}, output / "both.safetensors")
+    clone = ConvertLora.PREPARE_CLASS_CLONE({"hidden_inputs": {}})
+    with torch.inference_mode():
+        made = clone.execute("both.safetensors", demo, DIFFUSERS, "a")
+    assert_same(dict(made.args[0]), state)
+    assert "without its 3 tensors of text encoders (lora_te1_text_model_x.alpha" in str(made.ui.as_dict())
+
+
+def test_an_alpha_of_the_header_is_baked_in_once(demo, output):
+    """As diffusers' save_lora_weights writes it: the host does not read it, so the file is saved for the host, too."""
+    state = demo_lora(demo)
+    header = {"lora_adapter_metadata": json.dumps({"transformer.lora_alpha": 8.0, "transformer.r": 2})}
+    scaled = {name: tensor * 4 if "lora_B" in name else tensor for name, tensor in state.items()}
+    safetensors.torch.save_file(state, output / "diffusers.safetensors", metadata=header)
+    _, converted = run(ConvertLora, lora_file="diffusers.safetensors", model=demo, layout=NATIVE, name="a")
+    [saved] = run(SaveLora, lora=LoraWeights(state, header), name="b", layout=DIFFUSERS)
+    for file in (converted, saved):
+        assert_same(weights(demo, load_file(output / file))[0], weights(demo, scaled)[0])
+        with safe_open(output / file, framework="pt") as opened:
+            assert "lora_adapter_metadata" not in opened.metadata()
+
+
+def test_a_folder_of_peft_is_converted(demo, output):
+    state = demo_lora(demo)
+    folder = output / "peft"
+    folder.mkdir()
+    named = {f"base_model.model.{name.removeprefix('transformer.')}": tensor for name, tensor in state.items()}
+    safetensors.torch.save_file(named, folder / "adapter_model.safetensors")
+    (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 2, "lora_alpha": 1}))
+    found, _ = run(ConvertLora, lora_file="peft/adapter_model.safetensors", model=demo, layout=DIFFUSERS, name="a")
+    assert_same(dict(found), {name: tensor / 2 if "lora_B" in name else tensor for name, tensor in state.items()})
+
+
+@pytest.mark.parametrize("family", ["SD3", "FLUX.1 dev", "Lumina 2"])
+def test_a_policy_starts_from_a_lora_of_any_layout(family):
+    there = tiny(family)
+    state = {name.removeprefix("transformer."): tensor for name, tensor in random_lora(there.model).items()}
+    pieces = read({f"transformer.{name}": tensor for name, tensor in state.items()}, there.model)
+    for layout in (NATIVE, KOHYA):
+        given = plain(LAYOUTS[layout](pieces, there.model), {}, "it")
+        assert_same(dict(lora_for(given, there.model, state, "it").state), state)
 
 
 def test_layers_beyond_the_trained_ones_are_kept():

@@ -22,7 +22,7 @@ from transformers import (  # type: ignore[attr-defined]  # version 5 has T5Toke
     T5TokenizerFast,
 )
 
-from ..lora_file import some
+from ..lora_names import some
 from .tokenizers import T, load_tokenizer
 
 Vae = AutoencoderKL | AutoencoderTiny

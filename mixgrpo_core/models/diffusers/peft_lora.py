@@ -12,7 +12,8 @@ from torch.nn import Parameter
 from torch.utils.checkpoint import checkpoint
 
 from ..lora import Lora, lora_scale
-from ..lora_file import DOWN, UP, LoraFile
+from ..lora_file import LoraFile
+from ..lora_names import DOWN, UP
 
 ADAPTER = "mixgrpo"
 

@@ -75,11 +75,27 @@ def test_files_without_the_prefix_and_with_alpha_are_read_as_the_same_function(t
 
 BAD = {
     "holds only foreign tensors": ({"conv.weight": torch.ones(2, 2)}, "not a LoRA of diffusers names.*conv.weight"),
-    "holds a kohya LoRA": ({"lora_unet_x.lora_down.weight": torch.ones(2, 2)}, "not a LoRA of diffusers names"),
+    "holds a kohya LoRA": (
+        {"lora_unet_x.lora_down.weight": torch.ones(2, 2)},
+        "names of kohya.*MixGRPO Convert",
+    ),
     "holds nothing": ({}, "not a LoRA.*no tensors"),
     "holds A without B": ({f"m.{A}": torch.ones(2, 5)}, rf"half a LoRA: m\.{B} is missing"),
     "holds B without A": ({f"m.{B}": torch.ones(5, 2)}, rf"half a LoRA: m\.{A} is missing"),
-    "holds two ranks": ({**state(2, ("m",)), **state(3, ("n",))}, "mixes the ranks 2, 3"),
+    "holds rank 0": (
+        {f"m.{A}": torch.ones(0, 5), f"m.{B}": torch.ones(5, 0), "m.alpha": torch.ones(())},
+        "rank 0 for m",
+    ),
+    "holds nan": ({**state(2, ("m",)), f"n.{A}": torch.full((2, 5), torch.nan)}, rf"not finite .*in n\.{A}"),
+    "holds infinity": ({**state(2, ("m",)), f"n.{A}": torch.full((2, 5), torch.inf)}, rf"not finite .*in n\.{A}"),
+    "holds an alpha of nan": ({**state(2, ("m",)), "m.alpha": torch.tensor(torch.nan)}, r"not finite .*in m\.alpha"),
+    "holds an alpha of many": ({**state(2, ("m",)), "m.alpha": torch.ones(2)}, r"one number as m\.alpha"),
+    "holds a LoRA twice": ({**state(2, ("m",)), "m.lora_down.weight": torch.ones(2, 5)}, "twice, under two names"),
+    "holds DoRA": ({**state(2, ("m",)), "m.lora_magnitude_vector": torch.ones(7)}, "is DoRA.*start a new LoRA"),
+    "holds kohya's DoRA": ({**state(2, ("m",)), "m.dora_scale": torch.ones(7)}, "is DoRA.*start a new LoRA"),
+    "holds LoKr": ({"m.lokr_w1": torch.ones(2, 2), "m.lokr_w2": torch.ones(2, 2)}, "is LoKr.*full rank"),
+    "holds LoHa": ({"m.hada_w1_a": torch.ones(2, 2)}, "is LoHa"),
+    "holds a bias": ({**state(2, ("m",)), "m.lora_B.bias": torch.ones(7)}, r"expected only pairs.*m\.lora_B\.bias"),
     "holds A and B that do not fit": ({f"m.{A}": torch.ones(2, 5), f"m.{B}": torch.ones(5, 3)}, r"\[2, 5\].*\[5, 3\]"),
     "holds a convolution": ({f"m.{A}": torch.ones(2, 5, 1, 1), f"m.{B}": torch.ones(5, 2, 1, 1)}, "linear layers"),
     "holds an alpha alone": ({**state(2, ("m",)), "n.alpha": torch.tensor(1.0)}, "alpha for n"),
@@ -102,10 +118,53 @@ def test_a_truncated_file_is_refused(kept: int, tmp_path: Path) -> None:
         load_lora(path)
 
 
+def test_layers_of_several_ranks_do_what_they_did_and_can_all_be_trained(tmp_path: Path) -> None:
+    ours = {**state(2, ("m",)), **state(3, ("n",))}
+    save_file(ours, tmp_path / "a.safetensors")
+    file = load_lora(tmp_path / "a.safetensors")
+    assert file.rank == 3
+    for layer in "mn":
+        down, up = file.state[f"{layer}.{A}"], file.state[f"{layer}.{B}"]
+        torch.testing.assert_close(up @ down, ours[f"{layer}.{B}"] @ ours[f"{layer}.{A}"])
+        assert (len(down), up.shape[1]) == (3, 3)
+        assert (down.abs().sum(1) > 0).all(), "B of a row of zeros would have no gradient"
+
+
+NAMES = {
+    "a prefix": "transformer.{}.lora_A.weight",
+    "peft and no prefix, with an alpha": "base_model.model.{}.lora_A.weight",
+    "an adapter's name": "transformer.{}.lora_A.default.weight",
+    "kohya's ends": "transformer.{}.lora_down.weight",
+    "diffusers before peft": "transformer.{}.lora.down.weight",
+    "no ends": "transformer.{}.lora_A",
+}
+
+
+@pytest.mark.parametrize("kind", NAMES)
+def test_names_of_other_tools_are_read(kind: str, tmp_path: Path) -> None:
+    ours, named = state(2), {}
+    for name, tensor in ours.items():
+        layer = name.removesuffix(A).removesuffix(B).removesuffix(".")
+        down = NAMES[kind].format(layer)
+        named[down if name.endswith(A) else down.replace("down", "up").replace("lora_A", "lora_B")] = tensor
+        named[down.split(layer)[0] + layer + ".alpha"] = torch.tensor(2.0)
+    save_file(named, tmp_path / "a.safetensors")
+    file = load_lora(tmp_path / "a.safetensors")
+    assert file.state.keys() == ours.keys()
+    assert all(torch.equal(file.state[name], tensor) for name, tensor in ours.items())
+
+
+def test_parts_for_text_encoders_stay_out_and_are_told(tmp_path: Path) -> None:
+    ours = state(2)
+    save_file({**ours, "lora_te1_text_model_x.lora_up.weight": torch.ones(2, 2)}, tmp_path / "a.safetensors")
+    with pytest.warns(RuntimeWarning, match="1 tensors of text encoders .*lora_te1_text_model_x"):
+        assert load_lora(tmp_path / "a.safetensors").state.keys() == ours.keys()
+
+
 def test_no_file_and_a_folder_are_refused(tmp_path: Path) -> None:
     with pytest.raises(LoraFileError, match="found nothing"):
         load_lora(tmp_path / "none.safetensors")
-    with pytest.raises(LoraFileError, match="found a folder"):
+    with pytest.raises(LoraFileError, match="found a folder without adapter_model.safetensors"):
         load_lora(tmp_path)
 
 

@@ -13,8 +13,8 @@ its diagonal, and the rank is the sum of theirs. Taking a fused layer apart undo
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import comfy.lora
@@ -24,11 +24,10 @@ from comfy.model_base import BaseModel
 from comfy.weight_adapter import LoRAAdapter
 from torch import Tensor
 
-from ...mixgrpo_core.models.lora_file import DOWN, PREFIX, UP, some
-from ..host.lora_names import Part, trained_layers
-
-NATIVE = "diffusion_model."
-KOHYA = "lora_unet_"
+from ...mixgrpo_core.models.lora_file import KOHYA, NATIVE, PREFIX, LoraFile, lora_of
+from ...mixgrpo_core.models.lora_names import DOWN, UP, some
+from ...mixgrpo_core.models.lora_reading import PlainLora
+from .lora_names import Part, trained_layers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,10 +52,8 @@ def read(state: Mapping[str, Tensor], model: BaseModel) -> list[Piece]:
     Raises:
         ValueError: a file of another model, or one with more in it than a plain LoRA of linear layers.
     """
-    # A model without names of diffusers is trained under ComfyUI's own.
-    plain = {name.removeprefix(PREFIX) if name.startswith(PREFIX + NATIVE) else name: state[name] for name in state}
-    given = comfy.lora_convert.convert_lora(plain)
     targets = comfy.lora.model_lora_keys_unet(model, {})
+    given = comfy.lora_convert.convert_lora({_host_name(name, targets): tensor for name, tensor in state.items()})
     try:
         adapters = comfy.lora.load_lora(given, targets, log_missing=False)
     except KeyError as error:
@@ -72,9 +69,30 @@ def read(state: Mapping[str, Tensor], model: BaseModel) -> list[Piece]:
         raise ValueError(
             f"expected a LoRA of this model ({type(model).__name__}), found {len(unread)} tensors that it has no place "
             f"for{f', such as {some(unread)}' if unread else ' and nothing else'}: connect the model that the LoRA was "
-            "made for; parts for text encoders cannot be converted"
+            "made for"
         )
     return sorted(pieces, key=lambda piece: (piece.path, piece.start))
+
+
+def _host_name(name: str, targets: Mapping[str, object]) -> str:
+    """The name of a tensor as the host's table has it: peft leaves ``transformer.`` away."""
+    if name.startswith(PREFIX + NATIVE):  # a model without names of diffusers is trained under ComfyUI's own
+        return name.removeprefix(PREFIX)
+    layer = name.removesuffix(DOWN).removesuffix(UP)
+    return PREFIX + name if layer not in targets and PREFIX + layer in targets else name
+
+
+def lora_for(lora: PlainLora, model: BaseModel, names: Collection[str], where: str) -> LoraFile:
+    """The LoRA under the names of a policy on ``model``; ``names`` are those of its tensors.
+
+    Raises:
+        ValueError: as ``read``, or layers for which the host knows no name of the policy's.
+    """
+    if not all(name.removeprefix(PREFIX) in names for name in lora.tensors):  # of another layout, or other layers
+        native = any(name.startswith(NATIVE) for name in names)
+        make = to_native if native else to_diffusers
+        lora = replace(lora, tensors=make(read(lora.tensors, model), model))
+    return lora_of(lora.tensors, lora.metadata, where)
 
 
 def _piece(target: str | tuple, adapter: object, rows: Mapping[str, int]) -> Piece:
