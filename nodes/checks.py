@@ -3,7 +3,8 @@
 ComfyUI leaves the checks of an input to ``validate_inputs`` as soon as that function names it: they are made here.
 """
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from comfy_api.latest import io
@@ -31,3 +32,48 @@ def require_wires(inputs: Iterable[io.Input], received: Mapping[str, str]) -> No
     for name, found in received.items():
         if name in kinds and not validate_node_input(found, kinds[name]):
             raise ValueError(f"{name} takes a wire of type {kinds[name]}, found {found}")
+
+
+def verdict(
+    check: Callable[[Mapping[str, Any]], object], values: Mapping[str, Any], defaults: Mapping[str, Any]
+) -> bool | str:
+    """What ``validate_inputs`` answers: True, or a sentence that names the input at fault.
+
+    Args:
+        check: of all values together; raises ``ValueError``.
+        defaults: by which the input is found: one that, put back to its default, leaves nothing wrong.
+    """
+    try:
+        check(values)
+    except ValueError as error:
+        sentence = str(error)
+        mended = [name for name in values if _mended(check, values, name, defaults)]
+        return sentence if not mended or named_first(sentence, values) in mended else f"{mended[0]}: {sentence}"
+    return True
+
+
+def named_first(sentence: str, inputs: Iterable[str]) -> str:
+    """Which of ``inputs`` stands first in a sentence; empty where none does.
+
+    An input of a group (``details.steps``) goes by its own name.
+    """
+    places = {name: re.search(rf"(?<![\w.]){re.escape(name.rpartition('.')[2])}(?!\w)", sentence) for name in inputs}
+    found = {name: place.start() for name, place in places.items() if place}
+    return min(found, key=lambda name: found[name], default="")
+
+
+def _mended(
+    check: Callable[[Mapping[str, Any]], object], values: Mapping[str, Any], name: str, defaults: Mapping[str, Any]
+) -> bool:
+    if name not in defaults or values[name] == defaults[name]:
+        return False
+    try:
+        check({**values, name: defaults[name]})
+    except ValueError:
+        return False
+    return True
+
+
+def defaults_of(inputs: Iterable[io.Input]) -> dict[str, Any]:
+    """What widgets hold at first."""
+    return {item.id: item.default for item in inputs if isinstance(item, io.WidgetInput) and item.default is not None}

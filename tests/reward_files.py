@@ -234,6 +234,7 @@ def write_tokenizer(folder):
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
     words = ["<pad>", "</s>", "<unk>", *sorted({word for sentence in SIGLIP_SENTENCES for word in sentence.split()})]
+    words += [f"unused{row}" for row in range(len(words), SIGLIP_WORDS)]  # a vocabulary is as large as its network's
     tokenizer = Tokenizer(models.WordLevel({word: row for row, word in enumerate(words)}, unk_token="<unk>"))
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()

@@ -71,13 +71,13 @@ def file_input(
     return io.Combo.Input(name, options=options, default=chosen, tooltip=tooltip)
 
 
-def file_problem(name: str | None, kinds: Sequence[str], known: Sequence[KnownFile]) -> str:
+def file_problem(name: str | None, kinds: Sequence[str], known: Sequence[KnownFile], *, input: str = "file") -> str:
     """What is wrong with a choice of ``file_input``, for ``validate_inputs``; nothing where it comes by wire."""
     try:
         if name is not None:
             path_of(name, kinds, known)
     except ValueError as error:
-        return str(error)
+        return f"{input}: {error}"
     return ""
 
 

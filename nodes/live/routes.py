@@ -1,5 +1,7 @@
 """What the live view asks of the server. Everything reads, but for commands to a run that is live, and votes.
 
+The host's own answers to queued workflows pass by here, too: see `one_message`.
+
 GET  /mixgrpo/live                  the runs that are live
 GET  /mixgrpo/runs/{run}            settings, reports and plan from the run's folder, and its state
 POST /mixgrpo/runs/{run}/command    {"command": "sample" | "save" | "pause" | "stop"}
@@ -9,13 +11,14 @@ POST /mixgrpo/runs/{run}/ballots/{ballot}/votes     {"votes": {"0": 1, "3": null
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiohttp import web
 
 from ...mixgrpo_core.rewards.people.ballot import Ballot, BallotError, State
 from ...mixgrpo_core.rewards.people.ballot_box import BallotBox
+from ..one_message import without_copies
 from .board import Command, board
 from .events import host
 from .runs import drawn_plan, find_run, stored
@@ -36,6 +39,9 @@ def register_routes() -> None:
         return
     _registered.add(id(routes))
     add_routes(routes)
+    app = getattr(server, "app", None)
+    if app is not None and not app.frozen:
+        app.middlewares.append(one_message)
 
 
 def add_routes(routes: web.RouteTableDef) -> None:
@@ -44,6 +50,22 @@ def add_routes(routes: web.RouteTableDef) -> None:
     routes.post("/mixgrpo/runs/{run}/command")(post_command)
     routes.get("/mixgrpo/runs/{run}/ballots/{ballot}")(get_ballot)
     routes.post("/mixgrpo/runs/{run}/ballots/{ballot}/votes")(post_votes)
+
+
+@web.middleware
+async def one_message(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """The host's answers to queued workflows, with every sentence about a node of this pack once."""
+    answer = await handler(request)
+    if request.method != "POST" or not request.path.endswith("/prompt") or not isinstance(answer, web.Response):
+        return answer
+    try:
+        said = json.loads(answer.text or "")
+        kept = without_copies(said)
+    except (ValueError, KeyError, TypeError, AttributeError):  # another version's answer, or another pack's
+        return answer
+    return answer if kept == said else web.json_response(kept, status=answer.status)
 
 
 async def get_live(request: web.Request) -> web.Response:

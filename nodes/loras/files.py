@@ -112,7 +112,7 @@ class ConvertLora(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, lora_file=None, name=None, layout=DIFFUSERS, dtype="as it is"):
         if lora_file is not None and lora_file not in _files():
-            return f"no LoRA file {lora_file!r}: press R and choose it again"
+            return f"lora_file: no LoRA file {lora_file!r}: press R and choose it again"
         return _valid(name, layout, dtype)
 
     @classmethod
@@ -231,9 +231,9 @@ def _in_dtype(tensor: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _valid(name: str | None, layout: str | None, dtype: str | None) -> bool | str:
-    for value, offered in ((layout, LAYOUTS), (dtype, DTYPES)):
+    for label, value, offered in (("layout", layout, LAYOUTS), ("dtype", dtype, DTYPES)):
         if value is not None and value not in offered:
-            return f"expected one of {', '.join(offered)}, found {value!r}"
+            return f"{label}: expected one of {', '.join(offered)}, found {value!r}"
     try:
         if name is not None:
             check_name(name, "name")

@@ -43,7 +43,7 @@ class AestheticReward(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, head=None, file=None) -> bool | str:
-        return file_problem(head, (OWN,), HEADS) or file_problem(file, FOLDERS, BACKBONES) or True
+        return file_problem(head, (OWN,), HEADS, input="head") or file_problem(file, FOLDERS, BACKBONES) or True
 
     @classmethod
     def fingerprint_inputs(cls, head=None, file=None, **_others) -> str:
@@ -141,7 +141,7 @@ class ClassifierReward(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, folder=None) -> bool | str:
-        return file_problem(folder, (OWN,), (NSFW,)) or True
+        return file_problem(folder, (OWN,), (NSFW,), input="folder") or True
 
     @classmethod
     def fingerprint_inputs(cls, folder=None, **_others) -> str:

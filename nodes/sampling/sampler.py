@@ -7,7 +7,7 @@ from ...mixgrpo_core import FlowCPS, FrozenWindow
 from ...mixgrpo_core.sampling.kernels import Kernel
 from ...mixgrpo_core.sampling.solvers import Solver
 from ...mixgrpo_core.sampling.windows import Window
-from ..checks import require_in_range
+from ..checks import defaults_of, require_in_range, verdict
 from ..settings.choices import choices
 from ..sockets import WindowSocket
 from .mixed_sampling import MixedSampling
@@ -129,11 +129,7 @@ class Sampler(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, kernel: str | None = None, eta: float | None = None) -> bool | str:
-        try:
-            check_noise(kernel, eta)
-        except ValueError as error:
-            return str(error)
-        return True
+        return verdict(lambda these: check_noise(**these), {"kernel": kernel, "eta": eta}, defaults_of(inputs()))
 
     @classmethod
     def execute(

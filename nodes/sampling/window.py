@@ -9,6 +9,7 @@ from comfy_api.latest import io
 from ...mixgrpo_core import DecayingWindow, FrozenWindow
 from ...mixgrpo_core.sampling.windows import Window
 from ...mixgrpo_core.support.setting import fields_of
+from ..checks import defaults_of, verdict
 from ..settings.choices import choices
 from ..sockets import WindowSocket
 
@@ -136,11 +137,8 @@ class WindowNode(io.ComfyNode):
     ) -> bool | str:
         if start is None or size is None or steps is None or strategy is None:
             return True  # comes from another node: known when it runs
-        try:
-            check_place(start, size, steps, strategy["strategy"])
-        except ValueError as error:
-            return str(error)
-        return True
+        kind, values = strategy["strategy"], {"start": start, "size": size, "steps": steps}
+        return verdict(lambda these: check_place(**these, kind=kind), values, defaults_of(cls.define_schema().inputs))
 
     @classmethod
     def execute(cls, start: int, size: int, steps: int, strategy: dict) -> io.NodeOutput:

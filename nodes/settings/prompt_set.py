@@ -7,10 +7,12 @@ from comfy_api.latest import io
 
 from ...mixgrpo_core.settings.prompts import LONGEST_LINE, Prompts, read_prompt_file, read_prompts
 from ...mixgrpo_core.support.seeds import derive_seed
+from ..checks import defaults_of, verdict
 from ..host.texts import PromptSet, described, require_apart
 from ..sockets import PromptsSocket
 
 NO_FILE = "none"
+_GATHERED = ("prompts", "file", "held_out_prompts", "held_out_share", "seed")
 SUFFIXES = (".txt", ".jsonl")
 
 
@@ -39,16 +41,13 @@ class PromptSetNode(io.ComfyNode):
     def validate_inputs(cls, prompts=None, file=NO_FILE, held_out_prompts=None, held_out_share=0.1, seed=0):
         if isinstance(file, str) and file != NO_FILE and file not in prompt_files():
             return (
-                f"no prompt file {file!r} in ComfyUI's input folder: put a .txt or .jsonl file there, press R and "
-                "choose it again"
+                f"file: no prompt file {file!r} in ComfyUI's input folder: put a .txt or .jsonl file there, press R "
+                "and choose it again"
             )
         if None in (prompts, file, held_out_prompts, held_out_share, seed):
             return True  # something comes by wire: it is checked when it is there
-        try:
-            gather(prompts, file, held_out_prompts, held_out_share, seed)
-        except ValueError as error:
-            return str(error)
-        return True
+        values = dict(zip(_GATHERED, (prompts, file, held_out_prompts, held_out_share, seed), strict=True))
+        return verdict(lambda these: gather(*(these[name] for name in _GATHERED)), values, defaults_of(_inputs()))
 
     @classmethod
     def fingerprint_inputs(cls, file=NO_FILE, **_others) -> str:

@@ -15,7 +15,7 @@ from ...mixgrpo_core.sampling.solvers import Solver
 from ...mixgrpo_core.sampling.windows import Window
 from ...mixgrpo_core.support.setting import changed, fields_of
 from ...mixgrpo_core.support.spelling import spell
-from ..checks import require_in_range, require_wires
+from ..checks import defaults_of, require_in_range, require_wires, verdict
 from ..sockets import SettingsSocket, TrainerSettings
 from .choices import choices
 from .inputs import BY_HAND, FROM_PRESET, GUARDS, ON, TOLD, detail_inputs, settings_inputs, unset
@@ -62,17 +62,14 @@ class TrainerSettingsNode(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, input_types: Mapping[str, str] | None = None, **values):
         wired = input_types or {}
-        try:
+
+        def check(values: Mapping[str, Any]) -> None:
             require_wires(cls.define_schema().inputs, wired)
-            values = flat(values)
             require_in_range(_numbers_and_choices(), values)
-            if wired.keys() <= {"window"}:
-                build(
-                    with_defaults(values), FrozenWindow(size=1) if wired else None
-                )  # the window's own fit shows when it is there
-        except ValueError as error:
-            return str(error)
-        return True
+            if wired.keys() <= {"window"}:  # the window's own fit shows when it is there
+                build(with_defaults(values), FrozenWindow(size=1) if wired else None)
+
+        return verdict(check, flat(values), _defaults())
 
     @classmethod
     def execute(cls, window: Window | None = None, **values) -> io.NodeOutput:
@@ -100,7 +97,7 @@ def with_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _defaults() -> dict[str, Any]:
-    return {item.id: item.default for item in _numbers_and_choices()}
+    return defaults_of(_numbers_and_choices())
 
 
 def _numbers_and_choices() -> list[io.WidgetInput]:

@@ -158,7 +158,7 @@ def _inputs() -> list[io.Input]:
 
 def _require_listed(lora: str) -> None:
     if lora != NEW and lora not in folder_paths.get_filename_list("loras"):
-        raise ValueError(f"no LoRA file {lora!r}: press R and choose it again")
+        raise ValueError(f"start_from: no LoRA file {lora!r}: press R and choose it again")
 
 
 def _age(lora: str) -> int:

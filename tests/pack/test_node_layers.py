@@ -9,7 +9,12 @@ from layers import House
 NODES = House(
     Path(__file__).resolve().parents[2] / "nodes",
     # From the ground up: each may import from those before it.
-    ("sockets", "checks", "host", "live", "settings", "sampling", "training", "loras", "rewards", "demo", ""),
+    (
+        *("sockets", "checks", "one_message", "host", "live"),
+        *("settings", "sampling", "training", "loras", "rewards"),
+        "demo",
+        "",
+    ),
 )
 
 
