@@ -1,8 +1,8 @@
 """One mistake is one message, beside the input at fault.
 
 The host repeats what a ``validate_inputs`` says for every input that it hands to that function. The answer to a
-queued workflow is read once more on its way out (`live.routes`): of the copies of a sentence about one of this pack's nodes the one
-stays whose input the sentence names first (``steps: ...``).
+queued workflow is read once more on its way out (`live.routes`): of the copies of a sentence about one of this pack's
+nodes the one stays whose input the sentence names first (``steps: ...``).
 """
 
 from collections.abc import Iterator, Mapping, Sequence

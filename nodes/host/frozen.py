@@ -9,11 +9,13 @@ quantised weight becomes an ordinary tensor, and of such a one the host cannot m
 """
 
 from collections.abc import Iterable
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 Place = tuple[nn.Module, str]
+T = TypeVar("T", bound=Tensor)
 
 
 def thaw(model: nn.Module) -> None:
@@ -50,7 +52,7 @@ def _anew(parameter: nn.Parameter) -> nn.Parameter:
     return _marked(nn.Parameter(_over_same_memory(parameter), requires_grad=parameter.requires_grad), parameter)
 
 
-def _marked(fresh: Tensor, old: Tensor) -> Tensor:
+def _marked(fresh: T, old: Tensor) -> T:
     """``fresh`` with what was written on ``old``; the tensors in ``old`` are its own inside."""
     for name, value in vars(old).items():
         if name not in vars(fresh) and not isinstance(value, Tensor):
@@ -67,7 +69,8 @@ def _over_same_memory(old: Tensor) -> Tensor:
         return old.detach().clone()
     names, about = old.__tensor_flatten__()
     inside = {name: _over_same_memory(getattr(old, name)) for name in names}
-    return type(old).__tensor_unflatten__(inside, about, old.shape, old.stride())
+    unflatten = type(old).__tensor_unflatten__  # type: ignore[attr-defined]  # of those that are flattened
+    return unflatten(inside, about, old.shape, old.stride())
 
 
 def _plain(tensor: Tensor) -> bool:

@@ -149,7 +149,7 @@ def _guarded(layer: nn.Module, forward: Callable[..., Tensor]) -> Callable[..., 
     return guarded
 
 
-def _fast_float8(layer: nn.Module, forward: Forward) -> Forward:
+def _fast_float8(layer: nn.Module, forward: Forward) -> Callable[..., Tensor]:
     """The host's fast float8 clips its input in place and has no gradient; it leaves four dimensions alone."""
 
     def forwarded(x: Tensor) -> Tensor:
