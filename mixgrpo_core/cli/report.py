@@ -14,6 +14,7 @@ from torch import Tensor
 from ..models.lora_file import load_lora
 from ..models.port import FlowModel
 from ..runs.folder import RunFolder
+from ..runs.metrics import iterations_done
 from ..sampling.ode import decode, sample
 from ..settings.prompts import Prompts
 from ..support.seeds import derive_seed
@@ -37,7 +38,7 @@ def finish(settings: RunConfig, run: RunFolder, model: "SD3Model", console: Cons
     if averaged:
         model.load_lora_file(load_lora(run.lora("ema")))
     metrics = run.metrics()  # of fewer iterations than were asked for, where a guard stopped the run
-    after = f"with the LoRA{', averaged' if averaged else ''} ({len(metrics)} iterations)"
+    after = f"with the LoRA{', averaged' if averaged else ''} ({iterations_done(metrics)} iterations)"
     grid = before_after(model, shown_prompts(settings.make_prompts()), settings, after)
     grid.save(run.path / "before_after.png")
     report_figure(metrics, settings.train, run.path / "report.png", grid)
@@ -77,7 +78,7 @@ def print_summary(run: RunFolder, metrics: Sequence[dict], console: Console) -> 
         console.print(table)
     _print_guards(run, metrics, console)
     seconds = sum(sum(report["seconds"].values()) for report in metrics)
-    console.print(f"{len(metrics)} iterations in {seconds:.0f} s", highlight=False)
+    console.print(f"{iterations_done(metrics)} iterations in {seconds:.0f} s", highlight=False)
     for label, path in (
         ("LoRA", run.lora("last")),
         ("averaged LoRA (EMA)", run.lora("ema")),
@@ -102,8 +103,8 @@ def _print_guards(run: RunFolder, metrics: Sequence[dict], console: Console) -> 
         console.print(words, style="yellow", highlight=False, markup=False, soft_wrap=True)
     if metrics and metrics[-1].get("stopped"):
         console.print(
-            f"stopped by a guard after {len(metrics)} iterations; to go on all the same, ask for more iterations than "
-            f"before: mixgrpo resume {run.path} --iterations N",
+            f"stopped by a guard after {iterations_done(metrics)} iterations; to go on all the same, ask for more "
+            f"iterations than before: mixgrpo resume {run.path} --iterations N",
             style="bold red",
             highlight=False,
             markup=False,

@@ -81,6 +81,7 @@ def resume_command(arguments: Sequence[str]) -> int:
         registry=calls_as_flags(),
     )
     run = RunFolder.open(arguments[0])
+    run.require_checkpoints()
     settings = from_run(run)
     changes = {item.name: getattr(flags, item.name) for item in fields(ResumeFlags)}
     changes = {name: value for name, value in changes.items() if value is not None}
@@ -108,8 +109,7 @@ def drive(
     settings: RunConfig, run: RunFolder, model: "SD3Model", rewards: Mapping[str, Reward], console: Console
 ) -> int:
     """The training loop of the command line."""
-    prompts, before = settings.make_prompts(), run.latest()
-    done = before.iteration if before else 0
+    prompts, done = settings.make_prompts(), _done(run)
     model.prepare(_needed(prompts, settings.train, done))
     if done == settings.train.iterations:
         words = f"{run.path} is finished ({done} iterations); extend it: mixgrpo resume {run.path} --iterations N"
@@ -152,6 +152,12 @@ def _loop(
         for report in reports:
             events.write(report)
             progress.report(report)
+
+
+def _done(run: RunFolder) -> int:
+    """Iterations that the run goes on from."""
+    snapshot = run.latest()
+    return 0 if snapshot is None else snapshot.iteration
 
 
 def _needed(prompts: Prompts, config: TrainConfig, done: int) -> list[str]:

@@ -6,16 +6,13 @@ on resume. Files are written whole under another name and renamed, and carry a c
 
 import hashlib
 import json
-import random
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypedDict
 
-import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
 from torch import Tensor
 
 from ..evaluation.guards.watch import GuardNotes
@@ -23,9 +20,12 @@ from ..models.ema import Ema
 from ..models.lagged import Lagged
 from ..models.port import FlowModel
 from ..rewards.port import Reward
-from ..support.files import write_atomically
+from ..support.tensor_files import read_tensors, write_tensors
+from .packing import Packer, random_state, restore_random, unpack
 
 FORMAT = 1
+SETTINGS = "config"
+"""Name of the tensor of bytes that is a copy of ``config.json``."""
 
 
 class CorruptCheckpoint(RuntimeError):
@@ -76,6 +76,18 @@ class Snapshot:
     values: Mapping[str, Any]
 
 
+def with_settings(snapshot: Snapshot, config: Mapping[str, Any]) -> Snapshot:
+    """The snapshot with a copy of the run's ``config.json``, which it then outlives."""
+    text = bytearray(json.dumps(config).encode())  # a tensor, for a header has room for 100 MB only
+    return replace(snapshot, tensors={**snapshot.tensors, SETTINGS: torch.frombuffer(text, dtype=torch.uint8)})
+
+
+def copied_settings(snapshot: Snapshot) -> object:
+    """The copy of ``config.json`` that came with a snapshot; None in one of a version that kept none."""
+    copy = snapshot.tensors.get(SETTINGS)
+    return None if copy is None else json.loads(copy.numpy().tobytes())
+
+
 @dataclass
 class TrainState:
     """The living state of a run: what a snapshot is taken of and put back into.
@@ -93,7 +105,7 @@ class TrainState:
 
     def capture(self) -> Snapshot:
         """A copy of the state that later training does not touch."""
-        packer = _Packer()
+        packer = Packer()
         values = {
             "format": FORMAT,
             "iteration": self.iteration,
@@ -103,7 +115,7 @@ class TrainState:
             "ema": None if self.ema is None else packer.pack("ema", self.ema.average),
             "lagged": packer.pack("lagged", {name: policy.state_dict() for name, policy in self.lagged.items()}),
             "rewards": packer.pack("rewards", {name: reward.state_dict() for name, reward in self.rewards.items()}),
-            "random": packer.pack("random", _random_state()),
+            "random": packer.pack("random", random_state()),
         }
         return Snapshot(iteration=self.iteration, tensors=packer.tensors, values=values)
 
@@ -115,7 +127,7 @@ class TrainState:
         """
 
         def part(name: str) -> Any:
-            return _unpack(snapshot.values[name], snapshot.tensors)
+            return unpack(snapshot.values[name], snapshot.tensors)
 
         rewards = part("rewards")
         if rewards.keys() != self.rewards.keys():
@@ -131,7 +143,7 @@ class TrainState:
         for name, reward in self.rewards.items():
             reward.load_state_dict(rewards[name])
         if generators:
-            _restore_random(part("random"))
+            restore_random(part("random"))
         self.iteration, self.notes = snapshot.iteration, snapshot.values["notes"].copy()
 
 
@@ -139,7 +151,7 @@ def write_checkpoint(path: Path, snapshot: Snapshot) -> None:
     """Write a snapshot to ``path``, atomically. Raises ``OSError`` when the disk is full or the folder read-only."""
     values = json.dumps(snapshot.values, sort_keys=True)
     metadata = {"mixgrpo": values, "sha256": _digest(snapshot.tensors, values)}
-    write_atomically(path, save(dict(snapshot.tensors), metadata))
+    write_tensors(path, snapshot.tensors, metadata)
 
 
 def read_checkpoint(path: Path) -> Snapshot:
@@ -149,11 +161,9 @@ def read_checkpoint(path: Path) -> Snapshot:
         CorruptCheckpoint: truncated, changed, or not a checkpoint of this format.
     """
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        tensors, metadata = read_tensors(path)
         values = json.loads(metadata["mixgrpo"])
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
+    except (SafetensorError, OSError, KeyError, ValueError, RecursionError) as error:
         raise CorruptCheckpoint(f"{path} is not a whole checkpoint: {error}") from error
     if values.get("format") != FORMAT:
         raise CorruptCheckpoint(f"{path} has checkpoint format {values.get('format')}, this version reads {FORMAT}")
@@ -170,68 +180,6 @@ def _digest(tensors: Mapping[str, Tensor], values: str) -> str:
     return digest.hexdigest()
 
 
-class _Packer:
-    """Takes nested dicts and lists apart: tensors by path, everything else as JSON that refers to them."""
-
-    def __init__(self) -> None:
-        self.tensors: dict[str, Tensor] = {}
-
-    def pack(self, path: str, value: Any) -> Any:
-        if isinstance(value, Tensor):
-            while path in self.tensors:  # "a.b" of one mapping and "b" within "a" of another
-                path += "'"
-            # clone() keeps 0-dim and empty tensors apart from shared storages; the copy is the snapshot.
-            self.tensors[path] = value.detach().to("cpu", copy=True).contiguous()
-            return {"tensor": path}
-        if isinstance(value, Mapping):
-            return {"map": {str(key): self.pack(f"{path}.{key}", item) for key, item in value.items()}}
-        if isinstance(value, list | tuple):
-            return {"list": [self.pack(f"{path}.{i}", item) for i, item in enumerate(value)]}
-        return {"value": value}
-
-
-def _unpack(packed: Any, tensors: Mapping[str, Tensor]) -> Any:
-    if packed is None:
-        return None
-    ((kind, value),) = packed.items()
-    if kind == "tensor":
-        return tensors[value].clone()  # optimizers adopt the tensors they are given and change them in place
-    if kind == "map":
-        return {key: _unpack(item, tensors) for key, item in value.items()}
-    if kind == "list":
-        return [_unpack(item, tensors) for item in value]
-    return value
-
-
 def _with_numbered_state(optimizer: dict[str, Any]) -> dict[str, Any]:
     """JSON keys are strings; torch numbers the parameters of an optimizer's state."""
     return {**optimizer, "state": {int(key): value for key, value in optimizer["state"].items()}}
-
-
-def _random_state() -> dict[str, Any]:
-    """The global generators. The core draws from seeds of its own; rewards and models of users may not."""
-    version, numbers, gauss = random.getstate()
-    numpy = np.random.get_state(legacy=False)
-    keys, place = numpy["state"]["key"], numpy["state"]["pos"]
-    return {
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        "python": [version, torch.tensor(numbers, dtype=torch.int64), gauss],
-        "numpy": [
-            numpy["bit_generator"],
-            torch.from_numpy(keys.astype(np.int64)),
-            place,
-            numpy["has_gauss"],
-            numpy["gauss"],
-        ],
-    }
-
-
-def _restore_random(state: Mapping[str, Any]) -> None:
-    torch.set_rng_state(state["torch"])
-    if state["cuda"] and torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(state["cuda"])
-    version, numbers, gauss = state["python"]
-    random.setstate((version, tuple(numbers.tolist()), gauss))
-    name, keys, *rest = state["numpy"]
-    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))

@@ -14,23 +14,25 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..settings.config import TrainConfig, differences, from_dict, to_dict
-from ..settings.kinds import guests_of, missing_guests
-from ..support.files import exclusive, write_atomically
-from ..support.setting import settings_of
-from .checkpoint import CorruptCheckpoint, Snapshot, read_checkpoint, write_checkpoint
-from .older import FORMAT, READABLE, present_settings
+from ..settings.config import TrainConfig, from_dict
+from ..settings.kinds import missing_guests
+from ..support.files import exclusive, make_folder, write_atomically
+from .checkpoint import Snapshot, with_settings
+from .checkpoints import Checkpoints
+from .errors import RunError
+from .metrics import MetricsFile, iterations_done
+from .older import FORMAT, present_settings
 from .reports import StepReport
-
-FREE = tuple(name for name, told in settings_of(TrainConfig) if told.may_change)
-"""Settings that may differ when a run is gone on with."""
-
+from .settings_file import (
+    NewerFormat,
+    asked,
+    changed_settings,
+    checked_settings,
+    read_settings,
+    settings_of_newest,
+)
 
 R = TypeVar("R", bound="RunFolder")
-
-
-class RunError(RuntimeError):
-    """A run folder that cannot be used; the sentence says why and what to do."""
 
 
 class RunFolder:
@@ -39,6 +41,8 @@ class RunFolder:
     def __init__(self, path: Path, config: Mapping[str, Any]) -> None:
         self.path = path
         self.config = config
+        self._kept, self._told = Checkpoints(path), MetricsFile(path / "metrics.jsonl")
+        self._written = True  # whether config.json is what ``config`` says
 
     @classmethod
     def create(cls: type[R], path: str | Path, config: TrainConfig, setup: Mapping[str, Any] | None = None) -> R:
@@ -53,9 +57,9 @@ class RunFolder:
         path = Path(path)
         cls.require_free(path)
         try:
-            path.mkdir(parents=True, exist_ok=True)
+            make_folder(path)
             started = datetime.now(timezone.utc).isoformat(timespec="seconds")
-            run = cls(path, {"format": FORMAT, "started": started, **_asked(config, setup)})
+            run = cls(path, {"format": FORMAT, "started": started, **asked(config, setup)})
             run._write_config()
         except OSError as error:
             raise RunError(
@@ -74,25 +78,40 @@ class RunFolder:
 
     @classmethod
     def open(cls: type[R], path: str | Path) -> R:
-        """Open a run that ``create`` made. Raises ``RunError`` when there is none."""
+        """Open a run that ``create`` made. Settings that cannot be read are taken from its newest checkpoint.
+
+        Raises:
+            RunError: there is no run, or nothing that says what it was asked to do.
+        """
         path = Path(path)
         try:
-            config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+            return cls(path, read_settings(path / "config.json"))
+        except NewerFormat as error:
+            raise RunError(f"{path} cannot be read: {error}. Use the version that wrote it") from error
         except (OSError, ValueError) as error:
-            raise RunError(f"{path} is not a run folder: expected a readable config.json in it ({error})") from error
-        found = config.get("format") if isinstance(config, dict) else None
-        if found not in READABLE:
-            raise RunError(
-                f"{path} was written in format {found}; this version reads {' and '.join(map(str, READABLE))}"
+            run = cls(path, {})
+            found = settings_of_newest(run.checkpoints)
+            if found is None:
+                raise RunError(
+                    f"{path} is not a run folder: expected a readable config.json in it ({error})"
+                ) from error
+            run.config, run._written = found[1], False
+            warnings.warn(
+                f"{path / 'config.json'} cannot be used ({error}): the settings are those that {found[0].name} holds a "
+                "copy of",
+                RuntimeWarning,
+                stacklevel=2,
             )
-        return cls(path, config)
+            return run
 
     @classmethod
     def open_or_create(
         cls: type[R], path: str | Path, config: TrainConfig, setup: Mapping[str, Any] | None = None
     ) -> R:
         """The run at ``path`` if there is one, else a new one: a script that is started again goes on."""
-        return cls.open(path) if (Path(path) / "config.json").exists() else cls.create(path, config, setup)
+        there = cls(Path(path), {})
+        is_run = (there.path / "config.json").exists() or bool(there.checkpoints)
+        return cls.open(path) if is_run else cls.create(path, config, setup)
 
     def require(self, config: TrainConfig, setup: Mapping[str, Any] | None = None) -> None:
         """Refuse to go on with other settings than the run was started with.
@@ -104,16 +123,14 @@ class RunFolder:
         Raises:
             RunError: names every setting that differs.
         """
-        new = {**self.config, "format": FORMAT, **_asked(config, setup)}
-        free = dict.fromkeys(FREE)
-        changed = differences({**self._present_train(), **free}, {**new["train"], **free})
-        changed += differences(self.config["setup"], json.loads(json.dumps(new["setup"])))
+        new = {**self.config, "format": FORMAT, **asked(config, setup)}
+        changed = changed_settings(self.config, new)
         if changed:
             raise RunError(
                 f"{self.path} is a run of other settings ({'; '.join(changed)}): resume it with its own, or start a "
                 "new run folder"
             )
-        if new != self.config:
+        if new != self.config or not self._written:
             self.config = new
             self._write_config()
 
@@ -144,15 +161,6 @@ class RunFolder:
         except ValueError as error:
             raise RunError(f"the settings of {self.path} cannot be read: {error}") from error
 
-    def _present_train(self) -> dict[str, Any]:
-        """The settings as they would be written today. Classes that are not registered are left as they were spelled:
-        in Python a run may use one without, though no command can then open it."""
-        present = present_settings(self.config)
-        try:
-            return to_dict(from_dict(present))
-        except ValueError:
-            return {**to_dict(TrainConfig()), **present}
-
     @property
     def started(self) -> datetime:
         return datetime.fromisoformat(self.config["started"])
@@ -160,41 +168,66 @@ class RunFolder:
     @property
     def checkpoints(self) -> list[Path]:
         """Checkpoint files, newest first."""
-        files = (self.path / "checkpoints").glob("*.safetensors")
-        return sorted((path for path in files if path.stem.isdecimal()), reverse=True)
+        return self._kept.files
+
+    @property
+    def done(self) -> int:
+        """Iterations that the newest checkpoint holds; 0 for a run without one."""
+        return self._kept.done
+
+    def require_checkpoints(self) -> None:
+        """Raise ``RunError`` where the run has trained and its checkpoints are gone: it would begin anew over its LoRA.
+
+        A run that was stopped before its first checkpoint has left nothing, and begins.
+        """
+        left = [self.lora(name) for name in ("last", "best", "ema") if self.lora(name).exists()]
+        if self.metrics():
+            left.append(self._told.path)
+        if left and not self.checkpoints:
+            raise RunError(
+                f"expected the checkpoints of {self.path} in {self.path / 'checkpoints'}, found none, though it has "
+                f"trained ({left[0]}): put that folder back, or start a new run, elsewhere or after moving these files "
+                "away; it may start from the LoRA"
+            )
 
     def latest(self) -> Snapshot | None:
-        """The newest whole checkpoint; a corrupt one is passed over with a warning."""
-        for path in self.checkpoints:
-            try:
-                return read_checkpoint(path)
-            except CorruptCheckpoint as error:
-                warnings.warn(f"{error}; falling back to the checkpoint before it", RuntimeWarning, stacklevel=2)
-        if self.checkpoints:
-            raise RunError(
-                f"none of the {len(self.checkpoints)} checkpoints in {self.path} can be read: start a new run"
+        """The newest whole checkpoint; a corrupt one is passed over with a warning. None before a run's first.
+
+        Raises:
+            RunError: they are gone, or none can be read.
+        """
+        self.require_checkpoints()
+        snapshot = self._kept.latest()
+        if snapshot is not None and snapshot.iteration == self.done:
+            self._tell_gone(snapshot.iteration)
+        return snapshot
+
+    def _tell_gone(self, newest: int) -> None:
+        """Warn where more iterations were recorded after the newest checkpoint than ever lie between two of them."""
+        recorded = iterations_done(self.metrics())
+        asked = self.config.get("train", {}).get("checkpoint_every")
+        if recorded - newest > (asked if type(asked) is int else TrainConfig().checkpoint_every):
+            warnings.warn(
+                f"{self.path} goes on after iteration {newest}, though {recorded} have been done: the checkpoints of "
+                "the others are gone. They are done again",
+                RuntimeWarning,
+                stacklevel=3,
             )
-        return None
+
+    def require_own(self, settings: object) -> None:
+        """Raise ``RunError`` where the settings that came with a checkpoint are not this run's: it is another run's."""
+        if settings is None:  # an older version kept no copy
+            return
+        changed = changed_settings(checked_settings(settings), self.config)
+        if changed:
+            raise RunError(
+                f"{self.path} holds a checkpoint of a run of other settings ({'; '.join(changed)}): put its own "
+                "checkpoints and config.json back, or start a new run folder"
+            )
 
     def save(self, snapshot: Snapshot, keep: int) -> None:
-        """Write a checkpoint, then drop old ones but for the newest ``keep`` and the best, and those ahead of it.
-
-        Ahead are only files that could not be read: they must not count as the newest.
-        """
-        folder = self.path / "checkpoints"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            write_checkpoint(folder / f"{snapshot.iteration:06}.safetensors", snapshot)
-        except OSError as error:
-            raise RunError(
-                f"cannot write a checkpoint to {folder} ({error.strerror}): free space or mend the folder, then "
-                "resume; the checkpoints that are there are whole"
-            ) from error
-        best = snapshot.values["notes"].get("best", {}).get("iteration")
-        behind = [path for path in self.checkpoints if int(path.stem) <= snapshot.iteration]
-        for path in {*self.checkpoints} - {*behind[:keep]}:
-            if int(path.stem) != best:
-                path.unlink(missing_ok=True)
+        """Write a checkpoint, then drop old ones but for the newest ``keep`` and the best."""
+        self._kept.save(with_settings(snapshot, self.config), keep)
 
     def lora(self, name: str) -> Path:
         """Where the LoRA file ``name`` (``last``, ``best``, ``ema``) belongs."""
@@ -202,36 +235,15 @@ class RunFolder:
 
     def record(self, report: StepReport) -> None:
         """Append a report to ``metrics.jsonl``."""
-        try:
-            with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps(report.to_json()) + "\n")
-        except OSError as error:
-            raise RunError(
-                f"cannot write {self.path / 'metrics.jsonl'} ({error.strerror}); free space, then resume"
-            ) from error
+        self._told.add(report)
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The recorded reports, oldest first; a line torn by a crash ends the list."""
-        path = self.path / "metrics.jsonl"
-        reports: list[dict[str, Any]] = []
-        if not path.exists():
-            return reports
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            try:
-                reports.append(json.loads(line))
-            except ValueError:
-                break
-        return reports
+        """The recorded reports, oldest first. Lines that are none, such as one torn by a crash, are left out."""
+        return list(self._told.read().reports)
 
     def cut_metrics(self, iteration: int) -> None:
-        """Forget reports from ``iteration`` on: those iterations will be done again."""
-        try:
-            kept = [json.dumps(report) + "\n" for report in self.metrics() if report["iteration"] < iteration]
-            write_atomically(self.path / "metrics.jsonl", "".join(kept).encode())
-        except OSError as error:
-            raise RunError(
-                f"cannot write {self.path / 'metrics.jsonl'} ({error.strerror}): free space or mend it, then resume"
-            ) from error
+        """Forget reports from ``iteration`` on: those iterations will be done again. What is missing is said."""
+        self._told.cut(iteration)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -253,19 +265,4 @@ class RunFolder:
 
     def _write_config(self) -> None:
         write_atomically(self.path / "config.json", json.dumps(self.config, indent=1).encode())
-
-
-def _asked(config: TrainConfig, setup: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What a run is asked to do, and the modules of the registered classes that it uses."""
-    train, setup = to_dict(config), dict(setup or {})
-    guests = guests_of([*_texts(train), *_texts(setup.get("rewards"))])
-    return {"train": train, "setup": setup, **({"guests": guests} if guests else {})}
-
-
-def _texts(value: object) -> Iterator[str]:
-    """All texts in a JSON value."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping | list | tuple):
-        for item in value.values() if isinstance(value, Mapping) else value:
-            yield from _texts(item)
+        self._written = True

@@ -71,6 +71,40 @@ class StepReport:
         )
 
 
+def is_report(found: object) -> bool:
+    """Whether a line of ``metrics.jsonl`` is a report, of this version or an older one."""
+    if not isinstance(found, dict) or type(found.get("iteration")) is not int or found["iteration"] < 0:
+        return False
+    if not all(isinstance(found.get(name), kind) for name, kind in _PARTS.items()):
+        return False
+    window, seconds, evaluations = found["window"], found["seconds"].values(), found["evaluations"]
+    if [type(step) for step in window] != [int, int] or not all(type(value) in (int, float) for value in seconds):
+        return False
+    evaluated = all(
+        isinstance(one, dict) and type(one.get("iteration")) is int and _are_stats(one.get("rewards"))
+        for one in evaluations
+    )
+    alarms = found.get("warnings", [])  # runs of older versions have none
+    return (
+        evaluated
+        and _are_stats(found["rewards"])
+        and isinstance(alarms, list)
+        and all(isinstance(one, dict) and one.keys() >= _ALARM for one in alarms)
+    )
+
+
+_PARTS = {"rewards": dict, "update": dict, "evaluations": list, "window": list, "seconds": dict}
+_ALARM = {"guard", "sentence"}
+
+
+def _are_stats(found: object) -> bool:
+    """Whether these are figures of rewards by name."""
+    return isinstance(found, dict) and all(
+        isinstance(stats, dict) and all(isinstance(stats.get(name), int | float | None) for name in ("mean", "spread"))
+        for stats in found.values()
+    )
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}

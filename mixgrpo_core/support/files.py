@@ -4,7 +4,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 if sys.platform == "win32":
@@ -25,17 +25,60 @@ def write_atomically(path: Path, data: bytes) -> None:
     A reader, or a process that was killed meanwhile, finds the old file or the new one, never a part. Raises
     ``OSError`` (disk full, read-only folder); the temporary file is gone then and the old file untouched.
     """
+    with replacing(path) as beside:
+        beside.write_bytes(data)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A new empty file beside ``path`` to write to; afterwards it is synced and renamed into place.
+
+    Where the writing raises, the file is gone and the old one untouched.
+    """
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    os.close(handle)
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
+        yield Path(name)
+        with open(name, "rb+") as file:
             os.fsync(file.fileno())
         os.chmod(name, 0o644)
         os.replace(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+    sync_folder(path.parent)
+
+
+def append_line(path: Path, line: str) -> None:
+    """Add a line to a text file, so that it is there after a power cut too. Raises ``OSError``."""
+    new = not path.exists()
+    with path.open("a", encoding="utf-8") as file:
+        file.write(line + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    if new:
+        sync_folder(path.parent)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, so that they are there after a power cut too."""
+    made = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in made:
+        sync_folder(folder.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Put a folder's list of names on the disk: a file that was made or renamed in it is found after a power cut.
+
+    Some systems know no such thing (Windows, some network drives), or let nobody open a folder: then it is theirs.
+    """
+    with suppress(OSError):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from ..models.lora import export_lora
 from ..models.lora_metadata import training_metadata
 from ..models.lora_names import LoraFileError
 from ..models.port import LoraState
-from ..runs.checkpoint import Snapshot, TrainState
+from ..runs.checkpoint import Snapshot, TrainState, copied_settings
 from ..runs.folder import RunError, RunFolder
 from ..runs.reports import StepReport
 from ..settings.config import TrainConfig, to_dict
@@ -44,6 +44,7 @@ class _OnDisk:
             self._export_all()  # a crash may have come between the checkpoint and its LoRA files
 
     def _require_same_run(self, snapshot: Snapshot) -> None:
+        self.run.require_own(copied_settings(snapshot))
         if snapshot.iteration > self.config.iterations:
             raise RunError(
                 f"{self.run.path} has done {snapshot.iteration} iterations, found iterations={self.config.iterations}: "

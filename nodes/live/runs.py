@@ -1,6 +1,5 @@
 """Reading a run's folder for the live view. What cannot be read becomes a sentence, never an error."""
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ...mixgrpo_core.runs.folder import RunError, RunFolder
+from ...mixgrpo_core.runs.metrics import MetricsFile, in_words, iterations_done
 from ...mixgrpo_core.settings.config import to_dict
 from .board import PlanOf
 
@@ -71,41 +71,18 @@ def _settings(
 
 
 def _reports(path: Path, problems: list[str]) -> list[dict[str, Any]]:
-    """The reports up to the first one that is no report; only a torn last line is nothing to speak of."""
+    """All that is a report; a torn last line is nothing to speak of."""
     try:
-        found = RunFolder(path, {}).metrics()
-        lines = _lines(path / "metrics.jsonl")
-    except OSError as error:
-        problems.append(f"The curves of {path.name!r} cannot be read: metrics.jsonl ({error.strerror}).")
+        told = MetricsFile(path / "metrics.jsonl").read()
+    except RunError as error:
+        problems.append(f"The curves of {path.name!r} cannot be read: {error}.")
         return []
-    reports = []
-    for report in found:
-        if not _is_report(report):
-            break
-        reports.append(report)
-    if lines - len(reports) > 1:
+    missing = told.missing(iterations_done(told.reports))
+    faults = [f"line {in_words(told.strange)} is no report"] if told.strange else []
+    faults += [f"it lacks iteration {in_words(missing)}"] if missing else []
+    if faults:
         problems.append(
-            f"metrics.jsonl of {path.name!r} is damaged after {len(reports)} of {lines} lines: the rest is not shown. "
-            "Training goes on from the last checkpoint all the same."
+            f"metrics.jsonl of {path.name!r} is damaged: {'; '.join(faults)}. The curves leave that out; training goes "
+            "on from the last checkpoint all the same."
         )
-    return reports
-
-
-def _lines(path: Path) -> int:
-    if not path.exists():
-        return 0
-    return sum(bool(line.strip()) for line in path.read_bytes().splitlines())
-
-
-def _is_report(found: object) -> bool:
-    """Whether it has what the live view draws, in numbers that JSON knows."""
-    if not isinstance(found, dict) or not isinstance(found.get("iteration"), int):
-        return False
-    kinds = {"rewards": dict, "update": dict, "evaluations": list, "window": list, "seconds": dict}
-    if not all(isinstance(found.get(name), kind) for name, kind in kinds.items()):
-        return False
-    try:
-        json.dumps(found, allow_nan=False)
-    except ValueError:
-        return False
-    return True
+    return list(told.reports)

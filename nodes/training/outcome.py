@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from ...mixgrpo_core import TrainConfig
+from ...mixgrpo_core.runs.metrics import iterations_done
 from ...mixgrpo_core.support.micro_batches import ran_out
 from ...mixgrpo_core.views.grids import labelled_grid
 from ..host.model import HostModel
@@ -61,7 +62,7 @@ def curve(metrics: Sequence[Mapping[str, Any]], config: TrainConfig, path: Path,
 def summary(run: CanvasRun, config: TrainConfig, metrics: Sequence[Mapping[str, Any]], file: Path) -> str:
     """Iterations, held-out rewards before and after, time, what guards said last, and where the files are."""
     seconds = sum(sum(report["seconds"].values()) for report in metrics)
-    lines = [f"{run.path.name}: {len(metrics)} of {config.iterations} iterations in {_duration(seconds)}"]
+    lines = [f"{run.path.name}: {iterations_done(metrics)} of {config.iterations} iterations in {_duration(seconds)}"]
     points = [evaluation for report in metrics for evaluation in report["evaluations"]]
     for name in points[0]["rewards"] if points else ():
         first, last = (point["rewards"][name] for point in (points[0], points[-1]))

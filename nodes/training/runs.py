@@ -32,11 +32,6 @@ class CanvasRun(RunFolder):
         """Where the LoRA file ``name`` (``last``, ``best``, ``ema``) belongs."""
         return lora_file(self.path.name, name)
 
-    @property
-    def done(self) -> int:
-        """Iterations that the newest checkpoint holds; 0 for a run without one."""
-        return next((int(path.stem) for path in self.checkpoints), 0)
-
 
 def folders_of(name: str) -> Iterator[Path]:
     """Where runs of a name lie: ``name``, ``name-2``, ``name-3``, ..."""
@@ -55,11 +50,13 @@ def open_run(name: str, config: TrainConfig, setup: Mapping[str, Any]) -> tuple[
     More iterations extend a run. Fewer than it has done leave it as it is: the settings that come back say how many.
 
     Raises:
-        RunError: the folder cannot be written.
+        RunError: the folder cannot be written, or that run's checkpoints are gone.
     """
     found = None
     for folder in folders_of(name):
         if is_free(folder):
+            if found:
+                found[0].require_checkpoints()
             return found or (CanvasRun.create(folder, config, setup), config)
         found = _matching(folder, config, setup) or found
     raise RunError(f"there are {_MOST} runs named {name}: give the run another name")

@@ -531,7 +531,7 @@ def test_a_run_that_is_over_takes_no_commands(output, ears):
     assert status == 409 and "not being trained" in told["error"]
 
 
-def test_damaged_metrics_are_shown_as_far_as_they_go(output, ears):
+def test_damaged_metrics_are_shown_without_what_is_damaged(output, ears):
     run = RunFolder.create(output / "mixgrpo" / "torn", CONFIG)
     for iteration in range(3):
         run.record(step_report(iteration))
@@ -539,8 +539,8 @@ def test_damaged_metrics_are_shown_as_far_as_they_go(output, ears):
     lines = path.read_text().splitlines()
     path.write_text("\n".join([lines[0], "{torn", lines[2]]))
     status, found = get("/mixgrpo/runs/torn")
-    assert status == 200 and len(found["reports"]) == 1
-    assert "damaged after 1 of 3 lines" in found["problems"][0]
+    assert status == 200 and [report["iteration"] for report in found["reports"]] == [0, 2]
+    assert "line 2 is no report; it lacks iteration 1." in found["problems"][0]
 
 
 def test_a_line_that_is_being_written_is_no_damage(output, ears):
@@ -553,7 +553,7 @@ def test_a_line_that_is_being_written_is_no_damage(output, ears):
 
 
 @pytest.mark.parametrize("line", ["5", "[]", "null", "{}", '{"iteration": "x"}', '"text"'])
-def test_a_line_that_is_no_report_ends_the_curves(output, ears, line):
+def test_a_line_that_is_no_report_is_left_out_of_the_curves(output, ears, line):
     run = RunFolder.create(output / "mixgrpo" / "odd", CONFIG)
     run.record(step_report(0))
     (run.path / "metrics.jsonl").open("a").write(f"{line}\n{line}\n")

@@ -105,6 +105,15 @@ def test_fewer_iterations_than_done_leave_a_run_as_it_is(parts, output):
     assert (found.path, found.done, config.iterations) == (run.path, 2, 2)
 
 
+def test_a_run_whose_checkpoints_are_gone_is_refused_and_its_lora_stays(output):
+    run, config = open_run("bare", short_config(), {})
+    run.lora("last").parent.mkdir(parents=True, exist_ok=True)
+    run.lora("last").write_bytes(b"trained")
+    with pytest.raises(RunError, match="expected the checkpoints of .*bare"):
+        open_run("bare", config, {})
+    assert run.lora("last").read_bytes() == b"trained"
+
+
 def test_state_of_runs_changes_with_every_checkpoint_and_with_a_deleted_folder(parts, output):
     states = [state_of_runs("run")]
     go(*parts, short_config())

@@ -284,7 +284,7 @@ def test_a_reload_brings_the_run_back(open_view, runs, vue):
     assert view.curve()[0] == list(range(1, 31))
 
 
-@pytest.mark.parametrize(("lines", "words"), [(["{", "{"], "is damaged after 0 of 2 lines"), (["5", "5"], "damaged")])
+@pytest.mark.parametrize(("lines", "words"), [(["{", "{"], "is damaged: line 1 is no report"), (["5", "5"], "damaged")])
 def test_damaged_metrics_are_a_sentence_on_the_node(open_view, runs, lines, words):
     store(runs, "old", lines)
     view = open_view(stored="old")

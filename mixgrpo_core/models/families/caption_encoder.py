@@ -98,4 +98,4 @@ class CaptionEncoder(nn.Module):
                     f"Expected the metadata entry 'vocabulary' in {path}, found {found}. "
                     "Point to a file that CaptionEncoder.save wrote."
                 )
-            return cls(json.loads(metadata["vocabulary"]), file.get_tensor("table").float())
+            return cls(json.loads(metadata["vocabulary"]), file.get_tensor("table").to(torch.float32, copy=True))

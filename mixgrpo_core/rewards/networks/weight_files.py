@@ -136,7 +136,8 @@ def _read(file: Path, wanted: Mapping[str, str]) -> dict[str, Tensor]:
         return {name: tensors[original].clone() for name, original in wanted.items()}
     try:
         with safe_open(file, framework="pt") as opened:
-            return {name: opened.get_tensor(original) for name, original in wanted.items()}
+            # clone: a view of the map would keep the file mapped as long as the network lives
+            return {name: opened.get_tensor(original).clone() for name, original in wanted.items()}
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{file} is not a whole safetensors file ({error}): get it again") from error
 

@@ -10,7 +10,7 @@ import pytest
 
 from mixgrpo_core import TrainConfig
 from mixgrpo_core.cli.settings import ModelConfig, PromptConfig, RunConfig
-from mixgrpo_core.runs.folder import FREE
+from mixgrpo_core.runs.settings_file import FREE
 from mixgrpo_core.support.setting import described, require_ranges, setting, settings_of
 
 NUMBERS = [

@@ -1,0 +1,71 @@
+"""A run's state as named tensors and JSON values, and the process's random generators among it."""
+
+import random
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class Packer:
+    """Takes nested dicts and lists apart: tensors by path, everything else as JSON that refers to them."""
+
+    def __init__(self) -> None:
+        self.tensors: dict[str, Tensor] = {}
+
+    def pack(self, path: str, value: Any) -> Any:
+        if isinstance(value, Tensor):
+            while path in self.tensors:  # "a.b" of one mapping and "b" within "a" of another
+                path += "'"
+            # clone() keeps 0-dim and empty tensors apart from shared storages; the copy is the snapshot.
+            self.tensors[path] = value.detach().to("cpu", copy=True).contiguous()
+            return {"tensor": path}
+        if isinstance(value, Mapping):
+            return {"map": {str(key): self.pack(f"{path}.{key}", item) for key, item in value.items()}}
+        if isinstance(value, list | tuple):
+            return {"list": [self.pack(f"{path}.{i}", item) for i, item in enumerate(value)]}
+        return {"value": value}
+
+
+def unpack(packed: Any, tensors: Mapping[str, Tensor]) -> Any:
+    if packed is None:
+        return None
+    ((kind, value),) = packed.items()
+    if kind == "tensor":
+        return tensors[value].clone()  # optimizers adopt the tensors they are given and change them in place
+    if kind == "map":
+        return {key: unpack(item, tensors) for key, item in value.items()}
+    if kind == "list":
+        return [unpack(item, tensors) for item in value]
+    return value
+
+
+def random_state() -> dict[str, Any]:
+    """The global generators. The core draws from seeds of its own; rewards and models of users may not."""
+    version, numbers, gauss = random.getstate()
+    numpy = np.random.get_state(legacy=False)
+    keys, place = numpy["state"]["key"], numpy["state"]["pos"]
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "python": [version, torch.tensor(numbers, dtype=torch.int64), gauss],
+        "numpy": [
+            numpy["bit_generator"],
+            torch.from_numpy(keys.astype(np.int64)),
+            place,
+            numpy["has_gauss"],
+            numpy["gauss"],
+        ],
+    }
+
+
+def restore_random(state: Mapping[str, Any]) -> None:
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] and torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])
+    version, numbers, gauss = state["python"]
+    random.setstate((version, tuple(numbers.tolist()), gauss))
+    name, keys, *rest = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
