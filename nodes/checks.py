@@ -10,6 +10,8 @@ from typing import Any
 from comfy_api.latest import io
 from comfy_execution.validation import validate_node_input
 
+from ..mixgrpo_core.support.setting import require_number
+
 
 def require_in_range(inputs: Iterable[io.Input], values: Mapping[str, Any]) -> None:
     """Raise ``ValueError`` when a number lies outside of its input's range or a choice is none of those offered.
@@ -22,8 +24,16 @@ def require_in_range(inputs: Iterable[io.Input], values: Mapping[str, Any]) -> N
             continue
         if isinstance(item, io.Combo.Input) and value not in item.options:
             raise ValueError(f"{item.id}: expected one of {', '.join(map(str, item.options))}, found {value!r}")
-        if isinstance(item, io.Int.Input | io.Float.Input) and not item.min <= value <= item.max:
-            raise ValueError(f"{item.id} lies in {item.min:g}..{item.max:g}, found {value}")
+        if isinstance(item, io.Int.Input | io.Float.Input):
+            _require_between(item.id, item.min, value, item.max)
+
+
+def _require_between(name: str, least: float | None, value: float, most: float | None) -> None:
+    """An input of somebody else's class may have no bounds: a number is finite all the same."""
+    if least is None or most is None:
+        require_number(name, value)
+    elif not least <= value <= most:
+        raise ValueError(f"{name} lies in {least:g}..{most:g}, found {value}")
 
 
 def require_wires(inputs: Iterable[io.Input], received: Mapping[str, str]) -> None:

@@ -56,7 +56,7 @@ class ModelConfig:
         None, "Of the images, in pixels; without one the model's own. The demo model draws one size only.", least=1
     )
     width: int | None = setting(None, "See height.", least=1)
-    guidance: float = setting(1.0, "Classifier-free guidance; 1 is off, above 1 every step costs two.")
+    guidance: float = setting(1.0, "Classifier-free guidance; 1 is off, above 1 every step costs two.", least=1)
     dtype: Literal["float32", "bfloat16"] = setting(
         "bfloat16",
         "Of the frozen weights and their products; the LoRA and the sampler's mathematics are always float32, and so "
@@ -81,6 +81,9 @@ class PromptConfig:
         None, "What is only evaluated; without any, ``held_out_share`` of ``train`` is taken away for it."
     )
     held_out_share: float = setting(0.1, "Share of the prompts that is held out where ``held_out`` is not given.")
+
+    def __post_init__(self) -> None:
+        require_ranges(self)
 
 
 @described

@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ..support.setting import require_finite
 from .port import LoraState
 
 Moment = Literal["update", "iteration"]
@@ -32,6 +33,7 @@ class Lag:
     every: Moment = "update"
 
     def __post_init__(self) -> None:
+        require_finite(self)
         if not 0 <= self.start <= self.cap <= 1 or self.rate < 0 or self.flat < 0:
             raise ValueError(
                 f"a lag needs 0 <= start <= cap <= 1, rate >= 0 and flat >= 0, found {self}: d is what is kept"

@@ -5,6 +5,7 @@ a graph that was built before keeps the tensors it was built from, so the old po
 between the forward and the backward of the policy in training.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -247,6 +248,6 @@ class WithLora(Generic[L]):
 
 def lora_scale(rank: int, alpha: float) -> float:
     """``alpha / rank``. Raises ``ValueError`` when they are none."""
-    if rank < 1 or alpha <= 0:
-        raise ValueError(f"expected a LoRA with rank >= 1 and alpha > 0, found rank {rank} and alpha {alpha}")
+    if not (rank >= 1 and 0 < alpha < math.inf):
+        raise ValueError(f"expected a LoRA with rank >= 1 and a finite alpha > 0, found rank {rank} and alpha {alpha}")
     return alpha / rank

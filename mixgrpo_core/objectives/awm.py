@@ -1,13 +1,14 @@
 """AWM: the ratio of GRPO with the flow-matching error in the place of the log-probability."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from torch import Tensor
 
 from ..models.lagged import Lag
 from ..models.policy import OLD, Policy
+from ..support.setting import ENDLESS, require_finite
 from .clipped import policy_report
 from .error_weights import ErrorWeight, GeneralHuber
 from .forward import draws_at, error, error_of, stratified_steps
@@ -55,8 +56,8 @@ class AWM(Objective):
     label: ClassVar[str] = "AWM"
 
     weight: ErrorWeight = GeneralHuber()
-    clip: ClipRange = 1.0
-    adv_clip: float = 5.0
+    clip: ClipRange = field(default=1.0, metadata=ENDLESS)
+    adv_clip: float = field(default=5.0, metadata=ENDLESS)
     levels: int = 6
     share: float = 0.9
     kl: float = 0.001
@@ -64,6 +65,7 @@ class AWM(Objective):
     lag: Lag = Lag(rate=0.001, cap=0.3)
 
     def __post_init__(self) -> None:
+        require_finite(self)
         as_range(self.clip)
         if not (self.adv_clip > 0 and self.levels >= 1 and 0 < self.share <= 1 and min(self.kl, self.ema_kl) >= 0):
             raise ValueError(

@@ -1,11 +1,12 @@
 """What the clipped ratio objectives share: their settings, their terms, and the report of a policy loss."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
 from ..models.policy import Policy
+from ..support.setting import ENDLESS, require_finite
 from .pieces import Piece
 from .port import RATIO_DEVIATION, TRANSITIONS, LossReport, Objective
 from .ratio import ClipRange, PolicyLoss, as_range, default_clip
@@ -16,11 +17,12 @@ from .regularisers import Regulariser, VelocityKL
 class ClippedObjective(Objective):
     """The settings of a clipped objective; ``GRPO`` says what they mean."""
 
-    clip: ClipRange | None = None
-    adv_clip: float = 5.0
+    clip: ClipRange | None = field(default=None, metadata=ENDLESS)
+    adv_clip: float = field(default=5.0, metadata=ENDLESS)
     kl: float = 0.0
 
     def __post_init__(self) -> None:
+        require_finite(self)
         if self.clip is not None:
             as_range(self.clip)
         if not self.adv_clip > 0:

@@ -1,7 +1,7 @@
 """DGPO: direct preference optimisation between the better and the worse images of a whole group."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 from ..models.lagged import Lag
 from ..models.policy import REFERENCE, Policy
 from ..sampling.kernels import working
+from ..support.setting import ENDLESS, require_finite
 from .forward import drawn_steps, draws_at, error, error_of
 from .pieces import Draw, Noise, Piece
 from .port import GROUP, Cells, DrawRequest, LossReport, Objective
@@ -64,8 +65,8 @@ class DGPO(Objective):
     label: ClassVar[str] = "DGPO"
 
     beta: float = 100.0
-    clip: float = 0.05
-    adv_clip: float = 5.0
+    clip: float = field(default=0.05, metadata=ENDLESS)
+    adv_clip: float = field(default=5.0, metadata=ENDLESS)
     levels: int = 4
     share: float = 0.7
     kl: float = 0.001
@@ -73,6 +74,7 @@ class DGPO(Objective):
     lag: Lag = Lag(rate=0.001, cap=0.3)
 
     def __post_init__(self) -> None:
+        require_finite(self)
         positive = min(self.beta, self.clip, self.adv_clip) > 0 and self.levels >= 1
         if not (positive and 0 < self.share <= 1 and self.kl >= 0 and self.own_samples >= 0):
             raise ValueError(

@@ -6,6 +6,8 @@ from typing import Protocol
 
 from torch import Tensor
 
+from ..support.setting import require_finite
+
 _TINY = 1e-10
 """Keeps roots differentiable at an error of 0, as published."""
 
@@ -28,6 +30,9 @@ class LevelPower(ErrorWeight):
     """
 
     power: float = 0.0
+
+    def __post_init__(self) -> None:
+        require_finite(self)
 
     def log_prob(self, error: Tensor, sigma: Tensor | float) -> Tensor:
         """``-t^power m``."""
@@ -54,6 +59,7 @@ class GeneralHuber(ErrorWeight):
     power: float = 0.25
 
     def __post_init__(self) -> None:
+        require_finite(self)
         if not self.power > 0:
             raise ValueError(f"power must be above 0, found {self.power}")
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..models.policy import Policy
 from ..sampling.kernels import working
+from ..support.setting import ENDLESS, require_finite
 from .clipped import log_prob
 from .pieces import Piece
 from .port import MEAN_OLD, RATIO_DEVIATION, TRANSITIONS, Cells, LossReport, Objective
@@ -55,10 +56,11 @@ class FlowDPPO(Objective):
 
     label: ClassVar[str] = "Flow-DPPO"
 
-    tau: float = 1e-5
+    tau: float = field(default=1e-5, metadata=ENDLESS)
     kl: float = 0.0
 
     def __post_init__(self) -> None:
+        require_finite(self)
         if not self.tau > 0:
             raise ValueError(f"tau is a divergence and must be above 0, found {self.tau}")
         if not self.kl >= 0:

@@ -1,7 +1,7 @@
 """DiffusionNFT: regress toward good images and away from bad ones, by the forward process alone."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from torch import Tensor
@@ -9,6 +9,7 @@ from torch import Tensor
 from ..models.lagged import Lag
 from ..models.policy import Policy
 from ..sampling.kernels import working
+from ..support.setting import ENDLESS, require_finite
 from .forward import draws_at
 from .pieces import Draw, Noise, Piece
 from .port import Cells, DrawRequest, LossReport, Objective
@@ -63,12 +64,13 @@ class DiffusionNFT(Objective):
     label: ClassVar[str] = "DiffusionNFT"
 
     beta: float = 1.0
-    adv_clip: float = 5.0
+    adv_clip: float = field(default=5.0, metadata=ENDLESS)
     kl: float = 1e-4
     share: float = 0.99
     lag: Lag = Lag(rate=0.001, cap=0.5, every="iteration")
 
     def __post_init__(self) -> None:
+        require_finite(self)
         if not (self.beta > 0 and self.adv_clip > 0 and self.kl >= 0 and 0 < self.share <= 1):
             raise ValueError(f"expected beta and adv_clip above 0, kl of 0 or more and 0 < share <= 1, found {self}")
 

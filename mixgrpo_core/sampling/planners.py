@@ -15,6 +15,7 @@ from torch import Tensor
 from ..rewards.port import Scores
 from ..support.memory import NOTHING, Memory
 from ..support.seeds import derive_seed
+from ..support.setting import require_finite
 from .schedule import check_sigmas, flash_sigmas
 from .windows import SlidingWindow, Window
 
@@ -175,6 +176,7 @@ class FullPlanner(Planner):
     seed: int = 0
 
     def __post_init__(self) -> None:
+        require_finite(self)
         if not 0 < self.trained_share <= 1:
             raise ValueError(f"trained_share must be above 0 and at most 1, found {self.trained_share}")
 

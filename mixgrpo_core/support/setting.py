@@ -7,10 +7,13 @@ help, the ranges that are enforced, the inputs of the canvas, and the tables of 
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 _KEY = "setting"
+ENDLESS: Mapping[str, bool] = MappingProxyType({"endless": True})
+"""Metadata of a field in which infinity has a meaning: a threshold that nothing passes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +116,10 @@ def described(cls: type[T]) -> type[T]:
 
 
 def require_ranges(made: Any) -> None:
-    """Raise ``ValueError`` for a number of a dataclass of settings that is out of its range. None is "not set"."""
+    """Raise ``ValueError`` for a number of a dataclass of settings that is out of its range, or is not finite.
+
+    None is "not set".
+    """
     for name, told in settings_of(type(made)):
         value = getattr(made, name)
         if isinstance(value, Mapping):
@@ -124,6 +130,41 @@ def require_ranges(made: Any) -> None:
                     )
         elif told.range and value is not None and not told.holds(value):
             raise ValueError(_refusal(name, told.range, told, value))
+    require_finite(made)
+
+
+def require_finite(made: Any) -> None:
+    """Raise ``ValueError`` for a number in a dataclass of settings, or in settings inside of it, that is not finite.
+
+    A class of settings calls it in its ``__post_init__``: no other check of a range refuses both. Fields whose metadata
+    are ``ENDLESS`` may be infinity.
+    """
+    for item in fields(made):
+        _require_finite(item.name, getattr(made, item.name, None), endless=is_endless(item))
+
+
+def is_endless(item: Field) -> bool:
+    """Whether infinity has a meaning in a field."""
+    return item.metadata == ENDLESS
+
+
+def require_number(name: str, value: float) -> None:
+    """Raise ``ValueError`` unless a number is finite."""
+    if not math.isfinite(value):
+        raise ValueError(f"{name} must be a finite number, found {value}")
+
+
+def _require_finite(name: str, value: object, *, endless: bool = False) -> None:
+    if isinstance(value, int | float):
+        require_number(name, 0.0 if endless and value == math.inf else value)
+    elif isinstance(value, list | tuple):
+        for entry in value:
+            _require_finite(name, entry, endless=endless)
+    elif isinstance(value, Mapping):
+        for key, entry in value.items():
+            _require_finite(f"{name}[{key!r}]", entry)
+    elif is_dataclass(value) and not isinstance(value, type):
+        require_finite(value)
 
 
 def _refusal(name: str, expected: str, told: Setting, value: float) -> str:

@@ -11,6 +11,8 @@ from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from typing import Any
 
+from .setting import require_finite
+
 
 def parse(text: str, classes: Mapping[str, type]) -> Any:
     """The object that ``text`` spells. Raises ``ValueError`` that names the known classes or the class's fields."""
@@ -56,12 +58,14 @@ def _build(node: ast.expr, text: str, classes: Mapping[str, type]) -> Any:
         if keyword.arg not in known:
             raise ValueError(f"{cls.__name__} has no setting {keyword.arg!r}; {suggest(str(keyword.arg), known)}")
     try:
-        return cls(
+        made = cls(
             *(_build(argument, text, classes) for argument in node.args),
             **{str(keyword.arg): _build(keyword.value, text, classes) for keyword in node.keywords},
         )
     except TypeError as error:
         raise ValueError(f"{text!r} does not make a {cls.__name__}: {error}") from error
+    require_finite(made)  # whoever wrote the class
+    return made
 
 
 def _frozen(value: Any) -> Any:

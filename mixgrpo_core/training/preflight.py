@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import is_dataclass
 from types import MappingProxyType
 
 from ..advantages.port import WIDTHS, width_of
@@ -14,6 +15,7 @@ from ..sampling.schedule import check_sigmas
 from ..settings.config import TrainConfig
 from ..support.facts import RunFacts
 from ..support.memory import NOTHING
+from ..support.setting import require_finite
 
 LONGEST_PROMPT = 10_000
 
@@ -134,6 +136,8 @@ def _check_rewards(rewards: Mapping[str, Reward], config: TrainConfig) -> None:
     if not any(config.reward_weights.get(name, 1.0) > 0 for name in rewards):
         raise ValueError("every reward has weight 0: give at least one a weight above 0 to train on")
     for name, reward in rewards.items():
+        if is_dataclass(reward):
+            require_finite(reward)
         if about(reward).reference:
             raise ValueError(
                 f"reward {name!r} compares images with a reference picture, of which a training has none of its own: "

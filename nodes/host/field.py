@@ -4,6 +4,7 @@ x0 = guider(x, sigma)          conditioning, guidance, timestep scaling and cast
 v  = (x - x0) / sigma          flow models only: their x0 is x - sigma v
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
@@ -23,6 +24,7 @@ from ...mixgrpo_core.models.port import LoraState, R, Velocity
 from ...mixgrpo_core.models.told_apart import ToldApart
 from ...mixgrpo_core.sampling.schedule import flow_sigmas
 from ...mixgrpo_core.support.seeds import seeded_noise
+from ...mixgrpo_core.support.setting import require_number
 from .family import Family, require_flow_model
 from .frozen import freeze, quantised_inference_weights
 from .gradients import trainable
@@ -71,8 +73,10 @@ class HostField:
         """
         self.family: Family = require_flow_model(model)
         _require_no_skips(model)
-        if not cfg >= 1:
-            raise ValueError(f"expected a CFG of 1 (off) or more, found {cfg}")
+        if not 1 <= cfg < math.inf:
+            raise ValueError(f"expected a finite CFG of 1 (off) or more, found {cfg}")
+        if guidance is not None:
+            require_number("guidance", guidance)
         if vae is None:
             raise ValueError("expected a VAE, found none: this checkpoint has none, load one with Load VAE")
         self.latent_shape = self.family.latent_shape(width, height)

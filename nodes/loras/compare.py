@@ -15,6 +15,7 @@ from ...mixgrpo_core.rewards.stats import RewardStats
 from ...mixgrpo_core.sampling.ode import decode, sample
 from ...mixgrpo_core.support.seeds import derive_seed
 from ...mixgrpo_core.views.grids import labelled_grid
+from ..checks import require_in_range
 from ..host.field import HostField
 from ..host.texts import PromptSet
 from ..sockets import PromptsSocket, RewardSocket, SettingsSocket, TrainerSettings
@@ -50,6 +51,8 @@ class CompareLora(io.ComfyNode):
     def execute(
         cls, model, model_with_lora, vae, prompts, settings, which, most_prompts, images, hybrid, seed, rewards=None
     ) -> io.NodeOutput:
+        numbers = {"most_prompts": most_prompts, "images": images, "hybrid": hybrid, "seed": seed}
+        require_in_range(cls.define_schema().inputs, numbers)
         scored = rewards.unattended if rewards is not None else {}
         shown = _chosen(prompts, which, most_prompts)
         with (

@@ -1,5 +1,6 @@
 """Rewards brought to another scale, and rewards under a condition."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TypedDict
@@ -154,8 +155,8 @@ def _transform(values: _Chosen) -> Transform:
     if kind == CLIP:
         return Clip(low=values["low"], high=values["high"])
     if kind == SIGMOID:
-        if not values["width"] > 0:
-            raise ValueError(f"width lies above 0, found {values['width']}")
+        if not 0 < values["width"] < math.inf:
+            raise ValueError(f"width lies above 0 and is finite, found {values['width']}")
         return Sigmoid(centre=values["centre"], scale=values["width"])
     raise ValueError(f"transform: expected one of {RANK}, {RUNNING}, {AFFINE}, {CLIP}, {SIGMOID}, found {kind!r}")
 

@@ -47,7 +47,7 @@ class PreservationReward(io.ComfyNode):
 
     @classmethod
     def execute(cls, source, measure, weight, mask=None) -> io.NodeOutput:
-        require_in_range(cls.define_schema().inputs, {"measure": measure})
+        require_in_range(cls.define_schema().inputs, {"measure": measure, "weight": weight})
         allowed = None if mask is None else Pixels(mask[0, ..., None].expand(-1, -1, 3).clone())
         reward = EditPreservation(MEASURES[measure], _picture(source), allowed)
         return io.NodeOutput(Rewards(rewards={"preserved": reward}, weights={"preserved": weight}))
@@ -89,6 +89,7 @@ class DirectionReward(io.ComfyNode):
 
     @classmethod
     def execute(cls, source, description, file, weight) -> io.NodeOutput:
+        require_in_range(cls.define_schema().inputs, {"weight": weight})
         path = str(path_of(file, (OWN,), CLIP_SCORE_FILES))
         reward = DirectionalCLIP(path, description, _picture(source), place=HostPlace())
         reward.prepare(())

@@ -52,6 +52,7 @@ class AestheticReward(io.ComfyNode):
 
     @classmethod
     def execute(cls, head, file, weight) -> io.NodeOutput:
+        require_in_range(cls.define_schema().inputs, {"weight": weight})
         head, file = path_of(head, (OWN,), HEADS), path_of(file, FOLDERS, BACKBONES)
         reward = AestheticScore(str(head), str(file), place=HostPlace())
         reward.prepare(())
@@ -92,7 +93,7 @@ class SimilarityReward(io.ComfyNode):
 
     @classmethod
     def execute(cls, reference, kind, file, weight) -> io.NodeOutput:
-        require_in_range(cls.define_schema().inputs, {"kind": kind})
+        require_in_range(cls.define_schema().inputs, {"kind": kind, "weight": weight})
         path = str(path_of(file, FOLDERS, ENCODERS))
         picture = Pixels(reference[0, ..., :3].clone())  # node outputs are inference tensors
         reward = ImageSimilarity(DinoV2(path) if kind == DINO else ClipImages(path), picture, place=HostPlace())
@@ -150,7 +151,7 @@ class ClassifierReward(io.ComfyNode):
 
     @classmethod
     def execute(cls, folder, label, goal, threshold, weight) -> io.NodeOutput:
-        require_in_range(cls.define_schema().inputs, {"goal": goal, "threshold": threshold})
+        require_in_range(cls.define_schema().inputs, {"goal": goal, "threshold": threshold, "weight": weight})
         path = str(path_of(folder, (OWN,), (NSFW,)))
         reward = ImageClassifier(path, label.strip(), threshold if goal == PENALTY else None, place=HostPlace())
         reward.prepare(())

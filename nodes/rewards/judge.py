@@ -120,7 +120,7 @@ class JudgeNode(io.ComfyNode):
 
     @classmethod
     def execute(cls, judge, asks, question, opponents, weight) -> io.NodeOutput:
-        require_in_range(cls.define_schema().inputs, {"asks": asks, "opponents": opponents})
+        require_in_range(cls.define_schema().inputs, {"asks": asks, "opponents": opponents, "weight": weight})
         chat = chat_of(judge)
         reward: Reward = (
             JudgeReward(chat, EACH[asks], question=question.strip())

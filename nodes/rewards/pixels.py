@@ -160,7 +160,8 @@ class PaletteRewardNode(io.ComfyNode):
 
     @classmethod
     def execute(cls, colours, measure, share, tolerance, weight) -> io.NodeOutput:
-        require_in_range(cls.define_schema().inputs, {"measure": measure, "share": share, "tolerance": tolerance})
+        values = {"measure": measure, "share": share, "tolerance": tolerance, "weight": weight}
+        require_in_range(cls.define_schema().inputs, values)
         wanted = _colours(colours)
         Palette(wanted, tolerance)  # an empty list is refused whichever measure is chosen
         if measure == NEAR_PALETTE:

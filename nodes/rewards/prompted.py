@@ -8,6 +8,7 @@ from comfy_api.latest import io
 from ...mixgrpo_core.rewards.clip import CLIPScore, HPSv2, PickScore
 from ...mixgrpo_core.rewards.image_reward import IMAGE_REWARD, ImageReward
 from ...mixgrpo_core.rewards.siglip.scores import SigLIPScore
+from ..checks import require_in_range
 from ..host.reward_files import OWN, file_input, file_problem, fingerprint, path_of
 from ..host.reward_place import HostPlace
 from ..sockets import Rewards, RewardSocket, weight_input
@@ -61,6 +62,7 @@ class ClipReward(io.ComfyNode):
 
     @classmethod
     def execute(cls, kind, file, weight) -> io.NodeOutput:
+        require_in_range(cls.define_schema().inputs, {"weight": weight})
         make = KINDS[kind]
         reward = make(str(path_of(file, FOLDERS, make.known)), place=HostPlace())
         reward.prepare(())  # the file is looked into now, not when the training starts
@@ -101,6 +103,7 @@ class ImageRewardNode(io.ComfyNode):
 
     @classmethod
     def execute(cls, file, weight) -> io.NodeOutput:
+        require_in_range(cls.define_schema().inputs, {"weight": weight})
         reward = ImageReward(str(path_of(file, (OWN,), (IMAGE_REWARD,))), place=HostPlace())
         reward.prepare(())
         return io.NodeOutput(Rewards(rewards={"ImageReward": reward}, weights={"ImageReward": weight}))

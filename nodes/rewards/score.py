@@ -5,6 +5,7 @@ from comfy_api.latest import io, ui
 
 from ...mixgrpo_core.evaluation.ranking import Ranking, ranked
 from ...mixgrpo_core.rewards.port import Context, RewardBatch
+from ..checks import require_in_range
 from ..live.sheet import captioned
 from ..sockets import RewardSocket
 from ..training.outcome import to_tensor
@@ -60,6 +61,7 @@ class ScoreImages(io.ComfyNode):
 
     @classmethod
     def execute(cls, images, rewards, prompt, keep, reference=None, mask=None) -> io.NodeOutput:
+        require_in_range(cls.define_schema().inputs, {"keep": keep})
         scored = rewards.unattended
         if not scored:
             raise ValueError("people vote during a training only: connect a reward that scores by itself")

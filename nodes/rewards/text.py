@@ -3,6 +3,7 @@
 from comfy_api.latest import io
 
 from ...mixgrpo_core.rewards.ocr.accuracy import TextAccuracy
+from ..checks import require_in_range
 from ..sockets import Rewards, RewardSocket, weight_input
 
 
@@ -26,6 +27,7 @@ class TextReward(io.ComfyNode):
 
     @classmethod
     def execute(cls, weight) -> io.NodeOutput:
+        require_in_range(cls.define_schema().inputs, {"weight": weight})
         reward = TextAccuracy()
         reward.prepare(())  # what is not installed is said now
         return io.NodeOutput(Rewards(rewards={"text": reward}, weights={"text": weight}))

@@ -145,6 +145,9 @@ class Sampler(io.ComfyNode):
         window: Window | None = None,
     ) -> io.NodeOutput:
         check_noise(kernel, eta)
+        numbers = {"window_start": window_start, "window_size": window_size, "tail_ratio": tail_ratio}
+        more = {"window_iteration": window_iteration, "noise_seed_offset": noise_seed_offset}
+        require_in_range(cls.define_schema().inputs, {**numbers, **more})
         if window is None and window_size:
             window = FrozenWindow(size=window_size, start=window_start)
         sampling = MixedSampling(

@@ -9,7 +9,7 @@ from comfy_api.latest import io
 from ...mixgrpo_core import DecayingWindow, FrozenWindow
 from ...mixgrpo_core.sampling.windows import Window
 from ...mixgrpo_core.support.setting import fields_of
-from ..checks import defaults_of, verdict
+from ..checks import defaults_of, require_in_range, verdict
 from ..settings.choices import choices
 from ..sockets import WindowSocket
 
@@ -142,7 +142,10 @@ class WindowNode(io.ComfyNode):
 
     @classmethod
     def execute(cls, start: int, size: int, steps: int, strategy: dict) -> io.NodeOutput:
+        require_in_range(cls.define_schema().inputs, {"start": start, "size": size, "steps": steps})
         check_place(start, size, steps, strategy["strategy"])
+        [shown] = [option.inputs for option in strategies() if option.key == strategy["strategy"]]
+        require_in_range(shown, strategy)
         return io.NodeOutput(make_window(start, size, strategy))
 
 

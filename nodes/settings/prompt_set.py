@@ -7,7 +7,7 @@ from comfy_api.latest import io
 
 from ...mixgrpo_core.settings.prompts import LONGEST_LINE, Prompts, read_prompt_file, read_prompts
 from ...mixgrpo_core.support.seeds import derive_seed
-from ..checks import defaults_of, verdict
+from ..checks import defaults_of, require_in_range, verdict
 from ..host.texts import PromptSet, described, require_apart
 from ..sockets import PromptsSocket
 
@@ -63,6 +63,7 @@ class PromptSetNode(io.ComfyNode):
             raise ValueError(
                 "expected a CLIP, found none: this checkpoint has no text encoder, load one with Load CLIP"
             )
+        require_in_range(cls.define_schema().inputs, {"held_out_share": held_out_share, "seed": seed})
         found = gather(prompts, file, held_out_prompts, held_out_share, seed)
         negative = " ".join(negative.split())
         texts = PromptSet(train=found.train, held_out=found.held_out, negative=negative, clip=clip)

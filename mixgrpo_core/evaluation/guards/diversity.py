@@ -8,6 +8,7 @@ from typing import ClassVar, Protocol
 from torch import Tensor
 from torch.nn import functional
 
+from ...support.setting import require_finite
 from .port import Alarm, Memory, Seen, level_of, require_thresholds
 
 
@@ -23,6 +24,9 @@ class SmallPixels:
     """The pixels of the image shrunk to ``side`` x ``side``: layout and colour, no detail."""
 
     side: int = 8
+
+    def __post_init__(self) -> None:
+        require_finite(self)
 
     def __call__(self, images: Tensor) -> Tensor:
         pixels = images.float().movedim(-1, 1)
@@ -48,6 +52,7 @@ class DiversityLoss:
     embed: Embedding = SmallPixels()
 
     def __post_init__(self) -> None:
+        require_finite(self)
         require_thresholds(self.warn, self.stop)
 
     def measure(self, images: Tensor) -> Mapping[str, Sequence[float]]:

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from ...support.setting import require_finite
 from .port import Alarm, Memory, Seen, level_of, require_thresholds
 
 _LEAST_SHARE = 0.05  # of the mean: a spread below it counts as that
@@ -29,6 +30,7 @@ class PixelDrift:
     stop: float | None = None
 
     def __post_init__(self) -> None:
+        require_finite(self)
         require_thresholds(self.warn, self.stop)
 
     def measure(self, images: Tensor) -> Mapping[str, Sequence[float]]:

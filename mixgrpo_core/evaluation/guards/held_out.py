@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from ...support.setting import require_finite
 from .port import Alarm, Memory, Seen, level_of, require_thresholds
 
 _TINY = 1e-9
@@ -32,6 +33,7 @@ class HeldOutFall:
     least: float = 0.25
 
     def __post_init__(self) -> None:
+        require_finite(self)
         require_thresholds(self.warn, self.stop)
 
     def measure(self, images: Tensor) -> Mapping[str, Sequence[float]]:

@@ -4,6 +4,7 @@ v(x, sigma) = network(x, t = 1000 sigma, c)                       guidance 1
 v           = v_neg + g (v_pos - v_neg)                           guidance g > 1, one doubled batch
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -84,8 +85,8 @@ class SD3Model(WithLora[PeftLora]):
         architecture: str = "stable-diffusion-3",
         base_model: str = "",
     ) -> None:
-        if guidance < 1:
-            raise ValueError(f"expected a guidance scale of 1 (off) or more, found {guidance}")
+        if not 1 <= guidance < math.inf:
+            raise ValueError(f"expected a finite guidance scale of 1 (off) or more, found {guidance}")
         self.device = torch.device(device)
         self.guidance = guidance
         self.grid = grid

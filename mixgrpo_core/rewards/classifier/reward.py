@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ...support.micro_batches import MicroBatches
+from ...support.setting import require_finite
 from ..networks.known_files import KnownFile, expect
 from ..networks.places import Network, Place, Precision, Resident, dtype_for, shared
 from ..networks.pretrained import check_filled, dtype_argument, first_line, quiet
@@ -51,6 +52,7 @@ class ImageClassifier(DifferentiableReward):
     batch: int = field(default=16, repr=False)
 
     def __post_init__(self) -> None:
+        require_finite(self)
         if self.threshold is not None and not 0 <= self.threshold < 1:
             raise ValueError(f"expected a threshold from 0 to less than 1, found {self.threshold}")
 

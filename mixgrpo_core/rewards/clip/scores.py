@@ -12,6 +12,7 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
+from ...support.setting import require_finite
 from ..networks.known_files import KnownFile
 from ..networks.places import Place, Precision, Resident
 from ..networks.text_image import TextImageReward
@@ -43,6 +44,9 @@ class HPSv2(TextImageReward):
     precision: Precision = "auto"
     place: Place = field(default=Resident(), repr=False)
     batch: int = field(default=16, repr=False)
+
+    def __post_init__(self) -> None:
+        require_finite(self)
 
     @property
     def about(self) -> About:
@@ -81,6 +85,9 @@ class PickScore(TextImageReward):
     precision: Precision = "auto"
     place: Place = field(default=Resident(), repr=False)
     batch: int = field(default=16, repr=False)
+
+    def __post_init__(self) -> None:
+        require_finite(self)
 
     @property
     def about(self) -> About:
@@ -136,6 +143,7 @@ class CLIPScore(TextImageReward):
     batch: int = field(default=16, repr=False)
 
     def __post_init__(self) -> None:
+        require_finite(self)
         for name, known in (("activation", ("auto", "gelu", "quick_gelu")), ("fit", ("auto", "crop", "stretch"))):
             if getattr(self, name) not in known:
                 raise ValueError(f"expected {name} to be one of {', '.join(known)}, found {getattr(self, name)!r}")

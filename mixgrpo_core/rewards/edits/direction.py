@@ -10,6 +10,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from ...support.setting import require_finite
 from ..clip.architectures import Activation
 from ..clip.files import CLIP_SCORE_FILES
 from ..clip.fitting import cropped
@@ -49,6 +50,7 @@ class DirectionalCLIP(DifferentiableReward):
     batch: int = field(default=16, repr=False)
 
     def __post_init__(self) -> None:
+        require_finite(self)
         if is_empty(self.source_prompt):
             raise ValueError("expected a prompt that says what the source picture shows, found an empty one")
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ...support.setting import require_finite
 from ..networks.preprocessing import pixels_of, resized
 from ..networks.reference_picture import Source, chosen
 from ..port import About, DifferentiableReward, RewardBatch
@@ -55,6 +56,9 @@ class PSNR:
     """
 
     most: float = 60.0
+
+    def __post_init__(self) -> None:
+        require_finite(self)
 
     @property
     def expected(self) -> tuple[float, float]:

@@ -14,6 +14,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from ...support.setting import require_finite
 from ..clip.files import CLIP_SCORE_FILES
 from ..clip.fitting import cropped
 from ..clip.towers import ImageTower
@@ -80,6 +81,9 @@ class AestheticScore(DifferentiableReward):
     precision: Precision = "auto"
     place: Place = field(default=Resident(), repr=False)
     batch: int = field(default=16, repr=False)
+
+    def __post_init__(self) -> None:
+        require_finite(self)
 
     @property
     def about(self) -> About:

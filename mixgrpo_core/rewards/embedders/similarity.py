@@ -15,6 +15,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from ...support.setting import require_finite
 from ..clip.architectures import Activation
 from ..clip.files import CLIP_SCORE_FILES
 from ..clip.fitting import cropped
@@ -112,6 +113,9 @@ class ImageSimilarity(DifferentiableReward):
     precision: Precision = "auto"
     place: Place = field(default=Resident(), repr=False)
     batch: int = field(default=16, repr=False)
+
+    def __post_init__(self) -> None:
+        require_finite(self)
 
     @property
     def about(self) -> About:

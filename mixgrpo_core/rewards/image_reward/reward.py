@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ...support.micro_batches import MicroBatches
 from ...support.paths import user_path
+from ...support.setting import require_finite
 from ..networks.known_files import KnownFile, expect
 from ..networks.places import Network, Place, Precision, Resident, dtype_for, shared
 from ..networks.preprocessing import CLIP_MEAN, CLIP_STD, centre_cropped, normalised, pixels_of
@@ -47,6 +48,9 @@ class ImageReward(DifferentiableReward):
     precision: Precision = "float32"
     place: Place = field(default=Resident(), repr=False)
     batch: int = field(default=16, repr=False)
+
+    def __post_init__(self) -> None:
+        require_finite(self)
 
     @property
     def about(self) -> About:

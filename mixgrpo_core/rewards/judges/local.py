@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ...support.micro_batches import MicroBatches
+from ...support.setting import require_finite
 from ..networks.places import Network, Place, Precision, Resident, dtype_for, shared
 from ..networks.weight_files import Weights, WeightsError
 from .chat import Answer, Question
@@ -39,6 +40,9 @@ class LocalChat:
     precision: Precision = "auto"
     place: Place = field(default=Resident(), repr=False)
     batch: int = field(default=8, repr=False)
+
+    def __post_init__(self) -> None:
+        require_finite(self)
 
     @property
     def identity(self) -> str:

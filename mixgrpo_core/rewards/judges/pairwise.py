@@ -15,6 +15,7 @@ from itertools import combinations
 from typing import Protocol
 
 from ...support.seeds import derive_seed
+from ...support.setting import require_finite
 from ..port import About, RewardBatch, Scores, StatelessReward
 from .chat import Chat, Question
 from .judge import of_the_model, problems, scores_of
@@ -52,6 +53,9 @@ class Verdict:
     template: str = "pair_rank.txt"
     max_tokens: int = 1024
 
+    def __post_init__(self) -> None:
+        require_finite(self)
+
     def read(self, text: str) -> Reading:
         return verdict(text)
 
@@ -69,6 +73,7 @@ class PairScores:
     max_tokens: int = 256
 
     def __post_init__(self) -> None:
+        require_finite(self)
         check_weights(self.aspects)
 
     def read(self, text: str) -> Reading:
@@ -98,6 +103,7 @@ class PairwiseReward(StatelessReward):
     seed: int = 0
 
     def __post_init__(self) -> None:
+        require_finite(self)
         if self.opponents < 0:
             raise ValueError(f"expected opponents of at least 0 (all), found {self.opponents}")
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from ...support.setting import require_finite
 from .chat import Answer
 from .reading import Reading, excerpt, labelled_number, lone_word
 
@@ -90,6 +91,7 @@ class Rating:
     max_tokens: int = 512
 
     def __post_init__(self) -> None:
+        require_finite(self)
         check_weights(self.aspects)
 
     @property
@@ -150,6 +152,7 @@ class Levels:
     max_tokens: int = 16
 
     def __post_init__(self) -> None:
+        require_finite(self)
         if not 0 < self.least < 1:
             raise ValueError(f"expected least between 0 and 1, found {self.least}")
         words = [word.casefold() for word, _ in self.levels]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from ...support.setting import require_finite
 from ..port import About, Reward, RewardBatch, Scores, StatelessReward
 from ..wrappers.exchange import exchanged
 from .ballot import Ballot, State
@@ -55,6 +56,7 @@ class HumanVote(StatelessReward):
     folder: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
+        require_finite(self)
         if not 0 < self.seconds < math.inf:
             raise ValueError(f"expected some seconds for the votes on a group, found {self.seconds}")
         if self.shown < 0 or self.shown == 1:

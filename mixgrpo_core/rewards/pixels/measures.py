@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
+from ...support.setting import require_finite
 from ..port import About, DifferentiableReward, RewardBatch
 
 _LUMA = (0.2126, 0.7152, 0.0722)
@@ -61,6 +62,9 @@ class Near:
     """The nearer to ``target`` the better; 0 at best. In the measure's units."""
 
     target: float
+
+    def __post_init__(self) -> None:
+        require_finite(self)
 
     def __call__(self, amount: Tensor) -> Tensor:
         return -(amount - self.target).abs()
@@ -139,6 +143,9 @@ class Sharpness:
     side: int = 512
     guard: float = 1.0
 
+    def __post_init__(self) -> None:
+        require_finite(self)
+
     def __call__(self, images: Tensor) -> Tensor:
         luma = _shrunk(255 * _luma(images)[:, None], self.side)
         laplacian = _filtered(luma, ((0, 1, 0), (1, -4, 1), (0, 1, 0)))
@@ -174,6 +181,9 @@ class JpegSize:
     """
 
     quality: int = 95
+
+    def __post_init__(self) -> None:
+        require_finite(self)
 
     def __call__(self, images: Tensor) -> Tensor:
         sizes = [self._bits(image) for image in images.detach().cpu()]

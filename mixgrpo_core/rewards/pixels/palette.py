@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ...support.setting import require_finite
+
 _HEX = re.compile(r"#?([0-9a-fA-F]{6})")
 _TO_CONES = (
     (0.4122214708, 0.5363325363, 0.0514459929),
@@ -40,6 +42,7 @@ class Palette:
     tolerance: float = 0.1
 
     def __post_init__(self) -> None:
+        require_finite(self)
         _require(self.colours, self.tolerance)
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -59,6 +62,7 @@ class ColourShare:
     tolerance: float = 0.1
 
     def __post_init__(self) -> None:
+        require_finite(self)
         _require((self.colour,), self.tolerance)
 
     def __call__(self, images: Tensor) -> Tensor:

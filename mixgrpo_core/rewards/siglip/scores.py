@@ -11,6 +11,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from ...support.paths import user_path
+from ...support.setting import require_finite
 from ..networks.known_files import KnownFile
 from ..networks.places import Place, Precision, Resident
 from ..networks.text_image import TextImageReward
@@ -48,6 +49,9 @@ class SigLIPScore(TextImageReward):
     precision: Precision = "auto"
     place: Place = field(default=Resident(), repr=False)
     batch: int = field(default=16, repr=False)
+
+    def __post_init__(self) -> None:
+        require_finite(self)
 
     @property
     def about(self) -> About:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...support.setting import require_finite
 from ..port import About, Reward, RewardBatch, Scores, StatelessReward, about
 from ..scoring import as_scores
 
@@ -33,6 +34,7 @@ class _UnderCondition(StatelessReward):
     most: float | None = None
 
     def __post_init__(self) -> None:
+        require_finite(self)
         if self.least is None and self.most is None:
             raise ValueError("a gate needs bounds: give least or most, or both")
         low, high = self._bounds()

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor
 
+from ...support.setting import require_finite
 from ..port import About, DifferentiableReward, Reward, RewardBatch, Scores, about
 from ..scoring import as_scores
 from .exchange import exchanged
@@ -88,6 +89,7 @@ class Clip(_Fixed):
     high: float | None = None
 
     def __post_init__(self) -> None:
+        require_finite(self)
         low, high = self._bounds()
         if not low < high:
             raise ValueError(f"expected low below high, found {self}")
@@ -114,6 +116,7 @@ class Sigmoid(_Fixed):
     scale: float = 1.0
 
     def __post_init__(self) -> None:
+        require_finite(self)
         if not (math.isfinite(self.centre) and self.scale > 0):
             raise ValueError(f"expected a finite centre and a scale above 0, found {self}")
 

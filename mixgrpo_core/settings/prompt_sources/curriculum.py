@@ -12,6 +12,7 @@ from ...sampling.planners import Heard
 from ...support.facts import RunFacts
 from ...support.memory import NOTHING, Memory
 from ...support.seeds import derive_seed
+from ...support.setting import require_finite
 from .port import PromptDraw, PromptSource
 
 MEANS = "means"
@@ -90,6 +91,7 @@ class PocaCurriculum(PromptSource):
     rate: float = 0.5
 
     def __post_init__(self) -> None:
+        require_finite(self)
         if not (len(self.until) == 2 and 0 <= self.until[0] <= self.until[1]):
             raise ValueError(f"until holds the two iterations at which stages begin, ascending, found {self.until}")
         whole = [len(stage) == 3 and min(stage) >= 0 and abs(sum(stage) - 1) < 1e-6 for stage in self.shares]

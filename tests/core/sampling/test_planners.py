@@ -44,15 +44,15 @@ class Careless(Planner):
 
 @dataclass(frozen=True)
 class Reckless(Planner):
-    """Remembers what it is told to."""
+    """Remembers what is no number, or what it is told to."""
 
-    level: float | None = math.nan
+    level: float | None = -1.0
 
     def plan(self, iteration, prompt, sigmas, memory=NOTHING):
         return windowed_plan(sigmas, [0])
 
     def learn(self, memory, groups):
-        return {} if memory else {"level": self.level}
+        return {} if memory else {"level": math.nan if self.level == -1 else self.level}
 
 
 LEARNING = replace(SMALL, iterations=8, planner=Restless())
