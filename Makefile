@@ -17,7 +17,12 @@
 #
 # make test runs two jobs at a time, as it is made for two cores; what a job prints comes when the job has ended. A test
 # that costs more than 10 CPU seconds fails it. Those that are long by nature are for make test-long: all of its parts
-# that have not passed with the code as it is, or the one that PART names; LONG lists them.
+# that have not passed with the code as it is, or the one that PART names; LONG lists them. Its campaigns - kills, fuzz,
+# soak - are made of numbered cases: one that was interrupted goes on behind its last case, and one that is asked for more
+# than it has done does the rest. What they do and found stands in benchmarks/reliability.md; make reliability writes it.
+#
+#   KILLS       of a headless run          HOST_KILLS  of a ComfyUI that trains
+#   FUZZ        mutated inputs in all      MINUTES     of soak in all
 PYTHON   ?= python3
 VENV     ?= .venv
 TORCH    ?= $(shell grep '^torch==' requirements-dev.txt)
@@ -50,16 +55,23 @@ CHROMIUM  := $(shell command -v chromium || command -v chromium-browser || comma
 PAGES     := $(if $(CHROMIUM),tests/web)
 NO_PAGES  := @echo "The browser tests are skipped: no chromium was found. Install it and run make test-web."
 
-LONG_CORE := recipe
-LONG_HOST := benchmark canvas
+LONG_CORE := recipe kills fuzz-run-files fuzz-prompts fuzz-loras fuzz-checkpoints fuzz-rewards fuzz-judges soak
+LONG_HOST := benchmark canvas host-kills fuzz-endpoints fuzz-conversions host-soak
 LONG      := $(LONG_CORE) $(LONG_HOST)
 PART      ?= $(LONG)
-CODE      := $(wildcard $(shell git ls-files ':!*.md'))
+CODE      := $(wildcard $(shell git ls-files ':!*.md' ':!benchmarks/*.json'))
+
+KILLS      ?= 200
+HOST_KILLS ?= 20
+FUZZ       ?= 10000
+MINUTES    ?= 30
+SIZES      := --kills=$(KILLS) --host-kills=$(HOST_KILLS) --fuzz=$(FUZZ) --minutes=$(MINUTES)
 
 # Where a machine forbids it, every process that the tests start would compile ComfyUI anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo host test test-core test-host test-nodes test-server test-web test-long lint lint-nodes bench accept-nodes get-host
+.PHONY: demo host test test-core test-host test-nodes test-server test-web test-long lint lint-nodes bench \
+        reliability accept-nodes get-host FORCE
 
 demo: $(VENV)/.headless  ## train a LoRA on the demo model and show what it did
 	$(BIN)/mixgrpo demo --out $(OUT)
@@ -90,12 +102,20 @@ test-web: get-host  ## the pages in a real browser
 test-long: $(PART:%=.long/%)  ## what is long by nature
 
 $(LONG_CORE:%=.long/%): .long/%: $(CODE) | $(VENV)/.dev
-	$(CORE_TEST) --long=$* tests/core
+	$(CORE_TEST) --long=$* $(SIZES) tests/core
 	@mkdir -p $(@D) && touch $@
 
 $(LONG_HOST:%=.long/%): .long/%: $(CODE) | get-host
-	$(HOST_TEST) --long=$* tests/host
+	$(HOST_TEST) --long=$* $(SIZES) tests/host
 	@mkdir -p $(@D) && touch $@
+
+$(patsubst %,.long/%,$(filter %kills fuzz-% %soak,$(LONG))): .long/sizes
+
+.long/sizes: FORCE
+	@mkdir -p $(@D) && echo "$(SIZES)" | cmp -s - $@ || echo "$(SIZES)" > $@
+
+reliability: $(VENV)/.dev  ## benchmarks/reliability.md, from what the campaigns of make test-long found here
+	$(BIN)/python benchmarks/reliability.py
 
 accept-nodes: get-host  ## the nodes are meant to be as they are now: write tests/host/server/nodes.json
 	$(HOST_TEST) tests/host/server/test_nodes.py --accept-nodes

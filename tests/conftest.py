@@ -6,7 +6,7 @@ from hypothesis import settings
 settings.register_profile("mixgrpo", deadline=None, derandomize=True)
 settings.load_profile("mixgrpo")
 
-pytest_plugins = ["cost"]
+pytest_plugins = ["cost", "campaigns.options"]
 
 # They need the Python of a ComfyUI: `make test-host` and `make test-web`, or their folder's name on the command line.
 HOST = Path(__file__).resolve().parents[1] / ".host"

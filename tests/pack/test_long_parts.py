@@ -11,5 +11,5 @@ def test_the_makefile_names_the_parts_that_tests_are_marked_with():
     marked = {"CORE": set(), "HOST": set()}
     for place, parts in (("core", marked["CORE"]), ("host", marked["HOST"])):
         for file in (ROOT / "tests" / place).rglob("test_*.py"):
-            parts.update(re.findall(r'^@pytest\.mark\.long\("(\w+)"\)$', file.read_text(), re.M))
+            parts.update(re.findall(r'^@pytest\.mark\.long\("([\w-]+)"\)$', file.read_text(), re.M))
     assert {place: set(parts.split()) for place, parts in listed} == marked
