@@ -30,6 +30,7 @@ from .settings.presets import (
     mixgrpo_flash,
     mixgrpo_flash_star,
     mixgrpo_sd35,
+    precise,
 )
 from .training.loop import train
 
@@ -80,6 +81,7 @@ __all__ = [
     "mixgrpo_flash",
     "mixgrpo_flash_star",
     "mixgrpo_sd35",
+    "precise",
     "register",
     "rollout",
     "sample",

@@ -9,12 +9,25 @@ from .forward import mean_square_error
 from .gcpo import GCPO, chunk_log_ratios
 from .grpo import GRPO
 from .guard import GuardGRPO
+from .lambda_damping import LambdaGRPO, damping, effective_share
+from .log_hinge import hinge_cost
 from .nft import DiffusionNFT, branch_errors, positive_share
+from .pcpo import PCPO
 from .pieces import Group
 from .port import LossReport, Objective, RatioObjective
 from .positional import PositionalGRPO, position_log_ratio
 from .regularisers import Regulariser, VelocityKL
-from .step_weights import Even, FlatGradient, GuardWeight, StepWeight
+from .rsm import RSM, matching_cost
+from .step_weights import (
+    Even,
+    FairClip,
+    FairClipFlat,
+    FlatGradient,
+    GuardWeight,
+    NoiseLevel,
+    ProportionalCredit,
+    StepWeight,
+)
 from .update import Updating, update_policy
 
 __all__ = [
@@ -22,9 +35,13 @@ __all__ = [
     "DGPO",
     "GCPO",
     "GRPO",
+    "PCPO",
+    "RSM",
     "DiffusionNFT",
     "ErrorWeight",
     "Even",
+    "FairClip",
+    "FairClipFlat",
     "FlatGradient",
     "FlowDPPO",
     "GeneralHuber",
@@ -32,10 +49,13 @@ __all__ = [
     "GuardGRPO",
     "GuardWeight",
     "Huber",
+    "LambdaGRPO",
     "LevelPower",
     "LossReport",
+    "NoiseLevel",
     "Objective",
     "PositionalGRPO",
+    "ProportionalCredit",
     "RatioObjective",
     "Regulariser",
     "StepWeight",
@@ -44,9 +64,13 @@ __all__ = [
     "VelocityKL",
     "branch_errors",
     "chunk_log_ratios",
+    "damping",
     "dppo_loss",
     "dropped_cells",
+    "effective_share",
     "group_weights",
+    "hinge_cost",
+    "matching_cost",
     "matching_policy_loss",
     "mean_square_error",
     "position_log_ratio",

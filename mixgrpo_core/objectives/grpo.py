@@ -7,11 +7,12 @@ from typing import ClassVar
 from torch import Tensor
 
 from ..models.policy import Policy
+from ..support.facts import RunFacts
 from .clipped import ClippedObjective, log_prob_terms, old_log_prob_terms, policy_report
 from .pieces import Piece
 from .port import Cells, LossReport
 from .ratio import clipped_policy_loss
-from .step_weights import Even, StepWeight
+from .step_weights import Even, StepWeight, require_use
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,10 @@ class GRPO(ClippedObjective):
 
     step_weight: StepWeight = Even()
 
+    def check(self, facts: RunFacts) -> None:
+        """Raise ``ValueError`` for a weighting of a single step."""
+        require_use(self.step_weight, facts)
+
     def fixed_terms(self, policy: Policy, piece: Piece) -> Mapping[str, Tensor]:
         """The log-prob of the rollout."""
         return old_log_prob_terms(piece)
@@ -42,7 +47,7 @@ class GRPO(ClippedObjective):
         """``mean(-min(A r, A clip(r)))`` times the step's factor."""
         step = cells.columns[0].step
         assert step is not None  # its columns are transitions
-        on_ratio = self.step_weight.on_log_ratio(step)
+        on_ratio = self.step_weight.log_ratio_factor(step, cells.candidates)
         new, old = table["log_prob"], table["old_log_prob"]
         if on_ratio != 1.0:
             new, old = new * on_ratio, old * on_ratio

@@ -69,7 +69,7 @@ def clipped_policy_loss(
             f"log_prob and old_log_prob must have one shape, found {tuple(log_prob.shape)} and "
             f"{tuple(old_log_prob.shape)}."
         )
-    advantage = _align(working(advantage), log_prob.shape).clamp(-adv_clip, adv_clip)
+    advantage = aligned(working(advantage), log_prob.shape).clamp(-adv_clip, adv_clip)
     ratio = (working(log_prob) - working(old_log_prob)).exp()
     loss = -torch.minimum(advantage * ratio, advantage * ratio.clamp(1 - low, 1 + high)).mean()
     ratio = ratio.detach()
@@ -156,11 +156,11 @@ def as_range(clip: ClipRange) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _align(advantage: Tensor, shape: torch.Size) -> Tensor:
+def aligned(advantage: Tensor, shape: torch.Size) -> Tensor:
     """Give `advantage` trailing dimensions of 1, so that its first ones meet the first ones of `shape`."""
-    aligned = advantage.reshape(advantage.shape + (1,) * (len(shape) - advantage.dim()))
-    if aligned.dim() != len(shape) or any(a not in (1, n) for a, n in zip(aligned.shape, shape, strict=True)):
+    found = advantage.reshape(advantage.shape + (1,) * (len(shape) - advantage.dim()))
+    if found.dim() != len(shape) or any(a not in (1, n) for a, n in zip(found.shape, shape, strict=True)):
         raise ValueError(
             f"advantage must fit the first dimensions of log_prob, found {tuple(advantage.shape)} for {tuple(shape)}."
         )
-    return aligned
+    return found

@@ -1,6 +1,6 @@
 """Sampling: schedules, windows, plans, kernels and solvers, and the rollout that records what is trained."""
 
-from .kernels import DanceSDE, FlowCPS, FlowSDE, Gaussian, Kernel, PreciseSDE
+from .kernels import DanceSDE, FlowCPS, FlowSDE, Gaussian, Kernel, PreciseDanceSDE, PreciseSDE
 from .ode import decode, sample
 from .planners import FullPlanner, OdePlanner, Planner, Step, StepPlan, WindowPlanner, deterministic_plan, windowed_plan
 from .rollouts import Sampling, rollout
@@ -22,6 +22,7 @@ __all__ = [
     "Kernel",
     "OdePlanner",
     "Planner",
+    "PreciseDanceSDE",
     "PreciseSDE",
     "RandomWindow",
     "Sampling",

@@ -229,3 +229,23 @@ class PreciseSDE(Kernel):
         """See the class."""
         rho = sigma_next * (1 - sigma) / (sigma * (1 - sigma_next))
         return coefficient_family(sigma_next * math.sqrt(1 - rho ** (self.eta**2)), sigma, sigma_next)
+
+
+@dataclass(frozen=True)
+class PreciseDanceSDE(Kernel):
+    """Coefficient family that solves DanceGRPO's SDE exactly for a frozen prediction: Precise (arXiv 2605.23522).
+
+    ``std = sigma' sqrt(1 - rho^2)`` with ``rho = exp(-eta^2 / 2 (1 / sigma' - 1 / sigma))``, the exact counterpart of
+    DanceSDE with the same eta, as read in github.com/Tencent-Hunyuan/Precise (``dance_precise``, eta 0.3). There levels
+    are held at 1e-6 or more; here the limit at 0 is taken, where all noise is new.
+    """
+
+    label: ClassVar[str] = "Precise DanceGRPO SDE"
+
+    eta: float = 0.3
+
+    def coefficients(self, sigma: float, sigma_next: float) -> StepCoefficients:
+        """See the class."""
+        passed = (sigma - sigma_next) / (sigma * sigma_next) if sigma_next else math.inf  # 1 / sigma' - 1 / sigma
+        kept = math.exp(-(self.eta**2) * passed) if self.eta else 1.0
+        return coefficient_family(sigma_next * math.sqrt(1 - kept), sigma, sigma_next)

@@ -13,9 +13,11 @@ class RunFacts:
         trained_steps: how many steps the plans of the first and of the last iteration train, ascending.
         rewards: names of the trained rewards.
         masks: by prompt, whether a mask travels with it.
+        candidates: kappa, std and h (`StepNumbers`) of every step that the planner may ever train.
     """
 
     latent_shape: tuple[int, ...]
     trained_steps: tuple[int, ...]
     rewards: tuple[str, ...]
     masks: Mapping[str, bool]
+    candidates: tuple[tuple[float, float, float], ...] = ()

@@ -64,6 +64,7 @@ def check(
         trained_steps=tuple(sorted({len(plan.trained) for plan in plans})),
         rewards=tuple(name for name in rewards if config.reward_weights.get(name, 1.0) > 0),
         masks={prompt: contexts.get(prompt, Context()).mask is not None for prompt in prompts},
+        candidates=tuple(config.updating(config.sigmas(model)).candidates),
     )
     config.objective.check(facts)
     config.prompt_source.check(facts)

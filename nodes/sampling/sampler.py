@@ -40,7 +40,8 @@ ETA = io.Float.Input(
     max=10.0,
     step=0.05,
     tooltip=(
-        "Strength of the noise; 0 is none. Usual: FlowSDE 0.7, DanceSDE 0.3, FlowCPS 0.8 (1 at most), PreciseSDE 1."
+        "Strength of the noise; 0 is none. Usual: FlowSDE 0.7, DanceSDE 0.3, FlowCPS 0.8 (1 at most), PreciseSDE 1, "
+        "PreciseDanceSDE 0.3."
     ),
 )
 REST = [
@@ -92,7 +93,8 @@ def inputs() -> list[io.Input]:
         default="FlowSDE",
         tooltip=(
             "How a noisy step is made. FlowSDE: MixGRPO and Flow-GRPO. DanceSDE: the same noise at every level. "
-            "FlowCPS: keeps the amounts of image and noise exactly. PreciseSDE: FlowSDE solved exactly."
+            "FlowCPS: keeps the amounts of image and noise exactly. PreciseSDE, "
+            "PreciseDanceSDE: FlowSDE and DanceSDE solved exactly."
         ),
     )
     solver = io.Combo.Input(

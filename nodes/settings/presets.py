@@ -11,6 +11,8 @@ from types import MappingProxyType
 
 from ...mixgrpo_core import FlowCPS, FlowSDE, SlidingWindow, TrainConfig, WindowPlanner, mixgrpo_sd35
 from ...mixgrpo_core.demo import demo_config
+from ...mixgrpo_core.objectives import GuardGRPO
+from ...mixgrpo_core.objectives.port import Objective
 from ...mixgrpo_core.sampling.planners import Planner
 from ...mixgrpo_core.sampling.solvers import Euler
 from ...mixgrpo_core.sampling.windows import Window
@@ -135,6 +137,7 @@ def local_config(preset: str, family: Family, memory: Memory) -> TrainConfig:
         planner=_fitted(config.planner, family, flash),
         tail_solver=config.tail_solver if flash else Euler(),
         kernel=FlowCPS(eta=config.kernel.eta) if noisy else config.kernel,  # leaves no noise in few steps
+        objective=_of_any_size(config.objective),
         learning_rate=family.learning_rate,
         updates=min(config.updates, family.prompts),
         rollout_batch=memory.rollout,
@@ -146,6 +149,11 @@ def local_config(preset: str, family: Family, memory: Memory) -> TrainConfig:
 def with_window(planner: Planner, window: Window) -> WindowPlanner:
     """The planner with another window; one that trained steps everywhere becomes one with a window."""
     return replace(planner, window=window) if isinstance(planner, WindowPlanner) else WindowPlanner(window=window)
+
+
+def _of_any_size(objective: Objective) -> Objective:
+    """The objective with a clip that follows from the latent's size: a published one belongs to theirs."""
+    return replace(objective, clip=None) if isinstance(objective, GuardGRPO) else objective
 
 
 def _fitted(planner: Planner, family: Family, flash: bool) -> Planner:

@@ -22,13 +22,14 @@ from mixgrpo_pack.mixgrpo_core import (
     rollout,
     windowed_plan,
 )
+from mixgrpo_pack.mixgrpo_core.sampling import PreciseDanceSDE
 from mixgrpo_pack.mixgrpo_core.support.seeds import derive_seed
 from mixgrpo_pack.nodes.demo import load_clip, load_model
 from mixgrpo_pack.nodes.sampling.mixed_sampling import batch_noise, shorten
 from mixgrpo_pack.nodes.sampling.sampler import Sampler
 from problems import GaussianFlow
 
-KERNELS = {"FlowSDE": FlowSDE, "DanceSDE": DanceSDE, "FlowCPS": FlowCPS, "PreciseSDE": PreciseSDE}
+KERNELS = {cls.__name__: cls for cls in (FlowSDE, DanceSDE, FlowCPS, PreciseSDE, PreciseDanceSDE)}
 LATENT = (16, 8, 8)
 
 

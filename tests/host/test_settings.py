@@ -97,6 +97,7 @@ def test_every_preset_fits_every_family(preset, family):
         assert plan.trained and max(plan.trained) < train.steps - 1 and plan.sigmas[-1] == 0
     assert train.updates <= train.prompts_per_iteration or family == "demo"
     assert found.cfg >= 1 and found.width % 16 == 0 and train.reward_weights == {}
+    assert train.objective.clip is None, "a published clip belongs to one size of latents"
 
 
 def test_less_memory_never_asks_for_more():

@@ -10,7 +10,7 @@ from toy import Red, ToyModel
 
 from mixgrpo_core.models.families.demo import load_demo
 from mixgrpo_core.models.lagged import Lag
-from mixgrpo_core.objectives import AWM, DGPO, GCPO, DiffusionNFT, FlowDPPO, PositionalGRPO
+from mixgrpo_core.objectives import AWM, DGPO, GCPO, PCPO, RSM, DiffusionNFT, FlowDPPO, LambdaGRPO, PositionalGRPO
 from mixgrpo_core.runs.folder import RunFolder
 from mixgrpo_core.runs.reports import Progress
 from mixgrpo_core.sampling.planners import WindowPlanner
@@ -49,6 +49,9 @@ def flat(state):
     [
         (GCPO(chunks=(1, 2), kl=0.01), {"clip_low", "clip_high", "kl", "ratio_max"}),
         (FlowDPPO(kl=0.01), {"dropped", "kl_step", "above_tau", "kl", "ratio_max"}),
+        (PCPO(kl=0.01), {"stopped", "kl", "ratio_max"}),
+        (RSM(), {"stopped", "ratio_max"}),
+        (LambdaGRPO(), {"lambda", "damping", "clip_low", "clip_high", "ratio_max"}),
         (PositionalGRPO(), {"clip_low", "clip_high", "ratio_max"}),
         (AWM(levels=3), {"kl", "kl_ema", "ratio_max"}),
         (DGPO(levels=2, own_samples=2), {"group_weight", "stopped", "error", "kl"}),

@@ -5,12 +5,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mixgrpo_core.sampling.kernels import DanceSDE, FlowCPS, FlowSDE, Gaussian, PreciseSDE
+from mixgrpo_core.sampling.kernels import DanceSDE, FlowCPS, FlowSDE, Gaussian, PreciseDanceSDE, PreciseSDE
 from mixgrpo_core.sampling.schedule import flow_sigmas
 
-KERNELS = [FlowSDE(), DanceSDE(), FlowCPS(), PreciseSDE()]
+KERNELS = [FlowSDE(), DanceSDE(), FlowCPS(), PreciseSDE(), PreciseDanceSDE()]
 SCORE_FAMILY = [FlowSDE(0.7), FlowSDE(1.3), DanceSDE(0.3), DanceSDE(1.0)]
-DATA_FAMILY = [FlowCPS(0.8), FlowCPS(0.3), PreciseSDE(1.0), PreciseSDE(math.sqrt(2))]
+DATA_FAMILY = [FlowCPS(0.8), FlowCPS(0.3), PreciseSDE(1.0), PreciseSDE(math.sqrt(2)), PreciseDanceSDE(0.3)]
 levels = st.tuples(st.floats(0.01, 0.99), st.floats(0.01, 0.99)).filter(lambda s: s[0] > s[1] + 1e-3).map(tuple)
 
 # std of every step at eta 0.7, T = 25, shift 3; the last one is never sampled
@@ -126,6 +126,57 @@ def test_precise_std_solves_the_linear_sde_of_flow_sde():
         assert PreciseSDE(eta).sensitivity(start, stop)[1] == pytest.approx(math.sqrt(variance), rel=1e-4)
 
 
+@pytest.mark.parametrize("eta", [0.3, 1.0])
+def test_dance_precise_is_the_exact_solution_of_the_sde(eta):
+    """The noise part e of x obeys de = -g^2 / (2 s) e ds / s + g dW / s with g = eta: its new share, integrated."""
+    for start, stop in [(1.0, 0.9), (0.7, 0.4), (0.2, 0.05)]:
+        n, variance = 20_000, 0.0
+        h = (start - stop) / n
+        for i in range(n):  # midpoint rule in the coefficients
+            s = start - (i + 0.5) * h
+            variance = variance * math.exp(-2 * h * (1 / s + eta**2 / (2 * s * s))) + eta**2 * h
+        assert PreciseDanceSDE(eta).sensitivity(start, stop)[1] == pytest.approx(math.sqrt(variance), rel=1e-3)
+
+
+@pytest.mark.parametrize("kernel", [PreciseSDE(1.0), PreciseSDE(1.5), PreciseDanceSDE(0.3)], ids=repr)
+def test_precise_steps_compose_and_others_do_not(kernel):
+    """The share of the noise that is kept from 0.9 to 0.3 is the product over 0.6 (CPS: 0.7071 against a half)."""
+
+    def kept(kernel, sigma, sigma_next):
+        std = kernel.sensitivity(sigma, sigma_next)[1]
+        return math.sqrt(sigma_next**2 - std**2) / sigma_next
+
+    assert kept(kernel, 0.9, 0.3) == pytest.approx(kept(kernel, 0.9, 0.6) * kept(kernel, 0.6, 0.3), rel=1e-12)
+    if kernel == PreciseSDE(1.0):
+        assert kept(kernel, 0.9, 0.3) == pytest.approx(0.2182179, abs=1e-7)
+    cps = FlowCPS(0.5)
+    assert kept(cps, 0.9, 0.3) == pytest.approx(0.7071, abs=1e-4)
+    assert kept(cps, 0.9, 0.6) * kept(cps, 0.6, 0.3) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    ("exact", "euler"), [(PreciseSDE(0.7), FlowSDE(0.7)), (PreciseDanceSDE(0.3), DanceSDE(0.3))], ids=repr
+)
+def test_precise_is_its_sde_in_short_steps(exact, euler):
+    """Mean and std agree to the second order of the step."""
+    found = []
+    for h in (1e-3, 5e-4):
+        mine, other = exact.coefficients(0.6, 0.6 - h), euler.coefficients(0.6, 0.6 - h)
+        assert mine.std == pytest.approx(other.std, rel=2 * h / 0.6)
+        found.append(abs(mine.v_weight - other.v_weight) + abs(mine.x_weight - other.x_weight))
+    assert found[1] == pytest.approx(found[0] / 4, rel=0.02)
+
+
+def test_golden_coefficients_of_precise():
+    assert PreciseSDE(1.0).coefficients(0.9, 0.8) == pytest.approx((0.7333333, -0.1266667, 0.5962848), abs=5e-8)
+
+
+def test_dance_precise_near_the_data_takes_new_noise_only():
+    for level in (1e-3, 1e-8):
+        assert PreciseDanceSDE().coefficients(0.5, level) == pytest.approx((1, -0.5, level), rel=2e-3)
+    assert PreciseDanceSDE().coefficients(0.5, 0.0) == (1, -0.5, 0)
+
+
 def test_precise_from_pure_noise_replaces_all_of_it():
     gaussian = PreciseSDE()(torch.tensor([3.0]), torch.tensor([2.0]), 1.0, 0.9)
     assert gaussian.std == pytest.approx(0.9) and gaussian.mean == pytest.approx(0.1 * (3 - 2))
@@ -199,7 +250,13 @@ def test_steps_that_do_not_fall_are_refused(step):
 
 
 def test_settings_that_make_no_sense_are_refused():
-    for make in (lambda: FlowSDE(-0.1), lambda: DanceSDE(math.nan), lambda: FlowCPS(1.1), lambda: PreciseSDE(math.inf)):
+    for make in (
+        lambda: FlowSDE(-0.1),
+        lambda: DanceSDE(math.nan),
+        lambda: FlowCPS(1.1),
+        lambda: PreciseSDE(math.inf),
+        lambda: PreciseDanceSDE(-1),
+    ):
         with pytest.raises(ValueError, match="eta"):
             make()
     with pytest.raises(ValueError, match="one shape"):

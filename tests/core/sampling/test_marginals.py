@@ -4,12 +4,12 @@ import pytest
 import torch
 from problems import GaussianFlow
 
-from mixgrpo_core.sampling.kernels import DanceSDE, FlowCPS, FlowSDE, PreciseSDE
+from mixgrpo_core.sampling.kernels import DanceSDE, FlowCPS, FlowSDE, PreciseDanceSDE, PreciseSDE
 from mixgrpo_core.sampling.schedule import flow_sigmas
 from mixgrpo_core.sampling.solvers import DPMpp2M, Euler
 
 TARGET = GaussianFlow(1.5, 0.5)
-FAITHFUL = [FlowSDE(0.7), DanceSDE(0.3), PreciseSDE(1.0), PreciseSDE(1.5)]
+FAITHFUL = [FlowSDE(0.7), DanceSDE(0.3), PreciseSDE(1.0), PreciseSDE(1.5), PreciseDanceSDE(0.3)]
 
 
 def interior_error(steps):
@@ -119,7 +119,7 @@ def test_known_bias_flow_cps_does_not_converge_to_the_distribution():
     assert finals == pytest.approx([0.418, 0.423], abs=2e-3)  # the data's spread is 0.5
 
 
-@pytest.mark.parametrize("kernel", [PreciseSDE(0.7), PreciseSDE(2**0.5), FlowCPS(0.8)], ids=repr)
+@pytest.mark.parametrize("kernel", [PreciseSDE(0.7), PreciseSDE(2**0.5), PreciseDanceSDE(0.3), FlowCPS(0.8)], ids=repr)
 def test_the_coefficient_family_is_exact_for_a_single_image(kernel):
     """Data without spread: x at sigma has exactly the spread sigma after any number of steps."""
     point = GaussianFlow(1.5, 0.0)

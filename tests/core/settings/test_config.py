@@ -39,7 +39,7 @@ from mixgrpo_core import (
 )
 from mixgrpo_core.models.policy import Policy
 from mixgrpo_core.sampling import windows as windows_module
-from mixgrpo_core.sampling.kernels import Kernel
+from mixgrpo_core.sampling.kernels import Kernel, PreciseDanceSDE
 from mixgrpo_core.settings import presets
 from mixgrpo_core.settings.config import differences, from_dict, to_dict
 from mixgrpo_core.settings.kinds import SETTINGS
@@ -47,7 +47,7 @@ from mixgrpo_core.settings.values import checked
 from mixgrpo_core.support.spelling import parse, spell
 
 CLASSES = SETTINGS.by_name()
-PRESETS = ("mixgrpo", "mixgrpo_flash", "mixgrpo_flash_star", "dance_grpo", "flow_grpo", "flow_grpo_fast")
+PRESETS = tuple(presets.PRESETS)
 
 
 def through_json(config):
@@ -88,7 +88,8 @@ configs = st.builds(
     kernel=st.builds(FlowSDE, positive)
     | st.builds(DanceSDE, positive)
     | st.builds(FlowCPS, shares)
-    | st.builds(PreciseSDE, positive),
+    | st.builds(PreciseSDE, positive)
+    | st.builds(PreciseDanceSDE, positive),
     solver=st.sampled_from([Euler(), DPMpp2M()]),
     tail_solver=st.sampled_from([Euler(), DPMpp2M()]),
     objective=st.builds(GRPO, clip=clips, adv_clip=positive | st.just(math.inf), kl=st.floats(0, 10))

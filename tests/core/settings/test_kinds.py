@@ -64,7 +64,13 @@ def test_what_a_room_exports_can_be_spelled_and_nothing_else():
 
 
 def test_a_class_is_of_the_ports_whose_members_it_has():
-    assert [cls.__name__ for cls in SETTINGS.of(Kernel)] == ["FlowSDE", "DanceSDE", "FlowCPS", "PreciseSDE"]
+    assert [cls.__name__ for cls in SETTINGS.of(Kernel)] == [
+        "FlowSDE",
+        "DanceSDE",
+        "FlowCPS",
+        "PreciseSDE",
+        "PreciseDanceSDE",
+    ]
     assert {"Even", "FlatGradient", "GuardWeight"} <= {cls.__name__ for cls in SETTINGS.of(StepWeight)}
     assert {"More", "Less", "Near"} == {cls.__name__ for cls in REWARDS.of(Goal)}
     assert {"Brightness", "Palette"} <= {cls.__name__ for cls in REWARDS.of(Measure)}, "though both are called"
