@@ -106,14 +106,10 @@ class NodeLink {
     this.view.close();
   }
 
-  /** Whether an event speaks of this node: the same id in the same workflow. */
+  /** Whether an event speaks of this node: the same place in the same workflow. What a script queued has none. */
   concerns({ node, workflow }) {
-    const graph = this.node.graph;
-    if (!graph) return false;
-    const root = graph.rootGraph ?? graph;
-    if (workflow && root.id && workflow !== root.id) return false;
-    if (graph === root) return String(node) === String(this.node.id);
-    return String(node).includes(":") && String(node).split(":").pop() === String(this.node.id);
+    const root = this.node.graph?.rootGraph ?? this.node.graph;
+    return Boolean(root) && workflow === root.id && nodeAt(root, node) === this.node;
   }
 
   async heard(name, data) {
@@ -167,6 +163,14 @@ class NodeLink {
     }
     this.view.show(this.state);
   }
+}
+
+/** The node that the host calls "12", or "5:12" where it is in the subgraph of node 5. */
+function nodeAt(root, place) {
+  const [last, ...holders] = String(place).split(":").reverse();
+  let graph = root;
+  for (const holder of holders.reverse()) graph = graph?.getNodeById(holder)?.subgraph;
+  return graph?.getNodeById(last);
 }
 
 /** The canvas below keeps its wheel and its middle button in the classic renderer; Vue nodes forward on their own. */

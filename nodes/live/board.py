@@ -19,7 +19,6 @@ from . import sheet
 from .events import Line, harmless, reference, workflow_id
 from .pace import Pace, Throttle
 from .voting import Voting
-from .words import progress_text
 
 PlanOf = Callable[[int, int, Tensor], StepPlan]
 """The plan of an iteration, a prompt and a grid."""
@@ -106,8 +105,6 @@ class LiveRun:
         self._remember(state=state, note=note)
         with harmless():
             self._send_status()
-            if state in ENDED or self._seen["progress"] is None:
-                self._line.text(f"{state}: {note}" if note else state)
 
     def report(self, report: StepReport) -> None:
         """An iteration is whole."""
@@ -182,8 +179,6 @@ class LiveRun:
         self._remember(progress=data, state=state, note="")
         if self._progress_gate.open(changed):
             self._line.send("progress", **data)
-            trained = self.plan_of(event.iteration, 0, self.sigmas).trained
-            self._line.text(progress_text(event, self.iterations, trained, data["seconds_left"]))
             self._line.bar(event.iteration)
 
     def _times(self, done: int) -> dict[str, Any]:
@@ -202,7 +197,6 @@ class LiveRun:
         data = {"iteration": event.iteration, "prompt": event.prompt, "image": reference(path), **made.layout()}
         self._remember(group=data)
         self._line.send("group", **data)
-        self._line.bar(event.iteration, sheet.with_scores(made))
 
 
 class Board:

@@ -1,4 +1,7 @@
-"""Speaking to the host: events to the browser, the node's progress bar, text and preview image.
+"""Speaking to the host: events to the browser, and the node's progress bar.
+
+The host's own lines of text and preview pictures go by a node's number to whatever workflow a browser shows, so none
+are sent: every event of ours names the workflow that was queued.
 
 Without a server (tests in this process) nothing is sent and nothing fails.
 """
@@ -13,10 +16,8 @@ from typing import Any
 
 import comfy.utils
 import folder_paths
-from PIL import Image
 from server import PromptServer
 
-PREVIEW_PIXELS = 768
 _serials = itertools.count(1)
 
 
@@ -39,15 +40,9 @@ class Line:
             about = {"run": self.run, "node": self.node, "workflow": self.workflow, "serial": self.serial}
             server.send_sync(f"mixgrpo.{name}", {**about, **data})
 
-    def text(self, text: str) -> None:
-        """The line of text in the node, for browsers without this pack's scripts."""
-        server = host()
-        if server is not None:
-            server.send_progress_text(text, self.node)
-
-    def bar(self, done: int, preview: Image.Image | None = None) -> None:
-        """Move the node's progress bar to ``done`` iterations, and show a picture in the node."""
-        self._bar.update_absolute(done, preview=preview and ("JPEG", preview, PREVIEW_PIXELS))
+    def bar(self, done: int) -> None:
+        """Move the node's progress bar to ``done`` iterations."""
+        self._bar.update_absolute(done)
 
 
 @contextmanager

@@ -97,21 +97,6 @@ def columns_for(count: int, size: tuple[int, int]) -> int:
     return min(range(1, count + 1), key=cost)
 
 
-def with_scores(sheet: Sheet) -> Image.Image:
-    """The sheet with the scores written into its tiles, for who sees nothing but the picture."""
-    scale = max(1, round(128 / max(sheet.size)))
-    image = sheet.image.resize((sheet.image.width * scale, sheet.image.height * scale), Image.Resampling.NEAREST)
-    draw = ImageDraw.Draw(image)
-    font = ImageFont.load_default(size=max(11, scale * max(sheet.size) // 12))
-    for index, tile in enumerate(sheet.tiles):
-        words = " ".join("-" if score is None else f"{score:.2f}" for score in tile.scores.values())
-        left, top = (scale * (place + FRAME) for place in sheet.corner(index))
-        _, _, right, bottom = draw.textbbox((left + 2, top + 1), words, font=font)
-        draw.rectangle((left, top, right + 2, bottom + 2), fill=_PLAIN)
-        draw.text((left + 2, top + 1), words, fill=_INK, font=font)
-    return image
-
-
 def captioned(images: Tensor, captions: list[str]) -> Image.Image:
     """``[B, H, W, 3]`` in a grid, a caption under each; captions may have several lines."""
     if len(captions) != len(images):

@@ -9,12 +9,9 @@ import comfy.model_management
 from ...mixgrpo_core.rewards.people.ballot import Ballot
 from ...mixgrpo_core.rewards.people.ballot_box import BallotBox
 from .events import Line, harmless, reference
-from .pace import Throttle
-from .words import voting_text
 
 VOTES = "votes"
 """Folder of the ballots in a run's folder."""
-TEXT_SECONDS = 1.0
 
 
 class CutShort(BaseException):
@@ -37,7 +34,6 @@ class Voting:
         self._line, self._status, self._leaving = line, status, leaving
         self._box = BallotBox(folder / VOTES)
         self._shown: Ballot | None = None
-        self._gate = Throttle(TEXT_SECONDS)
 
     def __call__(self, ballot: Ballot) -> None:
         """Raises the host's interrupt or `CutShort` as soon as the user asks for it."""
@@ -69,8 +65,6 @@ class Voting:
             self._status("voting", "")
         elif before is not None and before.open and not ballot.open:
             self._status("scoring", "")
-        if ballot.open and self._gate.open(before is None):
-            self._line.text(voting_text(ballot))
 
 
 def told(ballot: Ballot, box: BallotBox) -> dict[str, Any]:

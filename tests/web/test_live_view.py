@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 from frontend import PLACE, load, ready
+from graphs import SHORT, training
 from live_page import CHART, DASH, RENDERINGS, View, report, store, workflow
 from PIL import Image, ImageDraw
 from playwright.sync_api import expect
@@ -90,10 +91,37 @@ def test_events_of_other_nodes_and_workflows_are_not_mixed_in(open_view):
     view.status("loading", node="13")
     view.status("loading", node="5:12")
     view.status("loading", workflow="another")
+    view.status("loading", workflow=None)  # queued by a script: its node 12 is any node
     view.page.wait_for_timeout(300)
     view.says("badge", "Not run yet")
-    view.status("loading", workflow=None)
+    view.status("loading")
     view.says("badge", "Loading")
+
+
+def test_a_training_leaves_the_nodes_of_other_workflows_alone(open_page, host, client):
+    """The trainer's number is Combine Rewards' in the workflow that the browser shows."""
+    graph, trainer = training("elsewhere", **SHORT)
+    page = open_page()
+    shown = workflow(node=int(trainer.id))
+    shown["nodes"][0] |= {"type": "MixGRPO_CombineRewards", "size": [320, 100]}
+    load(page, shown)
+    looks = (
+        f"(() => {{ const node = app.graph.getNodeById({trainer.id}); return [...node.size, node.widgets.length]; }})()"
+    )
+    before = page.evaluate(looks)
+    assert client.run(graph, timeout=300).named("mixgrpo.status")[-1]["state"] == "finished"
+    page.wait_for_timeout(1000)
+    assert page.evaluate(looks) == before
+
+
+def test_two_blank_workflows_are_two(open_page):
+    page = open_page()
+    ids = []
+    for _ in range(2):
+        page.evaluate("app.extensionManager.command.execute('Comfy.NewBlankWorkflow')")
+        page.wait_for_timeout(1000)
+        ids.append(page.evaluate("app.graph.id"))
+    assert len(set(ids)) == 2, ids
 
 
 def test_another_run_of_the_node_begins_on_a_clean_page(open_view, runs):
