@@ -146,13 +146,13 @@ def read_endpoints(file: str | Path = "") -> dict[str, Endpoint]:
     except RuntimeError as error:  # the home of a user that there is not
         raise EndpointError(f"no home folder is known for the file of endpoints {str(file)!r}: {error}") from error
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
         raise EndpointError(
             f"expected a file of endpoints at {path}, found none: see the README of mixgrpo-judge"
         ) from error
     except (OSError, UnicodeDecodeError) as error:
-        raise EndpointError(f"the endpoints in {path} cannot be read: {type(error).__name__}") from error
+        raise EndpointError(f"the endpoints in {path} cannot be read as UTF-8: {type(error).__name__}") from error
     try:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:  # its words hold a place and no text of the file

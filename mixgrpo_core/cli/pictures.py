@@ -12,6 +12,7 @@ from torch import Tensor
 from ..models.lora_file import load_lora
 from ..models.port import FlowModel
 from ..sampling.schedule import flow_sigmas
+from ..settings.prompt_files import SUFFIXES
 from ..settings.prompts import read_prompts
 from .settings import ModelConfig, RunConfig
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:  # it imports diffusers
 def read_words(words: Sequence[str]) -> list[str]:
     """Prompts, or those of the one file that is named."""
     # exists() of the os, not Path's: a prompt too long for a file name is just no file
-    is_file = len(words) == 1 and (exists(words[0]) or Path(words[0]).suffix in (".txt", ".jsonl"))
+    is_file = len(words) == 1 and (exists(words[0]) or Path(words[0]).suffix.lower() in SUFFIXES)
     prompts = list(read_prompts(words[0] if is_file else words, held_out=()).train)
     if not all(prompts):
         raise ValueError("expected prompts with words, found an empty one: remove it")

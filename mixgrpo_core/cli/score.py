@@ -15,6 +15,7 @@ from rich.table import Table
 from ..evaluation.ranking import Ranking, in_words, ranking_of, weights_of
 from ..rewards.port import Context, Reward, Scores, about
 from ..rewards.scoring import Failure, score
+from ..support.files import read_text
 from . import reward_calls
 from .imports import WORDS
 from .picture_files import Read, batches, grouped, picture_files, read_picture
@@ -85,9 +86,9 @@ def score_command(arguments: Sequence[str]) -> int:
 def _prompt(file: Path, common: str) -> str:
     own = file.with_suffix(".txt")
     try:
-        return own.read_text(encoding="utf-8").strip() if own.is_file() else common
-    except UnicodeDecodeError as error:
-        raise ValueError(f"the prompt in {own} is not UTF-8 (byte {error.start}): save it as UTF-8") from error
+        return read_text(own).strip() if own.is_file() else common
+    except OSError as error:
+        raise ValueError(f"cannot read the prompt {own} ({error.strerror}): check its rights") from error
 
 
 def _scored(reads: Iterable[Read], rewards: Mapping[str, Reward], total: int, console: Console) -> "_Found":

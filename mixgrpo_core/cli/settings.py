@@ -27,6 +27,7 @@ from ..settings.kinds import SETTINGS
 from ..settings.presets import PRESETS
 from ..settings.prompts import Prompts, read_prompts
 from ..settings.values import checked
+from ..support.files import read_text
 from ..support.setting import described, require_ranges, setting
 from ..support.spelling import spell, suggest
 from . import reward_calls
@@ -74,7 +75,7 @@ class ModelConfig:
 @described
 @dataclass(frozen=True, kw_only=True)
 class PromptConfig:
-    """Prompts: a file (.txt, one per line, or .jsonl with "prompt") or the prompts themselves."""
+    """Prompts: a file (.txt, .json, .jsonl, .csv, .tsv), a folder of caption files, or the prompts themselves."""
 
     train: str | tuple[str, ...] = setting((), "What is trained on.")
     held_out: str | tuple[str, ...] | None = setting(
@@ -159,11 +160,13 @@ def read_toml(path: str | Path) -> RunConfig:
     """A run file. Raises ``ValueError`` that names an unknown key and the nearest known one."""
     path = Path(path)
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(read_text(path))
     except FileNotFoundError as error:
         raise ValueError(f"expected a run file at {path}, found nothing: give the path of a .toml file") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ValueError(f"{path} is not a TOML file in UTF-8: {error}") from error
+    except OSError as error:
+        raise ValueError(f"cannot read the run file {path} ({error.strerror}): check its rights") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{path} is not a TOML file: {error}") from error
     return from_values(values)
 
 

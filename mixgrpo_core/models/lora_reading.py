@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..support.file_kinds import what_it_is
+from ..support.files import TextFileError, read_text
 from ..support.paths import user_path
 from .lora_alpha import ALPHA, PeftSettings, alphas_of
 from .lora_names import DOWN, UP, LoraFileError, renamed, some
@@ -141,8 +142,8 @@ def _peft_config(file: Path) -> Mapping[str, object] | None:
     if file.name != _PEFT_FILE or not config.is_file():
         return None
     try:
-        found = _object(config.read_text(encoding="utf-8-sig"), str(config))
-    except (OSError, UnicodeDecodeError) as error:
+        found = _object(read_text(config), str(config))
+    except (OSError, TextFileError) as error:
         raise LoraFileError(f"{config} cannot be read ({error}): get it again") from error
     if found.get("peft_type", "LORA") != "LORA":
         raise LoraFileError(

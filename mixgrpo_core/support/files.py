@@ -1,5 +1,6 @@
-"""Writing files so that they are whole or not there, by one process at a time."""
+"""Files that people write, read; and files that are whole or not there, written by one process at a time."""
 
+import codecs
 import os
 import sys
 import tempfile
@@ -17,6 +18,39 @@ else:
 
     def _lock(descriptor: int) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+_MARKS = (  # the longer ones first: that of UTF-16 begins that of UTF-32
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+BYTE_ORDER_MARK = "\ufeff"
+
+
+class TextFileError(ValueError):
+    """A file that is no text, or text of an encoding that its first bytes do not tell."""
+
+
+def read_text(path: Path) -> str:
+    """The text of a file that a person may have written: UTF-8, or UTF-16 or UTF-32 that begins with its mark.
+
+    Byte-order marks are left out, also those in the middle that joining files leaves; lines end in ``\\n``.
+
+    Raises:
+        OSError: it cannot be read.
+        TextFileError: a sentence that names the file.
+    """
+    data = path.read_bytes()
+    encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8")
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise TextFileError(f"{path} is not {encoding.upper()} (byte {error.start}): save it as UTF-8") from error
+    if "\0" in text:
+        raise TextFileError(f"{path} holds null bytes: it is no text, or UTF-16 without its mark; save it as UTF-8")
+    return text.replace(BYTE_ORDER_MARK, "").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -1,6 +1,7 @@
 """Seeds: all randomness of a run is a function of (seed, iteration, place, draw), and none of it is global."""
 
 import hashlib
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -13,6 +14,18 @@ def derive_seed(*keys: int | str) -> int:
     """
     digest = hashlib.blake2b(repr(keys).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
+
+
+def derive_seeds(keys: tuple[int | str, ...], last: Iterable[str]) -> list[int]:
+    """``derive_seed(*keys, word)`` for each word of ``last`` (with one key or more): there may be millions."""
+    begin = repr((*keys, "")).removesuffix("'')").encode()
+    first, number = hashlib.blake2b(begin, digest_size=8), int.from_bytes
+    found = []
+    for word in last:
+        digest = first.copy()
+        digest.update(f"{word!r})".encode())
+        found.append(number(digest.digest(), "little") >> 1)
+    return found
 
 
 def seeded_noise(seed: int, shape: tuple[int, ...]) -> Tensor:

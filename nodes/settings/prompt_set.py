@@ -5,15 +5,17 @@ from pathlib import Path
 import folder_paths
 from comfy_api.latest import io
 
-from ...mixgrpo_core.settings.prompts import LONGEST_LINE, Prompts, read_prompt_file, read_prompts
-from ...mixgrpo_core.support.seeds import derive_seed
+from ...mixgrpo_core.settings.caption_folders import is_caption_folder
+from ...mixgrpo_core.settings.prompt_files import LONGEST_LINE, SUFFIXES, read_prompt_file
+from ...mixgrpo_core.settings.prompts import Prompts, read_prompts
+from ...mixgrpo_core.settings.prompts import split as split_off
+from ...mixgrpo_core.support.files import BYTE_ORDER_MARK
 from ..checks import defaults_of, require_in_range, verdict
 from ..host.texts import PromptSet, described, require_apart
 from ..sockets import PromptsSocket
 
 NO_FILE = "none"
 _GATHERED = ("prompts", "file", "held_out_prompts", "held_out_share", "seed")
-SUFFIXES = (".txt", ".jsonl")
 
 
 class PromptSetNode(io.ComfyNode):
@@ -41,8 +43,8 @@ class PromptSetNode(io.ComfyNode):
     def validate_inputs(cls, prompts=None, file=NO_FILE, held_out_prompts=None, held_out_share=0.1, seed=0):
         if isinstance(file, str) and file != NO_FILE and file not in prompt_files():
             return (
-                f"file: no prompt file {file!r} in ComfyUI's input folder: put a .txt or .jsonl file there, press R "
-                "and choose it again"
+                f"file: no prompt file {file!r} in ComfyUI's input folder: put a file ({', '.join(SUFFIXES)}) or a "
+                "folder of captions there, press R and choose it again"
             )
         if None in (prompts, file, held_out_prompts, held_out_share, seed):
             return True  # something comes by wire: it is checked when it is there
@@ -54,8 +56,9 @@ class PromptSetNode(io.ComfyNode):
         """A changed file is read again."""
         if file not in prompt_files():
             return ""
-        found = (_input_folder() / file).stat()
-        return f"{found.st_mtime_ns} {found.st_size}"
+        place = _input_folder() / file
+        files = sorted(place.iterdir()) if place.is_dir() else [place]
+        return " ".join(f"{path.name} {path.stat().st_mtime_ns} {path.stat().st_size}" for path in files)
 
     @classmethod
     def execute(cls, clip, prompts, file, held_out_prompts, held_out_share, seed, negative) -> io.NodeOutput:
@@ -84,8 +87,9 @@ def _inputs() -> list[io.Input]:
             "file",
             options=[NO_FILE, *prompt_files()],
             default=NO_FILE,
-            tooltip="More prompts from a file in ComfyUI's input folder: .txt with one prompt per line, or .jsonl "
-            'with {"prompt": "..."} per line. Press R after adding a file.',
+            tooltip="More prompts from ComfyUI's input folder: a .txt file with one prompt per line, a .json, .jsonl, "
+            ".csv or .tsv file with a prompt, caption or text per entry, or a folder of pictures with caption files. "
+            "Press R after adding one.",
         ),
         io.String.Input(
             "held_out_prompts",
@@ -125,12 +129,14 @@ def _inputs() -> list[io.Input]:
 
 
 def prompt_files() -> list[str]:
-    """Names of the prompt files in the host's input folder."""
+    """Names of the prompt files in the host's input folder, and of the folders in it that hold captions."""
     folder = _input_folder()
     if not folder.is_dir():
         return []
-    found = (path.name for path in folder.iterdir() if path.suffix in SUFFIXES and path.is_file())
-    return sorted(name for name in found if not name.startswith("."))
+    seen = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    files = (path.name for path in seen if path.suffix.lower() in SUFFIXES and path.is_file())
+    folders = (f"{path.name}/" for path in seen if path.is_dir() and is_caption_folder(path))
+    return [*sorted(files), *sorted(folders)]
 
 
 def gather(typed: str, file: str, held_out_typed: str, share: float, seed: int) -> Prompts:
@@ -163,7 +169,7 @@ def gather(typed: str, file: str, held_out_typed: str, share: float, seed: int) 
 
 def lines(text: str) -> list[str]:
     """A prompt per line; empty lines and comments left out."""
-    found = [line.strip() for line in text.split("\n")]
+    found = [line.strip() for line in text.replace(BYTE_ORDER_MARK, "").split("\n")]
     found = [line for line in found if line and not line.startswith("#")]
     longest = max(map(len, found), default=0)
     if longest > LONGEST_LINE:
@@ -176,13 +182,7 @@ def split(prompts: list[str], share: float, seed: int) -> Prompts:
     by_core = read_prompts(prompts, held_out_share=share)
     if not seed:
         return by_core
-    pool = tuple(dict.fromkeys(prompts))
-    order = sorted(pool, key=lambda prompt: derive_seed("split", seed, prompt))
-    kept = set(order[: len(by_core.held_out)])
-    return Prompts(
-        train=tuple(prompt for prompt in pool if prompt not in kept),
-        held_out=tuple(prompt for prompt in pool if prompt in kept),
-    )
+    return split_off(tuple(dict.fromkeys(prompts)), len(by_core.held_out), seed)
 
 
 def _input_folder() -> Path:

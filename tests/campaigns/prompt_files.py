@@ -6,7 +6,8 @@ import json
 
 from campaigns import mutations
 from campaigns.told import TOLD
-from mixgrpo_core.settings.prompts import LONGEST_LINE, read_prompts
+from mixgrpo_core.settings.prompt_files import LONGEST_LINE
+from mixgrpo_core.settings.prompts import read_prompts
 
 PROMPTS = [
     "a red circle",

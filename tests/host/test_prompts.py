@@ -69,6 +69,23 @@ def test_files_of_both_kinds_are_offered_and_added(clip, inputs):
     assert run(clip, "", file="a.jsonl")[0].train == ("from json",)
 
 
+def test_what_people_have_is_offered_and_read(clip, inputs):
+    (inputs / "A.TXT").write_bytes("ein Käfer".encode("utf-16"))
+    (inputs / "anime.json").write_text('[\n"from a list"\n]')
+    (inputs / "b.CSV").write_text("Prompts,Category\nfrom a table,x\n")
+    (inputs / "empty").mkdir()
+    (inputs / "set").mkdir()
+    (inputs / "set" / "1.png").write_bytes(b"")
+    (inputs / "set" / "1.txt").write_text("a caption")
+    assert prompt_files() == ["A.TXT", "anime.json", "b.CSV", "set/"]
+    for name, text in zip(prompt_files(), ("ein Käfer", "from a list", "from a table", "a caption"), strict=True):
+        assert run(clip, "", file=name)[0].train == (text,)
+    before = PromptSetNode.fingerprint_inputs(file="set/")
+    (inputs / "set" / "1.txt").write_text("another caption")
+    assert PromptSetNode.fingerprint_inputs(file="set/") != before
+    assert run(clip, "a\n\ufeffb")[0].train == ("a", "b")
+
+
 @pytest.mark.parametrize("name", ["../secret.txt", "/etc/passwd", "sub/x.txt", "missing.txt", "..", "", "C:\\x.txt"])
 def test_only_a_listed_file_is_ever_read(inputs, name):
     (inputs.parent / "secret.txt").write_text("secret")

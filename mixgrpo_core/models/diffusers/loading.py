@@ -22,6 +22,7 @@ from transformers import (  # type: ignore[attr-defined]  # version 5 has T5Toke
     T5TokenizerFast,
 )
 
+from ...support.files import read_text
 from ..lora_names import some
 from .tokenizers import T, load_tokenizer
 
@@ -57,7 +58,7 @@ class ModelFilesError(ValueError):
 def read_json(path: Path) -> dict:
     """One of the folder's configuration files."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(read_text(path))
     except FileNotFoundError as error:
         raise ModelFilesError(f"expected {path.name} in {path.parent}, found none; get the folder again") from error
     except (OSError, ValueError, RecursionError) as error:

@@ -8,6 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from ...support.files import read_text
 from ...support.micro_batches import ran_out
 from ...support.paths import user_path
 from ...support.vocabulary import require_files, require_vocabulary
@@ -170,7 +171,7 @@ def _template_beside(folder: Path) -> str:
     if (folder / "chat_template.json").is_file():
         return str(read_json(folder / "chat_template.json").get("chat_template", ""))
     jinja = folder / "chat_template.jinja"
-    return jinja.read_text(encoding="utf-8") if jinja.is_file() else ""
+    return read_text(jinja) if jinja.is_file() else ""
 
 
 def _rows(config: Mapping[str, Any], default: int) -> int:

@@ -8,6 +8,7 @@ is no instruction, and rewards that nobody trains on show who cheats.
 import re
 from pathlib import Path
 
+from ...support.files import TextFileError, read_text
 from ...support.paths import user_path
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets" / "judges"
@@ -42,9 +43,9 @@ def read_template(name: str) -> str:
         known = ", ".join(sorted(file.name for file in ASSETS.glob("*.txt")))
         raise TemplateError(f"expected a template file at {name!r}, found none; those that come along are: {known}")
     try:
-        text = found.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise TemplateError(f"the template {found} cannot be read as text ({error}): save it as UTF-8") from error
+        text = read_text(found).strip()
+    except (OSError, TextFileError) as error:
+        raise TemplateError(f"the template {found} cannot be read as text: {error}") from error
     if not text:
         raise TemplateError(f"the template {found} is empty: write the question that the judge is asked")
     return text

@@ -13,6 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from ...support.files import read_text
 from ...support.paths import user_path
 
 SAFETENSORS = (".safetensors", ".sft")
@@ -111,7 +112,7 @@ def _shards(index: Path) -> list[Path]:
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file. Raises ``WeightsError`` where there is none."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(read_text(path))
     except (OSError, ValueError, RecursionError) as error:
         raise WeightsError(f"{path} cannot be read ({error}): get it again") from error
     if not isinstance(found, dict):

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ...support.files import exclusive, write_atomically
+from ...support.files import TextFileError, exclusive, read_text, write_atomically
 from .ballot import Ballot, BallotError, State, check_image, from_json
 from .voting import Way
 
@@ -40,8 +40,8 @@ class BallotBox:
         """Raises ``FileNotFoundError`` (also for what is no id) or ``BallotError``."""
         path = self._file(id)
         try:
-            return from_json(id, json.loads(path.read_text(encoding="utf-8")))
-        except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+            return from_json(id, json.loads(read_text(path)))
+        except (TextFileError, json.JSONDecodeError, RecursionError) as error:
             raise BallotError(f"{path} is no JSON ({error})") from error
 
     def pictures(self, id: str) -> list[Path]:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...support.files import read_text
 from ..networks.weight_files import WeightsError
 
 PIECES, WHOLE = "spiece.model", "tokenizer.json"
@@ -110,5 +111,5 @@ def _whole(file: Path) -> _Reader:
 def _padding_name(config: Path) -> str:
     if not config.is_file():
         return _END
-    said: Any = json.loads(config.read_text(encoding="utf-8")).get("pad_token", _END)
+    said: Any = json.loads(read_text(config)).get("pad_token", _END)
     return str(said.get("content", _END) if isinstance(said, dict) else said)

@@ -4,7 +4,11 @@ import json
 
 import pytest
 
-from mixgrpo_core.settings.prompts import LONGEST_LINE, read_prompt_file, read_prompts
+from mixgrpo_core.settings.prompt_files import LONGEST_LINE, read_prompt_file
+from mixgrpo_core.settings.prompts import read_prompts
+from mixgrpo_core.support.seeds import derive_seed, derive_seeds
+
+HELD_OUT_BEFORE = ("prompt 1", "prompt 7", "prompt 12", "prompt 39")
 
 
 def written(folder, name, content):
@@ -22,7 +26,23 @@ def written(folder, name, content):
         ("a.txt", b"\xef\xbb\xbfa cat\na dog", ["a cat", "a dog"]),
         ("a.txt", b"\xef\xbb\xbf# comment\na cat", ["a cat"]),
         ("a.txt", "ein Käfer, 猫\u2028auf dem Dach\n", ["ein Käfer, 猫\u2028auf dem Dach"]),
-        ("a.txt", '{"prompt": "not JSON here"}\n', ['{"prompt": "not JSON here"}']),
+        ("a.TXT", "a cat\na dog\n", ["a cat", "a dog"]),
+        ("a.txt", b"a cat\n\xef\xbb\xbfa dog\n", ["a cat", "a dog"]),
+        ("a.txt", "a cat\nein Käfer".encode("utf-16"), ["a cat", "ein Käfer"]),
+        ("a.txt", "a cat\nein Käfer".encode("utf-32"), ["a cat", "ein Käfer"]),
+        ("a.txt", "[masterpiece] a cat\n{red|blue} car\n", ["[masterpiece] a cat", "{red|blue} car"]),
+        ("a.txt", '{"prompt": "JSON, whatever its name"}\n', ["JSON, whatever its name"]),
+        ("a.txt", '["a cat",\n "a dog"]', ["a cat", "a dog"]),
+        ("anime.json", '[\n  "a cat",\n  "a dog"\n]', ["a cat", "a dog"]),
+        ("a.JSON", '[{"id": 1, "Caption": "a cat"}, {"id": 2, "Caption": "a dog"}]', ["a cat", "a dog"]),
+        ("a.json", '{"prompts": ["a cat", "a dog"]}', ["a cat", "a dog"]),
+        ("a.json", '{"prompt": "a cat"}\n{"prompt": "a dog"}', ["a cat", "a dog"]),
+        ("a.JSONL", '{"text": "a cat"}\n"a dog"\n', ["a cat", "a dog"]),
+        ("a.ndjson", '\ufeff{"text": "a cat"}\n', ["a cat"]),
+        ("a.csv", 'id,Prompt\n1,"a cat, black"\n\n2,"a ""dog"""\n', ["a cat, black", 'a "dog"']),
+        ("a.CSV", '\ufeffPrompts;Category\n"a cat\nat night";x\na dog;y\n', ["a cat\nat night", "a dog"]),
+        ("PartiPrompts.tsv", 'Prompt\tNote\n"Hello" on a sign\tx\na 3" nail\ty\n', ['"Hello" on a sign', 'a 3" nail']),
+        ("a.csv", "text\na cat\na dog\n", ["a cat", "a dog"]),
         ("a.prompts", "a cat # not a comment\n", ["a cat # not a comment"]),
         ("a.jsonl", '{"prompt": "a cat", "id": 3}\r\n\r\n{"prompt": "a\\ndog"}\n', ["a cat", "a\ndog"]),
         ("a.jsonl", json.dumps({"prompt": "a\u2028cat"}, ensure_ascii=False), ["a\u2028cat"]),
@@ -41,14 +61,29 @@ def test_a_file_is_read_as_it_is_meant(tmp_path, name, content, prompts):
         ("a.txt", "", "holds no prompts: write one per line"),
         ("a.txt", "\n# only a comment\n  \n", "holds no prompts"),
         ("a.txt", "a cat\nein Käfer".encode("latin-1"), "is not UTF-8 .byte 11.: save it"),
-        ("a.txt", "a cat".encode("utf-16"), "is not UTF-8"),
+        ("a.txt", "a cat".encode("utf-16-le"), "UTF-16 without its mark"),
+        ("a.txt", b"\xff\xfea\x00c", "is not UTF-16"),
+        ("a.txt", "version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git-lfs pointer.*git lfs pull"),
+        ("a.json", "<!DOCTYPE html><html></html>", "a web page"),
+        ("a.png", b"\x89PNG", "expected prompts as .txt, .json"),
+        ("a.parquet", b"PAR1", "expected prompts as .txt, .json"),
+        ("a.yaml", "- a cat", "expected prompts as .txt, .json"),
+        ("a.json", '{"a": ["a cat"]}', "is not a list of prompts"),
+        ("a.json", '["a cat",', "is not whole JSON"),
+        ("a.json", '[{"id": 1}]', "entry 1 of .* is not .*found the keys id"),
+        ("a.json", '["a cat", " "]', "entry 2 of .*: expected a prompt with words"),
+        ("a.csv", "id,name\n1,a cat\n", "expected a column prompt, caption or text in .*'id,name'"),
+        ("a.csv", "a cat\na dog\n", "expected a column prompt, caption or text"),
+        ("a.csv", "prompt,id\na cat, black,1\n", "row 2 of .* has 3 cells, expected 2"),
+        ("a.csv", 'prompt,id\n"a cat,1\n', "not a whole table"),
         ("a.txt", "a cat\n" + "x" * 2**20, "line 2 of .* has 1048576 characters; .*: split it"),
         ("a.jsonl", "a cat\n", "line 1 of .* is not "),
-        ("a.jsonl", '{"prompt": "a cat"}\n{"text": "a dog"}', "line 2 of .* is not "),
-        ("a.jsonl", "[1]", "line 1 of .* is not "),
-        ("a.jsonl", "[" * 9_999, "line 1 of .* is not "),
+        ("a.jsonl", '{"prompt": "a cat"}\n{"about": "a dog"}', "line 2 of .* is not .*found the keys about"),
+        ("a.jsonl", "[1]", "entry 1 of .* is not "),
+        ("a.jsonl", "[" * 9_999, "is not whole JSON"),
+        ("a.jsonl", '{"a":' * 9_999, "line 1 of .* is not "),
         ("a.jsonl", '{"prompt": 5}', "expected the prompt to be a string, found int"),
-        ("a.jsonl", '{"prompt": " "}', "line 1 of .*: expected a prompt with words"),
+        ("a.jsonl", '{"prompt": " "}', "entry 1 of .*: expected a prompt with words"),
     ],
 )
 def test_a_file_that_cannot_be_meant_is_one_sentence_with_its_place(tmp_path, name, content, words):
@@ -62,8 +97,37 @@ def test_a_file_that_cannot_be_meant_is_one_sentence_with_its_place(tmp_path, na
 def test_a_missing_file_and_a_folder_are_named(tmp_path):
     with pytest.raises(ValueError, match=r"expected a prompt file at .*none\.txt, found nothing"):
         read_prompts(str(tmp_path / "none.txt"))
-    with pytest.raises(ValueError, match=rf"cannot read the prompt file {tmp_path} \(Is a directory\)"):
+    with pytest.raises(ValueError, match="expected caption files .* in the folder .*, found none"):
         read_prompts(str(tmp_path))
+
+
+def test_a_folder_of_pictures_has_their_captions(tmp_path):
+    written(tmp_path, "b.png", b"")
+    written(tmp_path, "b.txt", "\ufeffa cat\nat night\n")
+    written(tmp_path, "a.JPG", b"")
+    written(tmp_path, "a.caption", "a dog")
+    written(tmp_path, "readme.txt", "no caption")
+    assert read_prompt_file(tmp_path) == ["a dog", "a cat at night"]
+
+
+def test_a_folder_of_captions_alone_has_one_a_file(tmp_path):
+    written(tmp_path, "1.txt", "a cat\n")
+    written(tmp_path, "2.TXT", "a dog")
+    assert read_prompt_file(tmp_path) == ["a cat", "a dog"]
+    written(tmp_path, "3.txt", "a cat\na dog\n")
+    with pytest.raises(ValueError, match="3.txt has 2 lines and no picture beside it"):
+        read_prompt_file(tmp_path)
+
+
+def test_a_folder_with_one_file_for_all_captions_has_those(tmp_path):
+    written(tmp_path, "a.png", b"")
+    written(tmp_path, "metadata.jsonl", '{"file_name": "a.png", "text": "a cat"}')
+    assert read_prompt_file(tmp_path) == ["a cat"]
+
+
+def test_the_split_of_older_runs_is_found_again():
+    split = read_prompts([f"prompt {i}" for i in range(40)], held_out_share=0.1)
+    assert split.held_out == HELD_OUT_BEFORE
 
 
 def test_duplicates_count_once_and_order_is_kept(tmp_path):
@@ -103,3 +167,9 @@ def test_a_share_outside_0_to_1_is_refused(share):
 def test_no_prompts_at_all_say_where_to_put_them():
     with pytest.raises(ValueError, match=r"set prompts\.train to a file or a list"):
         read_prompts([])
+
+
+@pytest.mark.parametrize("keys", [("split",), ("split", 3), ("it's",)])
+def test_seeds_of_many_are_those_of_one_by_one(keys):
+    words = ["a cat", "", "it's", 'a "dog"', "猫\u2028", "'' \\"]
+    assert derive_seeds(keys, words) == [derive_seed(*keys, word) for word in words]
