@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 import torch
 from comfy.model_base import BaseModel
 from comfy.model_patcher import ModelPatcher
-from comfy.patcher_extension import PatcherInjection
+from comfy.patcher_extension import PatcherInjection, WrappersMP
 from comfy.weight_adapter.base import WeightAdapterTrainBase
 from comfy.weight_adapter.bypass import BypassInjectionManager
 from torch import Tensor
@@ -19,6 +19,7 @@ from torch.nn.functional import linear
 from ...mixgrpo_core.models.lora import Lora
 from ...mixgrpo_core.models.lora_names import DOWN, UP, some
 from .attention import attention_with_gradient
+from .float16_range import Float16Range, compute_dtype
 from .lora_names import Layer, block_of, trained_layers
 from .streaming import streaming_injection
 
@@ -32,8 +33,9 @@ class PartsAdapter(WeightAdapterTrainBase):
     The tensors are float32 and no submodules or parameters of this module: the host neither moves nor casts them.
     """
 
-    def __init__(self, layer: Layer, scale: float) -> None:
+    def __init__(self, layer: Layer, scale: float, float16: Float16Range) -> None:
         super().__init__()
+        self._cast = float16.cast
         self._names = [part.name for part in layer.parts]
         self._scale = scale
         self._worn: list[tuple[Parameter, Parameter]] = []
@@ -51,9 +53,9 @@ class PartsAdapter(WeightAdapterTrainBase):
         """``scale * B A x`` of all parts side by side ``[..., out]``, computed in the dtype of the activations."""
         # rows of a matrix: for more dimensions PyTorch takes another kernel where a gradient is wanted
         rows = x.to(base_out.dtype).reshape(-1, x.shape[-1])
-        down = torch.cat([a.to(base_out.dtype) for a, _ in self._worn])
+        down = torch.cat([self._cast(a, base_out.dtype) for a, _ in self._worn])
         inner = linear(rows, down).chunk(len(self._worn), dim=-1)
-        outer = [linear(piece, b.to(base_out.dtype)) for piece, (_, b) in zip(inner, self._worn, strict=True)]
+        outer = [linear(piece, self._cast(b, base_out.dtype)) for piece, (_, b) in zip(inner, self._worn, strict=True)]
         delta = outer[0] if len(outer) == 1 else torch.cat(outer, dim=-1)
         return delta.reshape(base_out.shape) * self._scale
 
@@ -66,6 +68,9 @@ class HostLora(Lora):
     """A trainable LoRA on the attention and MLP layers of every block of a model of the host.
 
     Names, shapes and fresh values are those of the same LoRA in diffusers.
+
+    Attributes:
+        float16: keeps its gradients, where the model computes in float16.
     """
 
     def __init__(self, model: BaseModel, *, rank: int, alpha: float, seed: int, device: torch.device) -> None:
@@ -75,7 +80,9 @@ class HostLora(Lora):
             ValueError: no layer for it to sit on, or rank or alpha are none.
         """
         self._layers = trained_layers(model)
-        self._adapters = {layer.path: PartsAdapter(layer, alpha / max(rank, 1)) for layer in self._layers}
+        self.float16 = Float16Range()
+        scale = alpha / max(rank, 1)
+        self._adapters = {layer.path: PartsAdapter(layer, scale, self.float16) for layer in self._layers}
         sizes = {part.name: (layer.inputs, part.stop - part.start) for layer in self._layers for part in layer.parts}
         super().__init__(sizes, self._into_layers, rank=rank, alpha=alpha, seed=seed, device=device)
 
@@ -104,6 +111,8 @@ class HostLora(Lora):
         patcher.eject_model()  # a clone of a model in use believes that it is injected
         before = [injection for group in patcher.injections.values() for injection in group]
         patcher.injections.clear()
+        if compute_dtype(patcher) is torch.float16:
+            patcher.add_wrapper_with_key(WrappersMP.APPLY_MODEL, INJECTION, self.float16.around)
         patcher.set_injections(INJECTION, [_nested([streaming_injection(patcher.model), *before, *ours])])
         options = patcher.model_options.setdefault("transformer_options", {})
         options[ATTENTION] = attention_with_gradient(options.get(ATTENTION))

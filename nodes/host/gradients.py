@@ -110,7 +110,7 @@ def _checkpointed(block: nn.Module, lora: HostLora) -> Iterator[None]:
     forward = block.forward
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        return nullcontext(), _again(lora.as_worn_now())
+        return nullcontext(), _again(lora.as_worn_now(), lora.float16.as_now())
 
     def checkpointed(*args: object, **options: object) -> object:
         if not torch.is_grad_enabled():
@@ -129,9 +129,9 @@ def _checkpointed(block: nn.Module, lora: HostLora) -> Iterator[None]:
 
 
 @contextmanager
-def _again(worn: AbstractContextManager[None]) -> Iterator[None]:
+def _again(worn: AbstractContextManager[None], float16: AbstractContextManager[None]) -> Iterator[None]:
     """Where blocks are computed again: the host's autograd threads know nothing of the mode around the forward."""
-    with worn, OutOfPlace():
+    with worn, float16, OutOfPlace():
         yield
 
 

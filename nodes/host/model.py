@@ -4,8 +4,10 @@ The LoRA is injected as a bypass into a clone of the MODEL, so what the MODEL al
 quantised base) is the base model.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 
 import torch
 from comfy.model_patcher import ModelPatcher
@@ -14,10 +16,11 @@ from torch import Tensor
 
 from ...mixgrpo_core.models.lora import WithLora
 from ...mixgrpo_core.models.lora_metadata import model_metadata
-from ...mixgrpo_core.models.port import LoraAbout
+from ...mixgrpo_core.models.port import LoraAbout, Velocity
 from ...mixgrpo_core.support.micro_batches import ran_out
 from .bypass_lora import HostLora
 from .field import HostField
+from .float16_range import ask_for_bfloat16, compute_dtype, lost_when_faint
 from .gradients import block_checkpointing, trainable
 from .texts import PromptSet
 
@@ -25,6 +28,8 @@ _BACKWARD = 3
 """Activations of a backward pass against those of a forward pass, in the memory asked of the host: with checkpointed
 blocks the inputs of all blocks and the inside of one; a guess on the safe side, and the host moves weights out for it.
 """
+
+_LOST = 0.05
 
 
 class HostModel(WithLora[HostLora], HostField):
@@ -68,6 +73,7 @@ class HostModel(WithLora[HostLora], HostField):
         super().__init__(model, vae, texts, width=width, height=height, cfg=cfg, guidance=guidance, room=room)
         self.notes: Mapping[str, str] = {}
         self._checkpointing = checkpointing
+        ask_for_bfloat16(self.patcher)
         with torch.inference_mode(False):
             self.lora = HostLora(self.patcher.model, rank=rank, alpha=alpha, seed=seed, device=self.device)
         self.lora.attach(self.patcher)
@@ -81,10 +87,10 @@ class HostModel(WithLora[HostLora], HostField):
                 another model's.
             An error of missing memory passes through.
         """
-        x, sigma = self.noise(0, 1), torch.tensor(0.5)
+        x = self.noise(0, 1)
         try:
             with torch.inference_mode(False), torch.enable_grad():
-                self.run([self.encode(prompt)], lambda velocity: velocity(x, sigma).square().mean().backward())
+                lost = self.run([self.encode(prompt)], partial(self._lost, x))
         except Exception as error:
             if ran_out(error):
                 raise
@@ -94,22 +100,36 @@ class HostModel(WithLora[HostLora], HostField):
                 f"({type(error).__name__}: {error}): choose a size that it was made for and its own text encoder; "
                 "where the error is about gradients, ComfyUI's code of this model has none"
             ) from error
-        found = [parameter.grad for parameter in self.parameters() if parameter.grad is not None]
-        if not any(bool(gradient.any()) for gradient in found):
+        if lost is None:
             raise ValueError(f"no gradient reaches the LoRA through {self.family.name}: this model cannot be trained")
-        if not all(bool(gradient.isfinite().all()) for gradient in found):
+        if not math.isfinite(lost):
             raise ValueError(
                 f"expected numbers out of {self.family.name}, found NaN or infinity: its precision "
-                f"({self.patcher.model.get_dtype_inference()}) is too small for it, load it in bfloat16 or float32"
+                f"({compute_dtype(self.patcher)}) is too small for it, load it in bfloat16 or float32"
             )
-        for parameter in self.parameters():
-            parameter.grad = None
-        del found
+        if lost > _LOST:
+            raise ValueError(
+                f"expected the gradient of a small loss to come through {self.family.name}, found {min(lost, 1):.0%} "
+                "of it lost: something in it computes in float16, which has no numbers so small. Load it in bfloat16 "
+                "or float32, or take away what changes its precision"
+            )
         self._probe_vae(x)
+
+    def _lost(self, x: Tensor, velocity: Velocity) -> float | None:
+        """The share of the LoRA's gradient at ``x`` that small losses lose; None where there is no gradient at all."""
+
+        def gradient(slope: float) -> Tensor:
+            (velocity(x, torch.tensor(0.5)).square().sum() * (slope / 2)).backward()
+            found = [torch.zeros(1), *(p.grad.flatten().cpu() for p in self.parameters() if p.grad is not None)]
+            for parameter in self.parameters():
+                parameter.grad = None
+            return torch.cat(found)
+
+        return lost_when_faint(gradient)
 
     def _probe_vae(self, x: Tensor) -> None:
         try:
-            height, width = self.decode(x).shape[1:3]
+            images = self.decode(x)
         except Exception as error:
             if ran_out(error):
                 raise
@@ -117,10 +137,16 @@ class HostModel(WithLora[HostLora], HostField):
                 f"the VAE could not decode what {self.family.name} makes ({type(error).__name__}: {error}): connect "
                 "the VAE that belongs to this model"
             ) from error
+        height, width = images.shape[1:3]
         if (height, width) != self.resolution:
             raise ValueError(
                 f"expected images of {self.resolution[1]} x {self.resolution[0]} out of the VAE, found {width} x "
                 f"{height}: connect the VAE that belongs to {self.family.name}"
+            )
+        if not bool(images.isfinite().all()):
+            raise ValueError(
+                f"expected numbers out of the VAE, found NaN: its precision ({self.vae.vae_dtype}) is too small for "
+                "it, start ComfyUI with --bf16-vae or --fp32-vae"
             )
 
     @property
@@ -132,7 +158,7 @@ class HostModel(WithLora[HostLora], HostField):
             rank=self.lora.rank,
             alpha=self.lora.scale * self.lora.rank,
             resolution=self.resolution,
-            precision=str(self.patcher.model.get_dtype_inference()).removeprefix("torch."),
+            precision=str(compute_dtype(self.patcher)).removeprefix("torch."),
         )
         return LoraAbout(scale=self.lora.scale, metadata={**about, **self.notes})
 

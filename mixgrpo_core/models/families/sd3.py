@@ -87,6 +87,7 @@ class SD3Model(WithLora[PeftLora]):
     ) -> None:
         if not 1 <= guidance < math.inf:
             raise ValueError(f"expected a finite guidance scale of 1 (off) or more, found {guidance}")
+        _require_range(compute)
         self.device = torch.device(device)
         self.guidance = guidance
         self.grid = grid
@@ -219,6 +220,14 @@ class SD3Model(WithLora[PeftLora]):
         self.evaluations += len(kwargs["hidden_states"])
 
 
+def _require_range(compute: torch.dtype) -> None:
+    if compute == torch.float16:
+        raise ValueError(
+            "expected bfloat16 or float32 to compute in, found float16: the gradient of a mean log-probability is "
+            "about 1e-8, which is 0 in it. Take dtype=torch.bfloat16"
+        )
+
+
 def load_sd3(
     folder: str | Path,
     *,
@@ -241,7 +250,12 @@ def load_sd3(
         dtype: of the frozen weights and, below float32, of autocast. The LoRA and the VAE stay float32.
         lora: a LoRA file to go on from.
         seed: draws the LoRA's first values.
+
+    Raises:
+        ValueError: float16, in which the gradient would be 0.
+        ModelFilesError: the folder is none, or of another pipeline.
     """
+    _require_range(dtype)
     folder = Path(folder)
     require_folder(folder, ("model_index.json", "transformer", "vae", "scheduler"))
     found = read_json(folder / "model_index.json").get("_class_name")

@@ -226,3 +226,8 @@ def test_low_precision_sees_fresh_weights_after_every_step_of_the_optimizer(fold
 def test_low_precision_is_near_the_exact_velocity_and_the_lora_stays_float32(folder: Path) -> None:
     exact, low = velocity_of(stir(load(folder))), velocity_of(stir(load(folder, dtype=torch.bfloat16)))
     assert 0 < (low - exact).norm() / exact.norm() < 3e-2
+
+
+def test_float16_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="found float16.*1e-8"):
+        load(tmp_path, dtype=torch.float16)
