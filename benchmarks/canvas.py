@@ -64,6 +64,7 @@ def trainings(seed: int, iterations: int, folder: Path, stack: ExitStack) -> dic
     from mixgrpo_pack.mixgrpo_core.demo import demo_config, train_prompts
     from mixgrpo_pack.mixgrpo_core.models.families.demo import load_demo
     from mixgrpo_pack.mixgrpo_core.rewards.shapes import ShapeReward
+    from mixgrpo_pack.mixgrpo_core.runs.pace import Pace
     from mixgrpo_pack.mixgrpo_core.training.loop import train
     from mixgrpo_pack.nodes.live.board import LiveRun
 
@@ -73,8 +74,9 @@ def trainings(seed: int, iterations: int, folder: Path, stack: ExitStack) -> dic
         node="1",
         folder=folder,
         iterations=iterations,
-        planner=config.planner,
+        plan_of=config.plan,
         sigmas=config.sigmas(),
+        pace=Pace(iterations),
     )
 
     def reports(model: Any, **watched: Any) -> Iterator[Any]:

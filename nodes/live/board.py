@@ -13,11 +13,12 @@ from typing import Any
 import comfy.model_management
 from torch import Tensor
 
+from ...mixgrpo_core.runs.pace import Pace
 from ...mixgrpo_core.runs.reports import Event, GroupScored, Progress, StepReport
 from ...mixgrpo_core.sampling.planners import StepPlan
 from . import sheet
 from .events import Line, harmless, reference, workflow_id
-from .pace import Pace, Throttle
+from .throttle import Throttle
 from .voting import Voting
 
 PlanOf = Callable[[int, int, Tensor], StepPlan]
@@ -55,15 +56,18 @@ class LiveRun:
         iterations: how many the run has in all.
         plan_of: which steps are trained.
         sigmas: the base grid ``[T + 1]`` of the rollouts.
+        pace: how long it takes.
     """
 
-    def __init__(self, *, run: str, node: str, folder: Path, iterations: int, plan_of: PlanOf, sigmas: Tensor) -> None:
+    def __init__(
+        self, *, run: str, node: str, folder: Path, iterations: int, plan_of: PlanOf, sigmas: Tensor, pace: Pace
+    ) -> None:
         self.run, self.node, self.folder = run, str(node), folder
         self.iterations, self.plan_of, self.sigmas = iterations, plan_of, sigmas
         self._line = Line(run, self.node, iterations)
         self._lock = threading.Lock()
         self._pending: deque[Command] = deque()
-        self._pace, self._peak = Pace(), 0
+        self._pace, self._peak = pace, 0
         self.voting = Voting(self._line, folder, self.status, self._leaving)
         self._progress_gate, self._sheet_gate = Throttle(PROGRESS_SECONDS), Throttle(SHEET_SECONDS)
         self._seen: dict[str, Any] = {"run": run, "node": self.node, "iterations": iterations, "workflow": None}
@@ -108,7 +112,7 @@ class LiveRun:
 
     def report(self, report: StepReport) -> None:
         """An iteration is whole."""
-        self._pace.finished(report.iteration)
+        self._pace.finished(report)
         self._peak = max(self._peak, report.peak_memory)
         with harmless():
             self._line.send("report", report=report.to_json(), **self._times(report.iteration + 1))
@@ -185,7 +189,7 @@ class LiveRun:
         return {
             "iterations": self.iterations,
             "seconds_per_iteration": self._pace.seconds_per_iteration,
-            "seconds_left": self._pace.seconds_left(self.iterations - done),
+            "seconds_left": self._pace.seconds_left(done),
             "peak_memory": self._peak or None,
         }
 

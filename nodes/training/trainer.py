@@ -19,6 +19,7 @@ from ...mixgrpo_core.models.lora_file import load_lora
 from ...mixgrpo_core.models.lora_reading import read_lora
 from ...mixgrpo_core.rewards.people.votes import unheard, votes_at
 from ...mixgrpo_core.rewards.wrappers.transforms import afresh
+from ...mixgrpo_core.runs.pace import Pace
 from ...mixgrpo_core.support.seeds import derive_seed
 from ...mixgrpo_core.support.spelling import spell
 from ...mixgrpo_core.training.iteration import visited
@@ -32,7 +33,7 @@ from ..live.board import Command, LiveRun
 from ..live.runs import runs_folder
 from ..live.voting import VOTES
 from ..sockets import LoraWeights, PromptsSocket, Rewards, RewardSocket, SettingsSocket, TrainerSettings, workflow_note
-from .loop import Training, probe
+from .loop import SHOWN_IMAGES, Training, probe, shown_prompts
 from .outcome import curve, grid_that_fits, guard_stop, summary, to_tensor
 from .paths import check_name
 from .runs import CanvasRun, loras_folder, open_run, require_writable, settled
@@ -111,6 +112,7 @@ class TrainLora(io.ComfyNode):
                 iterations=config.iterations,
                 plan_of=config.plan,
                 sigmas=config.sigmas(policy),
+                pace=_pace(config, prompts),
             )
             with live:
                 asked = {  # the host keeps what nodes made for other runs: those remember other scores
@@ -129,6 +131,16 @@ class TrainLora(io.ComfyNode):
             if command is None:
                 settled.done(run_name, before)
         return found
+
+
+def _pace(config: TrainConfig, prompts: PromptSet) -> Pace:
+    """What the run's time goes into; at its end pictures without and with the LoRA are made."""
+    return Pace(
+        config.iterations,
+        eval_every=config.eval_every if prompts.held_out else 0,
+        images=config.prompts_per_iteration * config.images_per_prompt,
+        images_at_the_end=2 * SHOWN_IMAGES * len(shown_prompts(prompts)),
+    )
 
 
 def _inputs() -> list[io.Input]:

@@ -16,6 +16,7 @@ from mixgrpo_pack.mixgrpo_core import RunFolder, TrainConfig
 from mixgrpo_pack.mixgrpo_core.models.lora_reading import PlainLora
 from mixgrpo_pack.mixgrpo_core.rewards.people.ballot_box import BallotBox
 from mixgrpo_pack.mixgrpo_core.rewards.people.voting import Thumbs
+from mixgrpo_pack.mixgrpo_core.runs.pace import Pace
 from mixgrpo_pack.nodes.host.lora_layouts import LAYOUTS
 from mixgrpo_pack.nodes.live import LiveRun
 from mixgrpo_pack.nodes.live.routes import add_routes
@@ -100,7 +101,7 @@ class Routes:
         threading.Thread(target=serve, daemon=True).start()
         assert started.wait(30)
         live = {"folder": self.runs / "old", "iterations": 7, "plan_of": CONFIG.plan, "sigmas": CONFIG.sigmas()}
-        LiveRun(run="live", node="12", **live).__enter__()
+        LiveRun(run="live", node="12", pace=Pace(7), **live).__enter__()
 
     def write(self, folder, chance):
         shutil.copytree(self.runs, folder / "output" / "mixgrpo")

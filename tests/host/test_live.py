@@ -16,13 +16,14 @@ from mixgrpo_pack.mixgrpo_core.objectives.update import UpdateStats
 from mixgrpo_pack.mixgrpo_core.rewards.port import Scores
 from mixgrpo_pack.mixgrpo_core.rewards.stats import RewardStats
 from mixgrpo_pack.mixgrpo_core.runs.folder import RunFolder
+from mixgrpo_pack.mixgrpo_core.runs.pace import Pace
 from mixgrpo_pack.mixgrpo_core.runs.reports import GroupScored, Progress, StepReport
 from mixgrpo_pack.mixgrpo_core.sampling.planners import WindowPlanner
 from mixgrpo_pack.nodes.live import Command, LiveRun, sheet
 from mixgrpo_pack.nodes.live.board import Board, board
-from mixgrpo_pack.nodes.live.pace import Pace, Throttle
 from mixgrpo_pack.nodes.live.routes import add_routes, register_routes
 from mixgrpo_pack.nodes.live.runs import drawn_plan, find_run, stored
+from mixgrpo_pack.nodes.live.throttle import Throttle
 from PIL import Image
 from server import PromptServer
 
@@ -63,7 +64,8 @@ def output(tmp_path, monkeypatch):
 
 def live_run(output, run="my run", node="12"):
     folder = RunFolder.open_or_create(output / "mixgrpo" / run, CONFIG).path
-    return LiveRun(run=run, node=node, folder=folder, iterations=7, plan_of=CONFIG.plan, sigmas=CONFIG.sigmas())
+    told = {"plan_of": CONFIG.plan, "sigmas": CONFIG.sigmas(), "pace": Pace(7)}
+    return LiveRun(run=run, node=node, folder=folder, iterations=7, **told)
 
 
 def step_report(iteration, mean=0.5):
@@ -285,23 +287,6 @@ def test_the_sheet_is_a_file_in_the_temp_folder(output, ears, tmp_path):
 
 
 # Time
-
-
-def test_the_pace_counts_the_clock_on_the_wall():
-    now = [100.0]
-    pace = Pace(lambda: now[0])
-    assert pace.seconds_left(5) is None
-    now[0] = 160.0  # a minute of loading
-    pace.begun(0)
-    for iteration, seconds in enumerate((10, 20)):
-        now[0] += seconds
-        pace.finished(iteration)
-    assert pace.seconds_per_iteration == 15
-    assert pace.seconds_left(4) == 60
-    now[0] += 5
-    assert pace.seconds_left(4) == 55
-    now[0] += 500
-    assert pace.seconds_left(4) == 45  # an iteration that takes long does not eat up the others' time
 
 
 def test_a_throttle_opens_again_after_its_time():
