@@ -13,7 +13,7 @@ from .clipped import policy_report
 from .error_weights import ErrorWeight, GeneralHuber
 from .forward import draws_at, error, error_of, stratified_steps
 from .pieces import Draw, Noise, Piece
-from .port import Cells, DrawRequest, LossReport, Objective
+from .port import COLUMNS, Cells, DrawRequest, LossReport, Objective
 from .ratio import ClipRange, PolicyLoss, as_range, clipped_policy_loss
 from .regularisers import Regulariser, VelocityKL
 
@@ -34,9 +34,10 @@ class AWM(Objective):
 
     ``mean(-min(A r, A clip(r)))``, ``r = exp(l - l_old)``, ``l`` minus a weighted error of the velocity.
     Advantage Weighted Matching, arXiv 2509.25050, as read in github.com/scxue/advantage_weighted_matching. ``l_old`` is
-    of the policy before the update, at the same level and noise; the ratio is of each draw by itself. The levels are
-    stratified over the rollout's grid, without the noisiest and without the last tenth; every member has its own noise,
-    and the members of a group share the levels (published: of a batch).
+    of the policy before the update, at the same level and noise; the ratio is of each draw by itself, or of the mean of
+    a member's draws, which takes two passes. The levels are stratified over the rollout's grid, without the noisiest
+    and without the last tenth; every member has its own noise, and the members of a group share the levels (published:
+    of a batch).
 
     At the first update its gradient is that of ``mean(w A / c mean((v - u)^2))``. A clip of 1e-4, as of transition
     ratios, does not fit: with the default weight ``l`` is of order 3. Published: 14 steps without guidance, 24 images x
@@ -51,6 +52,7 @@ class AWM(Objective):
         kl: weight of the KL to the base model in velocity space, 0.001 as published.
         ema_kl: the same to an average of the policy itself, 1 as published.
         lag: of that average: min(0.001 n, 0.3) after each optimizer step, as published.
+        per_draw: a ratio of each draw, as published, or of the mean over a member's draws.
     """
 
     label: ClassVar[str] = "AWM"
@@ -63,6 +65,7 @@ class AWM(Objective):
     kl: float = 0.001
     ema_kl: float = 1.0
     lag: Lag = Lag(rate=0.001, cap=0.3)
+    per_draw: bool = True
 
     def __post_init__(self) -> None:
         require_finite(self)
@@ -75,8 +78,8 @@ class AWM(Objective):
 
     @property
     def needs(self) -> frozenset[str]:
-        """The policy before the update."""
-        return frozenset({OLD})
+        """The policy before the update, and all draws of a member at once where they have one ratio."""
+        return frozenset({OLD}) if self.per_draw else frozenset({OLD, COLUMNS})
 
     @property
     def policies(self) -> Mapping[str, Lag]:
@@ -104,6 +107,7 @@ class AWM(Objective):
 
     def loss(self, table: Mapping[str, Tensor], cells: Cells) -> LossReport:
         """The clipped loss of the ratios."""
-        return policy_report(
-            matching_policy_loss(table["log_prob"], table["old_log_prob"], cells.advantages, self.clip, self.adv_clip)
-        )
+        new, old = table["log_prob"], table["old_log_prob"]
+        if not self.per_draw:
+            new, old = new.mean(1, keepdim=True), old.mean(1, keepdim=True)
+        return policy_report(matching_policy_loss(new, old, cells.advantages, self.clip, self.adv_clip))

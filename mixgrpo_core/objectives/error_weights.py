@@ -1,4 +1,4 @@
-"""What AWM takes as a log-probability: functions of the mean square error of the velocity and of the level."""
+"""What AWM and FPO take as a log-probability: functions of the mean square error of the velocity and of the level."""
 
 from abc import abstractmethod
 from dataclasses import dataclass
@@ -37,6 +37,15 @@ class LevelPower(ErrorWeight):
     def log_prob(self, error: Tensor, sigma: Tensor | float) -> Tensor:
         """``-t^power m``."""
         return -error * float(sigma) ** self.power
+
+
+@dataclass(frozen=True)
+class NoiseError(ErrorWeight):
+    """``-(1 - t)^2 m``: minus the mean square error of the noise that the velocity predicts, ``x + (1 - t) v``."""
+
+    def log_prob(self, error: Tensor, sigma: Tensor | float) -> Tensor:
+        """``-(1 - t)^2 m``."""
+        return -error * (1 - float(sigma)) ** 2
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Literal, get_args
 
 from torch import Tensor
 
@@ -10,13 +10,16 @@ from ..models.lagged import Lag
 from ..models.policy import Policy
 from ..sampling.kernels import working
 from ..support.setting import ENDLESS, require_finite
-from .forward import draws_at
+from .forward import draws_at, self_normalised
 from .pieces import Draw, Noise, Piece
 from .port import Cells, DrawRequest, LossReport, Objective
 from .regularisers import Regulariser, VelocityKL
 
 LAGGED = "lagged"
 """The policy that samples and that the two branches start from."""
+
+Teaching = Literal["all", "good", "bad", "good, alike", "all, alike"]
+"""The published modes: all, positive only, negative only, one only, binary."""
 
 
 def branch_errors(v: Tensor, lagged: Tensor, target: Tensor, sigma: Tensor | float, beta: float) -> tuple[Tensor, ...]:
@@ -25,18 +28,25 @@ def branch_errors(v: Tensor, lagged: Tensor, target: Tensor, sigma: Tensor | flo
     ``v+ = b v + (1 - b) v'`` and ``v- = (1 + b) v' - b v``; of each ``mean(d^2) / max(mean|d|, 1e-5)`` with ``d`` the
     error of the image that it predicts, ``x - t v - x0 = -t (v - u)``, and the divisor without gradient.
     """
-    v, lagged, target = working(v), working(lagged), working(target)
-
-    def normalised(branch: Tensor) -> Tensor:
-        difference = float(sigma) * (target - branch).flatten(1)
-        return difference.square().mean(1) / difference.detach().abs().mean(1).clamp(min=1e-5)
-
-    return normalised(beta * v + (1 - beta) * lagged), normalised((1 + beta) * lagged - beta * v)
+    v, lagged, target, level = working(v), working(lagged), working(target), float(sigma)
+    branches = (beta * v + (1 - beta) * lagged, (1 + beta) * lagged - beta * v)
+    return tuple(self_normalised(level * (target - branch)) for branch in branches)
 
 
 def positive_share(advantage: Tensor, adv_clip: float) -> Tensor:
     """How good an image is, 0 .. 1: ``clip(A, +-c) / (2 c) + 1 / 2``."""
     return working(advantage).clamp(-adv_clip, adv_clip) / (2 * adv_clip) + 0.5
+
+
+def taken(advantage: Tensor, teaching: Teaching) -> Tensor:
+    """The advantages of those that teach, those of the others 0: of all, of good, of bad, or their signs."""
+    if teaching == "good":
+        return advantage.clamp(min=0)
+    if teaching == "bad":
+        return advantage.clamp(max=0)
+    if teaching == "good, alike":
+        return (advantage > 0).to(advantage.dtype)
+    return advantage.sign() if teaching == "all, alike" else advantage
 
 
 @dataclass(frozen=True)
@@ -58,7 +68,10 @@ class DiffusionNFT(Objective):
         kl: weight of the KL to the base model in velocity space, 1e-4 as published.
         share: of the grid's levels from the noisy end that are looked at, rounded down.
         lag: of ``v'``: min(0.001 n, 0.5) as published. For OCR ``Lag(flat=75, rate=0.0075, cap=0.999,
-            every="iteration")``; ``Lag(every="iteration")`` is on policy.
+            every="iteration")``; ``Lag(every="iteration")`` is on policy, and ``Lag(start=1.0, every="iteration")``
+            stays at the base model.
+        teaching: whose advantages count: "all", "good" or "bad" images only, or by their signs alone: "all, alike" or
+            "good, alike".
     """
 
     label: ClassVar[str] = "DiffusionNFT"
@@ -68,8 +81,11 @@ class DiffusionNFT(Objective):
     kl: float = 1e-4
     share: float = 0.99
     lag: Lag = Lag(rate=0.001, cap=0.5, every="iteration")
+    teaching: Teaching = "all"
 
     def __post_init__(self) -> None:
+        if self.teaching not in get_args(Teaching):
+            raise ValueError(f"teaching is one of {', '.join(map(repr, get_args(Teaching)))}, found {self.teaching!r}")
         require_finite(self)
         if not (self.beta > 0 and self.adv_clip > 0 and self.kl >= 0 and 0 < self.share <= 1):
             raise ValueError(f"expected beta and adv_clip above 0, kl of 0 or more and 0 < share <= 1, found {self}")
@@ -102,7 +118,7 @@ class DiffusionNFT(Objective):
     def loss(self, table: Mapping[str, Tensor], cells: Cells) -> LossReport:
         """Both errors, weighted by how good and how bad an image is."""
         positive, negative = table["positive"], table["negative"]
-        r = positive_share(cells.advantages, self.adv_clip).to(positive.dtype).unsqueeze(1)
+        r = positive_share(taken(cells.advantages, self.teaching), self.adv_clip).to(positive.dtype).unsqueeze(1)
         loss = (self.adv_clip / self.beta) * (r * positive + (1 - r) * negative).mean()
         return LossReport(
             loss=loss, means={"error_positive": positive.detach().mean(), "error_negative": negative.detach().mean()}

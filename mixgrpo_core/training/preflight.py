@@ -100,8 +100,8 @@ def _check_objective(model: FlowModel, config: TrainConfig) -> None:
     objective, name = config.objective, type(config.objective).__name__
     if objective.plain_field and model.guided:
         raise ValueError(
-            f"{name} regresses the velocity to data, and guidance changes the velocity: set guidance (CFG) to 1, or "
-            "choose an objective of the sampled steps such as GRPO"
+            f"{name} regresses the velocity to data, and guidance changes the velocity, which has no plain field "
+            "beside it here: set guidance (CFG) to 1, or choose an objective of the sampled steps such as GRPO"
         )
     width = width_of(config.credit)
     if WIDTHS.index(width) > WIDTHS.index(objective.finest_credit):

@@ -1,5 +1,7 @@
 """DiffusionNFT: its branches, its factor, and the policy that it samples by."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from core.objectives.toys import (
@@ -21,7 +23,7 @@ from core.objectives.toys import (
 )
 
 from mixgrpo_core.models.lagged import Lagged
-from mixgrpo_core.objectives import DiffusionNFT, branch_errors, positive_share
+from mixgrpo_core.objectives import DiffusionNFT, branch_errors, positive_share, taken
 from mixgrpo_core.objectives.pieces import Moment, Noise
 from mixgrpo_core.objectives.port import DrawRequest
 from mixgrpo_core.sampling.schedule import flow_sigmas
@@ -115,6 +117,32 @@ def test_an_images_share_is_linear_between_its_bounds():
     assert found.tolist() == [0.0, 0.0, 0.5, 0.75, 1.0, 1.0]
 
 
+@pytest.mark.parametrize(
+    ("teaching", "shares"),
+    [
+        ("all", [0.0, 0.3, 0.5, 0.7, 1.0]),
+        ("good", [0.5, 0.5, 0.5, 0.7, 1.0]),
+        ("bad", [0.0, 0.3, 0.5, 0.5, 0.5]),
+        ("good, alike", [0.5, 0.5, 0.5, 0.6, 0.6]),
+        ("all, alike", [0.4, 0.4, 0.5, 0.6, 0.6]),
+    ],
+)
+def test_whose_advantages_count_and_by_how_much(teaching, shares):
+    advantage = torch.tensor([-9.0, -2.0, 0.0, 2.0, 9.0], dtype=torch.float64)
+    assert positive_share(taken(advantage, teaching), 5).tolist() == pytest.approx(shares)
+
+
+def test_images_that_do_not_teach_leave_the_gradient_as_it_is_without_them():
+    model = Toy()
+    group = image_groups(model, (6,))[0]
+    good = gradient_of(model, [group], DiffusionNFT(kl=0.0, teaching="good"))
+    kept = replace(group, advantage=group.advantage.clamp(min=0))
+    torch.testing.assert_close(good, gradient_of(model, [kept], DiffusionNFT(kl=0.0)), rtol=1e-12, atol=1e-15)
+    bad = gradient_of(model, [group], DiffusionNFT(kl=0.0, teaching="bad"))
+    whole = gradient_of(model, [group], DiffusionNFT(kl=0.0))
+    torch.testing.assert_close(good + bad, whole, rtol=1e-9, atol=1e-12)  # at the lagged policy r is all there is
+
+
 def test_a_perfect_branch_is_not_divided_by_nothing():
     u = torch.ones(2, 3, 2, 2, dtype=torch.float64)
     v = u.clone().requires_grad_()
@@ -192,3 +220,8 @@ def test_the_branches_pull_apart_what_the_advantage_tells_apart():
 def test_settings_out_of_range_are_refused(wrong):
     with pytest.raises(ValueError, match="expected beta"):
         DiffusionNFT(**wrong)
+
+
+def test_a_mode_that_there_is_not_is_refused_with_those_that_there_are():
+    with pytest.raises(ValueError, match="teaching is one of 'all', 'good', .* found 'some'"):
+        DiffusionNFT(teaching="some")

@@ -10,7 +10,21 @@ from toy import Red, ToyModel
 
 from mixgrpo_core.models.families.demo import load_demo
 from mixgrpo_core.models.lagged import Lag
-from mixgrpo_core.objectives import AWM, DGPO, GCPO, PCPO, RSM, DiffusionNFT, FlowDPPO, LambdaGRPO, PositionalGRPO
+from mixgrpo_core.objectives import (
+    AWM,
+    CRD,
+    DGPO,
+    FPO,
+    GCPO,
+    PCPO,
+    RAM,
+    RSM,
+    VGRPO,
+    DiffusionNFT,
+    FlowDPPO,
+    LambdaGRPO,
+    PositionalGRPO,
+)
 from mixgrpo_core.runs.folder import RunFolder
 from mixgrpo_core.runs.reports import Progress
 from mixgrpo_core.sampling.planners import WindowPlanner
@@ -55,14 +69,20 @@ def flat(state):
         (PositionalGRPO(), {"clip_low", "clip_high", "ratio_max"}),
         (AWM(levels=3), {"kl", "kl_ema", "ratio_max"}),
         (DGPO(levels=2, own_samples=2), {"group_weight", "stopped", "error", "kl"}),
-        (DiffusionNFT(), {"error_positive", "error_negative", "kl"}),
+        (FPO(levels=3), {"clip_low", "clip_high", "ratio_max"}),
+        (VGRPO(levels=2), {"error"}),
+        (VGRPO(levels=2, clip=0.05, kl=0.1), {"error", "clip_low", "clip_high", "kl_old", "ratio_max"}),
+        (RAM(levels=3), {"kl", "error_lagged"}),
+        (CRD(), {"match", "gain", "kl"}),
+        (DiffusionNFT(teaching="good"), {"error_positive", "error_negative", "kl"}),
     ],
     ids=lambda value: type(value).__name__ if not isinstance(value, set) else "",
 )
-def test_it_trains_the_demo_model(objective, figures):
-    model = load_demo(rank=2)
+def test_it_trains_the_demo_model_and_its_figures_reach_the_metrics(objective, figures, tmp_path):
+    model, config = load_demo(rank=2), replace(CONFIG, objective=objective)
     before = flat(model.lora_state()).clone()
-    reports = list(train(model, PROMPTS, {"red": Red()}, replace(CONFIG, objective=objective)))
+    run = RunFolder.create(tmp_path / "run", config)
+    reports = list(train(model, PROMPTS, {"red": Red()}, config, run=run))
     after = flat(model.lora_state())
     assert torch.isfinite(after).all()
     assert (after - before).abs().max() > 5e-4
@@ -72,7 +92,8 @@ def test_it_trains_the_demo_model(objective, figures):
         assert {"loss", "grad_norm", *figures} <= found.keys()
         assert all(math.isfinite(found[name]) for name in ("loss", "grad_norm", *figures))
         assert found["grad_norm"] > 0
-        json.dumps(found)
+    lines = [json.loads(line)["update"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert lines == [report.update.to_json() for report in reports]
 
 
 LATE = replace(
@@ -107,11 +128,17 @@ def test_a_run_that_was_left_after_an_iteration_goes_on_to_the_same_end(tmp_path
         DiffusionNFT(lag=Lag(start=0.4, every="iteration")),
         AWM(lag=Lag(start=0.4)),
         DGPO(beta=1.0, own_samples=3, lag=Lag(start=0.4)),
+        RAM(levels=3, lag=Lag(start=0.4, every="iteration")),
+        CRD(lag=Lag(start=0.4, every="iteration"), sampler_lag=Lag(start=0.2)),
+        FPO(levels=3),
+        VGRPO(),
+        PCPO(),
+        LambdaGRPO(),
     ],
     ids=lambda value: type(value).__name__,
 )
 def test_a_run_that_was_killed_between_two_updates_goes_on_to_the_same_end(tmp_path, objective):
-    """The lagged policy had already been blended once in the iteration that is done again."""
+    """A lagged policy had already been blended once in the iteration that is done again."""
     config = replace(CONFIG, iterations=4, objective=objective, learning_rate=0.05)
     run = RunFolder.create(tmp_path / "run", config)
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from mixgrpo_core import TrainConfig
-from mixgrpo_core.objectives import AWM, DGPO, GRPO, DiffusionNFT
+from mixgrpo_core.objectives import AWM, CRD, DGPO, FPO, GRPO, RAM, VGRPO, DiffusionNFT
 from mixgrpo_core.training.cost import iteration_cost
 
 CONFIG = TrainConfig(
@@ -36,9 +36,30 @@ def test_of_two_passes_only_the_second_is_differentiated():
     assert sum(found.nfe.values()) - found.nfe["rollout"] >= 2 * draws, "the first pass is counted, too"
 
 
-@pytest.mark.parametrize("objective", [AWM(), DGPO(), DiffusionNFT()])
+@pytest.mark.parametrize("objective", [AWM(), CRD(), DGPO(), FPO(), RAM(), VGRPO(), DiffusionNFT()])
 def test_objectives_of_lagged_policies_are_counted_and_train_no_step(objective):
     config = replace(CONFIG, objective=objective)
     assert cost(objective).differentiated > 0
     plan = config.plan(0, 0, config.sigmas())
     assert plan.trained == () and plan.stochastic == replace(CONFIG).plan(0, 0, config.sigmas()).stochastic
+
+
+@pytest.mark.parametrize(
+    ("objective", "cells", "forwards"),
+    [
+        (FPO(), 8, 3),
+        (FPO(per_draw=True), 8, 2),
+        (VGRPO(), 4, 1),
+        (VGRPO(clip=0.05), 4, 3),
+        (RAM(), 8, 3),
+        (CRD(), 5, 5),
+        (CRD(kl=0.0), 5, 3),
+        (AWM(), 6, 4),
+        (DGPO(), 4, 5),
+        (DiffusionNFT(), 5, 3),
+    ],
+)
+def test_forwards_of_a_cell_are_those_that_the_docstring_tells(objective, cells, forwards):
+    found = cost(objective)
+    assert sum(found.nfe.values()) - found.nfe["rollout"] == cells * forwards
+    assert found.differentiated == cells

@@ -25,7 +25,7 @@ from mixgrpo_core import (
     train,
 )
 from mixgrpo_core.advantages import Inside, MaskCredit, PromptMask, TimeCredit, WeightedAdvantages
-from mixgrpo_core.objectives import AWM, DGPO, GCPO, PositionalGRPO, VelocityKL
+from mixgrpo_core.objectives import AWM, CRD, DGPO, FPO, GCPO, RAM, VGRPO, DiffusionNFT, PositionalGRPO, VelocityKL
 from mixgrpo_core.rewards import Context
 from mixgrpo_core.runs.folder import RunError
 from mixgrpo_core.sampling import OdePlanner
@@ -384,11 +384,13 @@ def test_parts_of_a_run_that_do_not_fit_each_other_are_one_sentence(change, word
     refused(change, words)
 
 
-def test_a_guided_field_is_no_target_of_a_regression():
+@pytest.mark.parametrize("objective", [AWM(), CRD(), DGPO(), FPO(), RAM(), VGRPO(), DiffusionNFT()])
+def test_a_guided_field_is_no_target_of_a_regression(objective):
     class Guided(ToyModel):
         guided = True
 
-    refused({"objective": AWM(), "shared_noise": False}, "AWM regresses the velocity .* set guidance", Guided())
+    words = f"{type(objective).__name__} regresses the velocity .* no plain field beside it here: set guidance"
+    refused({"objective": objective, "shared_noise": False}, words, Guided())
 
 
 def test_contexts_are_of_prompts_that_are_there():
