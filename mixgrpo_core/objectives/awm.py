@@ -59,7 +59,7 @@ class AWM(Objective):
 
     weight: ErrorWeight = GeneralHuber()
     clip: ClipRange = field(default=1.0, metadata=ENDLESS)
-    adv_clip: float = field(default=5.0, metadata=ENDLESS)
+    adv_clip: float = 5.0
     levels: int = 6
     share: float = 0.9
     kl: float = 0.001

@@ -10,6 +10,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from ..models.lagged import Lag
 from ..models.policy import REFERENCE, Policy
+from ..support.setting import require_finite
 from .forward import difference, draws_at, mean_square_error, self_normalised
 from .nft import positive_share
 from .pieces import Draw, Noise, Piece
@@ -90,6 +91,7 @@ class CRD(Objective):
     sampler_lag: Lag = Lag(flat=75, rate=0.0075, cap=0.999, every="iteration")
 
     def __post_init__(self) -> None:
+        require_finite(self)
         if not (min(self.beta, self.adv_clip) > 0 and self.kl >= 0 and 0 < self.share <= 1):
             raise ValueError(f"expected beta and adv_clip above 0, kl of 0 or more and 0 < share <= 1, found {self}")
         if not (self.temperature is None or self.temperature > 0):

@@ -1,13 +1,14 @@
 """FPO: a clipped ratio of flow-matching errors, the errors of a member's draws averaged before it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from ..models.policy import OLD, Policy
+from ..support.setting import ENDLESS, require_finite
 from .clipped import policy_report
 from .error_weights import ErrorWeight, NoiseError
 from .forward import draws_at, error, error_of, stratified_steps
@@ -50,13 +51,14 @@ class FPO(Objective):
     label: ClassVar[str] = "after FPO"
 
     weight: ErrorWeight = NoiseError()
-    clip: ClipRange = 0.05
-    adv_clip: float = 5.0
+    clip: ClipRange = field(default=0.05, metadata=ENDLESS)
+    adv_clip: float = field(default=5.0, metadata=ENDLESS)
     levels: int = 8
     per_draw: bool = False
     kl: float = 0.0
 
     def __post_init__(self) -> None:
+        require_finite(self)
         as_range(self.clip)
         if not (self.adv_clip > 0 and self.levels >= 1 and self.kl >= 0):
             raise ValueError(f"expected adv_clip above 0, levels of 1 or more and kl of 0 or more, found {self}")

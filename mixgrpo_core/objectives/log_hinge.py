@@ -1,13 +1,14 @@
 """What PCPO and Reward Score Matching share: a hinge on the log-ratio. They differ in how they weigh steps."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
 from ..models.policy import Policy
 from ..sampling.kernels import working
 from ..support.facts import RunFacts
+from ..support.setting import ENDLESS, require_finite
 from .clipped import log_prob
 from .pieces import Piece
 from .port import RATIO_DEVIATION, TRANSITIONS, Cells, LossReport, Objective
@@ -30,12 +31,13 @@ def hinge_cost(log_ratio: Tensor, advantage: Tensor, margin: float) -> Tensor:
 class LogHingeObjective(Objective):
     """The settings of a log-hinge objective; ``PCPO`` says what they mean."""
 
-    margin: float | None = None
-    adv_clip: float = 5.0
+    margin: float | None = field(default=None, metadata=ENDLESS)
+    adv_clip: float = field(default=5.0, metadata=ENDLESS)
     kl: float = 0.0
     step_weight: StepWeight = Even()
 
     def __post_init__(self) -> None:
+        require_finite(self)
         if self.margin is not None and not self.margin > 0:
             raise ValueError(f"margin is how far a log-ratio may go and must be above 0, found {self.margin}")
         if not self.adv_clip > 0:

@@ -1,7 +1,7 @@
 """DiffusionNFT: regress toward good images and away from bad ones, by the forward process alone."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
 
 from torch import Tensor
@@ -9,7 +9,7 @@ from torch import Tensor
 from ..models.lagged import Lag
 from ..models.policy import Policy
 from ..sampling.kernels import working
-from ..support.setting import ENDLESS, require_finite
+from ..support.setting import require_finite
 from .forward import draws_at, self_normalised
 from .pieces import Draw, Noise, Piece
 from .port import Cells, DrawRequest, LossReport, Objective
@@ -77,7 +77,7 @@ class DiffusionNFT(Objective):
     label: ClassVar[str] = "DiffusionNFT"
 
     beta: float = 1.0
-    adv_clip: float = field(default=5.0, metadata=ENDLESS)
+    adv_clip: float = 5.0
     kl: float = 1e-4
     share: float = 0.99
     lag: Lag = Lag(rate=0.001, cap=0.5, every="iteration")

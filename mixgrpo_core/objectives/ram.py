@@ -9,6 +9,7 @@ from torch import Tensor
 from ..models.lagged import Lag
 from ..models.policy import REFERENCE, Policy
 from ..sampling.kernels import working
+from ..support.setting import require_finite
 from .forward import difference, draws_at, weighted_steps
 from .pieces import Draw, Noise, Piece
 from .port import Cells, DrawRequest, LossReport, Objective
@@ -62,6 +63,7 @@ class RAM(Objective):
     lag: Lag = Lag(rate=0.01, cap=0.9, per="iteration", every="iteration")
 
     def __post_init__(self) -> None:
+        require_finite(self)
         if not (self.strength > 0 and self.levels >= 1 and self.power >= 0):
             raise ValueError(f"expected strength above 0, levels of 1 or more and power of 0 or more, found {self}")
 

@@ -1,13 +1,15 @@
 """V-GRPO: the self-normalised error of the predicted image as a log-probability, on policy."""
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from ..models.policy import OLD, Policy
+from ..support.setting import ENDLESS, require_finite
 from .clipped import policy_report
 from .forward import difference, draws_at, self_normalised, stratified_steps
 from .pieces import Draw, Noise, Piece
@@ -17,8 +19,8 @@ from .regularisers import Regulariser, VelocityKL
 
 
 def softly_clipped(advantage: Tensor, eta: float) -> Tensor:
-    """``eta tanh(A / eta)``: A near 0, never beyond +-eta."""
-    return eta * torch.tanh(advantage / eta)
+    """``eta tanh(A / eta)``: A near 0, never beyond +-eta, and A itself where eta is infinite."""
+    return advantage if eta == math.inf else eta * torch.tanh(advantage / eta)
 
 
 @dataclass(frozen=True)
@@ -44,12 +46,13 @@ class VGRPO(Objective):
 
     label: ClassVar[str] = "after V-GRPO"
 
-    clip: ClipRange | None = None
-    eta: float = 3.0
+    clip: ClipRange | None = field(default=None, metadata=ENDLESS)
+    eta: float = field(default=3.0, metadata=ENDLESS)
     levels: int = 4
     kl: float = 0.0
 
     def __post_init__(self) -> None:
+        require_finite(self)
         if self.clip is not None:
             as_range(self.clip)
         if not (self.eta > 0 and self.levels >= 1 and self.kl >= 0):

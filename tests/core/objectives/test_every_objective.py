@@ -1,6 +1,8 @@
 """What holds for every objective of the room: order, batches, repetition, and advantages of nothing."""
 
-from dataclasses import replace
+import json
+import math
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -16,11 +18,12 @@ from core.objectives.toys import (
 )
 
 from mixgrpo_core import objectives
-from mixgrpo_core.objectives import AWM, CRD, DGPO, FPO, VGRPO, Objective
+from mixgrpo_core.objectives import AWM, CRD, DGPO, FPO, VGRPO, DiffusionNFT, Objective
 from mixgrpo_core.objectives.pieces import StepNumbers
 from mixgrpo_core.objectives.port import TRANSITIONS
 from mixgrpo_core.sampling.kernels import FlowSDE
 from mixgrpo_core.sampling.schedule import flow_sigmas
+from mixgrpo_core.settings.config import TrainConfig, from_dict, to_dict
 from mixgrpo_core.settings.kinds import SETTINGS
 
 GRID = flow_sigmas(8, 3.0)
@@ -74,3 +77,23 @@ def test_at_the_base_model_advantages_of_nothing_teach_nothing(objective):
     assert gradient_of(model, groups, objective, candidates=CANDIDATES).norm() > 1e-8
     even = [replace(group, advantage=torch.zeros_like(group.advantage)) for group in groups]
     assert gradient_of(model, even, objective, candidates=CANDIDATES).norm() < 1e-14
+
+
+@EVERY
+def test_no_setting_takes_what_is_no_number(objective):
+    for item in fields(objective):
+        if isinstance(getattr(objective, item.name), float):
+            with pytest.raises(ValueError, match=item.name):
+                replace(objective, **{item.name: math.nan})
+
+
+@pytest.mark.parametrize("cls", [AWM, CRD, DiffusionNFT])
+def test_a_clip_that_advantages_are_divided_by_is_finite(cls):
+    with pytest.raises(ValueError, match="adv_clip must be a finite number"):
+        cls(adv_clip=math.inf)
+
+
+@EVERY
+def test_a_run_file_gives_back_every_setting(objective):
+    config = TrainConfig(objective=objective)
+    assert from_dict(json.loads(json.dumps(to_dict(config)))) == config
