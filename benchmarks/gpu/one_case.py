@@ -200,7 +200,7 @@ def policy_of(case: Case, model: Any, vae: Any, texts: Any) -> Any:
     from random_files import kinds
 
     with torch.inference_mode(False):
-        return HostModel(
+        policy = HostModel(
             model,
             vae,
             texts,
@@ -211,8 +211,9 @@ def policy_of(case: Case, model: Any, vae: Any, texts: Any) -> Any:
             seed=0,
             guidance=kinds(case.tiny)[case.model].guidance,
             checkpointing=case.checkpointing,
-            batch=case.update_batch,
         )
+        policy.make_room(config_of(case))
+        return policy
 
 
 def config_of(case: Case) -> Any:

@@ -1,23 +1,90 @@
-"""Running out of memory, said as what to lower."""
+"""Memory on the command line: batches that fit before a run begins, and what is said when memory runs out."""
+
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING
 
 from ..settings.config import TrainConfig
-from ..training.out_of_memory import too_large
+from ..support.device_memory import free_memory
+from ..training.memory_need import MemoryNeed, lora_bytes
+from ..training.out_of_memory import OutOfMemory as OneImageTooLarge
+from .settings import RunConfig
+
+if TYPE_CHECKING:  # it imports diffusers
+    from ..models.families.sd3 import SD3Model
+
+_BATCHES = ("rollout_batch", "update_batch")
+_SHARE = 0.85
+"""Of the free memory: the rest is for reward networks, workspaces and what an allocator cannot use."""
 
 
 class OutOfMemory(RuntimeError):
     """Memory ran out; the sentence says what to lower."""
 
 
-def training_advice(error: BaseException, config: TrainConfig, run: object) -> str:
-    """How to go on with ``run`` after ``error``, a lack of memory."""
-    work, name = too_large(error)
-    batch = getattr(config, name)
-    if batch == 1:
-        return (
-            f"out of memory while {work} with {name} = 1, which cannot be lowered: start a new run with smaller images"
-            f"{' or --model.gradient-checkpointing' if work == 'training' else ''}"
-        )
-    return (
-        f"out of memory while {work} with {name} = {batch}; the whole iterations are kept: lower the batch and go on "
-        f"with mixgrpo resume {run} --{name.replace('_', '-')} {batch // 2}"
+@dataclass(frozen=True, kw_only=True)
+class Fitted:
+    """Settings with which a training fits.
+
+    Attributes:
+        train: batches lowered.
+        checkpointing: whether gradient checkpointing is on.
+        words: what was changed and why; empty where nothing was.
+    """
+
+    train: TrainConfig
+    checkpointing: bool
+    words: str
+
+
+def fitted(plain: MemoryNeed, checkpointed: MemoryNeed | None, train: TrainConfig, room: int) -> Fitted:
+    """What fits in ``room`` bytes: batches at their defaults are lowered, and checkpointing comes on for one image.
+
+    Args:
+        plain: what is needed with the checkpointing that was asked for.
+        checkpointed: with checkpointing; None where it is on already.
+    """
+    alone = replace(train, update_batch=1)
+    switch = checkpointed is not None and plain.kept(alone) + plain.training(alone) > room
+    need = checkpointed if switch and checkpointed is not None else plain
+    found = need.fitted(train, room, _left_alone(train))
+    changes = [f"{name} {getattr(found, name)}" for name in _BATCHES if getattr(found, name) != getattr(train, name)]
+    if switch:
+        changes.append("gradient checkpointing on")
+    words = (
+        f"memory: batches of {train.rollout_batch} sampled and {train.update_batch} trained would need "
+        f"{plain.of(train) / 2**30:.1f} GiB besides the weights (computed) and {room / 2**30:.1f} GiB are free for it, "
+        f"so: {', '.join(changes)}"
     )
+    return Fitted(train=found, checkpointing=switch or checkpointed is None, words=words if changes else "")
+
+
+def _left_alone(train: TrainConfig) -> list[str]:
+    """Batches that are as nobody chose them."""
+    defaults = {item.name: item.default for item in fields(TrainConfig)}
+    return [name for name in _BATCHES if getattr(train, name) == defaults[name]]
+
+
+def that_fits(settings: RunConfig, model: "SD3Model") -> tuple[RunConfig, str]:
+    """The settings of a new run with what fits on the model's device in the place of defaults, and what was changed.
+
+    ``model`` is told of its checkpointing. The demo model fits everywhere.
+    """
+    free = free_memory(model.device)
+    if settings.model.folder == "demo" or free is None:
+        return settings, ""
+    on, lora = model.checkpointing, lora_bytes(model.parameters())
+    plain = MemoryNeed(passes=model.pass_memory(checkpointing=on), lora=lora)
+    room = int(free * _SHARE)
+    if plain.of(settings.train) <= room:
+        return settings, ""
+    checkpointed = None if on else MemoryNeed(passes=model.pass_memory(checkpointing=True), lora=lora)
+    found = fitted(plain, checkpointed, settings.train, room)
+    model.checkpointing = found.checkpointing
+    asked = replace(settings.model, gradient_checkpointing=found.checkpointing)
+    return replace(settings, model=asked, train=found.train), found.words
+
+
+def training_advice(error: OneImageTooLarge, checkpointing: bool) -> str:
+    """What to do where one image is too much."""
+    more = " or --model.gradient-checkpointing" if error.work == "training" and not checkpointing else ""
+    return f"{error}, which cannot be lowered: start a new run with smaller images{more}"

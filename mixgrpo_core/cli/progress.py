@@ -27,6 +27,10 @@ class RunProgress:
             phase = f"  {event.phase}"
             self._bars.update(self._inner, visible=True, description=phase, completed=event.done, total=event.total)
 
+    def note(self, words: str) -> None:
+        """A line above the bars."""
+        self._bars.console.print(f"       {words}", style="yellow", highlight=False, markup=False, soft_wrap=True)
+
     def report(self, report: StepReport) -> None:
         words, console = headline(report), self._bars.console
         self._bars.note = words

@@ -65,7 +65,11 @@ class ModelConfig:
         "is 0 in it.",
     )
     device: str | None = setting(None, "``cpu``, ``cuda``, ``cuda:1``, ``mps``; without one a GPU if there is one.")
-    gradient_checkpointing: bool = setting(False, "Less memory in training, for a third more time in the update.")
+    gradient_checkpointing: bool = setting(
+        False,
+        "Less memory in training, for a third more time in the update. A new run that could not train one image "
+        "without it has it on.",
+    )
     seed: int = setting(0, "Of the LoRA's first values.")
 
     def __post_init__(self) -> None:

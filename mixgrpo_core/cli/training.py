@@ -17,13 +17,14 @@ from ..runs.older import present_settings
 from ..settings.config import TrainConfig
 from ..settings.prompts import Prompts
 from ..settings.values import checked
-from ..support.micro_batches import ran_out
 from ..support.setting import described, setting, settings_of
 from ..training.iteration import visited
 from ..training.loop import train
+from ..training.out_of_memory import OutOfMemory as OneImageTooLarge
+from ..training.out_of_memory import within_memory
 from ..training.preflight import check
 from .imports import WORDS
-from .memory import OutOfMemory, training_advice
+from .memory import OutOfMemory, that_fits, training_advice
 from .progress import RunProgress, run_progress
 from .report import finish, shown_prompts
 from .settings import RunConfig, calls_as_flags, from_values, parse_flags, read_toml
@@ -49,6 +50,9 @@ def start(settings: RunConfig, console: Console) -> int:
     model = settings.make_model()
     check(model, prompts.train, rewards, settings.train, prompts.held_out)
     model.prepare(_needed(prompts, settings.train, 0))  # a prompt that cannot be encoded leaves no run folder behind
+    settings, words = that_fits(settings, model)
+    if words:
+        console.print(words, highlight=False, soft_wrap=True)
     run = RunFolder.create(settings.out, settings.train, settings.setup())
     return drive(from_run(run), run, model, rewards, console)
 
@@ -115,18 +119,25 @@ def drive(
         words = f"{run.path} is finished ({done} iterations); extend it: mixgrpo resume {run.path} --iterations N"
         console.print(words, highlight=False, soft_wrap=True)
     console.print(_announcement(settings, run, model), highlight=False, soft_wrap=True)
+
+    def attempt(config: TrainConfig) -> RunConfig:
+        trying = replace(settings, train=config)
+        _loop(trying, run, model, rewards, prompts, progress, events)
+        return trying
+
     with run_progress(settings.train.iterations, done, console) as progress, EventLog(run.path, done) as events:
         try:
-            _loop(settings, run, model, rewards, prompts, progress, events)
+            settings = within_memory(attempt, settings.train, lambda _, words: progress.note(words))
         except KeyboardInterrupt:
             words = f"stopped; everything is kept. Go on with: mixgrpo resume {run.path}"
             console.print(words, highlight=False, soft_wrap=True)
             return 130
-        except (RuntimeError, MemoryError) as error:
-            if not ran_out(error):
-                raise
-            raise OutOfMemory(training_advice(error, settings.train, run.path)) from error
-    finish(settings, run, model, console)
+        except OneImageTooLarge as error:
+            raise OutOfMemory(training_advice(error, settings.model.gradient_checkpointing)) from error
+    try:
+        within_memory(lambda config: finish(replace(settings, train=config), run, model, console), settings.train)
+    except OneImageTooLarge as error:
+        raise OutOfMemory(f"{run.path} is finished, but pictures of it could not be made: {error}") from error
     return 0
 
 

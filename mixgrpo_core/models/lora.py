@@ -149,6 +149,23 @@ class Lora:
         return self._wearing(self._worn)
 
     @contextmanager
+    def imitated(self) -> Iterator[None]:
+        """Inside, new tensors of the same shapes are trained and worn: on the CPU, without values.
+
+        For counting what a training would hold.
+        """
+        own = self.trained
+        try:
+            self.trained = {
+                name: Parameter(torch.empty_like(tensor, device="cpu").detach()) for name, tensor in own.items()
+            }
+            self._wear(self.trained)
+            yield
+        finally:
+            self.trained = own
+            self._wear(own)
+
+    @contextmanager
     def _wearing(self, choice: Mapping[str, Parameter] | None) -> Iterator[None]:
         before = self._worn
         try:

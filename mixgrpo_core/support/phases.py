@@ -8,6 +8,8 @@ from contextlib import contextmanager
 
 import torch
 
+from .device_memory import held_memory
+
 
 class PhaseClock:
     """Splits time and network evaluations among phases; an inner phase is not counted in the outer one.
@@ -15,6 +17,9 @@ class PhaseClock:
     Args:
         evaluations: the model's own counter of rows through the network.
         device: where it computes; a GPU's queue is waited for at the borders of phases, so that each pays its own.
+
+    Attributes:
+        most_held: the most bytes that the device held at a border of phases, whoever took them.
     """
 
     def __init__(self, evaluations: Callable[[], int], device: torch.device = torch.device("cpu")) -> None:  # noqa: B008
@@ -22,6 +27,7 @@ class PhaseClock:
         self._device = device
         self._open: list[str] = []
         self._mark = (time.perf_counter(), evaluations())
+        self.most_held = held_memory(device)
         self.seconds: dict[str, float] = defaultdict(float)
         self.evaluations: dict[str, int] = defaultdict(int)
 
@@ -38,6 +44,7 @@ class PhaseClock:
     def _charge(self) -> None:
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
+        self.most_held = max(self.most_held, held_memory(self._device))
         now = (time.perf_counter(), self._evaluations())
         if self._open:
             self.seconds[self._open[-1]] += now[0] - self._mark[0]
@@ -45,13 +52,15 @@ class PhaseClock:
         self._mark = now
 
 
-def peak_memory(device: torch.device) -> int:
-    """Peak bytes: what torch allocated on a GPU since ``reset_peak_memory``, or the resident size of the process.
+def peak_memory(device: torch.device, most_held: int = 0) -> int:
+    """Peak bytes: of a GPU since ``reset_peak_memory``, or the resident size of the process.
 
+    On a GPU the larger of two counts: what torch took from it at most, and ``most_held``, what it was seen to hold. The
+    second knows weights that a host keeps in an allocator of its own; the first, what came and went between two looks.
     0 where the system does not tell (Windows without a GPU).
     """
     if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
+        return max(torch.cuda.max_memory_reserved(device), most_held)
     if sys.platform == "win32":
         return 0
     import resource  # POSIX only

@@ -292,7 +292,7 @@ class Iteration:
             sigmas=[round(level, 6) for level in self.sigmas.tolist()],
             nfe={name: count / per[name] for name, count in self.clock.evaluations.items() if count},
             seconds=dict(self.clock.seconds),
-            peak_memory=peak_memory(self.model.device),
+            peak_memory=peak_memory(self.model.device, self.clock.most_held),
             trajectory_bytes=kept_bytes,
             failures=self.failures,
             warnings=self.alarms,

@@ -1,14 +1,22 @@
-"""Running out of memory, traced to the batch that was too large."""
+"""Running out of memory: traced to the batch that was too large, which is halved until the work fits."""
 
+import gc
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from inspect import unwrap
 from traceback import walk_tb
 from types import CodeType, MappingProxyType
+from typing import TypeVar
+
+import torch
 
 from ..objectives.update import update_policy
 from ..sampling.ode import decode, sample
 from ..sampling.rollouts import rollout
+from ..settings.config import TrainConfig
+from ..support.micro_batches import ran_out
 
+R = TypeVar("R")
 _WORK: Mapping[Callable[..., object], tuple[str, str]] = MappingProxyType(
     {
         rollout: ("sampling", "rollout_batch"),
@@ -27,3 +35,49 @@ def too_large(error: BaseException) -> tuple[str, str]:
     """What was being done when memory ran out ("sampling", "decoding", "training"), and the batch that decides it."""
     code = [frame.f_code for frame, _ in walk_tb(error.__traceback__)]
     return next((_BATCHES[at] for at in reversed(code) if at in _BATCHES), ("training", "update_batch"))
+
+
+class OutOfMemory(RuntimeError):
+    """Memory ran out with one image at a time.
+
+    Attributes:
+        work: what was being done: "sampling", "decoding" or "training".
+        name: the batch, which is 1.
+    """
+
+    def __init__(self, work: str, name: str) -> None:
+        super().__init__(f"out of memory while {work} one image at a time")
+        self.work, self.name = work, name
+
+
+def within_memory(
+    attempt: Callable[[TrainConfig], R],
+    config: TrainConfig,
+    lowered: Callable[[TrainConfig, str], None] = lambda config, words: None,
+) -> R:
+    """``attempt`` with these settings, and again with half the batch at fault whenever memory runs out.
+
+    What it leaves undone has to be its own to take up: a run resumes from its last whole iteration.
+
+    Args:
+        lowered: hears the settings of the next attempt, and in words what was lowered, when the failed one is gone.
+
+    Raises:
+        OutOfMemory: the batch at fault is 1.
+    """
+    while True:
+        try:
+            return attempt(config)
+        except Exception as error:
+            if not ran_out(error):
+                raise
+            work, name = too_large(error)
+            batch = getattr(config, name)
+            if batch == 1:
+                raise OutOfMemory(work, name) from error
+        # outside of the handler, which holds the failed call's tensors
+        config = replace(config, **{name: batch // 2})
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        lowered(config, f"{name} {batch} did not fit while {work}, {batch // 2} is tried")

@@ -202,7 +202,25 @@ class HostField:
 
     def _with_room(self, prepare: Callable, model: ModelPatcher, shape: Sequence[int], *rest, **options) -> tuple:
         """Ask the host for the memory of what will be run, not of the one blank latent."""
-        return prepare(model, [self._room, *shape[1:]], *rest, **options)
+        with _needing(model, self.bytes_needed()):
+            return prepare(model, [self._room, *shape[1:]], *rest, **options)
+
+    def bytes_needed(self) -> int | None:
+        """Memory besides the weights, where it is known; None leaves it to the host's own estimate."""
+        return None
+
+
+@contextmanager
+def _needing(model: ModelPatcher, needed: int | None) -> Iterator[None]:
+    """Inside, the host hears ``needed`` bytes where it asks the model how many a call takes."""
+    if needed is None:
+        yield
+        return
+    model.model.memory_required = lambda *_shape, **_more: needed
+    try:
+        yield
+    finally:
+        del model.model.memory_required
 
 
 def _pictures(vae: VAE, images: Tensor) -> Tensor:

@@ -4,10 +4,11 @@ The LoRA is injected as a bypass into a clone of the MODEL, so what the MODEL al
 quantised base) is the base model.
 """
 
+import logging
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from functools import partial
+from functools import cached_property, partial
 
 import torch
 from comfy.model_patcher import ModelPatcher
@@ -17,17 +18,21 @@ from torch import Tensor
 from ...mixgrpo_core.models.lora import WithLora
 from ...mixgrpo_core.models.lora_metadata import model_metadata
 from ...mixgrpo_core.models.port import LoraAbout, Velocity
+from ...mixgrpo_core.settings.config import TrainConfig
 from ...mixgrpo_core.support.micro_batches import ran_out
+from ...mixgrpo_core.training.memory_need import MemoryNeed, lora_bytes
 from .bypass_lora import HostLora
 from .field import HostField
 from .float16_range import ask_for_bfloat16, compute_dtype, lost_when_faint
 from .gradients import block_checkpointing, trainable
+from .pass_memory import host_pass_memory, inputs_of
 from .texts import PromptSet
 
+_log = logging.getLogger(__name__)
 _BACKWARD = 3
-"""Activations of a backward pass against those of a forward pass, in the memory asked of the host: with checkpointed
-blocks the inputs of all blocks and the inside of one; a guess on the safe side, and the host moves weights out for it.
-"""
+"""Activations of a backward pass against those of a forward pass: a guess, for networks that cannot be counted."""
+_SPARE = 1.1
+"""Asked of the host for each byte that was counted: what libraries take as workspace is not counted."""
 
 _LOST = 0.05
 
@@ -54,8 +59,6 @@ class HostModel(WithLora[HostLora], HostField):
         cfg: float = 1.0,
         guidance: float | None = None,
         checkpointing: bool = True,
-        batch: int = 1,
-        rollout_batch: int = 1,
     ) -> None:
         """Attach a fresh LoRA to a clone of ``model``; ``model`` itself stays as it is.
 
@@ -63,20 +66,54 @@ class HostModel(WithLora[HostLora], HostField):
             width, height, cfg, guidance: see ``HostField``.
             rank, alpha, seed: of the LoRA.
             checkpointing: compute each block's activations again in the backward pass.
-            batch: most rows of one forward and backward.
-            rollout_batch: most rows of one forward without gradients.
 
         Raises:
             ValueError: no flow model, a size that the model cannot make, a layer that the LoRA cannot sit on.
         """
-        room = max(rollout_batch, batch * _BACKWARD)
-        super().__init__(model, vae, texts, width=width, height=height, cfg=cfg, guidance=guidance, room=room)
+        super().__init__(model, vae, texts, width=width, height=height, cfg=cfg, guidance=guidance)
         self.notes: Mapping[str, str] = {}
         self._checkpointing = checkpointing
         ask_for_bfloat16(self.patcher)
         with torch.inference_mode(False):
             self.lora = HostLora(self.patcher.model, rank=rank, alpha=alpha, seed=seed, device=self.device)
         self.lora.attach(self.patcher)
+        self.make_room(TrainConfig(rollout_batch=1, update_batch=1))
+
+    def make_room(self, config: TrainConfig) -> None:
+        """Ask the host from now on for the memory that a training with these settings needs."""
+        self._config = config
+        self._room = max(config.rollout_batch, config.update_batch * _BACKWARD)
+
+    @cached_property
+    def memory_need(self) -> MemoryNeed | None:
+        """What a training needs besides the weights, computed; None where this network cannot be counted."""
+        conds = [cond for cond in self.encode(self.texts.train[0]) if cond is not None]
+        try:
+            passes = host_pass_memory(
+                self.patcher,
+                self.lora,
+                self.latent_shape,
+                inputs_of(self.patcher.model, self.latent_shape, conds),
+                rows=len(conds),
+                checkpointing=self._checkpointing,
+            )
+        except (
+            RuntimeError,
+            ValueError,
+            TypeError,
+            AttributeError,
+            NotImplementedError,
+            IndexError,
+            KeyError,
+        ) as error:
+            _log.info("MixGRPO cannot tell what memory %s needs (%s)", self.family.name, error)
+            return None
+        return MemoryNeed(passes=passes, lora=lora_bytes(self.parameters()))
+
+    def bytes_needed(self) -> int | None:
+        """Memory for the training's largest call; on a CPU the host does not ask."""
+        need = None if self.device.type == "cpu" else self.memory_need
+        return None if need is None else int(need.of(self._config) * _SPARE)
 
     def probe(self, prompt: str) -> None:
         """One step of one image with its gradient, and one image decoded, all thrown away: what model and VAE refuse is

@@ -14,9 +14,8 @@ from ...mixgrpo_core.rewards.pixels.measures import Brightness, More, PixelRewar
 from ...mixgrpo_core.rewards.port import Reward
 from ...mixgrpo_core.rewards.wrappers.transforms import afresh
 from ...mixgrpo_core.runs.reports import Event
-from ...mixgrpo_core.support.micro_batches import ran_out
 from ..sockets import PromptsSocket, RewardSocket, SettingsSocket, TrainerSettings
-from .loop import probe, smaller
+from .loop import fitting, probe
 from .trainer import configured, host_model
 
 
@@ -66,20 +65,16 @@ def _instead(vote: HumanVote) -> Reward:
 def _first_fitting(policy, prompts, rewards, config: TrainConfig, lowered: list[str]) -> tuple[StepReport, TrainConfig]:
     """One group and one update; batches are halved until they fit. ``lowered`` hears what was halved."""
     trial = replace(config, iterations=1, prompts_per_iteration=1, updates=1, eval_every=0)
-    while True:
-        try:
-            with closing(train(policy, prompts, rewards, trial, observer=_stop_when_asked)) as reports:
-                return next(reports), trial
-        except Exception as error:
-            if not ran_out(error):
-                raise
-            tried, trial = trial, smaller(trial, error)
-        lowered += [
-            f"{name} {getattr(tried, name)} did not fit, {getattr(trial, name)} is tried"
-            for name in ("rollout_batch", "decode_batch", "update_batch")
-            if getattr(tried, name) != getattr(trial, name)
-        ]
-        comfy.model_management.soft_empty_cache()
+
+    def once(config: TrainConfig) -> tuple[StepReport, TrainConfig]:
+        with closing(train(policy, prompts, rewards, config, observer=_stop_when_asked)) as reports:
+            return next(reports), config
+
+    def lower(config: TrainConfig, words: str) -> None:
+        policy.make_room(config)
+        lowered.append(words)
+
+    return fitting(once, trial, lower)
 
 
 def _stop_when_asked(event: Event) -> None:

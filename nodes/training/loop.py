@@ -1,8 +1,9 @@
 """One training on the canvas: the loop over the core's generator, what the artist asks meanwhile, lack of memory."""
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import TypeVar
 
 import comfy.model_management
 import torch
@@ -13,7 +14,8 @@ from ...mixgrpo_core.runs.reports import StepReport
 from ...mixgrpo_core.sampling.ode import decode, sample
 from ...mixgrpo_core.support.micro_batches import ran_out
 from ...mixgrpo_core.support.seeds import derive_seed
-from ...mixgrpo_core.training.out_of_memory import too_large
+from ...mixgrpo_core.training.out_of_memory import OutOfMemory as TooLarge
+from ...mixgrpo_core.training.out_of_memory import within_memory
 from ..host.model import HostModel
 from ..host.texts import PromptSet
 from ..live.board import Command, LiveRun
@@ -21,6 +23,7 @@ from ..live.voting import CutShort
 from .runs import CanvasRun
 
 SHOWN_PROMPTS, SHOWN_IMAGES = 4, 4
+R = TypeVar("R")
 
 
 class OutOfMemory(RuntimeError):
@@ -46,21 +49,20 @@ class Training:
         """Train until the end (None) or until the artist stops or pauses; a checkpoint of that moment stands."""
         while True:
             try:
-                command = self._stretch()
+                command = fitting(self._stretch, self.config, self._lowered)
             except CutShort:  # the iteration that waits for votes is done again, with them
                 self.live.status("saving")
                 return self._last_command()
-            except Exception as error:
-                if not ran_out(error):
-                    raise
-                self.config = smaller(self.config, error)
-            else:
-                if command is not Command.SAVE:
-                    return command
+            if command is not Command.SAVE:
+                return command
             comfy.model_management.soft_empty_cache()
 
-    def _stretch(self) -> Command | None:
+    def _lowered(self, config: TrainConfig, _words: str) -> None:
+        self.model.make_room(config)
+
+    def _stretch(self, config: TrainConfig) -> Command | None:
         """Train up to the end or to a command that needs the generator closed, which writes a checkpoint."""
+        self.config = config
         with closing(self._reports()) as reports:
             for report in reports:
                 self.live.report(report)
@@ -127,15 +129,27 @@ def sample_prompt(
     return decode(model, latents, config.decode_batch)
 
 
-def smaller(config: TrainConfig, error: BaseException) -> TrainConfig:
-    """The settings with the batch halved that memory ran out with. Raises ``OutOfMemory`` at one image."""
-    work, name = too_large(error)
-    batch = getattr(config, name)
-    if batch == 1:
+def fitting(
+    attempt: Callable[[TrainConfig], R],
+    config: TrainConfig,
+    lowered: Callable[[TrainConfig, str], None] = lambda config, words: None,
+) -> R:
+    """``within_memory`` of the core, with the host's caches emptied between attempts.
+
+    Raises ``OutOfMemory`` at one image, which says what to lower.
+    """
+
+    def emptied(config: TrainConfig, words: str) -> None:
+        comfy.model_management.soft_empty_cache()
+        lowered(config, words)
+
+    try:
+        return within_memory(attempt, config, emptied)
+    except TooLarge as error:
         raise OutOfMemory(
-            f"{_no_room(work)}. The iterations that are done are kept; queue again to go on where the settings allow it"
+            f"{_no_room(error.work)}. The iterations that are done are kept; queue again to go on where the settings "
+            "allow it"
         ) from error
-    return replace(config, **{name: batch // 2})
 
 
 def probe(model: HostModel, prompt: str) -> None:

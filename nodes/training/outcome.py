@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import comfy.model_management
 import numpy as np
 import torch
 from PIL import Image
@@ -12,11 +11,10 @@ from torch import Tensor
 
 from ...mixgrpo_core import TrainConfig
 from ...mixgrpo_core.runs.metrics import iterations_done
-from ...mixgrpo_core.support.micro_batches import ran_out
 from ...mixgrpo_core.views.grids import labelled_grid
 from ..host.model import HostModel
 from ..host.texts import PromptSet
-from .loop import sample_prompt, shown_prompts, smaller
+from .loop import fitting, sample_prompt, shown_prompts
 from .runs import CanvasRun
 
 TILE = 160  # pixels
@@ -34,14 +32,7 @@ def before_after(policy: HostModel, prompts: PromptSet, config: TrainConfig) -> 
 
 def grid_that_fits(policy: HostModel, prompts: PromptSet, config: TrainConfig) -> Image.Image:
     """``before_after`` with batches halved until they fit: a run must not end in an error after its last iteration."""
-    while True:
-        try:
-            return before_after(policy, prompts, config)
-        except Exception as error:
-            if not ran_out(error):
-                raise
-            config = smaller(config, error)
-        comfy.model_management.soft_empty_cache()
+    return fitting(lambda config: before_after(policy, prompts, config), config)
 
 
 def to_tensor(picture: Image.Image) -> Tensor:

@@ -219,9 +219,8 @@ def host_model(model: Any, vae: Any, prompts: PromptSet, settings: TrainerSettin
         cfg=settings.cfg,
         guidance=settings.guidance,
         checkpointing=settings.checkpointing,
-        batch=settings.train.update_batch,
-        rollout_batch=settings.train.rollout_batch,
     )
+    policy.make_room(settings.train)
     if start_from != NEW:
         lora = read_lora(folder_paths.get_full_path_or_raise("loras", start_from))
         policy.load_lora_file(lora_for(lora, model.model, policy.lora_state(), start_from))

@@ -1,6 +1,8 @@
 """How many pixels, latents and patches the networks of an SD3 folder stand for."""
 
-from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from collections.abc import Mapping
+from typing import Any
+
 from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
 
 from .loading import Vae
@@ -8,8 +10,13 @@ from .loading import Vae
 
 def pixels_per_latent(vae: Vae) -> int:
     """How many pixels of a side one latent stands for."""
-    blocks = "block_out_channels" if isinstance(vae, AutoencoderKL) else "decoder_block_out_channels"
-    return 2 ** (len(vae.config[blocks]) - 1)
+    return pixels_of(vae.config)
+
+
+def pixels_of(config: Mapping[str, Any]) -> int:
+    """The same, from the autoencoder's configuration: an AutoencoderKL's, or an AutoencoderTiny's."""
+    tiny = "decoder_block_out_channels"
+    return 2 ** (len(config[tiny] if tiny in config else config["block_out_channels"]) - 1)
 
 
 def tokens(transformer: SD3Transformer2DModel, vae: Vae, resolution: tuple[int, int] | None) -> int:

@@ -13,7 +13,9 @@ from pathlib import Path
 import torch
 from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 
+from ...support.activations import PassMemory
 from ...support.digests import sampled_digest
 from ...support.seeds import seeded_noise
 from ..diffusers.grid import SchedulerGrid, read_grid
@@ -35,6 +37,7 @@ from ..lora_metadata import model_metadata
 from ..pictures import maps_over_latents, within_0_to_1
 from ..port import LoraAbout, R, Velocity
 from ..told_apart import ToldApart
+from .sd3_memory import TEXT_TOKENS, checkpoint_blocks, sd3_memory
 
 _DECODED_PIXELS = 2**20  # decoded at once: the VAE in float32 needs a few GiB for one megapixel
 
@@ -105,8 +108,7 @@ class SD3Model(WithLora[PeftLora]):
         self.resolution = resolution or (transformer.config["sample_size"] * side,) * 2
         self.latent_shape = latent_shape(transformer, side, self.resolution)
         transformer.register_forward_pre_hook(self._count, with_kwargs=True)
-        if gradient_checkpointing:
-            transformer.enable_gradient_checkpointing(lora.checkpointed)
+        self.checkpointing = gradient_checkpointing
 
     @cached_property
     def digest(self) -> str:
@@ -155,6 +157,28 @@ class SD3Model(WithLora[PeftLora]):
     def noise(self, seed: int, count: int) -> Tensor:
         """Standard normal noise ``[count, *L]``."""
         return seeded_noise(seed, (count, *self.latent_shape)).to(self.device)
+
+    @property
+    def checkpointing(self) -> bool:
+        """Whether each block is computed again in the backward pass instead of keeping what is inside of it."""
+        return self._transformer.is_gradient_checkpointing
+
+    @checkpointing.setter
+    def checkpointing(self, on: bool) -> None:
+        checkpoint_blocks(self._transformer, self.lora, on)
+
+    def pass_memory(self, *, checkpointing: bool) -> PassMemory:
+        """Bytes that one call of the network holds besides the weights, by its images; computed, not measured."""
+        embedded = next(iter(self._embedded.values()), None)
+        return sd3_memory(
+            self._transformer,
+            self.lora,
+            self.latent_shape,
+            rows=2 if self.guided else 1,
+            compute=self._compute,
+            checkpointing=checkpointing,
+            text_tokens=TEXT_TOKENS if embedded is None else embedded[0].shape[1],
+        )
 
     def places(self, maps: Tensor) -> Tensor:
         """Maps over images ``[B, H, W]`` as ``[B, 1, h, w]`` over latents."""
@@ -217,7 +241,8 @@ class SD3Model(WithLora[PeftLora]):
         return self._embedded[text]
 
     def _count(self, module: nn.Module, args: tuple, kwargs: Mapping[str, Tensor]) -> None:
-        self.evaluations += len(kwargs["hidden_states"])
+        if not isinstance(kwargs["hidden_states"], FakeTensor):  # whose memory is being counted
+            self.evaluations += len(kwargs["hidden_states"])
 
 
 def _require_range(compute: torch.dtype) -> None:

@@ -13,13 +13,11 @@ from torch import tensor
 
 from mixgrpo_core import GRPO
 from mixgrpo_core.cli import main, report, training
-from mixgrpo_core.cli.memory import training_advice
 from mixgrpo_core.cli.plan import count_costs
 from mixgrpo_core.cli.settings import RunConfig, parse_flags, read_toml
 from mixgrpo_core.cli.tensorboard import EventLog
 from mixgrpo_core.evaluation.guards import PixelDrift
 from mixgrpo_core.evaluation.held_out import Evaluation, win_rate
-from mixgrpo_core.models.families.sd3 import SD3Model
 from mixgrpo_core.models.lora_file import load_lora
 from mixgrpo_core.rewards.port import Scores
 from mixgrpo_core.runs.folder import RunFolder
@@ -27,7 +25,6 @@ from mixgrpo_core.sampling.kernels import DanceSDE
 from mixgrpo_core.sampling.planners import WindowPlanner
 from mixgrpo_core.sampling.windows import FrozenWindow
 from mixgrpo_core.settings import presets
-from mixgrpo_core.settings.config import TrainConfig
 from mixgrpo_core.support.micro_batches import ran_out
 from mixgrpo_core.training.iteration import RewardsFailed
 
@@ -302,42 +299,6 @@ def test_the_run_says_its_rate_and_clip_range(tmp_path, capsys) -> None:
     assert "learning rate 0.0003, clip -0.002/+0.002" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    ("where", "calls", "words", "flags"),
-    [
-        ("velocity_of_rollout", 5, "while sampling with rollout_batch = 14", "--rollout-batch 7"),
-        ("decode", 3, "while decoding with decode_batch = 10", "--decode-batch 5"),
-        ("loss", 1, "while training with update_batch = 12", "--update-batch 6"),
-    ],
-)
-def test_memory_that_runs_out_says_what_to_lower_and_the_run_goes_on(
-    tmp_path, capsys, monkeypatch, where, calls, words, flags
-) -> None:
-    left = [calls]
-
-    def failing(original):
-        def call(*arguments, **more):
-            left[0] -= 1
-            if not left[0]:
-                raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-            return original(*arguments, **more)
-
-        return call
-
-    target = {"velocity_of_rollout": (SD3Model, "_network"), "decode": (SD3Model, "decode"), "loss": (GRPO, "loss")}
-    owner, name = target[where]
-    with monkeypatch.context() as patch:
-        patch.setattr(owner, name, failing(getattr(owner, name)))
-        small_run(tmp_path)
-        more = ["--train.update-batch", "12", "--train.rollout-batch", "14", "--train.decode-batch", "10"]
-        assert main(["train", str(tmp_path / "run.toml"), *more]) == 1
-    error = capsys.readouterr().err
-    assert words in error
-    assert error.strip().endswith(f"mixgrpo resume {tmp_path / 'run'} {flags}")
-    assert main(["resume", str(tmp_path / "run"), *flags.split()]) == 0
-    assert RunFolder.open(tmp_path / "run").latest().iteration == 2
-
-
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)")])
 def test_memory_that_runs_out_while_sampling_names_the_batch(tmp_path, capsys, monkeypatch, error) -> None:
     def fail(*arguments, **more):
@@ -352,7 +313,6 @@ def test_memory_that_runs_out_while_sampling_names_the_batch(tmp_path, capsys, m
 def test_only_a_lack_of_memory_counts_as_one() -> None:
     assert not ran_out(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
     assert not ran_out(RewardsFailed("no reward gave a score (aesthetic: CUDA out of memory)"))
-    assert "start a new run" in training_advice(MemoryError(), TrainConfig(update_batch=1), "x")
 
 
 def test_an_interrupt_in_the_loops_body_saves_the_run(tmp_path, capsys, monkeypatch) -> None:
