@@ -10,7 +10,7 @@ Counted on the CPU: fused attention as PyTorch's, and its types. What a GPU's li
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import Parameter
 
 from .live_bytes import LiveBytes
@@ -56,7 +56,7 @@ def count(
     network: nn.Module,
     call: Callable[[int], Tensor],
     *,
-    trained: Iterable[Tensor] | None = None,
+    trained: Collection[Tensor] = (),
     dtype: torch.dtype | None = None,
 ) -> Activations:
     """The most that lives at once in ``call(images)``, which runs ``network``; and in the backward pass of its result.
@@ -70,8 +70,9 @@ def count(
     Raises:
         What ``call`` raises: a network that looks at numbers to decide what it does cannot be counted.
     """
-    with FakeTensorMode(allow_non_fake_inputs=True), stand_ins(network, dtype):
-        one, two = (_at_full_depth(network, partial(_call, call, images, trained)) for images in (1, 2))
+    with FakeTensorMode(allow_non_fake_inputs=True), stand_ins(network, dtype, keep=trained):
+        calls = [partial(_call, call, images, trained) for images in (1, 2)]
+        one, two = (_at_full_depth(network, call, backward=bool(trained)) for call in calls)
     per_image = max(0, two - one)
     return Activations(fixed=max(0, one - per_image), per_image=per_image)
 
@@ -84,24 +85,27 @@ class _Held:
     peak: int
 
 
-def _call(call: Callable[[int], Tensor], images: int, trained: Iterable[Tensor] | None, *, backward: bool) -> _Held:
-    with torch.set_grad_enabled(trained is not None), LiveBytes() as live:
+def _call(call: Callable[[int], Tensor], images: int, trained: Collection[Tensor], *, backward: bool) -> _Held:
+    with torch.set_grad_enabled(bool(trained)), LiveBytes() as live:
         result = call(images)
         forward = live.now
-        if trained is not None and backward:
+        if backward:
             result.float().square().mean().backward()
-    for tensor in trained or ():
+    for tensor in trained:
         tensor.grad = None
     return _Held(forward, live.peak)
 
 
 @contextmanager
-def stand_ins(network: nn.Module, dtype: torch.dtype | None = None) -> Iterator[None]:
+def stand_ins(network: nn.Module, dtype: torch.dtype | None = None, keep: Iterable[Tensor] = ()) -> Iterator[None]:
     """Inside, the parameters and buffers of ``network`` are new ones on the CPU, and take no gradient; to be entered in
-    a fake mode, whose own tensors stay.
+    a fake mode.
 
-    ``dtype``: of those that hold fractions; None leaves theirs.
+    Args:
+        dtype: of those that hold fractions; None leaves theirs.
+        keep: tensors that stay.
     """
+    stay = {id(tensor) for tensor in keep}
     before: list[tuple[dict[str, Any], dict[str, Any]]] = []
     try:
         for module in network.modules():
@@ -109,7 +113,7 @@ def stand_ins(network: nn.Module, dtype: torch.dtype | None = None) -> Iterator[
             for own in held:
                 before.append((own, dict(own)))
                 for name, tensor in own.items():
-                    if tensor is not None and not isinstance(tensor, FakeTensor):
+                    if tensor is not None and id(tensor) not in stay:
                         own[name] = _stand_in(tensor, dtype)
         yield
     finally:
@@ -126,13 +130,15 @@ class _Call(Protocol):
     def __call__(self, *, backward: bool) -> _Held: ...
 
 
-def _at_full_depth(network: nn.Module, call: _Call) -> int:
-    """The peak of a call of the whole network, from calls of shorter ones."""
+def _at_full_depth(network: nn.Module, call: _Call, *, backward: bool) -> int:
+    """The peak of a call of the whole network, from calls of shorter ones. What no backward pass wants is not kept."""
     lists = [child for child in network.children() if isinstance(child, nn.ModuleList)]
     kinds = {blocks: [_kind(block) for block in blocks.children()] for blocks in lists}
     with _short(kinds, None):
-        short = call(backward=True)
+        short = call(backward=backward)
     total = short.peak
+    if not backward:
+        return total
     for blocks, listed in kinds.items():
         for kind, number in Counter(listed).items():
             if number > _COUNTED:

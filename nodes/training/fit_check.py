@@ -14,6 +14,7 @@ from ...mixgrpo_core.rewards.pixels.measures import Brightness, More, PixelRewar
 from ...mixgrpo_core.rewards.port import Reward
 from ...mixgrpo_core.rewards.wrappers.transforms import afresh
 from ...mixgrpo_core.runs.reports import Event
+from ..host.model import HostModel
 from ..sockets import PromptsSocket, RewardSocket, SettingsSocket, TrainerSettings
 from .loop import fitting, probe
 from .trainer import configured, host_model
@@ -53,7 +54,8 @@ class FitCheck(io.ComfyNode):
             probe(policy, prompts.train[0])
             asked = {name: votes_as(afresh(reward), _instead) for name, reward in rewards.rewards.items()}
             report, tried = _first_fitting(policy, prompts.train[:1], asked, config, lowered)
-        text = _words(report, tried, settings, lowered)
+            computed = _computed(policy, config)
+        text = "\n".join([computed, _words(report, tried, settings, lowered)])
         return io.NodeOutput(text, ui=ui.PreviewText(text))
 
 
@@ -81,6 +83,26 @@ def _stop_when_asked(event: Event) -> None:
     comfy.model_management.throw_exception_if_processing_interrupted()
 
 
+def _computed(policy: HostModel, config: TrainConfig) -> str:
+    """The memory that the settings as they were asked for need, from the network's own passes."""
+    need, weights = policy.memory_need, policy.patcher.model_size()
+    if need is None:
+        return "computed: nothing, this network decides by numbers what it does; what was measured counts"
+    parts = {
+        f"sampling {config.rollout_batch}": need.sampling(config),
+        f"training {config.update_batch}": need.training(config),
+        "the LoRA's gradient, AdamW and averages": need.kept(config),
+    }
+    return (
+        f"computed, as set: {_gib(need.of(config) + weights)} with all weights ({_gib(weights)}) on the device, of "
+        "which " + ", ".join(f"{name} {_gib(size)}" for name, size in parts.items())
+    )
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.2f} GiB"
+
+
 def _words(report: StepReport, config: TrainConfig, settings: TrainerSettings, lowered: Sequence[str]) -> str:
     per_prompt = sum(seconds for phase, seconds in report.seconds.items() if phase != "evaluation")
     asked = settings.train
@@ -88,7 +110,7 @@ def _words(report: StepReport, config: TrainConfig, settings: TrainerSettings, l
     hours = iteration * asked.iterations / 3600
     noise = report.update.figures.get("ratio_first")
     lines = [
-        f"peak memory: {report.peak_memory / 2**30:.2f} GiB",
+        f"peak memory: {_gib(report.peak_memory)}",
         f"one prompt ({config.images_per_prompt} images): {per_prompt:.1f} s, of which "
         + ", ".join(f"{phase} {seconds:.1f} s" for phase, seconds in report.seconds.items()),
         f"one iteration ({asked.prompts_per_iteration} prompts): {iteration:.0f} s",

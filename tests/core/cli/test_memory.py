@@ -65,7 +65,8 @@ def test_batches_are_halved_until_they_fit_and_the_run_is_that_of_small_ones(tmp
     small, halved = (RunFolder.open(tmp_path / name).latest() for name in ("small", "halved"))
     assert halved.iteration == small.iteration == 1
     assert halved.tensors.keys() == small.tensors.keys()
-    assert all(torch.equal(halved.tensors[name], small.tensors[name]) for name in small.tensors)
+    different = [name for name in small.tensors if not torch.equal(halved.tensors[name], small.tensors[name])]
+    assert different in ([], ["config"]), "but for what the run was asked for"
 
 
 def test_memory_that_runs_out_anywhere_halves_the_batch_at_fault(tmp_path, monkeypatch, capsys) -> None:
