@@ -6,7 +6,6 @@ v           = v_neg + g (v_pos - v_neg)                           guidance g > 1
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -37,25 +36,10 @@ from ..lora_metadata import model_metadata
 from ..pictures import maps_over_latents, within_0_to_1
 from ..port import LoraAbout, R, Velocity
 from ..told_apart import ToldApart
+from .sd3_cond import SD3Cond
 from .sd3_memory import TEXT_TOKENS, checkpoint_blocks, sd3_memory
 
 _DECODED_PIXELS = 2**20  # decoded at once: the VAE in float32 needs a few GiB for one megapixel
-
-
-@dataclass(frozen=True, kw_only=True)
-class SD3Cond:
-    """One prompt's conditioning, on the CPU.
-
-    Attributes:
-        embeds: token embeddings ``[1, S, C]``.
-        pooled: pooled embedding ``[1, P]``.
-        negative_embeds, negative_pooled: the same for the empty prompt, where guidance is on.
-    """
-
-    embeds: Tensor
-    pooled: Tensor
-    negative_embeds: Tensor | None = None
-    negative_pooled: Tensor | None = None
 
 
 class SD3Model(WithLora[PeftLora]):
