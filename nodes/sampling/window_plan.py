@@ -6,13 +6,13 @@ from tempfile import TemporaryDirectory
 
 import comfy.utils
 import folder_paths
-import numpy as np
 import torch
 from comfy_api.latest import io, ui
 from PIL import Image
 
 from ...mixgrpo_core import DPMpp2M, TrainConfig, WindowPlanner, mixgrpo
 from ...mixgrpo_core.sampling.windows import Window
+from ...mixgrpo_core.support.pixels import rgb_of
 from ..settings.presets import with_window
 from ..sockets import SettingsSocket, TrainerSettings, WindowSocket
 from .plan_words import coverage_words, plans_of, run_cost
@@ -131,5 +131,5 @@ def draw(config: TrainConfig, caption: str) -> torch.Tensor:
         file = Path(folder) / "plan.png"
         plan_figure(config, file, caption=caption)
         with Image.open(file) as picture:
-            pixels = np.asarray(picture.convert("RGB"), dtype=np.float32) / 255
+            pixels = rgb_of(picture)
     return torch.from_numpy(pixels)[None]

@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
 from ...mixgrpo_core import TrainConfig
 from ...mixgrpo_core.runs.metrics import iterations_done
+from ...mixgrpo_core.support.pixels import rgb_of
 from ...mixgrpo_core.views.grids import labelled_grid
 from ..host.model import HostModel
 from ..host.texts import PromptSet
@@ -37,7 +37,7 @@ def grid_that_fits(policy: HostModel, prompts: PromptSet, config: TrainConfig) -
 
 def to_tensor(picture: Image.Image) -> Tensor:
     """A picture as an IMAGE ``[1, H, W, 3]`` in 0..1."""
-    return torch.from_numpy(np.asarray(picture.convert("RGB"), dtype=np.float32) / 255)[None]
+    return torch.from_numpy(rgb_of(picture))[None]
 
 
 def curve(metrics: Sequence[Mapping[str, Any]], config: TrainConfig, path: Path, grid: Image.Image) -> Tensor:

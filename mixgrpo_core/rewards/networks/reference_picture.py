@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from ...support.paths import user_path
+from ...support.pixels import rgb_of
 
 
 class Source(Protocol):
@@ -29,7 +29,7 @@ class Picture:
     """A picture file, turned as its camera says, without its transparency.
 
     Attributes:
-        path: of any format that Pillow reads.
+        path: of any format that Pillow reads, 16 bits and floats included (``rgb_of``).
     """
 
     path: str
@@ -46,10 +46,10 @@ class Picture:
             raise ValueError(f"expected a picture at {file}, found nothing: check the path")
         try:
             with Image.open(file) as opened:
-                pixels = np.array(ImageOps.exif_transpose(opened).convert("RGB"))
+                pixels = rgb_of(opened)
         except Exception as error:  # each format of Pillow has its own errors
             raise ValueError(f"{file} cannot be read as a picture ({error}): is it whole?") from error
-        return torch.from_numpy(pixels).float() / 255
+        return torch.from_numpy(pixels)
 
 
 class Pixels:
