@@ -4,7 +4,16 @@ from pathlib import Path
 
 
 def user_path(path: str | Path) -> Path:
-    """``path`` with ``~`` and ``~name`` as a home folder. Raises ``ValueError``: nobody of that name has one."""
+    """``path`` with ``~`` and ``~name`` as a home folder.
+
+    Raises:
+        ValueError: nobody of that name has one, or there are control characters in it, as backslashes leave them.
+    """
+    bad = next((character for character in str(path) if character < " "), None)
+    if bad is not None:
+        raise ValueError(
+            f"expected a path, found {str(path)!r}, which holds {bad!r}: write / for each backslash of a Windows path"
+        )
     try:
         return Path(path).expanduser()
     except RuntimeError as error:  # of the standard library, for a user that there is not

@@ -6,6 +6,7 @@ One spelling serves Python, a config file, a flag and ``config.json``. Only call
 
 import ast
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
@@ -13,13 +14,21 @@ from typing import Any
 
 from .setting import require_finite
 
+_LITERAL = re.compile(r"""(?<![A-Za-z])([A-Za-z]*)(?:'((?:\\.|[^'\\])*)'|"((?:\\.|[^"\\])*)")""", re.DOTALL)
+_WINDOWS_PATH = re.compile(
+    r"(?:[A-Za-z]:|~|\.\.?|\\\\[^\\\s]+)\\(?!\\)"  # C:\ ~\ .\ ..\ \\server\ and what follows
+    r"|[^\s\\]+(?:\\[^\s\\]+)+\.\w+\Z"  # folder\file.suffix
+)
+"""The text between the quotes of a string that is a Windows path as people write it, its backslashes not doubled."""
+
 
 def parse(text: str, classes: Mapping[str, type]) -> Any:
     """The object that ``text`` spells. Raises ``ValueError`` that names the known classes or the class's fields."""
     try:
-        node = ast.parse(text.strip(), mode="eval").body
+        node = ast.parse(_LITERAL.sub(_as_it_stands, text.strip()), mode="eval").body
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
-        raise ValueError(f"expected a call like 'FlowSDE(eta=0.7)', found {text!r}") from error
+        hint = "; in a path write / for each backslash" if "\\" in text else ""
+        raise ValueError(f"expected a call like 'FlowSDE(eta=0.7)', found {text!r}{hint}") from error
     return _build(node, text, classes)
 
 
@@ -33,12 +42,30 @@ def spell(value: Any) -> str:
         return f"({', '.join(map(spell, value))},)" if value else "()"
     if isinstance(value, float) and math.isinf(value):
         return repr(value).replace("inf", "1e999")  # a literal, which "inf" is not
-    if isinstance(value, int | float | str | None):
+    if isinstance(value, str):
+        return _spelled(value)
+    if isinstance(value, int | float | None):
         return repr(value)
     if not is_dataclass(value) or isinstance(value, type):
         raise ValueError(f"{value!r} cannot be written into a config file: make its class a frozen dataclass")
     arguments = ", ".join(f"{field.name}={spell(getattr(value, field.name))}" for field in fields(value))
     return f"{type(value).__name__}({arguments})"
+
+
+def _as_it_stands(literal: re.Match[str]) -> str:
+    """A string literal, its backslashes doubled where it is a Windows path; only those are not Python's own."""
+    inside = literal[2] if literal[3] is None else literal[3]
+    if literal[1] or not _WINDOWS_PATH.match(inside) or "'" in inside or '"' in inside:
+        return literal[0]
+    return literal[0].replace("\\", "\\\\")
+
+
+def _spelled(value: str) -> str:
+    """A string as ``parse`` reads it again: one that would be taken for a Windows path has its first letter escaped."""
+    literal = repr(value)
+    if not _WINDOWS_PATH.match(literal[1:-1]):
+        return literal
+    return f"{literal[0]}\\U{ord(value[0]):08x}{literal[1:-1][len(repr(value[0])) - 2 :]}{literal[-1]}"
 
 
 def _build(node: ast.expr, text: str, classes: Mapping[str, type]) -> Any:
