@@ -30,6 +30,15 @@ def what_it_is(path: Path) -> str:
     return _kind_of_weights(path, head, size)
 
 
+def is_safetensors(path: Path) -> bool:
+    """Whether a file is of that format, whatever its name is."""
+    try:
+        with path.open("rb") as file:
+            return _is_safetensors(file.read(_LOOKED_AT))
+    except OSError:
+        return False
+
+
 def _kind_of_weights(path: Path, head: bytes, size: int) -> str:
     name = path.suffix.lower()
     if _is_safetensors(head) and name not in (".safetensors", ".sft"):

@@ -25,6 +25,7 @@ from transformers import (  # type: ignore[attr-defined]  # version 5 has T5Toke
 from ...support.files import read_text
 from ..lora_names import some
 from .tokenizers import T, load_tokenizer
+from .weight_names import variant_of, why
 
 Vae = AutoencoderKL | AutoencoderTiny
 N = TypeVar("N", bound=ModelMixin)
@@ -98,10 +99,15 @@ def load_vae(folder: Path) -> Vae:
 def _load_diffusers(kind: type[N], folder: Path, dtype: torch.dtype) -> N:
     try:
         loaded = kind.from_pretrained(
-            folder, torch_dtype=dtype, local_files_only=True, use_safetensors=True, output_loading_info=True
+            folder,
+            torch_dtype=dtype,
+            local_files_only=True,
+            use_safetensors=True,
+            variant=variant_of(folder),
+            output_loading_info=True,
         )
     except (OSError, RuntimeError, ValueError, SafetensorError) as error:
-        raise ModelFilesError(f"the weights in {folder} do not load: {error}; get the folder again") from error
+        raise ModelFilesError(f"the weights in {folder} do not load: {why(folder, error)}") from error
     model, info = cast("tuple[N, dict[str, Any]]", loaded)  # diffusers' types know the model alone
     _refuse(folder, {"misses": info["missing_keys"], "has unknown": info["unexpected_keys"]})
     return model
@@ -114,11 +120,12 @@ def _load_text_encoder(kind: type[M], folder: Path, dtype: torch.dtype) -> M:
             dtype=dtype,
             local_files_only=True,
             use_safetensors=True,
+            variant=variant_of(folder),
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # so that they are named below
         )
     except (OSError, RuntimeError, ValueError, SafetensorError) as error:
-        raise ModelFilesError(f"the weights in {folder} do not load: {error}; get the folder again") from error
+        raise ModelFilesError(f"the weights in {folder} do not load: {why(folder, error)}") from error
     model, info = cast("tuple[M, dict[str, Any]]", loaded)  # transformers' types know the model alone
     _refuse(folder, {"misses": info["missing_keys"], "has mis-shaped": [key[0] for key in info["mismatched_keys"]]})
     return model.requires_grad_(False).eval()

@@ -13,6 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from ...support.file_kinds import is_safetensors, what_it_is
 from ...support.files import read_text
 from ...support.paths import user_path
 
@@ -21,6 +22,7 @@ PICKLES = (".pt", ".pth", ".bin", ".ckpt")
 SUFFIXES = (*SAFETENSORS, *PICKLES)
 _IN_FOLDERS = (
     *("model.safetensors.index.json", "model.safetensors", "open_clip_model.safetensors"),
+    *("model.bf16.safetensors", "model.fp16.safetensors"),  # variants of 16 bits, where a folder has nothing else
     *("pytorch_model.bin.index.json", "pytorch_model.bin", "open_clip_pytorch_model.bin"),
 )
 _WRAPPERS = ("state_dict", "model")  # keys under which training code puts the weights
@@ -86,7 +88,7 @@ class Weights:
 
 def _files(path: Path) -> tuple[list[Path], Mapping[str, Any]]:
     if path.is_file():
-        if path.suffix not in SUFFIXES:
+        if path.suffix.lower() not in SUFFIXES:
             raise WeightsError(f"expected a weight file of {', '.join(SUFFIXES)}, found {path}")
         return [path], {}
     if not path.is_dir():
@@ -120,19 +122,25 @@ def read_json(path: Path) -> dict[str, Any]:
     return found
 
 
+def _is_safe(file: Path) -> bool:
+    """Whether a file is to be read as safetensors: by its name, or by what it is."""
+    return file.suffix.lower() in SAFETENSORS or is_safetensors(file)
+
+
 def _shapes(file: Path) -> dict[str, tuple[int, ...]]:
-    if file.suffix not in SAFETENSORS:
+    if not _is_safe(file):
         return {name: tuple(tensor.shape) for name, tensor in _unpickled(file).items()}
     try:
         with safe_open(file, framework="pt") as opened:
             return {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{file} is not a whole safetensors file ({error}): get it again") from error
+        told = what_it_is(file) or f"get it again ({error})"
+        raise WeightsError(f"{file} is not a whole safetensors file: {told}") from error
 
 
 def _read(file: Path, wanted: Mapping[str, str]) -> dict[str, Tensor]:
     """``wanted``: name in the file by the name to give back."""
-    if file.suffix not in SAFETENSORS:
+    if not _is_safe(file):
         tensors = _unpickled(file)
         return {name: tensors[original].clone() for name, original in wanted.items()}
     try:
@@ -140,11 +148,15 @@ def _read(file: Path, wanted: Mapping[str, str]) -> dict[str, Tensor]:
             # clone: a view of the map would keep the file mapped as long as the network lives
             return {name: opened.get_tensor(original).clone() for name, original in wanted.items()}
     except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{file} is not a whole safetensors file ({error}): get it again") from error
+        told = what_it_is(file) or f"get it again ({error})"
+        raise WeightsError(f"{file} is not a whole safetensors file: {told}") from error
 
 
 def _unpickled(file: Path) -> dict[str, Tensor]:
     """The tensors of a torch file. Nothing but tensors is unpickled: a pickle may hold code."""
+    wrong = what_it_is(file)
+    if wrong:
+        raise WeightsError(f"{file} is not a whole torch file: {wrong}")
     try:
         try:
             found = torch.load(file, map_location="cpu", weights_only=True, mmap=True)

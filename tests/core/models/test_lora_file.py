@@ -118,6 +118,12 @@ def test_a_truncated_file_is_refused(kept: int, tmp_path: Path) -> None:
         load_lora(path)
 
 
+def test_a_file_that_is_a_pointer_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+    with pytest.raises(LoraFileError, match="git-lfs pointer .*: run 'git lfs pull'"):
+        load_lora(tmp_path / "a.safetensors")
+
+
 def test_layers_of_several_ranks_do_what_they_did_and_can_all_be_trained(tmp_path: Path) -> None:
     ours = {**state(2, ("m",)), **state(3, ("n",))}
     save_file(ours, tmp_path / "a.safetensors")

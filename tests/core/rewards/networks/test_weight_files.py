@@ -108,3 +108,49 @@ def test_another_file_at_the_same_path_is_another_identity(tmp_path):
     assert Weights(path).identity == before
     save_file({**TENSORS, "more": torch.zeros(9)}, path)
     assert Weights(path).identity != before
+
+
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 1710\n"
+PAGE = b"\n<!DOCTYPE html>\n<html><head><title>Sign in</title></head></html>"
+BROKEN = {
+    "a git-lfs pointer": (LFS, "is a git-lfs pointer .*: run 'git lfs pull'"),
+    "a web page": (PAGE, "is a web page"),
+    "an error": (b'{"error":"Repository not found"}', "is the error message of a download"),
+    "nothing": (b"", "is empty: get it again"),
+    "an archive": (b"\x1f\x8b\x08" + bytes(99), "is an archive: unpack it"),
+    "another program's file": (b"GGUF" + bytes(99), "is a GGUF file"),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+@pytest.mark.parametrize("name", ["a.pt", "a.bin", "a.safetensors"])
+def test_a_file_that_is_something_else_is_told_what_it_is(tmp_path, what, name):
+    content, words = BROKEN[what]
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(WeightsError, match=words):
+        Weights(tmp_path / name)
+
+
+def test_a_torch_file_that_was_cut_short_is_told(tmp_path):
+    path = written(tmp_path, "state_dict")
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(WeightsError, match="a zip file .as torch writes. that was cut short: get it again"):
+        Weights(path)
+
+
+def test_a_torch_file_by_another_name_is_told(tmp_path):
+    written(tmp_path, "state_dict").rename(tmp_path / "a.safetensors")
+    with pytest.raises(WeightsError, match="is a zip file, as torch writes: give it a name that ends in .pt"):
+        Weights(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize("name", ["a.pt", "a.bin", "a.SAFETENSORS"])
+def test_a_safetensors_file_is_read_whatever_its_name(tmp_path, name):
+    written(tmp_path, "safetensors").rename(tmp_path / name)
+    found = Weights(tmp_path / name).read(TENSORS)
+    assert all(torch.equal(found[key], TENSORS[key]) for key in TENSORS)
+
+
+def test_a_folder_of_16_bits_alone_is_read(tmp_path):
+    written(tmp_path, "safetensors").rename(tmp_path / "model.fp16.safetensors")
+    assert Weights(tmp_path).read(["b"])["b"].tolist() == [0, 1, 2]
