@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -27,6 +27,10 @@ class Context:
     seed: int | None = None
     iteration: int | None = None
 
+    def copy(self) -> "Context":
+        """The same with pictures of its own."""
+        return replace(self, reference=_copy(self.reference), mask=_copy(self.mask))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
@@ -48,7 +52,7 @@ class RewardBatch:
     """What a reward sees: the images of one group.
 
     Attributes:
-        images: ``[G, H, W, 3]`` in 0..1, on any device.
+        images: ``[G, H, W, 3]`` in 0..1, on any device. A reward is handed a batch of its own and may work in place.
         prompts: the prompt of every image, ``G`` of them (all equal within a group).
         group: a number that tells groups apart.
         context: what else there is to know.
@@ -68,6 +72,21 @@ class RewardBatch:
             raise ValueError(f"expected images [G, H, W, 3], found {list(self.images.shape)}")
         if len(self.prompts) != len(self.images):
             raise ValueError(f"expected one prompt per image ({len(self.images)}), found {len(self.prompts)}")
+
+    def copy(self) -> "RewardBatch":
+        """The same with tensors of its own: whoever gets it may work in place, and spoils nothing for others."""
+        origin = None if self.origin is None else replace(self.origin, sigmas=self.origin.sigmas.clone())
+        return replace(
+            self,
+            images=self.images.clone(),
+            context=self.context.copy(),
+            latents=_copy(self.latents),
+            origin=origin,
+        )
+
+
+def _copy(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else tensor.clone()
 
 
 @dataclass(frozen=True)

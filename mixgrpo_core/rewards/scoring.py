@@ -64,7 +64,7 @@ def _guarded(reward: Reward, batch: RewardBatch) -> tuple[Scores, str]:
     count = len(batch.images)
     try:
         with torch.no_grad():
-            found = reward(batch)
+            found = reward(batch.copy())  # other rewards, the live view and the guards look at these tensors, too
         found = as_scores(found)
         values, valid = found.values.detach().float().cpu(), found.valid.cpu()
     except Exception as error:  # Any failure of a reward, a dead server too, costs its samples and not the run.

@@ -180,7 +180,7 @@ class Iteration:
             context=context,
             places=self.model.places,
         )
-        looked = [stage.look(group, images) for stage in self.config.credit]
+        looked = [stage.look(group, images.clone()) for stage in self.config.credit]
         first = initial(self.config.credit, group, looked)
         self.observer(
             GroupScored(iteration=number, prompt=item.prompt, images=images, scores=scores, advantage=first.values)

@@ -51,7 +51,7 @@ class Watch:
         """Measure the images ``[n, H, W, 3]`` of the next held-out prompt."""
         for name, guard in self.guards.items():
             try:
-                measured = guard.measure(images)
+                measured = guard.measure(images.clone())
             except Exception as error:  # a guard that fails costs its own word and not the run
                 self._failed[name] = f"{type(error).__name__}: {error}"
                 continue

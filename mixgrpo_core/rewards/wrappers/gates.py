@@ -63,7 +63,7 @@ class _UnderCondition(StatelessReward):
 
     def _scored(self, batch: RewardBatch) -> tuple[Scores, Tensor]:
         """The reward's scores, masked where the gate has none, and which images are within the bounds ``[G]``."""
-        found, gate = as_scores(self.reward(batch)), as_scores(self.by(batch))
+        found, gate = as_scores(self.reward(batch.copy())), as_scores(self.by(batch))
         low, high = self._bounds()
         values = gate.values.to(found.values.device)
         known = gate.valid.to(values.device) & values.isfinite()
