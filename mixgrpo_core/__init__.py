@@ -5,7 +5,7 @@ Imports torch, numpy, safetensors and the standard library only; a diffusers mod
 
 from .advantages.combine import BatchNormalised, WeightedAdvantages, WeightedRewards
 from .advantages.group import group_advantages, mix_advantages
-from .evaluation.guards import DiversityLoss, HeldOutFall, PixelDrift, SmallPixels
+from .evaluation.guards import Collapse, DiversityLoss, HeldOutFall, PixelDrift, SmallPixels
 from .evaluation.held_out import evaluate
 from .models.lora_file import load_lora, save_lora
 from .objectives import GRPO, GuardGRPO
@@ -37,6 +37,7 @@ from .training.loop import train
 __all__ = [
     "GRPO",
     "BatchNormalised",
+    "Collapse",
     "DPMpp2M",
     "DanceSDE",
     "DecayingWindow",

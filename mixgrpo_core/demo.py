@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from .evaluation.guards import DiversityLoss, HeldOutFall, PixelDrift
+from .evaluation.guards import Collapse, DiversityLoss, HeldOutFall, PixelDrift
 from .sampling.planners import WindowPlanner
 from .sampling.windows import SlidingWindow
 from .settings.config import TrainConfig
@@ -28,7 +28,7 @@ def demo_config(*, iterations: int | None = None, seed: int = 0) -> TrainConfig:
         learning_rate=5e-4,
         eval_every=28,
         eval_images=6,
-        guards=(HeldOutFall(), DiversityLoss(warn=0.2), PixelDrift()),
+        guards=(HeldOutFall(), DiversityLoss(warn=0.2), PixelDrift(), Collapse()),
     )
 
 

@@ -82,7 +82,7 @@ def print_summary(run: RunFolder, metrics: Sequence[dict], console: Console) -> 
     for label, path in (
         ("LoRA", run.lora("last")),
         ("averaged LoRA (EMA)", run.lora("ema")),
-        ("best LoRA by held-out reward", run.lora("best")),
+        (f"best LoRA by {_judged(metrics)} reward", run.lora("best")),
         ("report", run.path / "report.png"),
         ("before and after", run.path / "before_after.png"),
     ):
@@ -90,6 +90,11 @@ def print_summary(run: RunFolder, metrics: Sequence[dict], console: Console) -> 
             console.print(f"{label + ':':<30} {path}", highlight=False, soft_wrap=True)
     if torch.cuda.is_available() and metrics:
         console.print(f"peak memory: {metrics[-1]['peak_memory'] / 2**30:.1f} GiB", highlight=False)
+
+
+def _judged(metrics: Sequence[dict]) -> str:
+    """By which reward the best LoRA is the best."""
+    return "held-out" if any(report["evaluations"] for report in metrics) else "training"
 
 
 def _print_guards(run: RunFolder, metrics: Sequence[dict], console: Console) -> None:

@@ -39,6 +39,14 @@ class Best(TypedDict):
     reward: float
 
 
+class BestTraining(TypedDict):
+    """The same by the training reward, where nothing is held out: a mean of iterations, and the newest of them."""
+
+    iteration: int
+    reward: float
+    recent: list[float]
+
+
 class Stop(TypedDict):
     """Why a guard stopped a run: its sentence, the guards by name, and the settings that had them stop it."""
 
@@ -61,6 +69,7 @@ class Notes(GuardNotes, total=False):
     before: dict[str, float]
     after: dict[str, float]
     best: Best
+    best_training: BestTraining
     updates: int
     prompts: int
     stopped: Stop

@@ -3,7 +3,7 @@
 <run>/config.json               settings, format version
       metrics.jsonl             one StepReport per line, cut back to the checkpoint on resume
       checkpoints/000010.safetensors
-      lora/last.safetensors     best.safetensors (by held-out reward), ema.safetensors
+      lora/last.safetensors     best.safetensors (by held-out reward, else by training reward), ema.safetensors
 """
 
 import json

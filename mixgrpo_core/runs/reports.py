@@ -34,7 +34,7 @@ class StepReport:
         peak_memory: bytes.
         trajectory_bytes: bytes that the iteration's rollouts kept.
         failures: what rewards failed on.
-        warnings: what guards found in its held-out evaluations.
+        warnings: what guards found in it and in its held-out evaluations.
         stopped: why the run ends with it before its time, from the guards that stop it; else empty.
     """
 

@@ -12,7 +12,7 @@ import torch
 
 from ..advantages import Credit, WeightedAdvantages
 from ..advantages.port import require_stages
-from ..evaluation.guards import DiversityLoss, Guard, HeldOutFall, PixelDrift
+from ..evaluation.guards import Collapse, DiversityLoss, Guard, HeldOutFall, PixelDrift
 from ..objectives import GRPO, Regulariser, Updating
 from ..objectives.pieces import StepNumbers
 from ..objectives.port import MEAN_OLD, NEEDS, START, TRANSITIONS, Objective
@@ -134,8 +134,8 @@ class TrainConfig:
         None, "Denoising steps of held-out images; without a number as many as in training.", least=1
     )
     guards: tuple[Guard, ...] = setting(
-        (HeldOutFall(), DiversityLoss(), PixelDrift()),
-        "What watches held-out images for reward hacking, and warns or stops the run.",
+        (HeldOutFall(), DiversityLoss(), PixelDrift(), Collapse()),
+        "What watches held-out images for reward hacking and iterations for collapse, and warns or stops the run.",
         may_change=True,
     )
     checkpoint_every: int = setting(

@@ -1,6 +1,5 @@
 """One iteration: roll out groups, score them, update the policy, evaluate it."""
 
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -31,8 +30,7 @@ from ..settings.prompt_sources.port import PromptDraw, chosen_prompts
 from ..support.memory import NOTHING, Memory
 from ..support.phases import PhaseClock, peak_memory, reset_peak_memory
 from ..support.seeds import derive_seed
-
-"""Name of the run's note with what planner and prompt source remember."""
+from .hearing import iterated, learned
 
 
 class RewardsFailed(RuntimeError):
@@ -111,9 +109,12 @@ class Iteration:
         groups = self._groups(rolled)
         update = self._update(groups)
         self._learn(rolled, memories)
-        rewards = all_stats(self.scores)
+        rewards, scored = all_stats(self.scores), [one.group for one in rolled]
+        self.alarms.extend(
+            self.watch.hear(iterated(scored, rewards, self.watch.weights, update, self.config), self.state.notes)
+        )
         if self._evaluating:
-            self.watch.hear(rewards, self.state.notes)
+            self.watch.note(rewards, self.state.notes)
             if (number + 1) % self.config.eval_every == 0 or number + 1 == self.config.iterations:
                 evaluations.append(self._evaluate(number + 1))
         flat = 1 - len(groups) / len(rolled)
@@ -153,6 +154,7 @@ class Iteration:
         number, item = self.state.iteration, self.pool[index]
         with self.clock.phase("decode"):
             images = decode(self.model, trajectory.final, self.config.decode_batch)
+        self.watch.look(images)
         seed = derive_seed(self.config.seed, number, place)
         context = replace(item.context, iteration=number, seed=seed)
         with self.clock.phase("reward"):
@@ -214,14 +216,10 @@ class Iteration:
     def _learn(self, rolled: Sequence[_Rolled], memories: Mapping[str, Memory]) -> None:
         """Planner and prompt source hear of the groups; what they remember is among the run's notes."""
         heard = [Heard(prompt=one.prompt, plan=one.group.plan, scores=one.group.scores) for one in rolled]
-        learned = {
-            "planner": self.config.planner.learn(memories.get("planner", NOTHING), heard),
-            "prompt_source": self.config.prompt_source.learn(memories.get("prompt_source", NOTHING), heard),
-        }
-        kept = {name: dict(memory) for name, memory in learned.items() if memory}
+        kept = learned(heard, self.config, memories)
         self.state.notes.pop("learned", None)
-        if kept:  # in the form that a checkpoint gives back, so that a resumed run remembers the same; NaN is refused
-            self.state.notes["learned"] = json.loads(json.dumps(kept, allow_nan=False))
+        if kept:
+            self.state.notes["learned"] = kept
 
     def _require_scores(self) -> None:
         if not any(found.abstained or bool(found.valid.any()) for groups in self.scores.values() for found in groups):

@@ -11,6 +11,7 @@ from ..runs.checkpoint import Snapshot, TrainState, copied_settings
 from ..runs.folder import RunError, RunFolder
 from ..runs.reports import StepReport
 from ..settings.config import TrainConfig, to_dict
+from .best import TrainingBest
 
 
 class _OnDisk:
@@ -20,10 +21,13 @@ class _OnDisk:
         saved: iterations done in the newest checkpoint; None before the first.
     """
 
-    def __init__(self, run: RunFolder, state: TrainState, config: TrainConfig, prompts_digest: int) -> None:
+    def __init__(
+        self, run: RunFolder, state: TrainState, config: TrainConfig, prompts_digest: int, best: TrainingBest
+    ) -> None:
         self.run, self.state, self.config = run, state, config
         self.prompts_digest = prompts_digest
         self.saved: int | None = None
+        self.best = best
 
     def resume(self) -> None:
         """Go on from the run's newest checkpoint; a new run gets one right away."""
@@ -78,6 +82,9 @@ class _OnDisk:
             self._export("ema", averaged)
         if best is not None and 0 < self.state.iteration == best["iteration"]:
             self._export("best", averaged)
+        if self.best.weights is not None:
+            self._export("best", self.best.weights)
+            self.best.weights = None
 
     def _export(self, name: str, weights: LoraState | None) -> None:
         metadata = training_metadata(
@@ -104,7 +111,8 @@ class Session:
     def __init__(self, state: TrainState, config: TrainConfig, run: RunFolder | None, prompts_digest: int) -> None:
         self.state, self.config = state, config
         self.whole: Snapshot | None = None
-        self._disk = None if run is None else _OnDisk(run, state, config, prompts_digest)
+        self._best = TrainingBest(state, config)
+        self._disk = None if run is None else _OnDisk(run, state, config, prompts_digest, self._best)
 
     def resume(self) -> None:
         """Go on from the run's newest checkpoint; a new run gets one right away."""
@@ -118,6 +126,7 @@ class Session:
 
     def begin(self) -> None:
         self.whole = self.state.capture()
+        self._best.begin()
 
     def finish(self, report: StepReport) -> None:
         """An iteration is whole: record it, count it, and save when it is time."""
@@ -126,6 +135,7 @@ class Session:
         self.state.iteration = report.iteration + 1
         self.state.notes["updates"] = self.state.notes.get("updates", 0) + report.update.steps
         improved = self._note(report.evaluations)
+        self._best.finish(report)
         if report.stopped:
             self._note_stop(report)
         self.whole = None

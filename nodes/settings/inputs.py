@@ -11,7 +11,7 @@ from typing import get_args, get_type_hints
 from comfy_api.latest import io
 
 from ...mixgrpo_core import TrainConfig
-from ...mixgrpo_core.evaluation.guards import DiversityLoss, Guard, HeldOutFall, PixelDrift
+from ...mixgrpo_core.evaluation.guards import Collapse, DiversityLoss, Guard, HeldOutFall, PixelDrift
 from ...mixgrpo_core.objectives import Objective
 from ...mixgrpo_core.sampling.kernels import Kernel
 from ...mixgrpo_core.sampling.solvers import Solver
@@ -23,8 +23,8 @@ from .presets import FAMILIES, MEMORY, PRESETS
 FROM_PRESET, BY_HAND, ON, OFF = "from preset", "set by hand", "on", "off"
 GUARDS: Mapping[str, tuple[Guard, ...]] = MappingProxyType(
     {
-        "warn": (HeldOutFall(), DiversityLoss(), PixelDrift()),
-        "stop": (HeldOutFall(stop=4), DiversityLoss(stop=0.3), PixelDrift(stop=3.0)),
+        "warn": (HeldOutFall(), DiversityLoss(), PixelDrift(), Collapse(stop=None)),
+        "stop": (HeldOutFall(stop=4), DiversityLoss(stop=0.3), PixelDrift(stop=3.0), Collapse()),
         OFF: (),
     }
 )
@@ -188,7 +188,8 @@ def _bookkeeping() -> list[io.Input]:
             "guards",
             GUARDS,
             f"{TOLD['guards'].help} They are said to be bad when another reward falls, when images of a prompt become "
-            "alike, when colours or sharpness run away. 'stop' ends the run then.",
+            "alike, when colours or sharpness run away, when the training reward falls below its start. 'stop' ends "
+            "the run then; as the preset has it only the last of these does.",
         ),
         _setting("checkpoint_every", 100_000),
         _setting("keep", 1000),

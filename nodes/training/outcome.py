@@ -63,8 +63,10 @@ def summary(run: CanvasRun, config: TrainConfig, metrics: Sequence[Mapping[str, 
     for name in metrics[0]["rewards"] if metrics and not (points and points[0]["rewards"]) else ():
         first, last = (metrics[place]["rewards"][name] for place in (0, -1))
         lines.append(f"{name} while training: {_figures(first)} at first, {_figures(last)} at last")
-    watched = [report for report in metrics if report["evaluations"]]
-    lines += [f"warning: {alarm['sentence']}" for report in watched[-1:] for alarm in report.get("warnings", ())]
+    watched = [report for report in metrics if report["evaluations"]][-1:]
+    told = [alarm for report in watched for alarm in report.get("warnings", ())]
+    told += [alarm for alarm in (metrics[-1].get("warnings", ()) if metrics else ()) if alarm not in told]
+    lines += [f"warning: {alarm['sentence']}" for alarm in told]
     return "\n".join([*lines, f"LoRA: {file}", f"run: {run.path}"])
 
 

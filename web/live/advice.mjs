@@ -10,10 +10,11 @@ export function signs(reports, weights) {
   return [clip(reports), kl(reports), ratio(reports), flat(reports), heldOut(reports, weights)];
 }
 
-/** What the guards said of the newest held-out images: [{level: "warn" | "stop", sentence}], the gravest first. */
+/** What the guards said of the newest held-out images and of the newest iteration, the gravest first. */
 export function alarms(reports) {
-  const newest = reports.filter((report) => report.evaluations.length).pop();
-  return [...(newest?.warnings ?? [])].sort((a, b) => (b.level === "stop") - (a.level === "stop"));
+  const evaluated = reports.filter((report) => report.evaluations.length).pop();
+  const told = new Set([...(evaluated?.warnings ?? []), ...(reports.at(-1)?.warnings ?? [])]);
+  return [...told].sort((a, b) => (b.level === "stop") - (a.level === "stop"));
 }
 
 function sign(name, about, value, light = "good", advice = "") {

@@ -1,8 +1,20 @@
-"""Guards against reward hacking: they look at held-out evaluations, warn, and stop a run where told to."""
+"""Guards against reward hacking and collapse: they look at evaluations and iterations, warn, and stop a run."""
 
+from .collapse import Collapse
 from .diversity import DiversityLoss, Embedding, SmallPixels
 from .drift import PixelDrift
 from .held_out import HeldOutFall
-from .port import Alarm, Guard, Seen
+from .port import Alarm, Guard, Iterated, Seen
 
-__all__ = ["Alarm", "DiversityLoss", "Embedding", "Guard", "HeldOutFall", "PixelDrift", "Seen", "SmallPixels"]
+__all__ = [
+    "Alarm",
+    "Collapse",
+    "DiversityLoss",
+    "Embedding",
+    "Guard",
+    "HeldOutFall",
+    "Iterated",
+    "PixelDrift",
+    "Seen",
+    "SmallPixels",
+]

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ...support.setting import require_finite
-from .port import Alarm, Memory, Seen, level_of, require_thresholds
+from .port import Alarm, Guard, Memory, Seen, level_of, require_thresholds
 
 
 class Embedding(Protocol):
@@ -34,7 +34,7 @@ class SmallPixels:
 
 
 @dataclass(frozen=True)
-class DiversityLoss:
+class DiversityLoss(Guard):
     """The mean distance between the images of a held-out prompt, as a share of what it was at the first evaluation.
 
     Learning to obey the prompt costs diversity, too, where the model ignored it before: a run of the demo model, which

@@ -9,13 +9,13 @@ from typing import ClassVar
 from torch import Tensor
 
 from ...support.setting import require_finite
-from .port import Alarm, Memory, Seen, level_of, require_thresholds
+from .port import Alarm, Guard, Memory, Seen, level_of, require_thresholds
 
 _LEAST_SHARE = 0.05  # of the mean: a spread below it counts as that
 
 
 @dataclass(frozen=True)
-class PixelDrift:
+class PixelDrift(Guard):
     """How far brightness, contrast, saturation, sharpness and JPEG size have moved since the first evaluation.
 
     In units of the spread that the held-out images had then (of a twentieth of the mean where that is more).

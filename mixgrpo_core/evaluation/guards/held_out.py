@@ -8,13 +8,13 @@ from typing import ClassVar
 from torch import Tensor
 
 from ...support.setting import require_finite
-from .port import Alarm, Memory, Seen, level_of, require_thresholds
+from .port import Alarm, Guard, Memory, Seen, level_of, require_thresholds
 
 _TINY = 1e-9
 
 
 @dataclass(frozen=True)
-class HeldOutFall:
+class HeldOutFall(Guard):
     """Counts evaluations in a row at which a held-out reward is below its best while what is trained on has risen.
 
     A reward that is only watched (weight 0) is compared with the trained rewards on held-out images; a trained reward

@@ -1,6 +1,5 @@
-"""The guards' port: numbers of held-out images in, an alarm or none out; a memory that travels in checkpoints."""
+"""The guards' port: numbers of images and iterations in, an alarm or none out; a memory for checkpoints."""
 
-from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
@@ -44,18 +43,50 @@ class Seen:
     measured: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
 
-class Guard(Protocol):
-    """Watches a run. A frozen dataclass of settings: what it remembers is handed to it and back."""
+@dataclass(frozen=True, kw_only=True)
+class Iterated:
+    """An iteration of training, as a guard hears of it.
 
-    @abstractmethod
+    Attributes:
+        iteration: its number, from 0: the images of the first are the untrained model's.
+        rewards: figures of the trained rewards over its rollouts.
+        weights: of these rewards.
+        groups: of every prompt, the mean of each reward that scored any of its images.
+        figures: of its updates, by name (``grad_norm``, ``clip_low``, ...).
+        learning_rate: of the run.
+        measured: what ``look`` said of its images, joined over the prompts.
+    """
+
+    iteration: int
+    rewards: Mapping[str, RewardStats]
+    weights: Mapping[str, float]
+    groups: Sequence[Mapping[str, float]] = ()
+    figures: Mapping[str, float] = field(default_factory=dict)
+    learning_rate: float = 0.0
+    measured: Mapping[str, Sequence[float]] = field(default_factory=dict)
+
+
+class Guard(Protocol):
+    """Watches a run: held-out evaluations, iterations of training, or both; by default neither.
+
+    A frozen dataclass of settings: what it remembers is handed to it and back.
+    """
+
+    def look(self, images: Tensor) -> Mapping[str, Sequence[float]]:
+        """Numbers of the rolled out images ``[G, H, W, 3]`` of one prompt, to be heard with the iteration."""
+        return {}
+
+    def hear(self, heard: Iterated, memory: Memory) -> tuple[Alarm | None, Memory]:
+        """An alarm or None after an iteration, and the new memory; ``memory`` is empty at first."""
+        return None, memory
+
     def measure(self, images: Tensor) -> Mapping[str, Sequence[float]]:
         """Numbers of the images ``[n, H, W, 3]`` of one held-out prompt, to be judged when all prompts are measured."""
-        ...
+        return {}
 
-    @abstractmethod
     def judge(self, seen: Seen, memory: Memory) -> tuple[Alarm | None, Memory]:
-        """An alarm or None, and the new memory; ``memory`` is empty at first."""
-        ...
+        """An alarm or None after an evaluation, and the new memory; ``memory`` is empty at first."""
+        return None, memory
 
 
 def level_of(warn: float | None, stop: float | None, passed: Callable[[float], bool]) -> Level | None:

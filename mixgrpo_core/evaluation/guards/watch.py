@@ -1,6 +1,6 @@
 """The guards of one run at work: what they measure, judge and remember."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
 from typing import Any, TypedDict
@@ -9,7 +9,9 @@ from torch import Tensor
 
 from ...rewards.stats import RewardStats
 from ..held_out import Evaluation
-from .port import Alarm, Guard, Seen
+from .port import Alarm, Guard, Iterated, Memory, Seen
+
+_Asked = Callable[[str, Guard, Memory], tuple[Alarm | None, Memory]]
 
 
 class GuardNotes(TypedDict, total=False):
@@ -44,56 +46,89 @@ class Watch:
 
     def __init__(self, guards: Sequence[Guard], weights: Mapping[str, float]) -> None:
         self.guards, self.weights = dict(zip(names(guards), guards, strict=True)), weights
-        self._measured: dict[str, dict[str, list[float]]] = {}
-        self._failed: dict[str, str] = {}
+        self._held_out, self._rolled_out = _Measured(), _Measured()
 
     def see(self, images: Tensor) -> None:
         """Measure the images ``[n, H, W, 3]`` of the next held-out prompt."""
         for name, guard in self.guards.items():
-            try:
-                measured = guard.measure(images.clone())
-            except Exception as error:  # a guard that fails costs its own word and not the run
-                self._failed[name] = f"{type(error).__name__}: {error}"
-                continue
-            for key, values in measured.items():
-                self._measured.setdefault(name, {}).setdefault(key, []).extend(values)
+            self._held_out.add(name, guard.measure, images)
 
-    def hear(self, rollouts: Mapping[str, RewardStats], notes: GuardNotes) -> None:
-        """Note the trained rewards of one iteration's rollouts."""
+    def look(self, images: Tensor) -> None:
+        """Measure the rolled out images ``[G, H, W, 3]`` of the next prompt."""
+        for name, guard in self.guards.items():
+            self._rolled_out.add(name, guard.look, images)
+
+    def note(self, rollouts: Mapping[str, RewardStats], notes: GuardNotes) -> None:
+        """Note the trained rewards of one iteration's rollouts for the next evaluation."""
         figures = {name: [stats.mean, stats.spread] for name, stats in rollouts.items() if stats.valid > 1}
         if self.guards and figures:
             notes["rollouts"] = [*notes.get("rollouts", ()), figures]
 
     def judge(self, evaluation: Evaluation, notes: GuardNotes) -> list[Alarm]:
         """What the guards say of an evaluation whose images they have seen."""
+        seen = Seen(
+            iteration=evaluation.iteration,
+            rewards=evaluation.rewards,
+            weights=self.weights,
+            rollouts=_average(notes.get("rollouts", ())),
+        )
+
+        def asked(name: str, guard: Guard, memory: Memory) -> tuple[Alarm | None, Memory]:
+            return guard.judge(replace(seen, measured=self._held_out.of(name)), memory)
+
+        alarms = self._ask(asked, "this evaluation", self._held_out, notes)
+        self._held_out, notes["rollouts"] = _Measured(), []
+        return alarms
+
+    def hear(self, heard: Iterated, notes: GuardNotes) -> list[Alarm]:
+        """What the guards say of an iteration at whose images they have looked."""
+
+        def asked(name: str, guard: Guard, memory: Memory) -> tuple[Alarm | None, Memory]:
+            return guard.hear(replace(heard, measured=self._rolled_out.of(name)), memory)
+
+        alarms = self._ask(asked, "this iteration", self._rolled_out, notes)
+        self._rolled_out = _Measured()
+        return alarms
+
+    def _ask(self, asked: _Asked, what: str, measured: "_Measured", notes: GuardNotes) -> list[Alarm]:
+        """Alarms of all guards; what they remember is among the notes afterwards."""
         memories, alarms = dict(notes.get("guards", {})), []
-        rollouts = _average(notes.get("rollouts", ()))
         for name, guard in self.guards.items():
-            seen = Seen(
-                iteration=evaluation.iteration,
-                rewards=evaluation.rewards,
-                weights=self.weights,
-                rollouts=rollouts,
-                measured=self._measured.get(name, {}),
-            )
+            kept = memories.get(name, {})
             try:
-                alarm, memory = self._judged(name, guard, seen, memories.get(name, {}))
-            except Exception as error:
-                alarm, memory = _failure(name, f"{type(error).__name__}: {error}"), memories.get(name, {})
+                if name in measured.failed:
+                    raise RuntimeError(measured.failed[name])
+                alarm, memory = asked(name, guard, kept)
+            except Exception as error:  # a guard that fails costs its own word and not the run
+                reason = measured.failed.get(name) or f"{type(error).__name__}: {error}"
+                sentence = f"cannot judge {what} ({reason}): mend or remove it"
+                alarm, memory = Alarm(guard=name, level="warn", sentence=sentence), kept
             if alarm is not None:
                 overruled = alarm.level == "stop" and name in notes.get("overruled", ())
                 alarms.append(replace(alarm, guard=name, level="warn" if overruled else alarm.level))
             memories[name] = dict(memory)
-        self._measured, self._failed = {}, {}
-        notes["guards"], notes["rollouts"] = memories, []
+        notes["guards"] = memories
         return alarms
 
-    def _judged(self, name: str, guard: Guard, seen: Seen, memory: Mapping[str, Any]) -> tuple[Alarm | None, Any]:
-        return (_failure(name, self._failed[name]), memory) if name in self._failed else guard.judge(seen, memory)
 
+class _Measured:
+    """What guards measured of the images of some prompts, and which of them failed."""
 
-def _failure(name: str, reason: str) -> Alarm:
-    return Alarm(guard=name, level="warn", sentence=f"cannot judge this evaluation ({reason}): mend or remove it")
+    def __init__(self) -> None:
+        self.failed: dict[str, str] = {}
+        self._values: dict[str, dict[str, list[float]]] = {}
+
+    def add(self, name: str, measure: Callable[[Tensor], Mapping[str, Sequence[float]]], images: Tensor) -> None:
+        try:
+            measured = measure(images.clone())  # others look at them, too
+        except Exception as error:  # told when the guard is asked
+            self.failed[name] = f"{type(error).__name__}: {error}"
+            return
+        for key, values in measured.items():
+            self._values.setdefault(name, {}).setdefault(key, []).extend(values)
+
+    def of(self, name: str) -> Mapping[str, Sequence[float]]:
+        return self._values.get(name, {})
 
 
 def _average(rollouts: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, tuple[float, float]]:

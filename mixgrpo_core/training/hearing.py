@@ -1,0 +1,45 @@
+"""What those who learn from a run hear of an iteration: guards, and planner and prompt source."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..advantages.port import ScoredGroup
+from ..evaluation.guards import Iterated
+from ..objectives.figures import UpdateStats
+from ..rewards.stats import RewardStats
+from ..sampling.planners import Heard
+from ..settings.config import TrainConfig
+from ..support.memory import NOTHING, Memory
+
+
+def iterated(
+    groups: Sequence[ScoredGroup],
+    rewards: Mapping[str, RewardStats],
+    weights: Mapping[str, float],
+    update: UpdateStats,
+    config: TrainConfig,
+) -> Iterated:
+    """An iteration as guards hear of it."""
+    means = [
+        {name: float(scores.values[scores.valid].mean()) for name, scores in group.scores.items() if scores.valid.any()}
+        for group in groups
+    ]
+    return Iterated(
+        iteration=groups[0].iteration,
+        rewards=rewards,
+        weights=weights,
+        groups=means,
+        figures=update.figures,
+        learning_rate=config.learning_rate,
+    )
+
+
+def learned(heard: Sequence[Heard], config: TrainConfig, memories: Mapping[str, Memory]) -> dict[str, dict[str, Any]]:
+    """What planner and prompt source remember after hearing of the groups, in the form that a checkpoint gives back."""
+    found = {
+        "planner": config.planner.learn(memories.get("planner", NOTHING), heard),
+        "prompt_source": config.prompt_source.learn(memories.get("prompt_source", NOTHING), heard),
+    }
+    kept = {name: dict(memory) for name, memory in found.items() if memory}
+    return json.loads(json.dumps(kept, allow_nan=False))  # so that a resumed run remembers the same; NaN is refused
