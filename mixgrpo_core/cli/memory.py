@@ -84,6 +84,37 @@ def that_fits(settings: RunConfig, model: "SD3Model") -> tuple[RunConfig, str]:
     return replace(settings, model=asked, train=found.train), found.words
 
 
+def memory_words(settings: RunConfig) -> str:
+    """What a training of a folder's network needs, from its configuration alone; empty for the demo model."""
+    chosen = settings.model
+    if chosen.folder == "demo":
+        return ""
+    import torch
+
+    from ..models.families.sd3_memory import unloaded_sd3
+
+    compute: torch.dtype = getattr(torch, chosen.dtype)
+    network = unloaded_sd3(
+        chosen.folder, rank=chosen.rank, lora=chosen.lora, resolution=settings.resolution(), dtype=compute
+    )
+    rows = 2 if chosen.guidance > 1 else 1
+    lines = [f"memory (computed): weights {_gib(network.weights)}, besides them"]
+    for checkpointing in (False, True):
+        passes = network.memory(rows=rows, compute=compute, checkpointing=checkpointing)
+        need = MemoryNeed(passes=passes, lora=network.lora)
+        train = settings.train
+        lines.append(
+            f"  {'with' if checkpointing else 'without'} gradient checkpointing: {_gib(need.of(train))} for batches of "
+            f"{train.rollout_batch} sampled and {train.update_batch} trained; one trained image "
+            f"{_gib(passes.training.per_image)}"
+        )
+    return "\n".join(lines)
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.2f} GiB"
+
+
 def training_advice(error: OneImageTooLarge, checkpointing: bool) -> str:
     """What to do where one image is too much."""
     more = " or --model.gradient-checkpointing" if error.work == "training" and not checkpointing else ""

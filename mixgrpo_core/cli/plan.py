@@ -11,6 +11,7 @@ from rich.table import Table
 from ..settings.config import TrainConfig
 from ..training.cost import IterationCost, dance_iteration_cost, iteration_cost
 from ..views.figures import plan_figure
+from .memory import memory_words
 from .settings import RunConfig, parse_flags, read_toml
 
 MOST_ROWS = 30
@@ -30,6 +31,9 @@ def plan_command(arguments: Sequence[str]) -> int:
     plan_figure(settings.train, picture, caption=costs.caption)
     console.print(costs.table())
     console.print(f"picture: {picture}", highlight=False)
+    words = memory_words(settings)
+    if words:
+        console.print(words, highlight=False, soft_wrap=True)
     return 0
 
 

@@ -122,7 +122,7 @@ class RunConfig:
         from ..models.families.demo import load_demo
         from ..models.families.sd3 import load_sd3
 
-        settings, resolution = self.model, self._resolution()
+        settings, resolution = self.model, self.resolution()
         common: dict[str, Any] = {
             "rank": settings.rank,
             "alpha": settings.alpha,
@@ -138,7 +138,8 @@ class RunConfig:
             return load_demo(**common)
         return load_sd3(settings.folder, dtype=getattr(torch, settings.dtype), resolution=resolution, **common)
 
-    def _resolution(self) -> tuple[int, int] | None:
+    def resolution(self) -> tuple[int, int] | None:
+        """``(H, W)`` of the images; None is the model's own."""
         height, width = self.model.height, self.model.width
         if height is None and width is None:
             return None

@@ -88,7 +88,8 @@ def _choices() -> list[io.Input]:
             options=list(MEMORY),
             default="24 GB",
             tooltip="Your GPU's memory: limits image size, images at once, images per prompt and LoRA rank. 'plenty' "
-            "is 48 GB and more. When memory runs out all the same, batches are halved and the run goes on.",
+            "is 80 GB, without gradient checkpointing. When memory runs out all the same, batches are halved and the "
+            "run goes on.",
         ),
     ]
 

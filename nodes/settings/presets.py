@@ -38,6 +38,7 @@ class Family:
         prompts: prompts of an iteration on one GPU.
         iterations, learning_rate: of a run.
         few_steps: distilled to make images in 4 to 8 steps.
+        large: one trained image does not fit on an 80 GB card beside the weights without gradient checkpointing.
     """
 
     steps: int
@@ -52,6 +53,7 @@ class Family:
     iterations: int = 300
     learning_rate: float = 3e-4
     few_steps: bool = False
+    large: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,8 +84,8 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
     {
         "SD3.5": SD35,
         "FLUX.1-dev": Family(steps=25, side=720, guidance=3.5, distilled=True),
-        "FLUX.2": Family(steps=25, side=768, guidance=4.0, distilled=True),
-        "Qwen-Image": Family(steps=20, side=768, cfg=4.0),
+        "FLUX.2": Family(steps=25, side=768, guidance=4.0, distilled=True, large=True),
+        "Qwen-Image": Family(steps=20, side=768, cfg=4.0, large=True),
         "Z-Image": Family(steps=20, side=768, cfg=4.0),
         "Chroma": Family(steps=20, side=512, cfg=4.0),
         "distilled, 4-8 steps": Family(steps=6, side=768, window=2, pace=2, distilled=True, prompts=4, few_steps=True),
@@ -95,6 +97,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
 MEMORY: Mapping[str, Memory] = MappingProxyType(
     {
         "plenty": Memory(rollout=8, decode=8, update=2, checkpointing=False),
+        "48 GB": Memory(rollout=8, decode=8, update=4),
         "24 GB": Memory(side=768, images=12, rollout=4, decode=4),
         "16 GB": Memory(side=512, images=12, rank=16, rollout=2, decode=2),
         "12 GB": Memory(side=512, images=8, rank=16),
@@ -111,7 +114,9 @@ PRESETS: Mapping[str, Callable[[], TrainConfig]] = MappingProxyType(
 
 def memory_of(family: Family, label: str) -> Memory:
     """What fits; the demo model fits everywhere."""
-    return _DEMO_MEMORY if family is DEMO else MEMORY[label]
+    if family is DEMO:
+        return _DEMO_MEMORY
+    return replace(MEMORY[label], checkpointing=True) if family.large else MEMORY[label]
 
 
 def local_config(preset: str, family: Family, memory: Memory) -> TrainConfig:

@@ -7,19 +7,20 @@ from pathlib import Path
 import pytest
 import torch
 from rich.console import Console
-from tiny_sd3 import make_folder
+from tiny_sd3 import load, make_folder
 
 from mixgrpo_core.cli import main, memory, training
 from mixgrpo_core.cli.memory import OutOfMemory, fitted
-from mixgrpo_core.cli.settings import RunConfig
+from mixgrpo_core.cli.settings import ModelConfig, RunConfig
 from mixgrpo_core.models.families.sd3 import SD3Model
+from mixgrpo_core.models.families.sd3_memory import unloaded_sd3
 from mixgrpo_core.objectives import GRPO
 from mixgrpo_core.runs.folder import RunFolder
 from mixgrpo_core.sampling.planners import WindowPlanner
 from mixgrpo_core.sampling.windows import FrozenWindow
 from mixgrpo_core.settings.config import TrainConfig
 from mixgrpo_core.support.activations import Activations, PassMemory
-from mixgrpo_core.training.memory_need import MemoryNeed
+from mixgrpo_core.training.memory_need import MemoryNeed, lora_bytes
 
 GIB = 2**30
 
@@ -138,3 +139,20 @@ def test_what_was_chosen_for_the_memory_is_in_the_run_and_a_resume_has_it(
     assert kept["rollout_batch"] == 16
     monkeypatch.setattr(memory, "free_memory", lambda device: None)
     assert training.from_run(RunFolder.open(tmp_path / "run")).train.update_batch == kept["update_batch"]
+
+
+def test_the_plan_tells_the_memory_of_a_folder_that_nobody_has_read(folder, tmp_path, capsys) -> None:
+    """Its weights are garbage: only the configuration is looked at."""
+    copy = tmp_path / "copy"
+    for part in ("transformer", "vae"):
+        (copy / part).mkdir(parents=True)
+        (copy / part / "config.json").write_bytes((folder / part / "config.json").read_bytes())
+    words = memory.memory_words(replace(RunConfig(), model=ModelConfig(folder=str(copy), rank=4, dtype="float32")))
+    loaded = load(folder)
+    loaded.prepare(["a"])
+    passes = loaded.pass_memory(checkpointing=False)
+    assert "memory (computed): weights 0.00 GiB" in words
+    network = unloaded_sd3(copy, rank=4, dtype=torch.float32)
+    counted = network.memory(rows=1, compute=torch.float32, checkpointing=False)
+    assert network.lora == lora_bytes(loaded.parameters())
+    assert counted.training.per_image == pytest.approx(passes.training.per_image, rel=0.01)
