@@ -97,7 +97,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
 MEMORY: Mapping[str, Memory] = MappingProxyType(
     {
         "plenty": Memory(rollout=8, decode=8, update=2, checkpointing=False),
-        "48 GB": Memory(rollout=8, decode=8, update=4),
+        "48 GB": Memory(rollout=8, decode=8, update=2),
         "24 GB": Memory(side=768, images=12, rollout=4, decode=4),
         "16 GB": Memory(side=512, images=12, rank=16, rollout=2, decode=2),
         "12 GB": Memory(side=512, images=8, rank=16),

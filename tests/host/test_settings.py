@@ -109,6 +109,8 @@ def test_less_memory_never_asks_for_more():
             assert all(getattr(more, name) >= getattr(less, name) for name in names)
             assert all(getattr(more.train, name) >= getattr(less.train, name) for name in sizes)
     assert settings(memory="8 GB").checkpointing and settings(memory="8 GB").width == 384
+    assert not settings(model_family="FLUX.1-dev", memory="plenty").checkpointing
+    assert settings(model_family="Qwen-Image", memory="plenty").checkpointing, "61 GiB an image at 1024 px without"
 
 
 CHANGES = {
