@@ -28,6 +28,7 @@ from ..settings.presets import PRESETS
 from ..settings.prompts import Prompts, read_prompts
 from ..settings.values import checked
 from ..support.files import read_text
+from ..support.quoting import brief, shown
 from ..support.setting import described, require_ranges, setting
 from ..support.spelling import spell, suggest
 from . import reward_calls
@@ -49,7 +50,7 @@ class ModelConfig:
         "demo", "``demo`` (the shipped one) or a local diffusers folder of Stable Diffusion 3 or 3.5."
     )
     rank: int | None = setting(
-        None, "Size of the LoRA; without one the LoRA file's, or 8 for the demo and 32 else.", least=1
+        None, "Size of the LoRA; without one the LoRA file's, or 8 for the demo and 32 else.", least=1, below=65537
     )
     alpha: float | None = setting(None, "Scale of the LoRA times its rank; without one twice the rank.", above=0)
     lora: str | None = setting(None, "A LoRA file to start from.")
@@ -165,13 +166,17 @@ def read_toml(path: str | Path) -> RunConfig:
     """A run file. Raises ``ValueError`` that names an unknown key and the nearest known one."""
     path = Path(path)
     try:
-        values = tomllib.loads(read_text(path))
+        text = read_text(path)
     except FileNotFoundError as error:
         raise ValueError(f"expected a run file at {path}, found nothing: give the path of a .toml file") from error
     except OSError as error:
         raise ValueError(f"cannot read the run file {path} ({error.strerror}): check its rights") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"{path} is not a TOML file: {error}") from error
+    try:
+        values = tomllib.loads(text)
+    except RecursionError as error:
+        raise ValueError(f"{path} is not a run file: its tables and lists lie in each other too deep") from error
+    except ValueError as error:  # numbers of thousands of digits, too
+        raise ValueError(f"{path} is not a TOML file: {brief(str(error))}") from error
     return from_values(values)
 
 
@@ -183,10 +188,10 @@ def from_values(values: Mapping[str, Any]) -> RunConfig:
     known = {"preset", *(item.name for item in fields(RunConfig))}
     for name in values:
         if name not in known:
-            raise ValueError(f"unknown table or key {name!r}; {suggest(name, known)}")
+            raise ValueError(f"unknown table or key {shown(name)}; {suggest(name, known)}")
     preset = values.get("preset")
-    if preset is not None and preset not in PRESETS:
-        raise ValueError(f"unknown preset {preset!r}; {suggest(str(preset), PRESETS)}")
+    if preset is not None and not (isinstance(preset, str) and preset in PRESETS):
+        raise ValueError(f"unknown preset {shown(preset)}; {suggest(str(preset), PRESETS)}")
     plain = {"out": str, "rewards": dict[str, str]}
     return RunConfig(
         **{name: checked(name, hint, values[name]) for name, hint in plain.items() if name in values},
@@ -202,7 +207,7 @@ def _table(name: str, cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
     table = checked(name, Mapping[str, Any], values.get(name, {}))
     for key in table:
         if key not in hints:
-            raise ValueError(f"unknown setting {name}.{key}; {suggest(key, hints)}")
+            raise ValueError(f"unknown setting {name}.{brief(key)}; {suggest(key, hints)}")
     return {key: checked(f"{name}.{key}", hints[key], value) for key, value in table.items()}
 
 

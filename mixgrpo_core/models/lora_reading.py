@@ -28,6 +28,7 @@ _PEFT_FILE, _PEFT_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 _PEFT = "base_model.model."
 PREFIX = "transformer."
 _TEXT = ("text_encoder", "lora_te", "text_model.", "text_encoders.", "clip_l.", "clip_g.", "t5xxl.", "te1.", "te2.")
+_MOST_DIMENSIONS = 8
 _OTHER_KINDS = {
     ".dora_scale": "DoRA, which rescales each whole weight",
     ".lora_magnitude_vector": "DoRA, which rescales each whole weight",
@@ -92,7 +93,9 @@ def plain(
     named = renamed({name.removeprefix(_PEFT): tensor for name, tensor in rest.items()}, where)
     dtypes = {tensor.dtype for name, tensor in named.items() if not name.endswith(ALPHA)}
     dtype = dtypes.pop() if len(dtypes) == 1 else torch.float32
-    return PlainLora(tensors=_baked(named, peft, where), metadata=words, text=text, dtype=dtype)
+    baked = _baked(named, peft, where)
+    _require_finite(baked, where)  # an alpha can carry numbers beyond what float32 holds
+    return PlainLora(tensors=baked, metadata=words, text=text, dtype=dtype)
 
 
 def _baked(named: Mapping[str, Tensor], peft: PeftSettings | None, where: str) -> dict[str, Tensor]:
@@ -186,6 +189,8 @@ def _require_lora(tensors: Mapping[str, Tensor], where: str) -> None:
 
 def _require_finite(tensors: Mapping[str, Tensor], where: str) -> None:
     for name, tensor in tensors.items():
+        if tensor.ndim > _MOST_DIMENSIONS:
+            raise LoraFileError(f"{where} holds {name} of {tensor.ndim} dimensions, which is no matrix of a LoRA")
         if tensor.is_floating_point() and not torch.isfinite(tensor.float()).all():
             raise LoraFileError(
                 f"{where} holds numbers that are not finite (nan or inf) in {name}: its training failed or the file is "

@@ -22,6 +22,7 @@ from ..sampling.rollouts import Sampling
 from ..sampling.schedule import flow_sigmas
 from ..sampling.solvers import Euler, Solver
 from ..support.memory import NOTHING, Memory
+from ..support.quoting import shown
 from ..support.setting import described, require_ranges, setting
 from ..support.spelling import spell, suggest
 from .prompt_sources import PromptSource, Shuffled
@@ -62,7 +63,7 @@ class TrainConfig:
         may_change=True,
     )
     seed: int = setting(0, "All randomness of the run follows from it. Another seed is another run.")
-    steps: int = setting(25, "Denoising steps of a training image. Fewer are faster.")
+    steps: int = setting(25, "Denoising steps of a training image. Fewer are faster.", below=10_001)
     shift: float | None = setting(
         None, "Timestep shift of the steps; without one the grid is the model's own.", above=0
     )
@@ -120,9 +121,11 @@ class TrainConfig:
         below=1,
         such_as="0.99",
     )
-    rollout_batch: int = setting(16, "Images sampled at once; fewer need less memory.", least=1, may_change=True)
-    decode_batch: int = setting(16, "Images decoded at once.", least=1, may_change=True)
-    update_batch: int = setting(16, "Images trained on at once.", least=1, may_change=True)
+    rollout_batch: int = setting(
+        16, "Images sampled at once; fewer need less memory.", least=1, below=100_001, may_change=True
+    )
+    decode_batch: int = setting(16, "Images decoded at once.", least=1, below=100_001, may_change=True)
+    update_batch: int = setting(16, "Images trained on at once.", least=1, below=100_001, may_change=True)
     eval_every: int = setting(
         10,
         "Iterations between looks at the held-out prompts, which are also made before the first and after the last; 0 "
@@ -131,7 +134,7 @@ class TrainConfig:
     )
     eval_images: int = setting(4, "Held-out images per prompt.", least=1)
     eval_steps: int | None = setting(
-        None, "Denoising steps of held-out images; without a number as many as in training.", least=1
+        None, "Denoising steps of held-out images; without a number as many as in training.", least=1, below=10_001
     )
     guards: tuple[Guard, ...] = setting(
         (HeldOutFall(), DiversityLoss(), PixelDrift(), Collapse()),
@@ -230,7 +233,7 @@ def from_dict(values: Mapping[str, Any], base: TrainConfig | None = None) -> Tra
     for old, value in checked("train", Mapping[str, Any], values).items():
         name = RENAMED.get(old, old)
         if name not in hints:
-            raise ValueError(f"unknown setting {name!r}; {suggest(name, hints)}")
+            raise ValueError(f"unknown setting {shown(name)}; {suggest(name, hints)}")
         if name != old and name in values:
             raise ValueError(f"{old} is the old name of {name}: give one of the two")
         given[name] = checked(name, hints[name], value)

@@ -5,6 +5,7 @@ from dataclasses import is_dataclass
 from types import MappingProxyType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
+from ..support.quoting import shown
 from ..support.spelling import parse, spell
 from .kinds import SETTINGS, article, noun
 from .parts import require_parts
@@ -23,7 +24,7 @@ def checked(name: str, hint: Any, value: Any) -> Any:
             return _as_kind(kind, value)
         except TypeError:
             continue
-    raise ValueError(f"{name} expects {' or '.join(map(_in_words, kinds))}, found {value!r}")
+    raise ValueError(f"{name} expects {' or '.join(map(_in_words, kinds))}, found {shown(value)}")
 
 
 def _as_kind(kind: Any, value: Any) -> Any:
@@ -42,10 +43,18 @@ def _as_plain(kind: Any, value: Any) -> Any:
     if origin in (dict, Mapping) and isinstance(value, Mapping):
         return {_as_plain(inner[0], key): _as_plain(inner[1], item) for key, item in value.items()}
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        return _as_float(value)
     if origin is None and isinstance(value, kind) and isinstance(value, bool) == (kind is bool):
         return value
     raise TypeError
+
+
+def _as_float(value: int) -> float:
+    """Raises ``TypeError`` for a whole number beyond every float."""
+    try:
+        return float(value)
+    except OverflowError:
+        raise TypeError from None
 
 
 def _as_object(port: type, value: Any) -> Any:

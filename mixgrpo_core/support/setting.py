@@ -10,6 +10,8 @@ from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, 
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+from .quoting import brief, shown
+
 T = TypeVar("T")
 _KEY = "setting"
 ENDLESS: Mapping[str, bool] = MappingProxyType({"endless": True})
@@ -124,9 +126,9 @@ def require_ranges(made: Any) -> None:
         value = getattr(made, name)
         if isinstance(value, Mapping):
             for entry, number in value.items():
-                if not (math.isfinite(number) and told.holds(number)):
+                if not (_is_finite(number) and told.holds(number)):
                     raise ValueError(
-                        _refusal(told.each.format(repr(entry)), f"a finite number of {told.range}", told, number)
+                        _refusal(told.each.format(shown(entry)), f"a finite number of {told.range}", told, number)
                     )
         elif told.range and value is not None and not told.holds(value):
             raise ValueError(_refusal(name, told.range, told, value))
@@ -150,8 +152,15 @@ def is_endless(item: Field) -> bool:
 
 def require_number(name: str, value: float) -> None:
     """Raise ``ValueError`` unless a number is finite."""
-    if not math.isfinite(value):
-        raise ValueError(f"{name} must be a finite number, found {value}")
+    if not _is_finite(value):
+        raise ValueError(f"{name} must be a finite number, found {brief(str(value))}")
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond every float
+        return False
 
 
 def _require_finite(name: str, value: object, *, endless: bool = False) -> None:
@@ -168,4 +177,4 @@ def _require_finite(name: str, value: object, *, endless: bool = False) -> None:
 
 
 def _refusal(name: str, expected: str, told: Setting, value: float) -> str:
-    return f"{name} must be {expected}, found {value}" + (f": {told.why}" if told.why else "")
+    return f"{name} must be {expected}, found {brief(str(value))}" + (f": {told.why}" if told.why else "")

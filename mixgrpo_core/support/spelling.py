@@ -12,6 +12,7 @@ from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from typing import Any
 
+from .quoting import shown
 from .setting import require_finite
 
 _LITERAL = re.compile(r"""(?<![A-Za-z])([A-Za-z]*)(?:'((?:\\.|[^'\\])*)'|"((?:\\.|[^"\\])*)")""", re.DOTALL)
@@ -28,7 +29,7 @@ def parse(text: str, classes: Mapping[str, type]) -> Any:
         node = ast.parse(_LITERAL.sub(_as_it_stands, text.strip()), mode="eval").body
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
         hint = "; in a path write / for each backslash" if "\\" in text else ""
-        raise ValueError(f"expected a call like 'FlowSDE(eta=0.7)', found {text!r}{hint}") from error
+        raise ValueError(f"expected a call like 'FlowSDE(eta=0.7)', found {shown(text)}{hint}") from error
     return _build(node, text, classes)
 
 
@@ -75,22 +76,22 @@ def _build(node: ast.expr, text: str, classes: Mapping[str, type]) -> Any:
         try:
             return _frozen(ast.literal_eval(node))
         except (ValueError, TypeError, MemoryError, RecursionError) as error:
-            raise ValueError(f"expected a number, a tuple or a call of a known class in {text!r}") from error
+            raise ValueError(f"expected a number, a tuple or a call of a known class in {shown(text)}") from error
     if not isinstance(node.func, ast.Name) or node.func.id not in classes:
         name = ast.unparse(node.func)
-        raise ValueError(f"unknown class {name!r} in {text!r}; {suggest(name, classes)}")
+        raise ValueError(f"unknown class {shown(name)} in {shown(text)}; {suggest(name, classes)}")
     cls = classes[node.func.id]
     known = [field.name for field in fields(cls)]
     for keyword in node.keywords:
         if keyword.arg not in known:
-            raise ValueError(f"{cls.__name__} has no setting {keyword.arg!r}; {suggest(str(keyword.arg), known)}")
+            raise ValueError(f"{cls.__name__} has no setting {shown(keyword.arg)}; {suggest(str(keyword.arg), known)}")
     try:
         made = cls(
             *(_build(argument, text, classes) for argument in node.args),
             **{str(keyword.arg): _build(keyword.value, text, classes) for keyword in node.keywords},
         )
     except TypeError as error:
-        raise ValueError(f"{text!r} does not make a {cls.__name__}: {error}") from error
+        raise ValueError(f"{shown(text)} does not make a {cls.__name__}: {error}") from error
     require_finite(made)  # whoever wrote the class
     return made
 

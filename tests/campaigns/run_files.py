@@ -1,5 +1,6 @@
 """Mutated run files, up to where training begins, and one iteration of the small ones that are taken."""
 
+import contextlib
 import json
 import math
 from dataclasses import replace
@@ -9,6 +10,7 @@ from toy import Red, ToyModel
 from campaigns import mutations
 from campaigns.told import TOLD
 from mixgrpo_core.cli import training
+from mixgrpo_core.models.families.sd3 import load_sd3
 from mixgrpo_core.settings.config import TrainConfig, to_dict
 from mixgrpo_core.settings.presets import PRESETS
 from mixgrpo_core.training.loop import train
@@ -53,6 +55,9 @@ class RunFiles:
     told = TOLD
 
     def open(self):
+        with contextlib.suppress(ValueError):
+            load_sd3("nothing")  # libraries that write into the folder for temporary files when they are imported
+
         def drive(settings, run, model, rewards, console):
             raise Accepted(settings)
 

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from campaigns.progress import ROOT
 from campaigns.watch import Canary, Watch
+from mixgrpo_core.support.micro_batches import ran_out
 
 CPU_SECONDS, WALL_SECONDS = 10.0, 180.0
 ROOM, ADDRESSES = 256 << 20, 3 << 30
@@ -171,6 +172,10 @@ def _ended(target, place, told):
     except SystemExit as error:
         words = told.getvalue()
         return (SENTENCE, words[:LONGEST]) if error.code == 2 and words.strip() else (FAULT, f"exit {error.code}")
+    except (RuntimeError, MemoryError) as error:
+        if ran_out(error):  # which the command line tells in words of its own
+            return SENTENCE, "out of memory"
+        return judged(error, target.told)
     except Exception as error:
         return judged(error, target.told)
 

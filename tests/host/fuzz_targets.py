@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from campaigns import mutations
 from mixgrpo_pack.mixgrpo_core import RunFolder, TrainConfig
-from mixgrpo_pack.mixgrpo_core.models.lora_reading import PlainLora
+from mixgrpo_pack.mixgrpo_core.models.lora_reading import plain
 from mixgrpo_pack.mixgrpo_core.rewards.people.ballot_box import BallotBox
 from mixgrpo_pack.mixgrpo_core.rewards.people.voting import Thumbs
 from mixgrpo_pack.mixgrpo_core.runs.pace import Pace
@@ -185,7 +185,7 @@ class Conversions:
         self.seeds += [save(self._in(state, layout)) for layout in LAYOUTS]
 
     def _in(self, state, layout):
-        made = laid_out(PlainLora(tensors=state, metadata={}), self.model, layout)
+        made = laid_out(plain(state, {}, "the seed"), self.model, layout)
         return {name: tensor.contiguous().clone() for name, tensor in made.items()}
 
     def write(self, folder, chance):

@@ -3,13 +3,14 @@
 resize -> cut out the middle -> scale -> normalise         each where the file asks for it
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from ...support.quoting import shown
 from ..networks.preprocessing import normalised, pixels_of, resized
 from ..networks.weight_files import WeightsError, read_json
 
@@ -54,7 +55,7 @@ class ImageProcessor:
         config = read_json(path)
         try:
             return _parsed(config)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, ArithmeticError) as error:
             raise WeightsError(f"{path} asks for something unknown ({error}): take another classifier") from error
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -85,7 +86,7 @@ def _parsed(config: Mapping[str, Any]) -> ImageProcessor:
         size = _size(config["size"], config)
     if config.get("do_center_crop", False):
         found = config.get("crop_size", config.get("size"))
-        crop = (int(found), int(found)) if not isinstance(found, Mapping) else (found["height"], found["width"])
+        crop = (int(found), int(found)) if not isinstance(found, Mapping) else _sides(found)
     if "crop_pct" in config and isinstance(size, int):  # ConvNext: one number says both
         size, crop = _with_margin(size, config["crop_pct"])
     if (
@@ -96,8 +97,8 @@ def _parsed(config: Mapping[str, Any]) -> ImageProcessor:
         raise ValueError(f"the middle {crop} of images of {size}")
     mean = std = None
     if config.get("do_normalize", True):
-        mean, std = tuple(config["image_mean"]), tuple(config["image_std"])
-    scale = 255 * config.get("rescale_factor", 1 / 255) if config.get("do_rescale", True) else 255.0
+        mean, std = (_per_channel(name, config[name]) for name in ("image_mean", "image_std"))
+    scale = 255 * float(config.get("rescale_factor", 1 / 255)) if config.get("do_rescale", True) else 255.0
     mode = config.get("resample", 2)
     if mode not in _MODES:
         raise ValueError(f"resample {mode}")
@@ -106,9 +107,19 @@ def _parsed(config: Mapping[str, Any]) -> ImageProcessor:
 
 def _size(size: int | Mapping[str, int], config: Mapping[str, Any]) -> tuple[int, int] | int:
     if isinstance(size, Mapping):
-        return size["shortest_edge"] if "shortest_edge" in size else (size["height"], size["width"])
+        return int(size["shortest_edge"]) if "shortest_edge" in size else _sides(size)
     processor = str(config.get("image_processor_type", config.get("feature_extractor_type", "")))
     return int(size) if processor.startswith(_BY_SHORTEST) else (int(size), int(size))
+
+
+def _sides(size: Mapping[str, int]) -> tuple[int, int]:
+    return int(size["height"]), int(size["width"])
+
+
+def _per_channel(name: str, values: Sequence[float]) -> tuple[float, ...]:
+    if not isinstance(values, list) or len(values) != 3:
+        raise ValueError(f"{name} of three numbers expected, found {shown(values)}")
+    return tuple(map(float, values))
 
 
 def _with_margin(side: int, share: float | None) -> tuple[tuple[int, int] | int, tuple[int, int] | None]:

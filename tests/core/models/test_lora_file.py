@@ -242,3 +242,19 @@ def test_the_metadata_are_strings_that_lora_managers_know(tmp_path: Path) -> Non
         **words,
         "format": "pt",
     }
+
+
+def test_an_alpha_that_makes_numbers_infinite_is_told(tmp_path):
+    tensors = {"a.to_q.lora_A.weight": torch.ones(1, 2), "a.to_q.lora_B.weight": torch.full((2, 1), 1e38)}
+    save_file({**tensors, "a.to_q.alpha": torch.tensor(64.0)}, tmp_path / "lora.safetensors")
+    with pytest.raises(LoraFileError, match="not finite"):
+        load_lora(tmp_path / "lora.safetensors")
+
+
+def test_a_tensor_of_more_dimensions_than_torch_computes_with_is_told(tmp_path):
+    """Torch reads such a file and fails at the first thing that is done with it."""
+    header = {"a.to_q.lora_A.weight": {"dtype": "F32", "shape": [1] * 70, "data_offsets": [0, 4]}}
+    text = json.dumps(header).encode()
+    (tmp_path / "lora.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + bytes(4))
+    with pytest.raises(LoraFileError, match="of 70 dimensions"):
+        load_lora(tmp_path / "lora.safetensors")

@@ -221,3 +221,24 @@ def test_scales_and_means_are_the_files(tmp_path):
 def test_what_is_not_known_is_refused_instead_of_guessed(tmp_path, config):
     with pytest.raises(WeightsError, match=r"preprocessor_config\.json asks for something unknown"):
         ImageProcessor.of(written(tmp_path, BASE | config))
+
+
+@pytest.mark.parametrize(
+    ("file", "changes"),
+    [
+        ("preprocessor_config.json", {"image_mean": [0.5, [0.5], 0.5]}),
+        ("preprocessor_config.json", {"image_std": {"a": 1}}),
+        ("preprocessor_config.json", {"image_mean": [0.5]}),
+        ("preprocessor_config.json", {"size": {"height": [32], "width": 32}}),
+        ("preprocessor_config.json", {"rescale_factor": "much"}),
+        ("config.json", {"model_type": []}),
+        ("config.json", {"hidden_size": None}),
+        ("config.json", {"num_attention_heads": 0.5}),
+        ("config.json", {"initializer_range": "0.02"}),
+    ],
+)
+def test_settings_of_another_kind_are_told(folder, file, changes):
+    found = json.loads((folder / file).read_text())
+    (folder / file).write_text(json.dumps({**found, **changes}))
+    with pytest.raises(WeightsError, match=str(folder)):
+        classifier(folder).prepare([])

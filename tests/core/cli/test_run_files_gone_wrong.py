@@ -1,0 +1,34 @@
+"""Run files that a fuzz found to end without a sentence, or in one that quoted all of them."""
+
+import pytest
+
+from mixgrpo_core.cli.settings import read_toml
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("preset = []", "unknown preset"),
+        ("preset = {a = 1}", "unknown preset"),
+        ("rewards = " + "[" * 3000 + "]" * 3000, "too deep"),
+        ("[train]\niterations = " + "9" * 5000, "not a TOML file"),
+        ("[train]\nlearning_rate = 1" + "0" * 400, "learning_rate"),
+        ("[train]\nreward_weights = {a = 1" + "0" * 400 + "}", "reward_weights expects a table"),
+        ("[train]\nsteps = 1" + "0" * 30, "steps must be below"),
+        ("[train]\neval_steps = 1" + "0" * 30, "eval_steps must be"),
+        ("[train]\nupdate_batch = 1" + "0" * 18, "update_batch must be"),
+        ("[model]\nrank = 1" + "0" * 30, "rank must be"),
+        (f'[train]\nupdates = "{"x" * 50_000}"', "updates expects a whole number"),
+        (f'[train]\nkernel = "{"(" * 5000}"', "expected a call"),
+        (f'[train]\nkernel = "{"x" * 50_000}()"', "unknown class"),
+        (f"[train]\n{'x' * 20_000} = 1", "unknown setting"),
+        (f"[prompts]\n{'x' * 20_000} = 1", "unknown setting prompts.xxx"),
+        (f"{'x' * 20_000} = 1", "unknown table or key"),
+    ],
+    ids=lambda text: text[:30],
+)
+def test_it_is_told_in_a_short_sentence(tmp_path, text, words):
+    (tmp_path / "run.toml").write_text(text)
+    with pytest.raises(ValueError, match=words) as told:
+        read_toml(tmp_path / "run.toml")
+    assert len(str(told.value)) < 1500
