@@ -7,11 +7,12 @@ shown every step within them.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
 from types import MappingProxyType
 
 from ...mixgrpo_core import FlowCPS, FlowSDE, SlidingWindow, TrainConfig, WindowPlanner, mixgrpo_sd35
 from ...mixgrpo_core.demo import demo_config
-from ...mixgrpo_core.objectives import GuardGRPO
+from ...mixgrpo_core.objectives import GCPO, GuardGRPO
 from ...mixgrpo_core.objectives.port import Objective
 from ...mixgrpo_core.sampling.planners import Planner
 from ...mixgrpo_core.sampling.solvers import Euler
@@ -106,10 +107,12 @@ MEMORY: Mapping[str, Memory] = MappingProxyType(
 )
 _DEMO_MEMORY = Memory(rank=8, rollout=16, decode=16, update=16, checkpointing=False)
 
+_ELSEWHERE = [mixgrpo_sd35, *(preset for preset in LABELS.values() if preset().objective.plain_field)]
+"""MixGRPO is that of SD3.5 for its family, and objectives of final images want no guidance: they are in the details."""
+
 PRESETS: Mapping[str, Callable[[], TrainConfig]] = MappingProxyType(
-    {"Demo": demo_config, **{label: preset for label, preset in LABELS.items() if preset is not mixgrpo_sd35}}
+    {"Demo": demo_config, **{label: preset for label, preset in LABELS.items() if preset not in _ELSEWHERE}}
 )
-"""That of SD3.5 is what MixGRPO is for its family."""
 
 
 def memory_of(family: Family, label: str) -> Memory:
@@ -142,7 +145,7 @@ def local_config(preset: str, family: Family, memory: Memory) -> TrainConfig:
         planner=_fitted(config.planner, family, flash),
         tail_solver=config.tail_solver if flash else Euler(),
         kernel=FlowCPS(eta=config.kernel.eta) if noisy else config.kernel,  # leaves no noise in few steps
-        objective=_of_any_size(config.objective),
+        objective=_of_any_size(config.objective, family.steps - 1),
         learning_rate=family.learning_rate,
         updates=min(config.updates, family.prompts),
         rollout_batch=memory.rollout,
@@ -156,8 +159,12 @@ def with_window(planner: Planner, window: Window) -> WindowPlanner:
     return replace(planner, window=window) if isinstance(planner, WindowPlanner) else WindowPlanner(window=window)
 
 
-def _of_any_size(objective: Objective) -> Objective:
-    """The objective with a clip that follows from the latent's size: a published one belongs to theirs."""
+def _of_any_size(objective: Objective, trained: int) -> Objective:
+    """The objective where a published clip, which is of one latent size, or chunks of other steps would not fit."""
+    if isinstance(objective, GCPO) and objective.chunks:
+        ends = [round(end * trained / sum(objective.chunks)) for end in accumulate(objective.chunks)]
+        chunks = tuple(end - start for start, end in pairwise([0, *ends]))
+        return replace(objective, chunks=chunks if all(chunks) else None)
     return replace(objective, clip=None) if isinstance(objective, GuardGRPO) else objective
 
 

@@ -1,35 +1,19 @@
-"""The published algorithms as settings. Each is a small function; change it with ``dataclasses.replace``.
+"""Published algorithms that learn from sampled steps.
 
 Figures: MixGRPO (arXiv 2507.21802) and its scripts, Flow-GRPO (2505.05470), DanceGRPO (2505.07818). What all share:
 a LoRA learning rate of 3e-4 (published for LoRAs by all three; the full fine-tuning rate is 1e-5), and a clip range
 that is 1e-4 at FLUX's 720 px latents and follows from the latent size elsewhere (``default_clip``).
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 
-from ..objectives import GRPO, GuardGRPO
-from ..sampling.kernels import DanceSDE, FlowCPS, FlowSDE, PreciseSDE
-from ..sampling.planners import FullPlanner, WindowPlanner
-from ..sampling.solvers import DPMpp2M
-from ..sampling.windows import FrozenWindow, RandomWindow, SlidingWindow
-from .config import TrainConfig
-
-Preset = Callable[[], TrainConfig]
-PRESETS: dict[str, Preset] = {}
-"""The functions below by name."""
-LABELS: dict[str, Preset] = {}
-"""The same by the words of the canvas."""
-
-
-def published(label: str) -> Callable[[Preset], Preset]:
-    """Makes a function one of the presets."""
-
-    def listed(preset: Preset) -> Preset:
-        PRESETS[preset.__name__] = LABELS[label] = preset
-        return preset
-
-    return listed
+from ...objectives import GCPO, GRPO, FlowDPPO, GuardGRPO
+from ...sampling.kernels import DanceSDE, FlowCPS, FlowSDE, PreciseSDE
+from ...sampling.planners import FullPlanner, WindowPlanner
+from ...sampling.solvers import DPMpp2M
+from ...sampling.windows import FrozenWindow, RandomWindow, SlidingWindow
+from ..config import TrainConfig
+from .listing import BATCH_STD, published
 
 
 @published("MixGRPO")
@@ -147,4 +131,42 @@ def precise() -> TrainConfig:
         updates=2,
         learning_rate=8e-5,
         ema=0.9,
+    )
+
+
+@published("Flow-DPPO")
+def flow_dppo() -> TrainConfig:
+    """Flow-DPPO on SD3.5-M: 10 steps, a window of 3 within the noisier half, no clip but a divergence of 1e-5, 512 px.
+
+    Its 3 steps are drawn one by one, here they are consecutive. No guidance; advantages by the batch's spread.
+    """
+    return TrainConfig(
+        iterations=300,
+        steps=10,
+        images_per_prompt=16,
+        prompts_per_iteration=48,
+        shared_noise=False,
+        planner=WindowPlanner(window=RandomWindow(size=3, last=2)),
+        kernel=FlowSDE(eta=0.7),
+        objective=FlowDPPO(),
+        credit=BATCH_STD,
+        updates=2,
+    )
+
+
+@published("GCPO")
+def gcpo() -> TrainConfig:
+    """GCPO on FLUX.1-dev: 17 steps, chunks of 2, 3, 4 and 7 with a ratio each, gradients cut to a norm of 0.01, 720 px.
+
+    It draws half of the chunks for each image, here all are trained. Full fine-tuning with a rate of 1e-5. The prompts
+    and updates of an iteration are MixGRPO's.
+    """
+    return replace(
+        mixgrpo(),
+        iterations=151,
+        steps=17,
+        planner=FullPlanner(),
+        objective=GCPO(chunks=(2, 3, 4, 7)),
+        learning_rate=1e-5,
+        max_grad_norm=0.01,
     )

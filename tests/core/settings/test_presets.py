@@ -1,0 +1,41 @@
+"""The published algorithms: each trains, and has the figures that its paper or its code tells."""
+
+from dataclasses import replace
+
+import pytest
+from toy import Red, ToyModel
+
+from mixgrpo_core.objectives import GuardGRPO
+from mixgrpo_core.sampling.kernels import PreciseSDE
+from mixgrpo_core.settings import presets
+from mixgrpo_core.training.loop import train
+
+
+@pytest.mark.parametrize("name", presets.PRESETS)
+def test_every_preset_trains(name):
+    published = presets.PRESETS[name]()
+    config = replace(
+        published, iterations=1, images_per_prompt=3, prompts_per_iteration=2, updates=min(2, published.updates)
+    )
+    (report,) = train(ToyModel(), ["a", "b", "c"], {"red": Red()}, replace(config, eval_every=0))
+    assert report.update.steps == config.updates and report.update.figures["grad_norm"] > 0
+
+
+def test_precise_is_as_its_code_has_it():
+    config = presets.precise()
+    assert config.kernel == PreciseSDE(eta=1.5) and config.objective == GuardGRPO(clip=4e-6)
+    assert (config.steps, config.images_per_prompt, config.prompts_per_iteration) == (20, 8, 32)
+    assert config.learning_rate == 8e-5 and not config.shared_noise and not config.objective.kl
+    assert config.plan(0, 0, config.sigmas()).trained == tuple(range(19))
+
+
+def test_chunks_of_gcpo_are_the_trained_steps():
+    config = presets.gcpo()
+    assert sum(config.objective.chunks) == len(config.plan(0, 0, config.sigmas()).trained) == 16
+
+
+@pytest.mark.parametrize("name", ["diffusion_nft", "awm", "dgpo", "v_grpo", "ram", "crd"])
+def test_forward_presets_sample_by_the_ode_from_noise_of_their_own(name):
+    config = presets.PRESETS[name]()
+    assert config.plan(0, 0, config.sigmas()).stochastic == () and not config.shared_noise
+    assert config.updates == 1 and config.learning_rate == 3e-4
