@@ -146,7 +146,7 @@ def read_endpoints(file: str | Path = "") -> dict[str, Endpoint]:
     except RuntimeError as error:  # the home of a user that there is not
         raise EndpointError(f"no home folder is known for the file of endpoints {str(file)!r}: {error}") from error
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = _text(path)
     except FileNotFoundError as error:
         raise EndpointError(
             f"expected a file of endpoints at {path}, found none: see the README of mixgrpo-judge"
@@ -161,6 +161,12 @@ def read_endpoints(file: str | Path = "") -> dict[str, Endpoint]:
     if any(endpoint.key for endpoint in found.values()):
         _warn_of_readers(path)
     return found
+
+
+def _text(path: Path) -> str:
+    """A file that a person wrote: UTF-8, or UTF-16 with its mark, as Windows saves it."""
+    data = path.read_bytes()
+    return data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
 
 
 def _endpoint(name: str, table: Any, path: Path) -> Endpoint:
@@ -207,7 +213,7 @@ def _key_of(name: str, file: Any, path: Path) -> str:
         raise EndpointError(f"expected key_file of [{name}] in {path} to be {_word(str)}")
     try:
         place = path.parent / Path(file).expanduser()  # RuntimeError: the home of a user that there is not
-        return place.read_text(encoding="utf-8-sig").strip()
+        return _text(place).strip()
     except (OSError, RuntimeError, ValueError) as error:
         raise EndpointError(
             f"key_file of [{name}] in {path} cannot be read: {file!r} ({type(error).__name__}); correct the path"

@@ -19,14 +19,14 @@ def rgb_of(picture: Image.Image) -> NDArray[np.float32]:
     turned = ImageOps.exif_transpose(picture)
     grey = _grey(turned)
     if grey is None:
-        return np.asarray(turned.convert("RGB"), dtype=np.float32) / 255
+        return np.asarray(turned.convert("RGB"), dtype=np.float32) / np.float32(255)
     return np.repeat(grey[..., None], 3, axis=2)
 
 
 def _grey(picture: Image.Image) -> NDArray[np.float32] | None:
     """The one channel of modes that Pillow cuts off at 255 when it makes them RGB, in 0..1; None for all others."""
     if picture.mode in _SIXTEEN_BITS:
-        return np.asarray(picture).astype(np.float32) / 65535
+        return np.asarray(picture).astype(np.float32) / np.float32(65535)
     if picture.mode == "I":
         return _checked(picture, "0..65535, some of them above 255,", 65535, above=255) / np.float32(65535)
     if picture.mode == "F":

@@ -2,6 +2,9 @@
 
 One spelling serves Python, a config file, a flag and ``config.json``. Only calls of known classes with literal keyword
 (or positional) arguments are read; nothing is evaluated.
+
+Strings are Python's but for one: a literal that is a Windows path with single backslashes is read as it stands, for
+people write ``'C:\\models\\new.pt'`` so, and Python would take its ``\\n`` for the end of a line.
 """
 
 import ast

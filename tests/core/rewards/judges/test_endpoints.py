@@ -49,6 +49,14 @@ def test_a_file_of_two_endpoints(written, tmp_path):
         open_chat("qwem", file)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_byte_order_mark_is_no_part_of_a_key_or_a_file(tmp_path, encoding):
+    (tmp_path / "key.txt").write_bytes(f"{KEY}\r\n".encode(encoding))
+    file = tmp_path / "endpoints.toml"
+    file.write_bytes('[a]\r\nurl = "http://localhost"\r\nmodel = "m"\r\nkey_file = "key.txt"\r\n'.encode(encoding))
+    assert read_endpoints(file)["a"].key == KEY
+
+
 def test_the_home_of_nobody():
     with pytest.raises(EndpointError, match="no home folder is known for .*'~nosuchuser/x'"):
         read_endpoints("~nosuchuser/x")
