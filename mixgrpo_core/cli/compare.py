@@ -1,4 +1,7 @@
-"""``mixgrpo evaluate``: two LoRAs (or none, or hybrid) on the same prompts and seeds."""
+"""``mixgrpo evaluate``: two LoRAs (or none, or hybrid) on the same prompts and seeds.
+
+Images of diffusers' pipeline compare with those of ``--model.pipeline-grid``: its grid is another one.
+"""
 
 import gc
 import json

@@ -72,6 +72,11 @@ class ModelConfig:
         "without it has it on.",
     )
     seed: int = setting(0, "Of the LoRA's first values.")
+    pipeline_grid: bool = setting(
+        False,
+        "Whether steps lie where diffusers' own pipeline has them, to compare images with it: the ends of its grid are "
+        "shifted twice. Without it the levels are even and shifted once, as the publications train.",
+    )
 
     def __post_init__(self) -> None:
         require_ranges(self)
@@ -134,6 +139,7 @@ class RunConfig:
                 settings.device or ("cuda" if torch.cuda.is_available() else "cpu"), "model.device"
             ),
             "gradient_checkpointing": settings.gradient_checkpointing,
+            "pipeline_grid": settings.pipeline_grid,
         }
         if settings.folder == "demo":
             return load_demo(**common)

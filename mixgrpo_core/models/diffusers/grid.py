@@ -3,6 +3,10 @@
 A flow pipeline of diffusers asks its scheduler for the levels ``u = 1, 1 - 1/T, .. 1/T`` and appends 0. The scheduler
 shifts them, ``s u / (1 + (s - 1) u)``: ``s`` is a constant, or ``e^mu`` (or ``mu``), and ``mu`` grows linearly with
 the number of image tokens. It may then stretch ``1 - sigma`` so that the last level before 0 is ``shift_terminal``.
+
+The pipeline of Stable Diffusion 3 asks for a number of levels only. They then lie evenly between the ends of the
+scheduler's table of 1000 levels, which a constant shift has moved already, and are shifted once more: with a shift of 3
+and 10 steps the last level before 0 is 0.009 instead of 0.25. That grid is ``pipeline``.
 """
 
 import math
@@ -27,14 +31,19 @@ class SchedulerGrid:
     Attributes:
         shift: ``s``, above 0; 1 leaves the levels even.
         terminal: the last level before 0; None leaves it as the shift makes it.
+        lowest: the last even level, which is then shifted; None is one step's, ``1 / steps``.
     """
 
     shift: float
     terminal: float | None = None
+    lowest: float | None = None
 
     def __call__(self, steps: int) -> Tensor:
         """Sigmas ``[steps + 1]``, float32 on the CPU, from 1 to exactly 0."""
-        sigmas = shifted(even_levels(steps), self.shift)
+        levels = even_levels(steps)
+        if self.lowest is not None:
+            levels = torch.cat([torch.linspace(1, self.lowest, steps, dtype=levels.dtype), levels[-1:]])
+        sigmas = shifted(levels, self.shift)
         if self.terminal:
             away = 1 - sigmas[:-1]
             stretched = 1 - away * (1 - self.terminal) / away[-1] if steps > 1 else sigmas[:-1]
@@ -42,8 +51,11 @@ class SchedulerGrid:
         return sigmas.float()
 
 
-def read_grid(scheduler: Path, tokens: int) -> SchedulerGrid:
+def read_grid(scheduler: Path, tokens: int, *, pipeline: bool = False) -> SchedulerGrid:
     """The grid of a folder's ``scheduler`` for images of that many tokens (latents over the patch size squared).
+
+    Args:
+        pipeline: as diffusers' own pipeline of Stable Diffusion 3 samples, to compare images with it.
 
     Raises:
         ModelFilesError: it has a schedule that is none of these, or its numbers are none.
@@ -62,7 +74,14 @@ def read_grid(scheduler: Path, tokens: int) -> SchedulerGrid:
             f"expected a shift above 0 and a terminal level in 0..1 in {scheduler}, found shift {shift} and terminal "
             f"{terminal}; get the folder again"
         )
-    return SchedulerGrid(shift=shift, terminal=terminal)
+    return SchedulerGrid(shift=shift, terminal=terminal, lowest=_lowest(config, shift) if pipeline else None)
+
+
+def _lowest(config: Mapping[str, Any], shift: float) -> float:
+    """The lower end of the scheduler's own table."""
+    last = 1 / config.get("num_train_timesteps", 1000)
+    moved = last if config.get("use_dynamic_shifting") else shift * last / (1 + (shift - 1) * last)
+    return float(torch.tensor(moved, dtype=torch.float32))
 
 
 def _static_shift(config: Mapping[str, Any]) -> float:

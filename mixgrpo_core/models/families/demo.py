@@ -26,6 +26,7 @@ def load_demo(
     device: torch.device | str = "cpu",
     gradient_checkpointing: bool = False,
     folder: str | Path = DEMO,
+    pipeline_grid: bool = False,
 ) -> SD3Model:
     """The demo model with a LoRA, computed in float32.
 
@@ -35,6 +36,7 @@ def load_demo(
         lora: a LoRA file to go on from.
         seed: draws the LoRA's first values.
         folder: where another model of the same make stands.
+        pipeline_grid: see `load_sd3`.
     """
     folder = Path(folder)
     require_folder(folder, ("transformer", "vae", "scheduler", _CAPTIONS))
@@ -46,7 +48,7 @@ def load_demo(
         texts=CaptionTexts(CaptionEncoder.load(folder / _CAPTIONS)),
         lora=attach_lora(transformer, rank=rank, alpha=alpha, seed=seed, file=file, default_rank=8),
         guidance=guidance,
-        grid=read_grid(folder / "scheduler", tokens=256),
+        grid=read_grid(folder / "scheduler", tokens=256, pipeline=pipeline_grid),
         device=device,
         gradient_checkpointing=gradient_checkpointing,
         architecture="mixgrpo-demo",

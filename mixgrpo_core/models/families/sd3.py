@@ -249,6 +249,7 @@ def load_sd3(
     gradient_checkpointing: bool = False,
     lora: str | Path | None = None,
     seed: int = 0,
+    pipeline_grid: bool = False,
 ) -> SD3Model:
     """Stable Diffusion 3 or 3.5 from a local diffusers folder; nothing is ever downloaded.
 
@@ -259,6 +260,7 @@ def load_sd3(
         dtype: of the frozen weights and, below float32, of autocast. The LoRA and the VAE stay float32.
         lora: a LoRA file to go on from.
         seed: draws the LoRA's first values.
+        pipeline_grid: whether steps lie as in diffusers' own pipeline, whose ends are shifted twice.
 
     Raises:
         ValueError: float16, in which the gradient would be 0.
@@ -283,7 +285,7 @@ def load_sd3(
         lora=attach_lora(transformer, rank=rank, alpha=alpha, seed=seed, file=file, default_rank=32),
         resolution=resolution,
         guidance=guidance,
-        grid=read_grid(folder / "scheduler", tokens(transformer, vae, resolution)),
+        grid=read_grid(folder / "scheduler", tokens(transformer, vae, resolution), pipeline=pipeline_grid),
         compute=dtype,
         device=device,
         gradient_checkpointing=gradient_checkpointing,

@@ -81,3 +81,31 @@ def test_solvers_of_flows_tell_their_shift_by_another_name(tmp_path):
         json.dumps({"_class_name": "DPMSolverMultistepScheduler", "use_flow_sigmas": True, "flow_shift": 3.0})
     )
     assert torch.equal(read_grid(tmp_path, 1024)(20), flow_sigmas(20, 3.0))
+
+
+@pytest.mark.parametrize("steps", [1, 4, 10, 28])
+@pytest.mark.parametrize(
+    "config", [SD3, Z_IMAGE, PLAIN, {**SD3, "num_train_timesteps": 500}, {**SD3, "shift_terminal": 0.02}]
+)
+def test_the_pipelines_grid_is_the_one_that_its_call_makes(tmp_path, config, steps):
+    """Stable Diffusion 3's pipeline asks for a number of steps and nothing else."""
+    scheduler = FlowMatchEulerDiscreteScheduler(**config)
+    scheduler.set_timesteps(steps)
+    sigmas = read_grid(folder_of(tmp_path, **config), 1024, pipeline=True)(steps)
+    if steps > 1 or "shift_terminal" not in config:  # which divides by 0 there
+        torch.testing.assert_close(sigmas, scheduler.sigmas, atol=2e-6, rtol=0)
+
+
+def test_at_ten_steps_the_two_grids_differ_by_a_quarter(tmp_path):
+    folder = folder_of(tmp_path, **SD3)
+    ours, theirs = read_grid(folder, 1024)(10), read_grid(folder, 1024, pipeline=True)(10)
+    assert float((ours - theirs).abs().max()) == pytest.approx(0.241, abs=1e-3)
+
+
+def test_the_pipelines_grid_with_a_shift_by_resolution(tmp_path):
+    scheduler = FlowMatchEulerDiscreteScheduler(**FLUX)
+    known = scheduler.config
+    mu = calculate_shift(1024, known.base_image_seq_len, known.max_image_seq_len, known.base_shift, known.max_shift)
+    scheduler.set_timesteps(10, mu=mu)
+    sigmas = read_grid(folder_of(tmp_path, **FLUX), 1024, pipeline=True)(10)
+    torch.testing.assert_close(sigmas, scheduler.sigmas, atol=2e-6, rtol=0)
