@@ -12,6 +12,9 @@ from comfy_execution.validation import validate_node_input
 
 from ..mixgrpo_core.support.setting import require_number
 
+LARGEST_SEED = 2**64 - 1
+"""As of the host's samplers: a seed for a whole graph is wired into all nodes."""
+
 
 def require_in_range(inputs: Iterable[io.Input], values: Mapping[str, Any]) -> None:
     """Raise ``ValueError`` when a number lies outside of its input's range or a choice is none of those offered.

@@ -15,7 +15,7 @@ from ...mixgrpo_core.rewards.stats import RewardStats
 from ...mixgrpo_core.sampling.ode import decode, sample
 from ...mixgrpo_core.support.seeds import derive_seed
 from ...mixgrpo_core.views.grids import labelled_grid
-from ..checks import require_in_range
+from ..checks import LARGEST_SEED, require_in_range
 from ..host.field import HostField
 from ..host.texts import PromptSet
 from ..sockets import PromptsSocket, RewardSocket, SettingsSocket, TrainerSettings
@@ -101,7 +101,7 @@ def _inputs() -> list[io.Input]:
             "seed",
             default=0,
             min=0,
-            max=2**31 - 1,
+            max=LARGEST_SEED,
             control_after_generate=False,  # the same pictures each time, until another seed is asked for
             advanced=True,
             tooltip="Another seed, other noise.",

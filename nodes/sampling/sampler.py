@@ -7,7 +7,7 @@ from ...mixgrpo_core import FlowCPS, FrozenWindow
 from ...mixgrpo_core.sampling.kernels import Kernel
 from ...mixgrpo_core.sampling.solvers import Solver
 from ...mixgrpo_core.sampling.windows import Window
-from ..checks import defaults_of, require_in_range, verdict
+from ..checks import LARGEST_SEED, defaults_of, require_in_range, verdict
 from ..settings.choices import choices
 from ..sockets import WindowSocket
 from .mixed_sampling import MixedSampling
@@ -68,7 +68,7 @@ REST = [
         "noise_seed_offset",
         default=0,
         min=0,
-        max=2**31 - 1,
+        max=LARGEST_SEED,
         advanced=True,
         tooltip="Another number is other noise in the window, with the same start. The seed itself is the NOISE's.",
     ),

@@ -9,7 +9,7 @@ from comfy_api.latest import io
 from ...mixgrpo_core import DecayingWindow, FrozenWindow
 from ...mixgrpo_core.sampling.windows import Window
 from ...mixgrpo_core.support.setting import fields_of
-from ..checks import defaults_of, require_in_range, verdict
+from ..checks import LARGEST_SEED, defaults_of, require_in_range, verdict
 from ..settings.choices import choices
 from ..sockets import WindowSocket
 
@@ -32,7 +32,7 @@ SEED = io.Int.Input(
     "seed",
     default=0,
     min=0,
-    max=2**31 - 1,
+    max=LARGEST_SEED,
     control_after_generate=False,  # a window that changes after every run would make every run a new one
     tooltip="Another seed, another order of places.",
 )

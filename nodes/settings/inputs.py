@@ -16,6 +16,7 @@ from ...mixgrpo_core.objectives import Objective
 from ...mixgrpo_core.sampling.kernels import Kernel
 from ...mixgrpo_core.sampling.solvers import Solver
 from ...mixgrpo_core.support.setting import settings_of
+from ..checks import LARGEST_SEED
 from ..sockets import WindowSocket
 from .choices import choices
 from .presets import FAMILIES, MEMORY, PRESETS
@@ -110,7 +111,7 @@ def _common() -> list[io.Input]:
             "seed",
             default=0,
             min=0,
-            max=2**31 - 1,
+            max=LARGEST_SEED,
             control_after_generate=False,  # the frontend would give a "seed" a new value after every run
             tooltip=TOLD["seed"].help,
         ),

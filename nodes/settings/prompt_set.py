@@ -10,7 +10,7 @@ from ...mixgrpo_core.settings.prompt_files import LONGEST_LINE, SUFFIXES, read_p
 from ...mixgrpo_core.settings.prompts import Prompts, read_prompts
 from ...mixgrpo_core.settings.prompts import split as split_off
 from ...mixgrpo_core.support.files import BYTE_ORDER_MARK
-from ..checks import defaults_of, require_in_range, verdict
+from ..checks import LARGEST_SEED, defaults_of, require_in_range, verdict
 from ..host.texts import PromptSet, described, require_apart
 from ..sockets import PromptsSocket
 
@@ -112,7 +112,7 @@ def _inputs() -> list[io.Input]:
             "seed",
             default=0,
             min=0,
-            max=2**31 - 1,
+            max=LARGEST_SEED,
             control_after_generate=False,  # the frontend would give a "seed" a new value after every run
             advanced=True,
             tooltip="Which prompts the share picks; 0 picks the same as the command line does.",
