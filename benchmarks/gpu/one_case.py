@@ -118,6 +118,7 @@ def run(case: Case) -> dict[str, Any]:
     with DeviceMemory(device) as memory, torch.inference_mode(), policy_of(case, model, vae, texts) as policy:
         residence = Residence(policy)
         reports = list(train(policy, texts.train, rewards, config_of(case), observer=residence))
+        torch_bytes = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0  # of the last iteration
         size = policy.patcher.model_size()
         trained = [float(tensor.norm()) for name, tensor in policy.lora_state().items() if "lora_B" in name]
     with torch.inference_mode():
@@ -132,7 +133,7 @@ def run(case: Case) -> dict[str, Any]:
         "weights": residence.words(),
         "patcher": type(model).__name__,
         "compute": str(model.model.get_dtype_inference()),
-        "peak_torch_bytes": max(report.peak_memory for report in reports),
+        "peak_torch_bytes": torch_bytes,
         "peak_device_bytes": memory.most,
         "ratio_first": [report.update.figures["ratio_first"] for report in reports],
         "ratio_noise": [report.update.ratio_noise for report in reports],

@@ -89,7 +89,8 @@ def print_summary(run: RunFolder, metrics: Sequence[dict], console: Console) -> 
         if Path(path).exists():
             console.print(f"{label + ':':<30} {path}", highlight=False, soft_wrap=True)
     if torch.cuda.is_available() and metrics:
-        console.print(f"peak memory: {metrics[-1]['peak_memory'] / 2**30:.1f} GiB", highlight=False)
+        most = max(report["peak_memory"] for report in metrics)
+        console.print(f"peak memory: {most / 2**30:.1f} GiB", highlight=False)
 
 
 def _judged(metrics: Sequence[dict]) -> str:
