@@ -129,8 +129,7 @@ class SD3Model(WithLora[PeftLora]):
     def prepare(self, prompts: Sequence[str]) -> None:
         """Encode every prompt, and let go of the text encoders; a prompt that comes later loads them again.
 
-        Raises:
-            ValueError: a text encoder reads different prompts as one.
+        Raises ``ValueError`` when a text encoder reads different prompts as one.
         """
         apart = ToldApart(self._texts.limit)
         for prompt in prompts:
