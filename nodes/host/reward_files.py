@@ -159,5 +159,5 @@ def _below(root: Path, folder: Path, suffixes: Sequence[str], folders: bool, dep
                     yield path.relative_to(root).as_posix()
             elif depth:
                 yield from _below(root, path, suffixes, folders, depth - 1)
-        elif path.suffix in suffixes:
+        elif path.suffix.lower() in suffixes:
             yield path.relative_to(root).as_posix()

@@ -244,7 +244,7 @@ def _valid(name: str | None, layout: str | None, dtype: str | None) -> bool | st
 
 
 def _files() -> list[str]:
-    return [name for name in folder_paths.get_filename_list("loras") if name.endswith((".safetensors", ".sft"))]
+    return [name for name in folder_paths.get_filename_list("loras") if name.lower().endswith((".safetensors", ".sft"))]
 
 
 def _name(default: str) -> io.Input:
