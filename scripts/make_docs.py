@@ -12,7 +12,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from mixgrpo_core import TrainConfig
-from mixgrpo_core.advantages import Area, Credit
+from mixgrpo_core.advantages import Area, Credit, PatchFeatures
 from mixgrpo_core.evaluation.guards import Guard
 from mixgrpo_core.objectives import ErrorWeight, Objective, Regulariser, StepWeight
 from mixgrpo_core.rewards import Reward
@@ -101,6 +101,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "regularisers": lambda: kinds(Regulariser),
     "error weights": lambda: kinds(ErrorWeight),
     "areas": lambda: kinds(Area),
+    "patches": lambda: kinds(PatchFeatures),
     "credit": lambda: kinds(Credit),
     "prompt sources": lambda: kinds(PromptSource),
     "guards": lambda: kinds(Guard),

@@ -1,6 +1,7 @@
 """Areas of a picture as maps ``[H, W]`` in 0..1: what credit per place is made of."""
 
 from abc import abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -8,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..support.facts import RunFacts
 from .port import ScoredGroup
 
 
@@ -86,3 +88,13 @@ def _covered(start: float, stop: float, count: int) -> Tensor:
     """The share of each of ``count`` unit cells that lies between ``start`` and ``stop``."""
     cells = torch.arange(count, dtype=torch.float32)
     return ((cells + 1).clamp(max=stop) - cells.clamp(min=start)).clamp(0, 1)
+
+
+def require_masks(areas: Iterable[Area], facts: RunFacts) -> None:
+    """Raise ``ValueError`` where one of the areas is the prompts' mask and a prompt has none."""
+    without = [prompt for prompt, masked in facts.masks.items() if not masked]
+    if without and any(isinstance(area, PromptMask) for area in areas):
+        raise ValueError(
+            f"PromptMask() needs a mask with every prompt, found none with {len(without)} of {len(facts.masks)} "
+            f"(such as {without[0]!r}): give them, or an area such as Inside(left=0.25, right=0.75)"
+        )

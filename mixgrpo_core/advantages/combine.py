@@ -7,6 +7,7 @@
 A failed score is a masked sample, never a 0: it counts neither in a mean nor in a spread.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -114,3 +115,12 @@ def credited(
         ]
         advantages = list(stage.of_iteration(changed))
     return advantages
+
+
+def figures_of(groups: Sequence[Advantages]) -> dict[str, float]:
+    """What the stages reported, by name: the mean over the groups that it was reported of."""
+    found: dict[str, list[float]] = defaultdict(list)
+    for group in groups:
+        for name, value in group.figures.items():
+            found[name].append(value)
+    return {name: sum(values) / len(values) for name, values in found.items()}

@@ -1,13 +1,13 @@
 """Credit per place of the picture, by an area that is said beforehand."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor
 
 from ..support.facts import RunFacts
-from .areas import Area, Inside, PromptMask
+from .areas import Area, Inside, require_masks
 from .port import Advantages, Credit, Looked, ScoredGroup, Width
 
 MAP = "map"
@@ -70,12 +70,7 @@ class MaskCredit(Credit):
 
     def check(self, facts: RunFacts) -> None:
         """Raise ``ValueError`` where the area is the prompts' mask and a prompt has none."""
-        without = [prompt for prompt, masked in facts.masks.items() if not masked]
-        if isinstance(self.area, PromptMask) and without:
-            raise ValueError(
-                f"PromptMask() needs a mask with every prompt, found none with {len(without)} of {len(facts.masks)} "
-                f"(such as {without[0]!r}): give them, or an area such as Inside(left=0.25, right=0.75)"
-            )
+        require_masks([self.area], facts)
 
     def look(self, group: ScoredGroup, images: Tensor) -> Looked:
         """The map over latents, ``[1, ...]``; of the images only their size is asked."""
@@ -88,5 +83,5 @@ class MaskCredit(Credit):
     def of_group(self, group: ScoredGroup, advantages: Advantages | None, looked: Looked) -> Advantages:
         """``[G, W, *latent]``: the values at the places of the map."""
         assert advantages is not None  # it is never the first stage
-        steps = len(group.trajectory.transitions)
-        return replace(advantages, values=at_places(advantages.values, looked[MAP], steps))
+        steps, places = len(group.trajectory.transitions), looked[MAP]
+        return advantages.changed(at_places(advantages.values, places, steps), map_mean=places.mean())

@@ -6,6 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from ..support.facts import RunFacts
 from .port import Advantages, Credit, Looked, ScoredGroup
 
 
@@ -44,6 +45,10 @@ class ParetoCredit(Credit):
 
     label: ClassVar[str] = "Pareto fronts (after POCA)"
 
+    def check(self, facts: RunFacts) -> None:
+        """Raise ``ValueError`` for a run of one reward."""
+        facts.require_rewards(2, "ParetoCredit", "no stage")
+
     def of_group(self, group: ScoredGroup, advantages: Advantages | None, looked: Looked) -> Advantages:
         """The values on the fronts, scaled up; 0 elsewhere."""
         assert advantages is not None  # it is never the first stage
@@ -57,4 +62,5 @@ class ParetoCredit(Credit):
         kept[counted] = best | worst
         factor = len(rewards) / max(1, int(kept.sum()))
         values = torch.where(kept, advantages.values * factor, torch.zeros_like(advantages.values))
-        return replace(advantages, values=values, counted=counted)
+        share = kept.sum() / max(1, len(rewards))
+        return replace(advantages, counted=counted).changed(values, front_share=share)

@@ -6,7 +6,7 @@ looks at a group while its images are there, changes the advantages of single gr
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal, Protocol
 
 from torch import Tensor
@@ -33,11 +33,17 @@ class Advantages:
             counted.
         counted: ``[G]``, which members count; the others are no part of the group.
         parts: advantages per reward, ``[G]`` each, before they were mixed.
+        figures: what stages report of the group, by name; a run reports their means over its groups.
     """
 
     values: Tensor
     counted: Tensor
     parts: Mapping[str, Tensor] = field(default_factory=dict)
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+    def changed(self, values: Tensor, **figures: Tensor | float) -> "Advantages":
+        """With other values, and further figures of the group."""
+        return replace(self, values=values, figures={**self.figures, **{n: float(f) for n, f in figures.items()}})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +89,10 @@ class Credit(Protocol):
     """Whether it makes advantages of scores: the first stage does, and no other."""
     widens: ClassVar[Width | None] = None
     """To what it widens the advantages, if it does: such stages come last."""
+    narrow: ClassVar[bool] = False
+    """Whether it takes one number per image though it widens them: then it is the first that does."""
+    mixes: ClassVar[bool] = False
+    """Whether it mixes the rewards' own advantages itself: then only the first stage stands before it."""
 
     def check(self, facts: RunFacts) -> None:
         """Raise ``ValueError`` with one sentence where the run that is asked for cannot be right."""
@@ -110,13 +120,18 @@ def require_stages(stages: Sequence[Credit]) -> None:
             f"credit begins with a stage that makes advantages of scores, such as WeightedAdvantages(), found {found}"
         )
     reached: Width = "member"
-    for stage in stages[1:]:
+    for place, stage in enumerate(stages[1:], 1):
         name = type(stage).__name__
         if stage.makes:
             raise ValueError(
                 f"only the first stage of credit makes advantages of scores: take {name} out, or put it first"
             )
-        if stage.widens is None and reached != "member":
+        if stage.mixes and place > 1:
+            raise ValueError(
+                f"{name} mixes the rewards itself, and what {type(stages[place - 1]).__name__} made of them would be "
+                f"lost: put {name} directly after the first stage"
+            )
+        if (stage.widens is None or stage.narrow) and reached != "member":
             raise ValueError(f"{name} changes numbers per image and must stand before the stages that widen them")
         if stage.widens is not None:
             if WIDTHS.index(stage.widens) < WIDTHS.index(reached):

@@ -55,4 +55,4 @@ class SuperLinear(Credit):
     def of_iteration(self, groups: Sequence[Advantages]) -> Sequence[Advantages]:
         """Divided by the standard deviation of all counted values."""
         spread = max(spread_of(groups), FLOOR)
-        return [replace(group, values=group.values / spread) for group in groups]
+        return [group.changed(group.values / spread, shaped_spread=spread) for group in groups]

@@ -1,7 +1,7 @@
 """Credit per step by what the step did for the image, after OTCA (arXiv 2604.19234)."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -70,4 +70,5 @@ class TimeCredit(Credit):
         before = torch.stack([likeness(step.x[step.parent], final) for step in steps], 1)
         after = torch.stack([likeness(step.x_next, final) for step in steps], 1)
         values = advantages.values if advantages.values.ndim > 1 else advantages.values[:, None]
-        return replace(advantages, values=values * time_weights(before, after, self.eps).to(values))
+        idle = (after <= before).double().mean()
+        return advantages.changed(values * time_weights(before, after, self.eps).to(values), idle_steps=idle)

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .port import RATIO_DEVIATION, LossReport
@@ -17,9 +17,9 @@ class UpdateStats:
 
     Attributes:
         steps: optimizer steps.
-        figures: by name: what objective and regularisers reported, averaged (maxima: the largest), ``loss`` and
-            ``grad_norm``. Of ratios ``ratio_first``, the largest ``|ratio - 1|`` before the first step, which is the
-            noise between rollout and update, and ``ratio_max``.
+        figures: by name: what objective, regularisers and stages of credit reported, averaged (maxima: the largest),
+            ``loss`` and ``grad_norm``. Of ratios ``ratio_first``, the largest ``|ratio - 1|`` before the first step,
+            which is the noise between rollout and update, and ``ratio_max``.
         ratio_noise: what the probe found of that noise; None for an objective without a ratio.
         recomputed: it exceeded a tenth of the clip range, so old log-probs were taken again in the update's batches.
     """
@@ -28,6 +28,13 @@ class UpdateStats:
     figures: Mapping[str, float] = field(default_factory=dict)
     ratio_noise: float | None = None
     recomputed: bool = False
+
+    def beside(self, figures: Mapping[str, float]) -> "UpdateStats":
+        """With the figures of the credit, too. Raises ``ValueError`` for a name that is taken."""
+        taken = sorted(figures.keys() & {*RESERVED, *self.figures})
+        if taken:
+            raise ValueError(f"the figure {taken[0]!r} is the update's own: report yours by another name")
+        return replace(self, figures={**self.figures, **figures})
 
     def to_json(self) -> dict[str, Any]:
         """Plain values on one level; the usual figures are there, null where nothing gave them."""

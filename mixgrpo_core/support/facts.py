@@ -13,6 +13,9 @@ class RunFacts:
         trained_steps: how many steps the plans of the first and of the last iteration train, ascending.
         rewards: names of the trained rewards.
         masks: by prompt, whether a mask travels with it.
+        images: of one prompt.
+        leaves: how many images one start becomes by the branching of the same plans, ascending.
+        shared_noise: whether the images of a prompt start from the same noise.
         candidates: kappa, std and h (`StepNumbers`) of every step that the planner may ever train.
     """
 
@@ -20,4 +23,15 @@ class RunFacts:
     trained_steps: tuple[int, ...]
     rewards: tuple[str, ...]
     masks: Mapping[str, bool]
+    images: int
+    leaves: tuple[int, ...]
+    shared_noise: bool
     candidates: tuple[tuple[float, float, float], ...] = ()
+
+    def require_rewards(self, count: int, name: str, instead: str) -> None:
+        """Raise ``ValueError`` where fewer than ``count`` rewards are trained: ``name`` then has nothing to mix."""
+        if len(self.rewards) < count:
+            raise ValueError(
+                f"{name} weighs {count} or more rewards against each other, and this run trains {len(self.rewards)}: "
+                f"add one, or take {instead} in its place"
+            )

@@ -1,7 +1,7 @@
 """Objects of a configuration as text: the Python call that makes them, ``SlidingWindow(size=4, stride=1)``.
 
-One spelling serves Python, a config file, a flag and ``config.json``. Only calls of known classes with literal keyword
-(or positional) arguments are read; nothing is evaluated.
+One spelling serves Python, a config file, a flag and ``config.json``. Only calls of known classes are read, whose
+arguments are literals, such calls, or tuples of them; nothing is evaluated.
 
 Strings are Python's but for one: a literal that is a Windows path with single backslashes is read as it stands, for
 people write ``'C:\\models\\new.pt'`` so, and Python would take its ``\\n`` for the end of a line.
@@ -75,6 +75,8 @@ def _spelled(value: str) -> str:
 def _build(node: ast.expr, text: str, classes: Mapping[str, type]) -> Any:
     if isinstance(node, ast.Name):  # `Euler` is short for `Euler()`
         node = ast.Call(func=node, args=[], keywords=[])
+    if isinstance(node, ast.Tuple | ast.List) and any(isinstance(part, ast.Call) for part in node.elts):
+        return tuple(_build(part, text, classes) for part in node.elts)
     if not isinstance(node, ast.Call):
         try:
             return _frozen(ast.literal_eval(node))

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..advantages.combine import credited, initial
+from ..advantages.combine import credited, figures_of, initial
 from ..advantages.port import Advantages, Looked, ScoredGroup
 from ..evaluation.guards import Alarm
 from ..evaluation.guards.watch import Watch
@@ -197,6 +197,7 @@ class Iteration:
             [one.first for one in rolled],
             [one.looked for one in rolled],
         )
+        self.credit_figures = figures_of(advantages)
         groups = []
         for one, credit in zip(rolled, advantages, strict=True):
             if self.config.objective.teaches(credit.values) and bool(credit.counted.any()):
@@ -250,7 +251,7 @@ class Iteration:
             )
             for policy in self.state.lagged.values():
                 policy.passed("iteration", self.model.lora_state())
-        return update
+        return update.beside(self.credit_figures)
 
     def _evaluate(self, iteration: int) -> Evaluation:
         total = len(self.held_out.prompts)

@@ -65,6 +65,9 @@ def check(
         rewards=tuple(name for name in rewards if config.reward_weights.get(name, 1.0) > 0),
         masks={prompt: contexts.get(prompt, Context()).mask is not None for prompt in prompts},
         candidates=tuple(config.updating(config.sigmas(model)).candidates),
+        images=config.images_per_prompt,
+        leaves=tuple(sorted({plan.leaves_per_row for plan in plans})),
+        shared_noise=config.shared_noise,
     )
     config.objective.check(facts)
     config.prompt_source.check(facts)
@@ -85,6 +88,12 @@ def _checked_plans(model: FlowModel, config: TrainConfig) -> list[StepPlan]:
             raise ValueError(
                 f"the planner trains none of the {config.steps} steps of iteration {iteration} (the last one never "
                 "is): take more steps, or another planner"
+            )
+        leaves, images = plan.leaves_per_row, config.images_per_prompt
+        if images % leaves:
+            raise ValueError(
+                f"the planner's tree has {leaves} leaves, and {images} images per prompt are no multiple of that: set "
+                f"images_per_prompt to {max(leaves, round(images / leaves) * leaves)}, or let it branch less"
             )
         if config.shared_noise and not plan.stochastic:
             raise ValueError(

@@ -1,36 +1,15 @@
 """Diversity: a policy that draws every prompt in one way has found what the reward likes, and nothing else is left."""
 
-from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 from torch import Tensor
 from torch.nn import functional
 
+from ...support.embedding import Embedding, SmallPixels
 from ...support.setting import require_finite
 from .port import Alarm, Guard, Memory, Seen, level_of, require_thresholds
-
-
-class Embedding(Protocol):
-    """Images ``[n, H, W, 3]`` in 0..1 to vectors ``[n, D]`` whose distances say how different they are."""
-
-    @abstractmethod
-    def __call__(self, images: Tensor) -> Tensor: ...
-
-
-@dataclass(frozen=True)
-class SmallPixels:
-    """The pixels of the image shrunk to ``side`` x ``side``: layout and colour, no detail."""
-
-    side: int = 8
-
-    def __post_init__(self) -> None:
-        require_finite(self)
-
-    def __call__(self, images: Tensor) -> Tensor:
-        pixels = images.float().movedim(-1, 1)
-        return functional.interpolate(pixels, (self.side, self.side), mode="bilinear", antialias=True).flatten(1)
 
 
 @dataclass(frozen=True)

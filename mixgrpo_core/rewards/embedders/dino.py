@@ -10,6 +10,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...support.micro_batches import MicroBatches
@@ -51,7 +52,7 @@ class DinoV2:
 
 @dataclass(frozen=True, eq=False)
 class DinoTower:
-    """Images to embeddings: the class token after the last normalisation."""
+    """Images to embeddings: the class token after the last normalisation, or those of the patches."""
 
     weights: Weights
     precision: Precision
@@ -78,6 +79,24 @@ class DinoTower:
 
         with self._network.at(self.place) as module:
             return unit(self._batches.map(features, images))
+
+    def patches(self, images: Tensor) -> Tensor:
+        """``[B, H, W, 3]`` in 0..1 to the patches' tokens ``[B, h, w, D]``, float32, on the place's device.
+
+        The whole image is seen, its shorter side at 224 pixels and both at whole patches.
+        """
+
+        def tokens(some: Tensor) -> Tensor:
+            pixels = pixels_of(some.to(self.place.device))
+            patch = module.config.patch_size
+            height, width = (max(1, round(size * SIDE / min(pixels.shape[-2:]) / patch)) for size in pixels.shape[-2:])
+            sized = F.interpolate(pixels, (height * patch, width * patch), mode="bicubic", antialias=True)
+            pixels = normalised(sized.clamp(0, 1), IMAGENET_MEAN, IMAGENET_STD).to(self._dtype)
+            found = module(pixel_values=pixels).last_hidden_state[:, 1:].float()
+            return found.unflatten(1, (height, width))
+
+        with self._network.at(self.place) as module:
+            return self._batches.map(tokens, images)
 
     @property
     def _dtype(self) -> torch.dtype:

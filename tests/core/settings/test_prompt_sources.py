@@ -204,7 +204,9 @@ def test_nobody_s_score_is_no_memory_and_never_nan():
 
 
 def facts(*rewards):
-    return RunFacts(latent_shape=(3, 2, 2), trained_steps=(2,), rewards=rewards, masks={})
+    return RunFacts(
+        latent_shape=(3, 2, 2), trained_steps=(2,), rewards=rewards, masks={}, images=4, leaves=(1,), shared_noise=True
+    )
 
 
 def test_one_reward_tells_the_difficulty_or_all_of_them_do():

@@ -22,7 +22,7 @@ CLIP = torch.tensor([[0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.2613025
 
 
 def dino_reference(tensors, image):
-    """The class token of one image ``[3, 224, 224]``, normalised already, in float64."""
+    """The tokens of one image ``[3, 224, 224]``, normalised already, in float64: its class, then its patches."""
     t = {name: tensor.double() for name, tensor in tensors.items()}
     linear = lambda x, name: x @ t[f"{name}.weight"].T + t[f"{name}.bias"]  # noqa: E731
     norm = lambda x, name: layer_norm(x, x.shape[-1:], t[f"{name}.weight"], t[f"{name}.bias"], 1e-6)  # noqa: E731
@@ -54,7 +54,7 @@ def dino_reference(tensors, image):
         else:
             out = linear(gelu(linear(seen, f"{block}.mlp.fc1")), f"{block}.mlp.fc2")
         x = x + out * t[f"{block}.layer_scale2.lambda1"]
-    return norm(x, "layernorm")[0]
+    return norm(x, "layernorm")
 
 
 def cosine(one, other):
@@ -89,7 +89,7 @@ def test_dinov2_equals_the_second_forward_pass(tmp_path, swiglu, mask_token):
     path = saved(tensors, tmp_path / "a.safetensors")
     pictures, reference = images(2), images(1, seed=2)[0]
     wanted, *found = (
-        dino_reference(tensors, (p.double().movedim(-1, 0)[:, 16:240, 16:240] - IMAGENET[0]) / IMAGENET[1])
+        dino_reference(tensors, (p.double().movedim(-1, 0)[:, 16:240, 16:240] - IMAGENET[0]) / IMAGENET[1])[0]
         for p in (reference, *pictures)
     )
     scores = similarity(DinoV2(path))(batch(pictures, reference)).values
@@ -102,8 +102,20 @@ def test_dinov2_at_its_own_size_needs_no_new_positions(tmp_path):
     path = saved(tensors, tmp_path / "a.safetensors")
     scale = lambda p: (p.double().movedim(-1, 0)[:, 16:240, 16:240] - IMAGENET[0]) / IMAGENET[1]  # noqa: E731
     one, other = images(2)
-    expected = cosine(dino_reference(tensors, scale(one)), dino_reference(tensors, scale(other)))
+    expected = cosine(dino_reference(tensors, scale(one))[0], dino_reference(tensors, scale(other))[0])
     assert similarity(DinoV2(path), Pixels(one))(batch(other[None])).values.item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_patches_of_dinov2_are_the_tokens_after_the_class(tmp_path):
+    tensors = dinov2()
+    tower = DinoV2(saved(tensors, tmp_path / "a.safetensors")).opened(precision="auto", place=Resident("cpu"), batch=1)
+    pictures = images(2, 224, 224)
+    expected = [
+        dino_reference(tensors, (p.double().movedim(-1, 0) - IMAGENET[0]) / IMAGENET[1])[1:].view(16, 16, -1)
+        for p in pictures
+    ]
+    torch.testing.assert_close(tower.patches(pictures).double(), torch.stack(expected), atol=1e-4, rtol=1e-4)
+    assert tower.patches(images(1, 448, 224)).shape[1:3] == (32, 16), "the whole picture, its sides as they are"
 
 
 def test_clip_equals_the_cosine_of_transformers_own_tower(tmp_path):
