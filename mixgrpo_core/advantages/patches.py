@@ -73,6 +73,9 @@ class DinoPatches(PatchFeatures):
     place: Place = field(default=Resident(), repr=False)
     batch: int = field(default=16, repr=False)
 
+    def __post_init__(self) -> None:
+        require_finite(self)
+
     def check(self) -> None:
         """Read the network. Raises ``ValueError`` where the file is missing or holds another."""
         self._tower.check()
