@@ -73,6 +73,17 @@ def test_plain_means_need_no_gradient_and_a_high_temperature_is_plain():
     assert not torch.allclose(centred_match(gain, SHARE, 1.5, 0.1, "squares"), plain, rtol=1e-2)
 
 
+def test_weighted_means_of_gains_are_held_still():
+    gain, beta = random(4, 1).requires_grad_(), 1.5
+    (found,) = torch.autograd.grad(centred_match(gain, SHARE, beta, 0.2, "squares"), gain)
+    expected = torch.zeros(4, 1, dtype=torch.float64)
+    for sign in (1, -1):
+        p = torch.softmax(sign * SHARE / 0.2, 0)
+        r, a = gain.detach()[:, 0], SHARE
+        expected[:, 0] += 2 * beta * (beta * (r - (p * r).sum()) - (a - (p * a).sum())) / 4 / 2
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-14)
+
+
 OBJECTIVE = CRD(beta=1.3, kl=0.2)
 
 
