@@ -79,7 +79,7 @@ def flat(state):
     ids=lambda value: type(value).__name__ if not isinstance(value, set) else "",
 )
 def test_it_trains_the_demo_model_and_its_figures_reach_the_metrics(objective, figures, tmp_path):
-    model, config = load_demo(rank=2), replace(CONFIG, objective=objective)
+    model, config = load_demo(rank=2), replace(CONFIG, iterations=1, objective=objective)
     before = flat(model.lora_state()).clone()
     run = RunFolder.create(tmp_path / "run", config)
     reports = list(train(model, PROMPTS, {"red": Red()}, config, run=run))
