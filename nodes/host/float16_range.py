@@ -7,7 +7,7 @@ there: no state that a resumed run would have to know, and nothing that depends 
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import Any, cast
 
 import comfy.model_management
 import torch
@@ -24,7 +24,8 @@ _FAINT, _PLAIN = 2.0**-27, 2.0**-8
 
 def compute_dtype(patcher: ModelPatcher) -> torch.dtype:
     """The type that the host computes a MODEL in, whether it is loaded or not."""
-    return patcher.get_model_object("manual_cast_dtype") or patcher.model.get_dtype()
+    cast_to = cast(torch.dtype | None, patcher.get_model_object("manual_cast_dtype"))  # typed for modules alone
+    return cast_to or patcher.model.get_dtype()
 
 
 def ask_for_bfloat16(patcher: ModelPatcher) -> None:
