@@ -28,6 +28,7 @@ from .memory import OutOfMemory, that_fits, training_advice
 from .progress import RunProgress, run_progress
 from .report import finish, shown_prompts
 from .settings import RunConfig, calls_as_flags, from_values, parse_flags, read_toml
+from .stopping import Stopped, stopped_by_signals
 from .tensorboard import EventLog
 
 if TYPE_CHECKING:  # it imports diffusers
@@ -125,13 +126,17 @@ def drive(
         _loop(trying, run, model, rewards, prompts, progress, events)
         return trying
 
-    with run_progress(settings.train.iterations, done, console) as progress, EventLog(run.path, done) as events:
+    with (
+        stopped_by_signals(),
+        run_progress(settings.train.iterations, done, console) as progress,
+        EventLog(run.path, done) as events,
+    ):
         try:
             settings = within_memory(attempt, settings.train, lambda _, words: progress.note(words))
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
             words = f"stopped; everything is kept. Go on with: mixgrpo resume {run.path}"
             console.print(words, highlight=False, soft_wrap=True)
-            return 130
+            return stop.status if isinstance(stop, Stopped) else 130
         except OneImageTooLarge as error:
             raise OutOfMemory(training_advice(error, settings.model.gradient_checkpointing)) from error
     try:

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import save
 from torch import Tensor
 
-from ..support.files import write_atomically
+from ..support.files import make_folder
 from ..support.seeds import derive_seed
+from ..support.tensor_files import write_tensors
 from .lora_names import DOWN, UP, LoraFileError, some
 from .lora_reading import ADAPTER_METADATA, read_lora
 
@@ -73,18 +73,19 @@ def save_lora(
         # clone: tensors that share memory, or views of a larger one, are not what a safetensors file can hold
         key = name if name.startswith(NATIVE) else PREFIX + name
         tensors[key] = value.to(dtype).clone(memory_format=torch.contiguous_format)
-    _write(path, save(tensors, {**header, "format": "pt"}))
+    _write(path, tensors, {**header, "format": "pt"})
     return path
 
 
-def _write(path: Path, data: bytes) -> None:
-    """Put ``data`` at ``path`` in one step, or leave everything as it was."""
+def _write(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> None:
+    """Put the file at ``path`` in one step, or leave everything as it was."""
+    size = sum(tensor.nbytes for tensor in tensors.values()) / 2**20
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, data)
+        make_folder(path.parent)
+        write_tensors(path, tensors, header)
     except OSError as error:
         raise LoraFileError(
-            f"could not write {path} ({len(data) / 2**20:.1f} MiB): {error.strerror or error}; nothing was changed, "
+            f"could not write {path} ({size:.1f} MiB): {error.strerror or error}; nothing was changed, "
             f"make room or choose another folder"
         ) from error
 

@@ -6,8 +6,8 @@ on resume. Files are written whole under another name and renamed, and carry a c
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, MutableMapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -78,30 +78,33 @@ class Notes(GuardNotes, total=False):
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """A run's state before iteration ``iteration``: named tensors and JSON values."""
+    """A run's state before iteration ``iteration``: named tensors and JSON values.
+
+    ``settings`` is the copy of ``config.json`` that a checkpoint holds; None in one of a version that kept none.
+    """
 
     iteration: int
     tensors: Mapping[str, Tensor]
     values: Mapping[str, Any]
+    settings: object = None
 
+    def part(self, name: str, *, copied: bool = True) -> Any:
+        """One part of the state, its tensors copied where they are given away: optimizers adopt theirs."""
+        return unpack(self.values[name], self.tensors, copied)
 
-def with_settings(snapshot: Snapshot, config: Mapping[str, Any]) -> Snapshot:
-    """The snapshot with a copy of the run's ``config.json``, which it then outlives."""
-    text = bytearray(json.dumps(config).encode())  # a tensor, for a header has room for 100 MB only
-    return replace(snapshot, tensors={**snapshot.tensors, SETTINGS: torch.frombuffer(text, dtype=torch.uint8)})
-
-
-def copied_settings(snapshot: Snapshot) -> object:
-    """The copy of ``config.json`` that came with a snapshot; None in one of a version that kept none."""
-    copy = snapshot.tensors.get(SETTINGS)
-    return None if copy is None else json.loads(copy.numpy().tobytes())
+    def joined(self, other: "Snapshot") -> "Snapshot":
+        """This one with the parts of another."""
+        tensors, values = {**self.tensors, **other.tensors}, {**self.values, **other.values}
+        return Snapshot(iteration=self.iteration, tensors=tensors, values=values)
 
 
 @dataclass
 class TrainState:
     """The living state of a run: what a snapshot is taken of and put back into.
 
-    ``lagged`` are the policies that the objective asks by name.
+    Attributes:
+        lagged: the policies that the objective asks by name.
+        before_change: called before optimizer steps change weights, so that whoever wants them as they are copies them.
     """
 
     model: FlowModel
@@ -111,56 +114,70 @@ class TrainState:
     lagged: Mapping[str, Lagged] = field(default_factory=dict)
     iteration: int = 0
     notes: Notes = field(default_factory=Notes)
+    before_change: Callable[[], object] = lambda: None
 
     def capture(self) -> Snapshot:
         """A copy of the state that later training does not touch."""
+        return self.opening().joined(self.weights({}))
+
+    def opening(self) -> Snapshot:
+        """A copy of all but the weights: small, and what rewards and prompts may change in an iteration's course."""
         packer = Packer()
         values = {
             "format": FORMAT,
             "iteration": self.iteration,
             "notes": self.notes.copy(),
-            "lora": packer.pack("lora", dict(self.model.lora_state())),
-            "optimizer": packer.pack("optimizer", self.optimizer.state_dict()),
-            "ema": None if self.ema is None else packer.pack("ema", self.ema.average),
-            "lagged": packer.pack("lagged", {name: policy.state_dict() for name, policy in self.lagged.items()}),
             "rewards": packer.pack("rewards", {name: reward.state_dict() for name, reward in self.rewards.items()}),
             "random": packer.pack("random", random_state()),
         }
         return Snapshot(iteration=self.iteration, tensors=packer.tensors, values=values)
 
-    def restore(self, snapshot: Snapshot, *, generators: bool = True) -> None:
-        """Put a snapshot back, the process's global random generators too unless ``generators`` is off.
+    def weights(self, buffers: MutableMapping[str, Tensor]) -> Snapshot:
+        """A copy of what optimizer steps change, in ``buffers``: it is good until these are written to again."""
+        packer = Packer(buffers)
+        values = {
+            "lora": packer.pack("lora", dict(self.model.lora_state())),
+            "optimizer": packer.pack("optimizer", self.optimizer.state_dict()),
+            "ema": None if self.ema is None else packer.pack("ema", self.ema.average),
+            "lagged": packer.pack("lagged", {name: policy.state_dict() for name, policy in self.lagged.items()}),
+        }
+        return Snapshot(iteration=self.iteration, tensors=packer.tensors, values=values)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Put a snapshot back, the process's global random generators too.
 
         Raises:
             ValueError: it belongs to another model or another set of rewards.
         """
+        rewards = sorted(snapshot.part("rewards"))
+        if rewards != sorted(self.rewards):
+            raise ValueError(f"expected the state of rewards {sorted(self.rewards)}, found {rewards} in the checkpoint")
+        self.restore_weights(snapshot)
+        self.restore_opening(snapshot)
+        restore_random(snapshot.part("random"))
 
-        def part(name: str) -> Any:
-            return unpack(snapshot.values[name], snapshot.tensors)
-
-        rewards = part("rewards")
-        if rewards.keys() != self.rewards.keys():
-            raise ValueError(
-                f"expected the state of rewards {sorted(self.rewards)}, found {sorted(rewards)} in the checkpoint"
-            )
-        self.model.load_lora_state(part("lora"))
-        self.optimizer.load_state_dict(_with_numbered_state(part("optimizer")))
-        if self.ema is not None:
-            self.ema.load(part("ema"))
-        for name, policy in self.lagged.items():
-            policy.load_state_dict(part("lagged")[name])
-        for name, reward in self.rewards.items():
-            reward.load_state_dict(rewards[name])
-        if generators:
-            restore_random(part("random"))
+    def restore_opening(self, snapshot: Snapshot) -> None:
+        """Put back what ``opening`` holds, but for the generators."""
+        for name, state in snapshot.part("rewards").items():
+            self.rewards[name].load_state_dict(state)
         self.iteration, self.notes = snapshot.iteration, snapshot.values["notes"].copy()
+
+    def restore_weights(self, snapshot: Snapshot) -> None:
+        """Put back what ``weights`` holds."""
+        self.model.load_lora_state(snapshot.part("lora"))
+        self.optimizer.load_state_dict(_with_numbered_state(snapshot.part("optimizer")))
+        if self.ema is not None:
+            self.ema.load(snapshot.part("ema"))
+        for name, policy in self.lagged.items():
+            policy.load_state_dict(snapshot.part("lagged")[name])
 
 
 def write_checkpoint(path: Path, snapshot: Snapshot) -> None:
     """Write a snapshot to ``path``, atomically. Raises ``OSError`` when the disk is full or the folder read-only."""
-    values = json.dumps(snapshot.values, sort_keys=True)
-    metadata = {"mixgrpo": values, "sha256": _digest(snapshot.tensors, values)}
-    write_tensors(path, snapshot.tensors, metadata)
+    values, tensors = json.dumps(snapshot.values, sort_keys=True), dict(snapshot.tensors)
+    if snapshot.settings is not None:  # as a tensor, for a header has room for 100 MB only
+        tensors[SETTINGS] = torch.frombuffer(bytearray(json.dumps(snapshot.settings).encode()), dtype=torch.uint8)
+    write_tensors(path, tensors, {"mixgrpo": values, "sha256": _digest(tensors, values)})
 
 
 def read_checkpoint(path: Path) -> Snapshot:
@@ -174,11 +191,14 @@ def read_checkpoint(path: Path) -> Snapshot:
         values = json.loads(metadata["mixgrpo"])
     except (SafetensorError, OSError, KeyError, ValueError, RecursionError) as error:
         raise CorruptCheckpoint(f"{path} is not a whole checkpoint: {error}") from error
-    if values.get("format") != FORMAT:
-        raise CorruptCheckpoint(f"{path} has checkpoint format {values.get('format')}, this version reads {FORMAT}")
+    found = values.get("format") if isinstance(values, dict) else None
+    if found != FORMAT:
+        raise CorruptCheckpoint(f"{path} has checkpoint format {found}, this version reads {FORMAT}")
     if metadata.get("sha256") != _digest(tensors, metadata["mixgrpo"]):
         raise CorruptCheckpoint(f"{path} was changed after it was written: its checksum does not match")
-    return Snapshot(iteration=values["iteration"], tensors=tensors, values=values)
+    copy = tensors.pop(SETTINGS, None)
+    settings = None if copy is None else json.loads(copy.numpy().tobytes())
+    return Snapshot(iteration=values["iteration"], tensors=tensors, values=values, settings=settings)
 
 
 def _digest(tensors: Mapping[str, Tensor], values: str) -> str:

@@ -10,6 +10,7 @@ import json
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,7 +18,7 @@ from typing import Any, TypeVar
 from ..settings.config import TrainConfig, from_dict
 from ..settings.kinds import missing_guests
 from ..support.files import exclusive, make_folder, write_atomically
-from .checkpoint import Snapshot, with_settings
+from .checkpoint import Snapshot
 from .checkpoints import Checkpoints
 from .errors import RunError
 from .metrics import MetricsFile, iterations_done
@@ -203,10 +204,13 @@ class RunFolder:
         return snapshot
 
     def _tell_gone(self, newest: int) -> None:
-        """Warn where more iterations were recorded after the newest checkpoint than ever lie between two of them."""
+        """Warn where more iterations were recorded after the newest checkpoint than a kill can have cost.
+
+        While one is written in a thread, the run goes on, at most until the next is due.
+        """
         recorded = iterations_done(self.metrics())
         asked = self.config.get("train", {}).get("checkpoint_every")
-        if recorded - newest > (asked if type(asked) is int else TrainConfig().checkpoint_every):
+        if recorded - newest > 2 * (asked if type(asked) is int else TrainConfig().checkpoint_every):
             warnings.warn(
                 f"{self.path} goes on after iteration {newest}, though {recorded} have been done: the checkpoints of "
                 "the others are gone. They are done again",
@@ -227,7 +231,7 @@ class RunFolder:
 
     def save(self, snapshot: Snapshot, keep: int) -> None:
         """Write a checkpoint, then drop old ones but for the newest ``keep`` and the best."""
-        self._kept.save(with_settings(snapshot, self.config), keep)
+        self._kept.save(replace(snapshot, settings=self.config), keep)
 
     def lora(self, name: str) -> Path:
         """Where the LoRA file ``name`` (``last``, ``best``, ``ema``) belongs."""

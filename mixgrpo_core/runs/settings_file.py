@@ -10,7 +10,7 @@ from typing import Any
 from ..settings.config import TrainConfig, differences, from_dict, to_dict
 from ..settings.kinds import guests_of
 from ..support.setting import settings_of
-from .checkpoint import CorruptCheckpoint, copied_settings, read_checkpoint
+from .checkpoint import CorruptCheckpoint, read_checkpoint
 from .older import READABLE, present_settings
 
 FREE = tuple(name for name, told in settings_of(TrainConfig) if told.may_change)
@@ -33,7 +33,7 @@ def settings_of_newest(checkpoints: Iterable[Path]) -> tuple[Path, dict[str, Any
     """The newest checkpoint that holds settings, and these; None where none does."""
     for path in checkpoints:
         try:
-            copy = copied_settings(read_checkpoint(path))
+            copy = read_checkpoint(path).settings
             return None if copy is None else (path, checked_settings(copy))
         except (CorruptCheckpoint, ValueError) as error:
             warnings.warn(f"{error}; looking into the checkpoint before it", RuntimeWarning, stacklevel=3)

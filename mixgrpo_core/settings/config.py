@@ -144,6 +144,12 @@ class TrainConfig:
     checkpoint_every: int = setting(
         10, "Iterations between checkpoints; the end, a stop and a new best always make one.", least=1, may_change=True
     )
+    checkpoint_minutes: float = setting(
+        15.0,
+        "Minutes after the last checkpoint at which the end of an iteration makes one, too; 0 is by iterations only.",
+        least=0,
+        may_change=True,
+    )
     keep: int = setting(3, "Checkpoints that are kept besides the best.", least=1, may_change=True)
 
     def __post_init__(self) -> None:

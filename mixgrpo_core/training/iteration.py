@@ -236,6 +236,7 @@ class Iteration:
             self.observer(Progress(iteration=number, phase="train", done=done, total=total))
 
         on_update(0, self.config.updates * self.config.epochs)
+        self.state.before_change()
         with self.clock.phase("train"):
             update = update_policy(
                 self.model,

@@ -1,16 +1,21 @@
 """A run that can be gone on with: knows the last whole state, and puts it on disk where it has a folder."""
 
+import time
 from collections.abc import Sequence
+from functools import partial
+
+from torch import Tensor
 
 from ..evaluation.held_out import Evaluation
 from ..models.lora import export_lora
 from ..models.lora_metadata import training_metadata
 from ..models.lora_names import LoraFileError
 from ..models.port import LoraState
-from ..runs.checkpoint import Snapshot, TrainState, copied_settings
+from ..runs.checkpoint import Notes, Snapshot, TrainState
 from ..runs.folder import RunError, RunFolder
 from ..runs.reports import StepReport
 from ..settings.config import TrainConfig, to_dict
+from ..support.background import Background, in_peace
 from .best import TrainingBest
 
 
@@ -24,10 +29,9 @@ class _OnDisk:
     def __init__(
         self, run: RunFolder, state: TrainState, config: TrainConfig, prompts_digest: int, best: TrainingBest
     ) -> None:
-        self.run, self.state, self.config = run, state, config
+        self.run, self.state, self.config, self.best = run, state, config, best
         self.prompts_digest = prompts_digest
         self.saved: int | None = None
-        self.best = best
 
     def resume(self) -> None:
         """Go on from the run's newest checkpoint; a new run gets one right away."""
@@ -45,10 +49,10 @@ class _OnDisk:
         if snapshot is None:
             self.save(self.state.capture())
         else:
-            self._export_all()  # a crash may have come between the checkpoint and its LoRA files
+            self._export_all(snapshot)  # a crash may have come between the checkpoint and its LoRA files
 
     def _require_same_run(self, snapshot: Snapshot) -> None:
-        self.run.require_own(copied_settings(snapshot))
+        self.run.require_own(snapshot.settings)
         if snapshot.iteration > self.config.iterations:
             raise RunError(
                 f"{self.run.path} has done {snapshot.iteration} iterations, found iterations={self.config.iterations}: "
@@ -70,30 +74,37 @@ class _OnDisk:
             notes["overruled"] = [] if mended else sorted({*notes.get("overruled", ()), *stop["by"]})
             del notes["stopped"]
 
-    def save(self, snapshot: Snapshot) -> None:
+    def save(self, snapshot: Snapshot, best: LoraState | None = None) -> None:
+        """Write a checkpoint and then the LoRA files; ``best`` are weights of the best policy that no file holds yet.
+
+        The state may go on meanwhile, the snapshot may not change.
+        """
         self.run.save(snapshot, self.config.keep)
         self.saved = snapshot.iteration
-        self._export_all()
+        self._export_all(snapshot)
+        if best is not None:
+            self._export("best", best, snapshot.values["notes"])
+            if self.best.weights is best:  # there may be better ones meanwhile
+                self.best.weights = None
 
-    def _export_all(self) -> None:
-        averaged, best = None if self.state.ema is None else self.state.ema.average, self.state.notes.get("best")
-        self._export("last", None)
+    def _export_all(self, snapshot: Snapshot) -> None:
+        notes: Notes = snapshot.values["notes"]
+        trained, averaged = (snapshot.part(name, copied=False) for name in ("lora", "ema"))
+        best = notes.get("best")
+        self._export("last", trained, notes)
         if averaged is not None:
-            self._export("ema", averaged)
-        if best is not None and 0 < self.state.iteration == best["iteration"]:
-            self._export("best", averaged)
-        if self.best.weights is not None:
-            self._export("best", self.best.weights)
-            self.best.weights = None
+            self._export("ema", averaged, notes)
+        if best is not None and 0 < snapshot.iteration == best["iteration"]:
+            self._export("best", trained if averaged is None else averaged, notes)
 
-    def _export(self, name: str, weights: LoraState | None) -> None:
+    def _export(self, name: str, weights: LoraState, notes: Notes) -> None:
         metadata = training_metadata(
             config=to_dict(self.config),
             learning_rate=self.config.learning_rate,
             seed=self.config.seed,
-            steps=self.state.notes.get("updates", 0),
-            rewards_before=self.state.notes.get("before", {}),
-            rewards_after=self.state.notes.get("after", {}),
+            steps=notes.get("updates", 0),
+            rewards_before=notes.get("before", {}),
+            rewards_after=notes.get("after", {}),
             title=f"{self.run.path.name}-{name}",
             started=self.run.started,
             optimizer=type(self.state.optimizer).__name__,
@@ -106,13 +117,22 @@ class _OnDisk:
 
 
 class Session:
-    """Keeps a run resumable: knows the last whole state, and puts it on disk where the run has a folder."""
+    """Keeps a run resumable: knows the last whole state, and puts it on disk where the run has a folder.
+
+    What an iteration starts from is held in two parts. The small one is copied when the iteration begins, the weights
+    just before they are first changed, once: a checkpoint of the iteration's start is written from the same copy.
+    Checkpoints are written in a thread, and their copy is not written over before they are whole.
+    """
 
     def __init__(self, state: TrainState, config: TrainConfig, run: RunFolder | None, prompts_digest: int) -> None:
         self.state, self.config = state, config
-        self.whole: Snapshot | None = None
+        self._opening: Snapshot | None = None  # of the iteration under way
+        self._weights: Snapshot | None = None  # those that iteration number ``_weights.iteration`` starts from
+        self._buffers: dict[str, Tensor] = {}
+        self._writing, self._saved_at = Background(), time.monotonic()
         self._best = TrainingBest(state, config)
         self._disk = None if run is None else _OnDisk(run, state, config, prompts_digest, self._best)
+        state.before_change = self._keep_weights
 
     def resume(self) -> None:
         """Go on from the run's newest checkpoint; a new run gets one right away."""
@@ -125,8 +145,17 @@ class Session:
         return "stopped" in self.state.notes
 
     def begin(self) -> None:
-        self.whole = self.state.capture()
+        """An iteration begins. Raises what went wrong with a checkpoint meanwhile."""
+        self._writing.look()
+        self._opening = self.state.opening()
         self._best.begin()
+
+    def _keep_weights(self) -> Snapshot:
+        """The weights as they are now, copied where they have not been since this iteration's start."""
+        if self._weights is None or self._weights.iteration != self.state.iteration:
+            self._writing.wait()  # its copy is in the same memory
+            self._weights = self.state.weights(self._buffers)
+        return self._weights
 
     def finish(self, report: StepReport) -> None:
         """An iteration is whole: record it, count it, and save when it is time."""
@@ -138,18 +167,36 @@ class Session:
         self._best.finish(report)
         if report.stopped:
             self._note_stop(report)
-        self.whole = None
-        done = self.state.iteration
-        due = done % self.config.checkpoint_every == 0 or done == self.config.iterations
-        if self._disk is not None and (improved or due or report.stopped):
-            self._disk.save(self.state.capture())
+        self._opening = None
+        if self._disk is not None and (improved or report.stopped or self._due):
+            self._saved_at = time.monotonic()
+            snapshot = self.state.opening().joined(self._keep_weights())
+            self._writing.start(partial(self._disk.save, snapshot, self._best.weights))
+
+    @property
+    def _due(self) -> bool:
+        done, minutes = self.state.iteration, self.config.checkpoint_minutes
+        waited = bool(minutes) and time.monotonic() - self._saved_at >= 60 * minutes
+        return waited or done % self.config.checkpoint_every == 0 or done == self.config.iterations
 
     def close(self) -> None:
-        """Put an interrupted iteration back to its start, and leave a checkpoint of the last whole one."""
-        if self.whole is not None:  # the process's generators are left to its caller
-            self.state.restore(self.whole, generators=False)
+        """Put an interrupted iteration back to its start, and leave a checkpoint of the last whole one.
+
+        It is not cut short: a Ctrl-C meanwhile is raised after it.
+        """
+        try:
+            self._writing.wait()
+        finally:
+            in_peace(self._close)
+
+    def _close(self) -> None:
+        opening, weights = self._opening, self._weights
+        if opening is not None:  # the process's generators are left to its caller
+            if weights is not None and weights.iteration == opening.iteration:
+                self.state.restore_weights(weights)
+            self.state.restore_opening(opening)
         if self._disk is not None and self._disk.saved != self.state.iteration:
-            self._disk.save(self.whole or self.state.capture())
+            self._disk.save((opening or self.state.opening()).joined(self._keep_weights()), self._best.weights)
 
     def _note(self, evaluations: Sequence[Evaluation]) -> bool:
         """Note held-out means; whether the policy as it stands is the best so far."""

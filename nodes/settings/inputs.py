@@ -195,6 +195,7 @@ def _bookkeeping() -> list[io.Input]:
         ),
         _setting("checkpoint_every", 100_000),
         _setting("keep", 1000),
+        _setting("checkpoint_minutes", 100_000),
     ]
 
 

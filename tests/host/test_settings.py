@@ -152,6 +152,7 @@ CHANGES = {
     "eval_steps": (30, "eval_steps"),
     "guards": ("stop", "guards"),
     "checkpoint_every": (50, "checkpoint_every"),
+    "checkpoint_minutes": (5.0, "checkpoint_minutes"),
     "keep": (1, "keep"),
     "more_settings": ('credit = "WeightedRewards()"', "credit"),
 }

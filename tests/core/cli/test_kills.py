@@ -46,9 +46,12 @@ from mixgrpo_core.models.families.demo import load_demo
 load_demo(rank=2)
 print("ready", flush=True)
 while line := sys.stdin.readline():
+    words, ignored = json.loads(line)
     if (pid := os.fork()) == 0:
         os.dup2(2, 1)  # standard output is for what is told below
-        os._exit(main(json.loads(line)))
+        for number in ignored:
+            signal.signal(number, signal.SIG_IGN)
+        os._exit(main(words))
     print(pid, flush=True)
     sys.stdin.readline()  # not before the kill: the number of a child that was waited for may be another process's
     print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
@@ -64,9 +67,9 @@ class Commands:
         self.process = subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True)
         assert self.process.stdout.readline() == "ready\n"
 
-    def run(self, *words, before_its_end=lambda pid: None):
+    def run(self, *words, before_its_end=lambda pid: None, ignored=()):
         """``mixgrpo WORDS``: its exit status, or minus the signal that ended it."""
-        print(json.dumps(words), file=self.process.stdin, flush=True)
+        print(json.dumps([words, ignored]), file=self.process.stdin, flush=True)
         before_its_end(int(self.process.stdout.readline()))
         print(file=self.process.stdin, flush=True)
         return int(self.process.stdout.readline())
@@ -81,8 +84,8 @@ def commands():
     commands.process.stdout.close()
 
 
-def trained(commands, folder: Path, name: str, **more) -> int:
-    (folder / f"{name}.toml").write_text(f'out = "{folder / name}"\n{RUN}')
+def trained(commands, folder: Path, name: str, text: str = RUN, **more) -> int:
+    (folder / f"{name}.toml").write_text(f'out = "{folder / name}"\n{text}')
     return commands.run("train", str(folder / f"{name}.toml"), **more)
 
 
@@ -94,8 +97,8 @@ def whole(commands, tmp_path_factory) -> Path:
     return folder / "whole"
 
 
-def stop_after(lines: int, run: Path, number: int):
-    """Sends the signal inside the iteration after so many."""
+def stop_after(lines: int, run: Path, *numbers: int):
+    """Sends signals inside the iteration after so many."""
 
     def send(pid: int) -> None:
         end = time.monotonic() + 60
@@ -103,7 +106,8 @@ def stop_after(lines: int, run: Path, number: int):
             assert time.monotonic() < end, f"less than {lines} iterations"
             time.sleep(0.02)
         time.sleep(0.03 * lines)
-        os.kill(pid, number)
+        for number in numbers:
+            os.kill(pid, number)
 
     return send
 
@@ -149,3 +153,26 @@ def test_a_run_that_is_interrupted_ends_as_if_nothing_had_happened(commands, who
     run, *_ = interrupted
     assert commands.run("resume", str(run)) == 0
     assert_same(run, whole)
+
+
+SELDOM = RUN.replace("checkpoint_every = 1", "checkpoint_every = 99")
+
+
+def test_kill_stops_under_nohup_and_in_the_background_and_two_signals_at_once_too(commands, whole, tmp_path) -> None:
+    """There SIGHUP and SIGINT are ignored and stay so; systemd sends its signals together."""
+    run = tmp_path / "run"
+    signals = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGTERM)
+    stop = stop_after(3, run, *signals)
+    ignored = (signal.SIGHUP, signal.SIGINT)
+    status = trained(commands, tmp_path, "run", SELDOM, before_its_end=stop, ignored=ignored)
+    assert status == 128 + signal.SIGTERM
+    assert RunFolder.open(run).latest().iteration >= 3, "no other checkpoint was due"
+    assert commands.run("resume", str(run)) == 0
+    assert_same(run, whole)
+
+
+def test_a_hangup_stops_too(commands, tmp_path) -> None:
+    run = tmp_path / "run"
+    stop = stop_after(1, run, signal.SIGHUP)
+    assert trained(commands, tmp_path, "run", SELDOM, before_its_end=stop) == 128 + signal.SIGHUP
+    assert RunFolder.open(run).latest().iteration >= 1
