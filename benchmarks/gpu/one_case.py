@@ -188,6 +188,10 @@ def random_texts(case: Case) -> Any:
                 pooled = torch.randn(1, kind.pooled, generator=draw)
             return [[tokens, {"pooled_output": pooled}]]
 
+        def by_encoder(self, text: str) -> dict:
+            """There is no encoder."""
+            return {}
+
         def release(self) -> None:
             """There is no encoder."""
 
