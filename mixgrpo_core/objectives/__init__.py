@@ -31,6 +31,7 @@ from .step_weights import (
     ProportionalCredit,
     StepWeight,
 )
+from .tmpo import TMPO, path_balance, path_loss
 from .update import Updating, update_policy
 from .vgrpo import VGRPO, softly_clipped
 
@@ -44,6 +45,7 @@ __all__ = [
     "PCPO",
     "RAM",
     "RSM",
+    "TMPO",
     "VGRPO",
     "DiffusionNFT",
     "ErrorWeight",
@@ -85,6 +87,8 @@ __all__ = [
     "matching_parts",
     "matching_policy_loss",
     "mean_square_error",
+    "path_balance",
+    "path_loss",
     "position_log_ratio",
     "positive_share",
     "self_normalised",

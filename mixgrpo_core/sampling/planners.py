@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
-from typing import ClassVar, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -111,6 +111,14 @@ class Heard:
     scores: Mapping[str, Scores]
 
 
+class Trainable(NamedTuple):
+    """A step that may be trained: its levels, and the factor on the kernel's eta."""
+
+    sigma: Tensor
+    sigma_next: Tensor
+    strength: float = 1.0
+
+
 class Planner(Protocol):
     """Decides the plan of a rollout. What it remembers is handed to it and back; by default it remembers nothing."""
 
@@ -122,6 +130,10 @@ class Planner(Protocol):
     def candidates(self, sigmas: Tensor) -> tuple[int, ...]:
         """Steps of the base grid that it may ever train, ascending: step weights have mean 1 over them."""
         return tuple(range(len(sigmas) - 2))
+
+    def trainable(self, sigmas: Tensor) -> Sequence["Trainable"]:
+        """The same steps with their levels and strengths: one entry for each form in which it may train a step."""
+        return [Trainable(sigmas[step], sigmas[step + 1]) for step in self.candidates(sigmas)]
 
     def learn(self, memory: Memory, groups: Sequence[Heard]) -> Memory:
         """The new memory after an iteration of these groups."""

@@ -210,7 +210,8 @@ class TrainConfig:
             max_grad_norm=self.max_grad_norm,
             regularisers=self.regularisers,
             candidates=[
-                StepNumbers.of(self.kernel, sigmas[step], sigmas[step + 1]) for step in self.planner.candidates(sigmas)
+                StepNumbers.of(self.kernel.scaled(step.strength), step.sigma, step.sigma_next)
+                for step in self.planner.trainable(sigmas)
             ],
         )
 

@@ -53,9 +53,17 @@ RATE = io.Float.Input(
 THRESHOLD = io.Int.Input(
     "threshold", default=13, min=0, max=9999, tooltip="Only with a rate: the step after which the stay shrinks."
 )
+RATIO = io.Float.Input(
+    "ratio",
+    default=0.5,
+    min=0.01,
+    max=1.0,
+    step=0.01,
+    tooltip="How much less likely each next step is as the start than the one before; 1: all alike.",
+)
 
 INPUTS = {"stride": STRIDE, "hold": HOLD, "wrap": WRAP, "last": LAST, "seed": SEED}
-INPUTS |= {"shortest": SHORTEST, "rate": RATE, "threshold": THRESHOLD}
+INPUTS |= {"shortest": SHORTEST, "rate": RATE, "threshold": THRESHOLD, "ratio": RATIO}
 """Of the settings of windows, by name. Another window's settings that are called the same mean the same."""
 _UNSET = {"last": -1, "rate": 0}
 """What stands for None."""
@@ -124,7 +132,8 @@ class WindowNode(io.ComfyNode):
                     options=strategies(),
                     tooltip=(
                         "slide: from structure to detail, the paper's. random: another place in every iteration. "
-                        "fixed: stays where it is. slow start: slides, ever faster."
+                        "fixed: stays where it is. slow start: slides, ever faster. mostly early: another place in "
+                        "every iteration, mostly near the start."
                     ),
                 ),
             ],

@@ -175,4 +175,4 @@ def _fitted(planner: Planner, family: Family, flash: bool) -> Planner:
     window = changed(planner.window, {"size": min(planner.window.size, family.window)})
     if isinstance(window, SlidingWindow):
         window = replace(window, hold=max(1, round(window.hold * family.pace)), last=family.last)
-    return WindowPlanner(window=window, tail_ratio=planner.tail_ratio if flash else 1.0)
+    return replace(planner, window=window, tail_ratio=planner.tail_ratio if flash else 1.0)

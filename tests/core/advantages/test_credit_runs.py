@@ -30,8 +30,18 @@ from mixgrpo_core.advantages import (
     UncertaintyCredit,
     WeightedAdvantages,
 )
-from mixgrpo_core.objectives import GRPO, PositionalGRPO
+from mixgrpo_core.objectives import GRPO, TMPO, FlatGradient, NoiseLevel, PositionalGRPO
 from mixgrpo_core.runs.folder import RunFolder
+from mixgrpo_core.sampling import (
+    BranchPlanner,
+    BranchStepPlanner,
+    GeometricWindow,
+    IsoTemporalPlanner,
+    MergedStepPlanner,
+    Planner,
+    TreePlanner,
+    WanderingTreePlanner,
+)
 from mixgrpo_core.settings.config import TrainConfig, from_dict, to_dict
 from mixgrpo_core.settings.kinds import SETTINGS
 from mixgrpo_core.support.embedding import SmallPixels
@@ -75,11 +85,38 @@ def config_of(credit):
     return replace(CONFIG, credit=credit, objective=PositionalGRPO() if by_place else GRPO())
 
 
+TREES = [
+    (IsoTemporalPlanner(), (FIRST,), GRPO(step_weight=FlatGradient()), set()),
+    (MergedStepPlanner(), (FIRST,), GRPO(step_weight=FlatGradient()), set()),
+    (BranchStepPlanner(children=2), (BranchAdvantages(),), GRPO(step_weight=NoiseLevel()), {"flat_branches"}),
+    (BranchPlanner(splits=(0, 2), pruned=(4,), slide=1), (FIRST, DepthCredit()), GRPO(), {"flat_depths"}),
+    (TreePlanner(GeometricWindow(size=2), growth=0.5), (FIRST, BackedUp()), GRPO(), {"root_share"}),
+    (WanderingTreePlanner(children=2), (FIRST,), TMPO(), {"imbalance", "path_spread"}),
+]
+
+
+@pytest.mark.parametrize(("planner", "credit", "objective", "figures"), TREES, ids=lambda value: type(value).__name__)
+def test_a_run_of_a_plan(tmp_path, planner, credit, objective, figures):
+    shared = not isinstance(planner, BranchStepPlanner)
+    config = replace(
+        CONFIG, planner=planner, credit=credit, objective=objective, images_per_prompt=8, shared_noise=shared
+    )
+    assert_a_run(tmp_path, config, figures)
+
+
+def test_every_planner_is_run_somewhere():
+    run = {type(planner).__name__ for planner, *_ in TREES} | {"WindowPlanner", "FullPlanner", "OdePlanner"}
+    assert {cls.__name__ for cls in SETTINGS.of(Planner)} == run
+
+
 @pytest.mark.parametrize(
     ("credit", "figures"), WAYS, ids=lambda value: type(value[-1]).__name__ if isinstance(value, tuple) else ""
 )
 def test_a_run_of_it(tmp_path, credit, figures):
-    config = config_of(credit)
+    assert_a_run(tmp_path, config_of(credit), figures)
+
+
+def assert_a_run(tmp_path, config, figures):
     assert from_dict(json.loads(json.dumps(to_dict(config)))) == config
     run = RunFolder.create(tmp_path / "run", config)
     reports = train(ToyModel(), PROMPTS, REWARDS, config, run=run)
