@@ -5,6 +5,7 @@ from pathlib import Path
 _LOOKED_AT = 4096
 _LFS = b"version https://git-lfs.github.com/spec/"
 _BOM = b"\xef\xbb\xbf"
+_PICKLES = tuple(bytes((0x80, protocol)) for protocol in range(2, 6))
 
 
 def what_it_is(path: Path) -> str:
@@ -48,7 +49,7 @@ def _kind_of_weights(path: Path, head: bytes, size: int) -> str:
             return "it is a zip file (as torch writes) that was cut short: get it again"
         if name in (".safetensors", ".sft"):
             return "it is a zip file, as torch writes: give it a name that ends in .pt"
-    if head.startswith(b"\x80") and name in (".safetensors", ".sft"):
+    if head.startswith(_PICKLES) and not _is_safetensors(head) and name in (".safetensors", ".sft"):
         return "it is a pickle, as torch writes: give it a name that ends in .pt"
     if head.startswith(b"GGUF"):
         return "it is a GGUF file, which is not read: get it as safetensors"

@@ -116,9 +116,9 @@ def test_sample_draws_base_lora_and_hybrid(run: Path, tmp_path) -> None:
     assert pictures == {path.name: path.read_bytes() for path in (tmp_path / "s").iterdir()}, "nothing is written over"
 
 
-def test_a_single_path_is_a_prompt_file_whatever_it_is_called(tmp_path) -> None:
-    (tmp_path / "prompts.md").write_text("\n".join(PROMPTS))
-    words = ["sample", "--prompts", str(tmp_path / "prompts.md"), "--steps", "4", "--images", "1"]
+def test_a_single_path_is_a_prompt_file(tmp_path) -> None:
+    (tmp_path / "prompts.TXT").write_text("\n".join(PROMPTS))
+    words = ["sample", "--prompts", str(tmp_path / "prompts.TXT"), "--steps", "4", "--images", "1"]
     assert main([*words, "--out", str(tmp_path / "s")]) == 0
     assert len(list((tmp_path / "s").glob("00?-0-base.png"))) == 3
 
