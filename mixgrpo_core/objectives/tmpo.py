@@ -53,7 +53,8 @@ class TMPO(Objective):
 
     Traps: a step's log-prob is a mean over the latent's D elements, so the paths' differ by about 0.004 at FLUX's 512
     px and the balance term is off; with sums (``exponent`` D) it would dwarf ``beta R``. The exponent is a setting of
-    its own. The whole group is looked at in two passes, one more forward per trained step than GRPO's.
+    its own. Images of equal reward are made equally likely; a group whose rewards are all equal is passed over, as
+    with other objectives. The whole group is looked at in two passes, one more forward per trained step than GRPO's.
 
     Attributes:
         beta, beta_end: how sharp the softmax of rewards is, from the first on linear to the second: 0.8 to 2.
