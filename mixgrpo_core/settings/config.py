@@ -63,7 +63,7 @@ class TrainConfig:
         may_change=True,
     )
     seed: int = setting(0, "All randomness of the run follows from it. Another seed is another run.")
-    steps: int = setting(25, "Denoising steps of a training image. Fewer are faster.", below=10_001)
+    steps: int = setting(25, "Denoising steps of a training image. Fewer are faster.", least=1, below=10_001)
     shift: float | None = setting(
         None, "Timestep shift of the steps; without one the grid is the model's own.", above=0
     )

@@ -130,7 +130,7 @@ def test_a_run_notes_the_custom_node_and_says_when_it_is_missing(welcomed, monke
 def test_an_unknown_name_is_looked_for_without_any_combo(welcomed, monkeypatch, tmp_path):
     """A run is read before anybody has looked at the nodes."""
     loads(monkeypatch)
-    text = json.dumps({"format": 2, "started": "", "train": {"objective": "Gentle()"}, "setup": {}})
+    text = json.dumps({"format": 2, "started": "2026-11-01T12:00:00", "train": {"objective": "Gentle()"}, "setup": {}})
     (tmp_path / "run").mkdir()
     (tmp_path / "run/config.json").write_text(text)
     assert stored(tmp_path / "run")["problems"] == []
