@@ -19,7 +19,7 @@ def demo_config(*, iterations: int | None = None, seed: int = 0) -> TrainConfig:
     """
     return replace(
         mixgrpo_flash(),
-        iterations=iterations or 55,
+        iterations=55 if iterations is None else iterations,
         seed=seed,
         images_per_prompt=12,
         prompts_per_iteration=8,

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..settings.config import TrainConfig
+from ..settings.course import course
 from ..training.cost import IterationCost, dance_iteration_cost, iteration_cost
 from ..views.figures import plan_figure
 from .memory import memory_words
@@ -30,6 +31,8 @@ def plan_command(arguments: Sequence[str]) -> int:
     costs = count_costs(settings.train, 2 if settings.model.guidance > 1 else 1)
     plan_figure(settings.train, picture, caption=costs.caption)
     console.print(costs.table())
+    if settings.train.endless:
+        console.print(f"it goes on until it is stopped; this is of its first {settings.train.foreseen} iterations")
     console.print(f"picture: {picture}", highlight=False)
     words = memory_words(settings)
     if words:
@@ -101,16 +104,12 @@ def _stretches(config: TrainConfig) -> list[tuple[int, int, tuple[int, ...]]]:
 
     Where the steps change too often for a table (random ones), even parts, costed by their first iteration.
     """
-    stretches: list[tuple[int, int, tuple[int, ...]]] = []
-    for iteration in range(config.iterations):
-        steps = config.plan(iteration, 0, config.sigmas()).trained
-        if stretches and stretches[-1][2] == steps:
-            stretches[-1] = (stretches[-1][0], iteration, steps)
-        else:
-            stretches.append((iteration, iteration, steps))
-    if len(stretches) <= MOST_ROWS:
-        return stretches
-    return [(at[0], at[-1], stretches[0][2]) for at in _even_parts(config.iterations, MOST_ROWS // 2)]
+    sigmas, iterations = config.sigmas(), config.foreseen
+    changes = course(lambda iteration: config.plan(iteration, 0, sigmas).trained, iterations)
+    if len(changes) > MOST_ROWS:
+        return [(at[0], at[-1], changes[0][1]) for at in _even_parts(iterations, MOST_ROWS // 2)]
+    ends = [*(first for first, _ in changes[1:]), iterations]
+    return [(first, end - 1, steps) for (first, steps), end in zip(changes, ends, strict=True)]
 
 
 def _even_parts(count: int, parts: int) -> list[range]:

@@ -17,7 +17,7 @@ from ..runs.reports import Progress as PhaseProgress
 class RunProgress:
     """Two bars: the run and the current iteration. ``observe`` is the core's observer."""
 
-    def __init__(self, bars: "_Bars", iterations: int, done: int) -> None:
+    def __init__(self, bars: "_Bars", iterations: int | None, done: int) -> None:
         self._bars = bars
         self._run = bars.add_task("training", total=iterations, completed=done, before=done, spent=0.0)
         self._inner = bars.add_task("", total=1, visible=False)
@@ -58,22 +58,25 @@ class _Times(ProgressColumn):
     """Time spent and left, of the run alone. rich's own estimate forgets what is over 30 s old, as iterations are."""
 
     def render(self, task: Task) -> Text:
-        if "before" not in task.fields or task.elapsed is None or task.total is None:
+        if "before" not in task.fields or task.elapsed is None:
             return Text("")
         made, spent = task.completed - task.fields["before"], task.fields["spent"]
-        if not made:
+        if not made or task.total is None:
             return Text(_clock(task.elapsed), style="cyan")
         left = spent / made * (task.total - task.completed) - (task.elapsed - spent)
         return Text(f"{_clock(task.elapsed)}  left {_clock(max(left, 0))}", style="cyan")
 
 
+_FOREVER = 1e9  # seconds
+
+
 def _clock(seconds: float) -> str:
-    return str(timedelta(seconds=round(seconds)))
+    return str(timedelta(seconds=round(seconds))) if seconds < _FOREVER else "years"
 
 
 @contextmanager
-def run_progress(iterations: int, done: int, console: Console) -> Iterator[RunProgress]:
-    """Bars on a terminal, gone at the end; a line per report in a log file."""
+def run_progress(iterations: int | None, done: int, console: Console) -> Iterator[RunProgress]:
+    """Bars on a terminal, gone at the end; a line per report in a log file. Without ``iterations`` there is no end."""
     widest = Column(min_width=len("  evaluation"))  # or the bars would jump from phase to phase
     columns = (
         TextColumn("{task.description}", table_column=widest),

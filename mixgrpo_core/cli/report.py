@@ -110,7 +110,7 @@ def _print_guards(run: RunFolder, metrics: Sequence[dict], console: Console) -> 
     if metrics and metrics[-1].get("stopped"):
         console.print(
             f"stopped by a guard after {iterations_done(metrics)} iterations; to go on all the same, ask for more "
-            f"iterations than before: mixgrpo resume {run.path} --iterations N",
+            f"than before, or than these where there was no number: mixgrpo resume {run.path} --iterations N",
             style="bold red",
             highlight=False,
             markup=False,

@@ -18,11 +18,11 @@ from ..settings.config import TrainConfig
 from ..settings.prompts import Prompts
 from ..settings.values import checked
 from ..support.setting import described, setting, settings_of
-from ..training.iteration import visited
 from ..training.loop import train
 from ..training.out_of_memory import OutOfMemory as OneImageTooLarge
 from ..training.out_of_memory import within_memory
 from ..training.preflight import check
+from ..training.visits import visited
 from .imports import WORDS
 from .memory import OutOfMemory, that_fits, training_advice
 from .progress import RunProgress, run_progress
@@ -116,7 +116,7 @@ def drive(
     """The training loop of the command line."""
     prompts, done = settings.make_prompts(), _done(run)
     model.prepare(_needed(prompts, settings.train, done))
-    if done == settings.train.iterations:
+    if done >= settings.train.end:
         words = f"{run.path} is finished ({done} iterations); extend it: mixgrpo resume {run.path} --iterations N"
         console.print(words, highlight=False, soft_wrap=True)
     console.print(_announcement(settings, run, model), highlight=False, soft_wrap=True)
@@ -128,7 +128,7 @@ def drive(
 
     with (
         stopped_by_signals(),
-        run_progress(settings.train.iterations, done, console) as progress,
+        run_progress(None if settings.train.endless else settings.train.iterations, done, console) as progress,
         EventLog(run.path, done) as events,
     ):
         try:
@@ -190,8 +190,9 @@ def _announcement(settings: RunConfig, run: RunFolder, model: "SD3Model") -> str
         if isinstance(objective, RatioObjective)
         else None
     )
+    many = "until it is stopped, iterations" if config.endless else f"{config.iterations} iterations"
     return (
-        f"{Path(run.path)}: {config.iterations} iterations of {config.prompts_per_iteration} prompts x "
+        f"{Path(run.path)}: {many} of {config.prompts_per_iteration} prompts x "
         f"{config.images_per_prompt} images, {config.steps} steps, {type(config.planner).__name__}, "
         f"learning rate {config.learning_rate:g}" + (f", clip -{clip[0]:.3g}/+{clip[1]:.3g}" if clip else "")
     )

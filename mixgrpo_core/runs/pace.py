@@ -20,7 +20,7 @@ class Pace:
     """Seconds by the clock on the wall.
 
     Args:
-        iterations: of the whole run.
+        iterations: of the whole run; below 0 it goes on until it is stopped.
         eval_every: iterations from one evaluation to the next; 0 for none.
         images: of one iteration.
         images_at_the_end: that are made once training is over, to be looked at.
@@ -69,9 +69,10 @@ class Pace:
         return sum(self._plain) / len(self._plain) if self._plain else None
 
     def seconds_left(self, done: int) -> float | None:
-        """Seconds until the run is over, ``done`` iterations being whole; None before the first of them."""
+        """Seconds until the run is over, ``done`` iterations being whole; None before the first of them, or where it
+        has no end."""
         pace = self.seconds_per_iteration
-        if pace is None:
+        if pace is None or self._iterations < 0:
             return None
         evaluation = self._evaluation or 0.0
         ahead = pace * (self._iterations - done) + evaluation * self._evaluations(done, self._iterations) + self._end

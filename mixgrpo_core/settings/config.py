@@ -3,6 +3,7 @@
 A config file or a flag spells an object as the Python call that makes it (``kernel = "DanceSDE(eta=0.3)"``).
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from types import MappingProxyType
@@ -32,6 +33,12 @@ RENAMED: Mapping[str, str] = MappingProxyType({"combination": "credit"})
 """Settings by an older name, which files may still use."""
 
 
+UNTIL_STOPPED = -1
+"""As the number of iterations: the run goes on until somebody or a guard stops it."""
+SHOWN = 1000
+"""Iterations for which the plan of such a run is drawn and counted."""
+
+
 class Gridded(Protocol):
     """What has a sigma grid of its own: a model (`FlowModel.grid`)."""
 
@@ -58,8 +65,10 @@ class TrainConfig:
 
     iterations: int = setting(
         300,
-        "How often images are made, scored and learned from. May be raised later to extend a finished run.",
+        "How often images are made, scored and learned from; -1 is until it is stopped. May be raised later to extend "
+        "a finished run.",
         least=1,
+        besides=UNTIL_STOPPED,
         may_change=True,
     )
     seed: int = setting(0, "All randomness of the run follows from it. Another seed is another run.")
@@ -173,6 +182,21 @@ class TrainConfig:
                     "steps, choose a planner that has some, such as WindowPlanner()"
                 )
             )
+
+    @property
+    def endless(self) -> bool:
+        """Whether it goes on until it is stopped."""
+        return self.iterations == UNTIL_STOPPED
+
+    @property
+    def end(self) -> float:
+        """Iterations in all, infinite where it goes on until it is stopped."""
+        return math.inf if self.endless else self.iterations
+
+    @property
+    def foreseen(self) -> int:
+        """The iterations that a plan shows: all of them, or as many as it makes sense to draw where there is no end."""
+        return SHOWN if self.endless else self.iterations
 
     def sigmas(self, model: Gridded = USUAL) -> torch.Tensor:
         """The base grid ``[steps + 1]`` of rollouts: the model's own, or the one of ``shift``."""

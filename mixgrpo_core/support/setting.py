@@ -26,6 +26,7 @@ class Setting:
         help: what it is, in sentences.
         least, above, below: its range; None is no bound.
         such_as: a usual value, for errors.
+        besides: a value out of the range that has a meaning of its own.
         why: the reason for the range, for errors.
         may_change: a run may be gone on with another value.
         each: what an entry of a table of numbers is called, with ``{}`` for its name.
@@ -35,14 +36,15 @@ class Setting:
     least: float | None = None
     above: float | None = None
     below: float | None = None
+    besides: float | None = None
     such_as: str = ""
     why: str = ""
     may_change: bool = False
     each: str = ""
 
     def holds(self, value: float) -> bool:
-        """Whether ``value`` lies in the range; NaN fails every comparison."""
-        return (
+        """Whether ``value`` is in the range, or the one besides it; NaN fails every comparison."""
+        return (self.besides is not None and value == self.besides) or (
             (self.least is None or value >= self.least)
             and (self.above is None or value > self.above)
             and (self.below is None or value < self.below)
@@ -54,6 +56,7 @@ class Setting:
         least = "0 or more" if self.least == 0 else "at least {:g}"
         bounds = ((self.least, least), (self.above, "above {:g}"), (self.below, "below {:g}"))
         words = " and ".join(words.format(bound) for bound, words in bounds if bound is not None)
+        words += "" if self.besides is None else f", or {self.besides:g}"
         return f"{words}, such as {self.such_as}" if self.such_as else words
 
 
@@ -65,6 +68,7 @@ def setting(
     least: float | None = None,
     above: float | None = None,
     below: float | None = None,
+    besides: float | None = None,
     such_as: str = "",
     why: str = "",
     may_change: bool = False,
@@ -76,6 +80,7 @@ def setting(
         least=least,
         above=above,
         below=below,
+        besides=besides,
         such_as=such_as,
         why=why,
         may_change=may_change,

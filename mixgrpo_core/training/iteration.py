@@ -26,25 +26,16 @@ from ..sampling.planners import Heard, StepPlan
 from ..sampling.rollouts import rollout
 from ..sampling.trajectory import Trajectory
 from ..settings.config import TrainConfig
-from ..settings.prompt_sources.port import PromptDraw, chosen_prompts
+from ..settings.prompt_sources.port import chosen_prompts
 from ..support.memory import NOTHING, Memory
 from ..support.phases import PhaseClock, peak_memory, reset_peak_memory
 from ..support.seeds import derive_seed
 from .hearing import iterated, learned
+from .visits import prompt_draw
 
 
 class RewardsFailed(RuntimeError):
     """No image of an iteration got a valid score: there is nothing to train on."""
-
-
-def visited(config: TrainConfig, first: int, pool: int) -> list[int]:
-    """Which of ``pool`` prompts the iterations from ``first`` on may roll out, ascending."""
-    return config.prompt_source.visited(prompt_draw(config, first, pool), config.iterations)
-
-
-def prompt_draw(config: TrainConfig, iteration: int, pool: int) -> PromptDraw:
-    """What the prompt source is asked for one iteration."""
-    return PromptDraw(seed=config.seed, iteration=iteration, count=config.prompts_per_iteration, pool=pool)
 
 
 def spread_floor(name: str, reward: Reward, config: TrainConfig) -> float:

@@ -24,9 +24,10 @@ from ..runs.reports import Observer, StepReport, ignore
 from ..settings.config import TrainConfig
 from ..support.digests import sampled_digest
 from ..support.seeds import derive_seed
-from .iteration import Iteration, visited
+from .iteration import Iteration
 from .preflight import check
 from .session import Session
+from .visits import visited
 
 MakeOptimizer = Callable[[Iterable[Parameter]], torch.optim.Optimizer]
 
@@ -111,7 +112,7 @@ def _train(
             session.resume()
             iteration = _iteration(state, texts, config, observer)
         try:
-            while state.iteration < config.iterations and not session.stopped:
+            while state.iteration < config.end and not session.stopped:
                 with _gradients():
                     session.begin()
                     report = iteration.run()

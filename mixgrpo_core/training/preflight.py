@@ -82,8 +82,8 @@ def check(
 def _checked_plans(model: FlowModel, config: TrainConfig) -> list[StepPlan]:
     """The plans of the first and of the last iteration, which are made over the model's own grid."""
     sigmas = config.sigmas(model)
-    plans = [config.planner.plan(iteration, 0, sigmas, NOTHING) for iteration in (0, config.iterations - 1)]
-    for iteration, plan in zip((0, config.iterations - 1), plans, strict=True):
+    plans = [config.planner.plan(iteration, 0, sigmas, NOTHING) for iteration in (0, config.foreseen - 1)]
+    for iteration, plan in zip((0, config.foreseen - 1), plans, strict=True):
         if TRANSITIONS in config.objective.needs and not plan.trained:
             raise ValueError(
                 f"the planner trains none of the {config.steps} steps of iteration {iteration} (the last one never "

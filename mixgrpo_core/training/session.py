@@ -14,7 +14,7 @@ from ..models.port import LoraState
 from ..runs.checkpoint import Notes, Snapshot, TrainState
 from ..runs.folder import RunError, RunFolder
 from ..runs.reports import StepReport
-from ..settings.config import TrainConfig, to_dict
+from ..settings.config import UNTIL_STOPPED, TrainConfig, to_dict
 from ..support.background import Background, in_peace
 from .best import TrainingBest
 
@@ -53,7 +53,7 @@ class _OnDisk:
 
     def _require_same_run(self, snapshot: Snapshot) -> None:
         self.run.require_own(snapshot.settings)
-        if snapshot.iteration > self.config.iterations:
+        if snapshot.iteration > self.config.end:
             raise RunError(
                 f"{self.run.path} has done {snapshot.iteration} iterations, found iterations={self.config.iterations}: "
                 "ask for as many or more"
@@ -70,7 +70,9 @@ class _OnDisk:
         if stop is None:
             return
         mended = to_dict(self.config)["guards"] != stop["guards"]
-        if mended or self.config.iterations > stop["iterations"]:
+        before = stop["iterations"]
+        longer = self.config.iterations > (self.state.iteration if before == UNTIL_STOPPED else before)
+        if mended or longer or (self.config.endless and before != UNTIL_STOPPED):
             notes["overruled"] = [] if mended else sorted({*notes.get("overruled", ()), *stop["by"]})
             del notes["stopped"]
 

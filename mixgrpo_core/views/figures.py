@@ -13,17 +13,20 @@ from PIL import Image
 from ..objectives.figures import UpdateStats
 from ..settings.config import TrainConfig
 
+_ROWS = 1000  # of a plan's drawing: more than it has pixels
 _BLUE, _ORANGE, _GREY, _GREEN = "#2563eb", "#ea580c", "#a1a1aa", "#16a34a"
 
 
 def plan_figure(config: TrainConfig, path: Path, *, prompt: int = 0, caption: str = "") -> None:
     """What is trained when: steps across, iterations down, the sigma curve above; ``caption`` below."""
-    grid = np.zeros((config.iterations, config.steps))
-    for iteration in range(config.iterations):
-        plan = config.plan(iteration, prompt, config.sigmas())
-        grid[iteration, : len(plan.steps)] = 1
-        grid[iteration, list(plan.stochastic)] = 2
-        grid[iteration, list(plan.trained)] = 3
+    iterations = config.foreseen
+    rows = min(iterations, _ROWS)
+    grid = np.zeros((rows, config.steps))
+    for row in range(rows):
+        plan = config.plan(row * iterations // rows, prompt, config.sigmas())
+        grid[row, : len(plan.steps)] = 1
+        grid[row, list(plan.stochastic)] = 2
+        grid[row, list(plan.trained)] = 3
     figure = _figure(8, 6)
     top, below = figure.subplots(2, 1, height_ratios=(1, 3), sharex=True)
     top.plot(np.arange(config.steps + 1), config.sigmas().numpy(), color=_BLUE, marker=".", linewidth=1)
@@ -35,11 +38,11 @@ def plan_figure(config: TrainConfig, path: Path, *, prompt: int = 0, caption: st
     canvas = np.ones((*grid.shape, 3))
     for value, colour in colours.items():
         canvas[grid == value] = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    below.imshow(canvas, aspect="auto", interpolation="nearest", extent=(0, config.steps, config.iterations, 0))
+    below.imshow(canvas, aspect="auto", interpolation="nearest", extent=(0, config.steps, iterations, 0))
     below.set_xlabel(
         "denoising step (orange: SDE, trained; pale orange: SDE; grey: ODE; white: saved by the short tail)"
     )
-    below.set_ylabel("iteration")
+    below.set_ylabel("iteration (it goes on until it is stopped)" if config.endless else "iteration")
     if caption:
         figure.supxlabel(caption, fontsize=10)
     _save(figure, path)

@@ -53,7 +53,7 @@ class LiveRun:
         run: name of the run, that of its folder.
         node: id of the trainer node on the canvas.
         folder: the run's folder.
-        iterations: how many the run has in all.
+        iterations: how many the run has in all; -1 until it is stopped.
         plan_of: which steps are trained.
         sigmas: the base grid ``[T + 1]`` of the rollouts.
         pace: how long it takes.

@@ -30,7 +30,8 @@ class Line:
     def __init__(self, run: str, node: str, iterations: int) -> None:
         self.run, self.node, self.serial = run, node, 0
         self.workflow: str | None = None
-        self._bar = comfy.utils.ProgressBar(iterations, node_id=node)
+        self._iterations = iterations
+        self._bar = comfy.utils.ProgressBar(max(iterations, 1), node_id=node)
 
     def send(self, name: str, **data: Any) -> None:
         """Send ``mixgrpo.<name>`` to every browser that is connected."""
@@ -42,7 +43,8 @@ class Line:
 
     def bar(self, done: int) -> None:
         """Move the node's progress bar to ``done`` iterations."""
-        self._bar.update_absolute(done)
+        whole = self._iterations if self._iterations > 0 else done + 1  # a run without an end is never whole
+        self._bar.update_absolute(done, whole)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from aiohttp import web
 
 from ...mixgrpo_core.rewards.people.ballot import Ballot, BallotError, State
 from ...mixgrpo_core.rewards.people.ballot_box import BallotBox
+from ...mixgrpo_core.runs.metrics import iterations_done
 from ..one_message import without_copies
 from .board import Command, board
 from .events import host
@@ -84,7 +85,9 @@ async def get_run(request: web.Request) -> web.Response:
     answer: dict[str, Any] = {"run": name, "live": live is not None, "said": told and told.snapshot()}
     answer |= await asyncio.to_thread(stored, path)
     if live is not None:
-        answer["plan"] = await asyncio.to_thread(drawn_plan, live.plan_of, live.sigmas, live.iterations)
+        answer["plan"] = await asyncio.to_thread(
+            drawn_plan, live.plan_of, live.sigmas, live.iterations, iterations_done(answer["reports"])
+        )
     return web.json_response(answer)
 
 

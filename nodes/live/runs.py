@@ -11,7 +11,8 @@ from torch import Tensor
 
 from ...mixgrpo_core.runs.folder import RunError, RunFolder
 from ...mixgrpo_core.runs.metrics import MetricsFile, in_words, iterations_done
-from ...mixgrpo_core.settings.config import to_dict
+from ...mixgrpo_core.settings.config import SHOWN, UNTIL_STOPPED, to_dict
+from ...mixgrpo_core.settings.course import course
 from .board import PlanOf
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,79}")
@@ -39,20 +40,26 @@ def stored(path: Path) -> dict[str, Any]:
     return {"config": config, "plan": plan, "reports": reports, "problems": problems}
 
 
-def drawn_plan(plan_of: PlanOf, sigmas: Tensor, iterations: int) -> dict[str, Any]:
+def drawn_plan(plan_of: PlanOf, sigmas: Tensor, iterations: int, done: int = 0) -> dict[str, Any]:
     """The plan as JSON values.
 
     Returns:
-        ``sigmas``, the base grid; ``iterations``; and ``windows``, a list of [iteration, first, stop]: from that
-        iteration on, steps ``first .. stop - 1`` are trained (for scattered steps the hull).
+        ``sigmas``, the base grid; ``iterations``, -1 where it goes on until it is stopped; ``shown``, the iterations
+        that are drawn; and ``windows``, a list of [iteration, first, stop]: from that iteration on, steps
+        ``first .. stop - 1`` are trained (for scattered steps the hull). Of a long run some are looked at (`course`).
     """
-    windows: list[list[int]] = []
-    for iteration in range(iterations):
+
+    def window(iteration: int) -> tuple[int, int]:
         trained = plan_of(iteration, 0, sigmas).trained
-        place = [trained[0], trained[-1] + 1] if trained else [0, 0]
-        if not windows or windows[-1][1:] != place:
-            windows.append([iteration, *place])
-    return {"sigmas": [round(sigma, 5) for sigma in sigmas.tolist()], "iterations": iterations, "windows": windows}
+        return (trained[0], trained[-1] + 1) if trained else (0, 0)
+
+    shown = max(SHOWN, done + done // 4) if iterations == UNTIL_STOPPED else iterations
+    return {
+        "sigmas": [round(sigma, 5) for sigma in sigmas.tolist()],
+        "iterations": iterations,
+        "shown": shown,
+        "windows": [[iteration, *place] for iteration, place in course(window, shown)],
+    }
 
 
 def _settings(
@@ -63,7 +70,7 @@ def _settings(
         config = RunFolder.open(path).settings
         told = reports[-1].get("sigmas") if reports else None
         sigmas = torch.tensor(told) if isinstance(told, list) and len(told) == config.steps + 1 else config.sigmas()
-        plan = drawn_plan(config.plan, sigmas, config.iterations)
+        plan = drawn_plan(config.plan, sigmas, config.iterations, iterations_done(reports))
     except (RunError, KeyError, TypeError, ValueError) as error:
         problems.append(f"The run {path.name!r} is shown without its window: {error}.")
         return None, None

@@ -10,6 +10,9 @@ import torch
 from ...mixgrpo_core import DecayingWindow, SlidingWindow, StepPlan, TrainConfig, WindowPlanner
 from ...mixgrpo_core.training.cost import IterationCost, dance_iteration_cost, iteration_cost
 
+MOST = 10_000
+"""Iterations of a plan that are counted."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunCost:
@@ -41,9 +44,9 @@ class RunCost:
 
 
 def plans_of(config: TrainConfig) -> list[StepPlan]:
-    """The plan of every iteration's first prompt."""
+    """The plan of every iteration's first prompt, of the first ``MOST`` iterations."""
     sigmas = config.sigmas()
-    return [config.plan(iteration, 0, sigmas) for iteration in range(config.iterations)]
+    return [config.plan(iteration, 0, sigmas) for iteration in range(min(config.foreseen, MOST))]
 
 
 def run_cost(
@@ -82,8 +85,8 @@ def coverage_words(config: TrainConfig, plans: Sequence[StepPlan]) -> str:
     counts = Counter(step for plan in plans for step in plan.trained)
     prompts = "one prompt" if config.prompts_per_iteration == 1 else f"each of {config.prompts_per_iteration} prompts"
     lines = [
-        f"{config.iterations} iterations of {config.steps} steps; each makes {config.images_per_prompt} images for "
-        f"{prompts}.",
+        f"{_iterations_words(config, len(plans))} of {config.steps} steps; each makes "
+        f"{config.images_per_prompt} images for {prompts}.",
     ]
     if not counts:
         return (
@@ -100,6 +103,12 @@ def coverage_words(config: TrainConfig, plans: Sequence[StepPlan]) -> str:
         lines.append(f"Never trained: {steps_words(missed)}.{_advice(config)}")
     lines.append(f"Step {config.steps - 1}, the last, ends at the clean image and is never trained.")
     return "\n".join(lines)
+
+
+def _iterations_words(config: TrainConfig, counted: int) -> str:
+    """How many there are, and how many are counted below where those are fewer."""
+    whole = "Iterations until it is stopped" if config.endless else f"{config.iterations} iterations"
+    return whole if counted == config.iterations else f"{whole}, the first {counted} counted here,"
 
 
 def steps_words(steps: Sequence[int]) -> str:

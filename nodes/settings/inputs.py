@@ -97,7 +97,7 @@ def _choices() -> list[io.Input]:
 
 def _common() -> list[io.Input]:
     return [
-        _setting("iterations", 100_000, detail=False),
+        io.Int.Input("iterations", default=0, min=-1, max=100_000, tooltip=f"{TOLD['iterations'].help} {_ZERO}"),
         _setting("images_per_prompt", 256, detail=False),
         _setting(
             "prompts_per_iteration",

@@ -232,12 +232,12 @@ def summary(settings: TrainerSettings, values: Mapping[str, Any]) -> str:
     shift = "the model's own grid" if train.shift is None else f"shift {train.shift:g}"
     average = "" if train.ema is None else f", averaged with decay {train.ema:g}"
     images = train.images_per_prompt * train.prompts_per_iteration
+    many = "until it is stopped, iterations" if train.endless else f"{train.iterations} iterations"
     return "\n".join(
         (
             f"{values['preset']} on {values['model_family']}, memory: {values['memory']}",
             f"{settings.width} x {settings.height} pixels, {train.steps} steps, {shift}, {guided}",
-            f"{train.iterations} iterations of {images} images: {train.images_per_prompt} of each of "
-            f"{train.prompts_per_iteration} prompts",
+            f"{many} of {images} images: {train.images_per_prompt} of each of {train.prompts_per_iteration} prompts",
             f"which steps are trained: {spell(train.planner)}",
             f"noise: {spell(train.kernel)}, after the window: {spell(train.tail_solver)}",
             f"credit: {', '.join(map(spell, train.credit))}",

@@ -107,14 +107,15 @@ def _words(report: StepReport, config: TrainConfig, settings: TrainerSettings, l
     per_prompt = sum(seconds for phase, seconds in report.seconds.items() if phase != "evaluation")
     asked = settings.train
     iteration = per_prompt * asked.prompts_per_iteration
-    hours = iteration * asked.iterations / 3600
+    some = f"any {asked.foreseen}" if asked.endless else f"all {asked.iterations}"
+    hours = iteration * asked.foreseen / 3600
     noise = report.update.figures.get("ratio_first")
     lines = [
         f"peak memory: {_gib(report.peak_memory)}",
         f"one prompt ({config.images_per_prompt} images): {per_prompt:.1f} s, of which "
         + ", ".join(f"{phase} {seconds:.1f} s" for phase, seconds in report.seconds.items()),
         f"one iteration ({asked.prompts_per_iteration} prompts): {iteration:.0f} s",
-        f"all {asked.iterations} iterations: {hours:.1f} h, without held-out evaluations",
+        f"{some} iterations: {hours:.1f} h, without held-out evaluations",
         f"batches that fit: rollout {config.rollout_batch}, decode {config.decode_batch}, update {config.update_batch}",
     ]
     lines += lowered or ["everything fitted as set"]

@@ -53,7 +53,8 @@ def curve(metrics: Sequence[Mapping[str, Any]], config: TrainConfig, path: Path,
 def summary(run: CanvasRun, config: TrainConfig, metrics: Sequence[Mapping[str, Any]], file: Path) -> str:
     """Iterations, held-out rewards before and after, time, what guards said last, and where the files are."""
     seconds = sum(sum(report["seconds"].values()) for report in metrics)
-    lines = [f"{run.path.name}: {iterations_done(metrics)} of {config.iterations} iterations in {_duration(seconds)}"]
+    whole = "" if config.endless else f" of {config.iterations}"
+    lines = [f"{run.path.name}: {iterations_done(metrics)}{whole} iterations in {_duration(seconds)}"]
     points = [evaluation for report in metrics for evaluation in report["evaluations"]]
     for name in points[0]["rewards"] if points else ():
         first, last = (point["rewards"][name] for point in (points[0], points[-1]))

@@ -65,7 +65,7 @@ def open_run(name: str, config: TrainConfig, setup: Mapping[str, Any]) -> tuple[
 def _matching(folder: Path, config: TrainConfig, setup: Mapping[str, Any]) -> tuple[CanvasRun, TrainConfig] | None:
     try:
         run = CanvasRun.open(folder)
-        longer = replace(config, iterations=max(config.iterations, run.done))
+        longer = config if config.endless else replace(config, iterations=max(config.iterations, run.done))
         run.require(longer, setup)
     except RunError:  # a run of other settings, or one that cannot be read: it stays as it is
         return None

@@ -22,7 +22,7 @@ from ...mixgrpo_core.rewards.wrappers.transforms import afresh
 from ...mixgrpo_core.runs.pace import Pace
 from ...mixgrpo_core.support.seeds import derive_seed
 from ...mixgrpo_core.support.spelling import spell
-from ...mixgrpo_core.training.iteration import visited
+from ...mixgrpo_core.training.visits import visited
 from ..host.family import require_flow_model
 from ..host.identity import lora_digest, model_digest
 from ..host.lora_layouts import lora_for

@@ -528,6 +528,23 @@ def test_not_a_number_never_reaches_the_browser(output, ears):
     assert status == 200 and found["reports"] == [] and found["problems"]
 
 
+@pytest.mark.parametrize("iterations", [-1, 2_000_000_000_000])
+def test_the_plan_of_a_run_without_an_end_is_drawn_with_few_looks(tmp_path, iterations):
+    looks = []
+    config = TrainConfig(iterations=iterations, planner=WindowPlanner(window=SlidingWindow(size=2)), steps=6)
+
+    def plan_of(*asked):
+        looks.append(asked)
+        return config.plan(*asked)
+
+    plan = drawn_plan(plan_of, config.sigmas(), iterations, done=8000)
+    assert plan["windows"] == [[0, 0, 2], [25, 1, 3], [50, 2, 4], [75, 3, 5]]
+    assert plan["iterations"] == iterations and plan["shown"] == (10_000 if iterations < 0 else iterations)
+    assert len(looks) <= 2000
+    run = RunFolder.create(tmp_path / "run", config)
+    assert stored(run.path)["plan"]["windows"] == plan["windows"]
+
+
 def test_the_plan_is_drawn_over_the_grid_that_was_used(tmp_path):
     """A headless run of a model with a grid of its own, which no setting tells."""
     config = TrainConfig(steps=4, planner=WindowPlanner(window=SlidingWindow(size=2)))

@@ -59,10 +59,10 @@ export class Header {
     this.badge.dataset.kind = KINDS[state.state] ?? "busy";
     write(this.run, state.run ?? "");
     this.run.title = state.run ?? "";
-    const started = state.iterations > 0;
+    const started = state.iterations !== 0;
     write(this.count, started ? String(live ? state.current + 1 : state.done) : "–");
-    write(this.total, started ? ` / ${state.iterations}` : "");
-    this.bar.style.width = `${started ? (100 * state.done) / state.iterations : 0}%`;
+    write(this.total, state.iterations > 0 ? ` / ${state.iterations}` : state.endless ? " / ∞" : "");
+    this.bar.style.width = `${state.iterations > 0 ? (100 * state.done) / state.iterations : 0}%`;
     const share = live && progress && progress.total ? progress.done / progress.total : 0;
     this.inner.style.width = `${100 * share}%`;
     write(this.phase, live && progress ? doing(state.state, progress) : "");

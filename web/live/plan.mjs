@@ -29,7 +29,7 @@ export class Plan {
     const at = state.current;
     const [first, stop] = windowAt(plan, at);
     write(this.where, words(plan, at, first, stop));
-    const key = JSON.stringify([plan.iterations, plan.windows.length, at, first, stop, state.run]);
+    const key = JSON.stringify([plan.shown, plan.windows.length, at, first, stop, state.run]);
     if (key === this.drawn) return;
     this.drawn = key;
     this.#curve(plan.sigmas, first, stop);
@@ -63,10 +63,10 @@ export class Plan {
 
   #course(plan, at) {
     const steps = plan.sigmas.length - 1;
-    const x = (iteration) => (iteration / plan.iterations) * WIDTH;
+    const x = (iteration) => Math.min(iteration / plan.shown, 1) * WIDTH;
     const y = (step) => (step / steps) * RUN;
     const path = plan.windows.map(([from, first, stop], i) => {
-      const to = plan.windows[i + 1]?.[0] ?? plan.iterations;
+      const to = plan.windows[i + 1]?.[0] ?? plan.shown;
       return `M${x(from)} ${y(first)}H${x(to)}V${y(stop)}H${x(from)}Z`;
     }).join("");
     const [title] = this.course.children;
@@ -94,7 +94,7 @@ function words(plan, at, first, stop) {
   const steps = plan.sigmas.length - 1;
   const here = stop - first === 1 ? `step ${first}` : `steps ${first}–${stop - 1}`;
   const next = plan.windows.find(([from]) => from > at);
-  if (!next) return `${here} of ${steps}, to the end of the run`;
+  if (!next) return `${here} of ${steps}${plan.iterations > 0 ? ", to the end of the run" : " from here on"}`;
   const wait = next[0] - at;
   return `${here} of ${steps} · next shift in ${wait} iteration${wait === 1 ? "" : "s"}`;
 }

@@ -65,7 +65,12 @@ export class RunState {
   /** The iteration that is being done, from 0. */
   get current() {
     const at = Math.max(this.done, this.live ? (this.progress?.iteration ?? 0) : 0);
-    return Math.min(at, Math.max(this.iterations - 1, 0));
+    return this.endless ? at : Math.min(at, Math.max(this.iterations - 1, 0));
+  }
+
+  /** Whether the run goes on until it is stopped. */
+  get endless() {
+    return this.iterations < 0;
   }
 
   /** What the server remembers, unless newer events came while it was fetched. */

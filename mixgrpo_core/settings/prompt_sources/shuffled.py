@@ -25,6 +25,8 @@ class Shuffled(PromptSource):
 
     def visited(self, draw: PromptDraw, iterations: int) -> list[int]:
         """Those that come in the remaining iterations."""
+        if (iterations - draw.iteration) * draw.count >= 2 * draw.pool:  # a whole shuffle is among them
+            return list(range(draw.pool))
         places = range(draw.iteration * draw.count, iterations * draw.count)
         return sorted({int(_shuffle(draw.seed, place // draw.pool, draw.pool)[place % draw.pool]) for place in places})
 
