@@ -20,6 +20,7 @@ from torch import Tensor
 from ..support.file_kinds import what_it_is
 from ..support.files import TextFileError, read_text
 from ..support.paths import user_path
+from ..support.quoting import cause
 from .lora_alpha import ALPHA, PeftSettings, alphas_of
 from .lora_names import DOWN, UP, LoraFileError, renamed, some
 
@@ -147,7 +148,7 @@ def _peft_config(file: Path) -> Mapping[str, object] | None:
     try:
         found = _object(read_text(config), str(config))
     except (OSError, TextFileError) as error:
-        raise LoraFileError(f"{config} cannot be read ({error}): get it again") from error
+        raise LoraFileError(f"{config} cannot be read ({cause(error)}): get it again") from error
     if found.get("peft_type", "LORA") != "LORA":
         raise LoraFileError(
             f"expected a LoRA in {config}, found {found['peft_type']}, whose change is no product of A and B: merge it "
@@ -160,7 +161,9 @@ def _object(text: str, where: str) -> Mapping[str, object]:
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise LoraFileError(f"{where} is not JSON ({error}): without it the LoRA's strength is not known") from error
+        raise LoraFileError(
+            f"{where} is not JSON ({cause(error)}): without it the LoRA's strength is not known"
+        ) from error
     if not isinstance(found, dict):
         raise LoraFileError(f"expected a JSON object as {where}, found a {type(found).__name__}")
     return found
@@ -173,7 +176,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
             return tensors, dict(file.metadata() or {})
     except (SafetensorError, OSError) as error:
-        told = what_it_is(path) or f"{error}; it was cut short or is of another format, get it again"
+        told = what_it_is(path) or f"{cause(error)}; it was cut short or is of another format, get it again"
         raise LoraFileError(f"{path} is not a whole safetensors file: {told}") from error
 
 

@@ -20,6 +20,7 @@ from ..models.ema import Ema
 from ..models.lagged import Lagged
 from ..models.port import FlowModel
 from ..rewards.port import Reward
+from ..support.quoting import cause
 from ..support.tensor_files import read_tensors, write_tensors
 from .packing import Packer, random_state, restore_random, unpack
 
@@ -190,7 +191,7 @@ def read_checkpoint(path: Path) -> Snapshot:
         tensors, metadata = read_tensors(path)
         values = json.loads(metadata["mixgrpo"])
     except (SafetensorError, OSError, KeyError, ValueError, RecursionError) as error:
-        raise CorruptCheckpoint(f"{path} is not a whole checkpoint: {error}") from error
+        raise CorruptCheckpoint(f"{path} is not a whole checkpoint: {cause(error)}") from error
     found = values.get("format") if isinstance(values, dict) else None
     if found != FORMAT:
         raise CorruptCheckpoint(f"{path} has checkpoint format {found}, this version reads {FORMAT}")

@@ -57,4 +57,6 @@ def split(pool: Sequence[str], count: int, *keys: int | str) -> Prompts:
 
 
 def _unique(prompts: Sequence[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(prompt.replace(BYTE_ORDER_MARK, "").strip() for prompt in prompts))
+    """Without duplicates, and without those that have no words."""
+    cleaned = (prompt.replace(BYTE_ORDER_MARK, "").strip() for prompt in prompts)
+    return tuple(dict.fromkeys(prompt for prompt in cleaned if prompt))

@@ -1,7 +1,7 @@
 """What a person gave, as a sentence can quote it: a whole file pasted into a setting makes no sentence."""
 
-LONGEST = 160
-"""Characters of a quotation."""
+LONGEST, LONGEST_CAUSE = 160, 400
+"""Characters of a quotation, and of what another library said."""
 
 
 def shown(value: object) -> str:
@@ -9,6 +9,11 @@ def shown(value: object) -> str:
     return brief(repr(value))
 
 
-def brief(text: str) -> str:
+def brief(text: str, longest: int = LONGEST) -> str:
     """A text, its middle left out where it is long."""
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 40]} ... {text[-30:]}"
+    return text if len(text) <= longest else f"{text[: longest - 40]} ... {text[-30:]}"
+
+
+def cause(error: BaseException) -> str:
+    """What an error of another library says: some quote the whole file that they could not read."""
+    return brief(str(error), LONGEST_CAUSE)

@@ -128,7 +128,8 @@ def _near(chance, old):
     if isinstance(old, bool):
         return not old
     if isinstance(old, int | float):
-        return chance.choice((number(chance), -old, old + 1, old * 1000, str(old), float(old)))
+        half = old + 0.5 if abs(old) < 2**60 else 0.5
+        return chance.choice((number(chance), -old, old + 1, old * 1000, str(old), half))
     if isinstance(old, str):
         return text(chance, old)
     return odd(chance)

@@ -23,6 +23,7 @@ from transformers import (  # type: ignore[attr-defined]  # version 5 has T5Toke
 )
 
 from ...support.files import read_text
+from ...support.quoting import cause
 from ..lora_names import some
 from .tokenizers import T, load_tokenizer
 from .weight_names import variant_of, why
@@ -63,7 +64,7 @@ def read_json(path: Path) -> dict:
     except FileNotFoundError as error:
         raise ModelFilesError(f"expected {path.name} in {path.parent}, found none; get the folder again") from error
     except (OSError, ValueError, RecursionError) as error:
-        raise ModelFilesError(f"{path} cannot be read ({error}); get the model folder again") from error
+        raise ModelFilesError(f"{path} cannot be read ({cause(error)}); get the model folder again") from error
     if not isinstance(found, dict):
         raise ModelFilesError(f"expected a table in {path}, found {type(found).__name__}; get the model folder again")
     return found

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ...support.quoting import shown
+from ...support.quoting import cause, shown
 from ..networks.preprocessing import normalised, pixels_of, resized
 from ..networks.weight_files import WeightsError, read_json
 
@@ -56,7 +56,9 @@ class ImageProcessor:
         try:
             return _parsed(config)
         except (KeyError, TypeError, ValueError, OverflowError, ArithmeticError) as error:
-            raise WeightsError(f"{path} asks for something unknown ({error}): take another classifier") from error
+            raise WeightsError(
+                f"{path} asks for something unknown ({cause(error)}): take another classifier"
+            ) from error
 
     def __call__(self, images: Tensor) -> Tensor:
         """``[B, H, W, 3]`` in 0..1 to ``[B, 3, height, width]``, with the gradient."""

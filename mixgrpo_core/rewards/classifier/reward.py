@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...support.micro_batches import MicroBatches
+from ...support.micro_batches import MicroBatches, ran_out
 from ...support.setting import require_finite
 from ..networks.known_files import KnownFile, expect
 from ..networks.places import Network, Place, Precision, Resident, dtype_for, shared
@@ -28,6 +28,7 @@ NSFW = KnownFile(
     size=343_000_000,
     licence="Apache-2.0",
 )
+_TRIED = 64
 _SHOWN = 20  # labels in an error
 
 
@@ -75,15 +76,25 @@ class ImageClassifier(DifferentiableReward):
             return 0
 
     def prepare(self, prompts: Sequence[str]) -> None:
-        """Reads the network.
+        """Reads the network, and shows it a grey picture.
 
         Raises:
-            WeightsError: the folder is missing, incomplete, or holds no image classifier.
+            WeightsError: the folder is missing, incomplete, or holds no image classifier that can look at one.
             ValueError: it does not know the label.
         """
         _ = self._processor, self._index
-        with self._network.at(self.place):
-            pass
+        grey = torch.full((1, _TRIED, _TRIED, 3), 0.5)
+        try:
+            self.values(RewardBatch(images=grey, prompts=("",)))
+        except WeightsError:
+            raise
+        except Exception as error:
+            if ran_out(error):
+                raise
+            raise WeightsError(
+                f"{self.folder} cannot look at a picture ({first_line(error)}): its preprocessor_config.json does not "
+                "fit its network, get the folder again"
+            ) from error
 
     def values(self, batch: RewardBatch) -> Tensor:
         """``[G]`` with their gradient."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import torch
 from torch import Tensor
 
+from ...support.quoting import LONGEST_CAUSE, brief
 from .weight_files import WeightsError
 
 if TYPE_CHECKING:
@@ -109,4 +110,4 @@ def quiet() -> Iterator[None]:
 
 def first_line(error: BaseException) -> str:
     """What an error says, without what follows."""
-    return str(error).strip().split("\n")[0]
+    return brief(str(error).strip().split("\n")[0], LONGEST_CAUSE)

@@ -16,6 +16,7 @@ from torch import Tensor
 from ...support.file_kinds import is_safetensors, what_it_is
 from ...support.files import read_text
 from ...support.paths import user_path
+from ...support.quoting import cause
 
 SAFETENSORS = (".safetensors", ".sft")
 PICKLES = (".pt", ".pth", ".bin", ".ckpt")
@@ -102,8 +103,8 @@ def _files(path: Path) -> tuple[list[Path], Mapping[str, Any]]:
 
 def _shards(index: Path) -> list[Path]:
     names = read_json(index).get("weight_map")
-    if not isinstance(names, dict):
-        raise WeightsError(f"expected a table weight_map in {index}, found none: get the folder again")
+    if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
+        raise WeightsError(f"expected a table weight_map of file names in {index}, found none: get the folder again")
     files = [index.parent / Path(name).name for name in sorted(set(names.values()))]
     missing = [file.name for file in files if not file.is_file()]
     if missing:
@@ -116,7 +117,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(read_text(path))
     except (OSError, ValueError, RecursionError) as error:
-        raise WeightsError(f"{path} cannot be read ({error}): get it again") from error
+        raise WeightsError(f"{path} cannot be read ({cause(error)}): get it again") from error
     if not isinstance(found, dict):
         raise WeightsError(f"expected a JSON object in {path}, found a {type(found).__name__}")
     return found
@@ -134,7 +135,7 @@ def _shapes(file: Path) -> dict[str, tuple[int, ...]]:
         with safe_open(file, framework="pt") as opened:
             return {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        told = what_it_is(file) or f"get it again ({error})"
+        told = what_it_is(file) or f"get it again ({cause(error)})"
         raise WeightsError(f"{file} is not a whole safetensors file: {told}") from error
 
 
@@ -148,7 +149,7 @@ def _read(file: Path, wanted: Mapping[str, str]) -> dict[str, Tensor]:
             # clone: a view of the map would keep the file mapped as long as the network lives
             return {name: opened.get_tensor(original).clone() for name, original in wanted.items()}
     except (SafetensorError, OSError) as error:
-        told = what_it_is(file) or f"get it again ({error})"
+        told = what_it_is(file) or f"get it again ({cause(error)})"
         raise WeightsError(f"{file} is not a whole safetensors file: {told}") from error
 
 
@@ -169,7 +170,7 @@ def _unpickled(file: Path) -> dict[str, Tensor]:
                 "safetensors, or convert it yourself where you trust it"
             ) from error
         raise WeightsError(
-            f"{file} is not a whole torch file ({type(error).__name__}: {error}): get it again"
+            f"{file} is not a whole torch file ({type(error).__name__}: {cause(error)}): get it again"
         ) from error
     for wrapper in _WRAPPERS:
         if isinstance(found, dict) and isinstance(found.get(wrapper), dict):

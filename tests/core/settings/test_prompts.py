@@ -173,3 +173,8 @@ def test_no_prompts_at_all_say_where_to_put_them():
 def test_seeds_of_many_are_those_of_one_by_one(keys):
     words = ["a cat", "", "it's", 'a "dog"', "猫\u2028", "'' \\"]
     assert derive_seeds(keys, words) == [derive_seed(*keys, word) for word in words]
+
+
+def test_a_prompt_of_nothing_but_a_byte_order_mark_is_none(tmp_path):
+    (tmp_path / "prompts.json").write_text('["a cat", "\\ufeff", "a dog"]')
+    assert read_prompts(str(tmp_path / "prompts.json"), held_out_share=0).train == ("a cat", "a dog")

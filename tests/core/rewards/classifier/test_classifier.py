@@ -242,3 +242,10 @@ def test_settings_of_another_kind_are_told(folder, file, changes):
     (folder / file).write_text(json.dumps({**found, **changes}))
     with pytest.raises(WeightsError, match=str(folder)):
         classifier(folder).prepare([])
+
+
+def test_a_processor_that_does_not_fit_its_network_is_told_before_the_run(folder):
+    path = folder / "preprocessor_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "size": {"height": 32, "width": 33}}))
+    with pytest.raises(WeightsError, match="cannot look at a picture"):
+        classifier(folder).prepare([])

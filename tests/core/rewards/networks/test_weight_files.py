@@ -154,3 +154,18 @@ def test_a_safetensors_file_is_read_whatever_its_name(tmp_path, name):
 def test_a_folder_of_16_bits_alone_is_read(tmp_path):
     written(tmp_path, "safetensors").rename(tmp_path / "model.fp16.safetensors")
     assert Weights(tmp_path).read(["b"])["b"].tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("names", [{"a": 1}, {"a": "one.safetensors", "b": {}}, {"a": None}])
+def test_an_index_of_no_file_names_is_told(tmp_path, names):
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
+    with pytest.raises(WeightsError, match="of file names"):
+        Weights(tmp_path)
+
+
+def test_a_header_that_safetensors_quotes_whole_makes_a_short_sentence(tmp_path):
+    header = json.dumps({"a": "x" * 50_000}).encode()
+    (tmp_path / "a.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(WeightsError, match="not a whole safetensors file") as told:
+        Weights(tmp_path / "a.safetensors")
+    assert len(str(told.value)) < 1000
