@@ -7,6 +7,7 @@ from types import MappingProxyType
 from ..objectives.update import NonFiniteLoss
 from ..runs.folder import RunError
 from ..support.micro_batches import ran_out
+from ..support.quoting import cause
 from ..training.iteration import RewardsFailed
 from . import compare, demo, plan, sampling, score, training, verify
 from .imports import WORDS, take_imports
@@ -45,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"mixgrpo {name}: {error}", file=sys.stderr)
         return 1
     except (ValueError, RunError, OSError, ImportError) as error:  # the last: an optional package is not there
-        print(f"mixgrpo {name}: {error}", file=sys.stderr)
+        print(f"mixgrpo {name}: {cause(error) if isinstance(error, OSError) else error}", file=sys.stderr)
         return 2
     except (RuntimeError, MemoryError) as error:
         if not ran_out(error):

@@ -178,7 +178,8 @@ def write_checkpoint(path: Path, snapshot: Snapshot) -> None:
     values, tensors = json.dumps(snapshot.values, sort_keys=True), dict(snapshot.tensors)
     if snapshot.settings is not None:  # as a tensor, for a header has room for 100 MB only
         tensors[SETTINGS] = torch.frombuffer(bytearray(json.dumps(snapshot.settings).encode()), dtype=torch.uint8)
-    write_tensors(path, tensors, {"mixgrpo": values, "sha256": _digest(tensors, values)})
+    digests = {"sha256": _digest(tensors, values), "layout": _digest_of_layout(tensors)}
+    write_tensors(path, tensors, {"mixgrpo": values, **digests})
 
 
 def read_checkpoint(path: Path) -> Snapshot:
@@ -195,7 +196,8 @@ def read_checkpoint(path: Path) -> Snapshot:
     found = values.get("format") if isinstance(values, dict) else None
     if found != FORMAT:
         raise CorruptCheckpoint(f"{path} has checkpoint format {found}, this version reads {FORMAT}")
-    if metadata.get("sha256") != _digest(tensors, metadata["mixgrpo"]):
+    layout = _digest_of_layout(tensors)
+    if metadata.get("sha256") != _digest(tensors, metadata["mixgrpo"]) or metadata.get("layout", layout) != layout:
         raise CorruptCheckpoint(f"{path} was changed after it was written: its checksum does not match")
     copy = tensors.pop(SETTINGS, None)
     settings = None if copy is None else json.loads(copy.numpy().tobytes())
@@ -208,6 +210,12 @@ def _digest(tensors: Mapping[str, Tensor], values: str) -> str:
         digest.update(name.encode())
         digest.update(tensors[name].contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def _digest_of_layout(tensors: Mapping[str, Tensor]) -> str:
+    """Of dtypes and shapes: the same bytes of another dtype are other numbers. Older checkpoints have none."""
+    layout = [(name, str(tensors[name].dtype), list(tensors[name].shape)) for name in sorted(tensors)]
+    return hashlib.sha256(json.dumps(layout).encode()).hexdigest()
 
 
 def _with_numbered_state(optimizer: dict[str, Any]) -> dict[str, Any]:

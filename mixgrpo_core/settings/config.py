@@ -80,10 +80,11 @@ class TrainConfig:
         12,
         "Images of one prompt that are compared with each other: at least 2, 8 to 24 are usual.",
         least=2,
+        below=10_001,
         why="advantages compare the images of one prompt with each other (12 is the paper's)",
     )
     prompts_per_iteration: int = setting(
-        4, "Prompts of one iteration. The publications use 32 to 96 on 24 to 32 GPUs.", least=1
+        4, "Prompts of one iteration. The publications use 32 to 96 on 24 to 32 GPUs.", least=1, below=100_001
     )
     shared_noise: bool = setting(True, "Whether the images of a prompt start from the same noise.")
     planner: Planner = setting(WindowPlanner(), "Which steps are noisy and trained in which iteration.")
@@ -120,8 +121,8 @@ class TrainConfig:
     weight_decay: float = setting(1e-4, "Weight decay of AdamW.", least=0)
     beta1: float = setting(0.9, "AdamW's decay of the gradient's mean.", least=0, below=1, such_as="0.9")
     beta2: float = setting(0.999, "AdamW's decay of its square.", least=0, below=1, such_as="0.999")
-    updates: int = setting(4, "Optimizer steps per pass over an iteration's images.", least=1)
-    epochs: int = setting(1, "Passes over an iteration's images.", least=1)
+    updates: int = setting(4, "Optimizer steps per pass over an iteration's images.", least=1, below=100_001)
+    epochs: int = setting(1, "Passes over an iteration's images.", least=1, below=100_001)
     max_grad_norm: float = setting(1.0, "Gradients are scaled down to this norm.", above=0)
     ema: float | None = setting(
         None,
@@ -141,7 +142,7 @@ class TrainConfig:
         "is never.",
         least=0,
     )
-    eval_images: int = setting(4, "Held-out images per prompt.", least=1)
+    eval_images: int = setting(4, "Held-out images per prompt.", least=1, below=10_001)
     eval_steps: int | None = setting(
         None, "Denoising steps of held-out images; without a number as many as in training.", least=1, below=10_001
     )

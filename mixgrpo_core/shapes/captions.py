@@ -11,6 +11,8 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..support.quoting import shown
+
 COLOURS = ("red", "green", "blue", "yellow")
 SHAPES = ("circle", "square", "triangle", "cross")
 SIZES = ("small", "large")
@@ -49,13 +51,13 @@ class Caption:
         words = text.lower().split()
         if len(words) != 7:
             raise ValueError(
-                f"Expected a caption of 7 words like {_EXAMPLE!r}, found {len(words)} words in {text!r}. "
+                f"Expected a caption of 7 words like {_EXAMPLE!r}, found {len(words)} words in {shown(text)}. "
                 "Write it as 'a SIZE COLOUR SHAPE on the PLACE'."
             )
         try:
             caption = cls(colour=words[2], shape=words[3], size=words[1], place=words[6])
         except ValueError as error:
-            raise ValueError(f"{error} The caption was {text!r}.") from None
+            raise ValueError(f"{error} The caption was {shown(text)}.") from None
         if str(caption) != " ".join(words):
             raise ValueError(f"Expected {str(caption)!r}, found {text!r}. Use the expected spelling.")
         return caption

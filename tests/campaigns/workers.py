@@ -20,6 +20,7 @@ from pathlib import Path
 from campaigns.progress import ROOT
 from campaigns.watch import Canary, Watch
 from mixgrpo_core.support.micro_batches import ran_out
+from mixgrpo_core.support.quoting import cause
 
 CPU_SECONDS, WALL_SECONDS = 10.0, 180.0
 ROOM, ADDRESSES = 256 << 20, 3 << 30
@@ -49,6 +50,8 @@ def judged(error, told):
     full = "".join(traceback.format_exception(error))[-4000:]
     if not isinstance(error, told):
         return FAULT, full
+    if isinstance(error, OSError) and error.strerror:
+        words = cause(error)  # as the command line tells it: the system quotes the whole path
     if len(words) > LONGEST:
         return FAULT, f"{len(words)} characters are no sentence: {words[:300]} ...\n{full[-1500:]}"
     if " " not in words.strip() or "Traceback" in words:

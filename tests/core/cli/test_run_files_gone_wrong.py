@@ -2,6 +2,7 @@
 
 import pytest
 
+from mixgrpo_core.cli import main
 from mixgrpo_core.cli.settings import read_toml
 
 
@@ -17,6 +18,8 @@ from mixgrpo_core.cli.settings import read_toml
         ("[train]\nsteps = 1" + "0" * 30, "steps must be below"),
         ("[train]\neval_steps = 1" + "0" * 30, "eval_steps must be"),
         ("[train]\nupdate_batch = 1" + "0" * 18, "update_batch must be"),
+        ("[train]\nprompts_per_iteration = 9007199254740993", "prompts_per_iteration must be"),
+        ("[train]\nimages_per_prompt = 9007199254740993", "images_per_prompt must be"),
         ("[model]\nrank = 1" + "0" * 30, "rank must be"),
         (f'[train]\nupdates = "{"x" * 50_000}"', "updates expects a whole number"),
         (f'[train]\nkernel = "{"(" * 5000}"', "expected a call"),
@@ -32,3 +35,12 @@ def test_it_is_told_in_a_short_sentence(tmp_path, text, words):
     with pytest.raises(ValueError, match=words) as told:
         read_toml(tmp_path / "run.toml")
     assert len(str(told.value)) < 1500
+
+
+def test_an_endless_path_is_told_in_a_short_sentence(tmp_path, capsys):
+    (tmp_path / "run.toml").write_text(
+        f'''[model]\nfolder = "{"x" * 5000}"\n[prompts]\ntrain = ["a"]\n[rewards]\nred = "PixelReward(Brightness())"'''
+    )
+    assert main(["train", str(tmp_path / "run.toml"), "--out", str(tmp_path / "run")]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("mixgrpo train: ") and len(told) < 1500

@@ -12,7 +12,7 @@ from toy import Red, ToyModel
 
 from mixgrpo_core import RunFolder, TrainConfig, train
 from mixgrpo_core.cli import main
-from mixgrpo_core.runs.checkpoint import read_checkpoint
+from mixgrpo_core.runs.checkpoint import CorruptCheckpoint, read_checkpoint
 from mixgrpo_core.runs.folder import RunError
 
 CONFIG = TrainConfig(
@@ -224,3 +224,13 @@ def test_no_file_stays_mapped_after_it_was_read(run):
     snapshot, lora = RunFolder.open(run).latest(), load_lora(run / "lora/last.safetensors")
     assert str(run) not in Path("/proc/self/maps").read_text()
     assert snapshot.tensors and isinstance(lora.state["net.lora_A.weight"], torch.Tensor)
+
+
+def test_a_checkpoint_whose_numbers_are_said_to_be_of_another_kind_is_passed_over(run):
+    """The same bytes under another dtype: a flipped bit in the header, which no digest of the bytes alone sees."""
+    newest = sorted((run / "checkpoints").glob("*.safetensors"))[-1]
+    data = newest.read_bytes()
+    assert data.count(b'"dtype":"F32"')
+    newest.write_bytes(data.replace(b'"dtype":"F32"', b'"dtype":"I32"', 1))
+    with pytest.raises(CorruptCheckpoint, match="checksum"):
+        read_checkpoint(newest)
