@@ -14,6 +14,8 @@ from .quoting import brief, shown
 
 T = TypeVar("T")
 _KEY = "setting"
+_BEYOND = 2**63
+"""Whole numbers that no tensor takes, though every float is larger still; seeds have fields of their own."""
 ENDLESS: Mapping[str, bool] = MappingProxyType({"endless": True})
 """Metadata of a field in which infinity has a meaning: a threshold that nothing passes."""
 
@@ -147,7 +149,10 @@ def require_finite(made: Any) -> None:
     are ``ENDLESS`` may be infinity.
     """
     for item in fields(made):
-        _require_finite(item.name, getattr(made, item.name, None), endless=is_endless(item))
+        value = getattr(made, item.name, None)
+        _require_finite(item.name, value, endless=is_endless(item))
+        if isinstance(value, int) and abs(value) >= _BEYOND and "float" in str(item.type):
+            raise ValueError(f"{item.name} is a whole number of more than 64 bits, {brief(str(value))}: write 1e30")
 
 
 def is_endless(item: Field) -> bool:

@@ -62,6 +62,7 @@ def read(state: Mapping[str, Tensor], model: BaseModel) -> list[Piece]:
     pieces, known = [], set()
     for target, adapter in adapters.items():
         piece = _piece(target, adapter, rows)
+        _require_fit(piece, model)
         pieces.append(piece)
         known |= adapter.loaded_keys
     unread = sorted(set(given) - known)
@@ -114,6 +115,16 @@ def _piece(target: str | tuple, adapter: object, rows: Mapping[str, int]) -> Pie
     if len(up) != count:
         raise ValueError(f"the LoRA has {len(up)} rows for {path}, expected {count}: it is another model's")
     return Piece(path=path, start=start, stop=start + count, down=down, up=up)
+
+
+def _require_fit(piece: Piece, model: BaseModel) -> None:
+    """The host would read matrices of other sizes, too, and fail where it uses them."""
+    (rank, width), wanted = piece.down.shape, getattr(model.get_submodule(piece.path), "in_features", None)
+    if piece.up.shape[1] != rank or wanted not in (None, width):
+        raise ValueError(
+            f"the LoRA has A {list(piece.down.shape)} and B {list(piece.up.shape)} for {piece.path} of {wanted} "
+            "columns: it is another model's, or not whole"
+        )
 
 
 def to_diffusers(pieces: Iterable[Piece], model: BaseModel) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@ import logging
 import shutil
 import socket
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import aiohttp.web
 import folder_paths
@@ -82,6 +83,7 @@ class Routes:
 
     def open(self):
         self.heard, started = Heard(), threading.Event()
+        self.work = ThreadPoolExecutor(1)
         logging.getLogger().addHandler(self.heard)
 
         def serve():
@@ -90,6 +92,7 @@ class Routes:
             routes, app = aiohttp.web.RouteTableDef(), aiohttp.web.Application()
             add_routes(routes)
             app.add_routes(routes)
+            loop.set_default_executor(self.work)
             runner = aiohttp.web.AppRunner(app)
             loop.run_until_complete(runner.setup())
             site = aiohttp.web.TCPSite(runner, "127.0.0.1", 0)
@@ -146,6 +149,7 @@ class Routes:
         folder_paths.temp_directory = str(folder / "temp")
         self.heard.errors.clear()
         answer = self._sent((folder / "request").read_bytes())
+        self.work.submit(int).result()  # work for a client that hung up belongs to this case, too
         if not answer:
             return "hung up"
         status = int(answer.split(b" ", 2)[1])
@@ -165,7 +169,7 @@ class Routes:
                 connection.shutdown(socket.SHUT_WR)
                 while piece := connection.recv(1 << 16):
                     answer += piece
-            except ConnectionError:  # it had heard enough
+            except OSError:  # it had heard enough
                 pass
             return answer
 

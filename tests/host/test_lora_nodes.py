@@ -326,6 +326,8 @@ def test_what_cannot_be_converted_is_told(demo, output):
     refused({**state, f"{module}.diff_b": torch.ones(1)}, "bias")
     refused({"transformer.other.lora_A.weight": torch.ones(2, 2)}, "no place for")
     refused({**state, f"{module}.lora_B.weight": torch.ones(5, 2)}, "another model's")
+    refused({**state, f"{module}.lora_A.weight": torch.ones(2, 5)}, "another model's")
+    refused({**state, f"{module}.lora_A.weight": state[f"{module}.lora_A.weight"][:1]}, "not whole")
     (output / "bad.safetensors").write_bytes(b"no file")
     with pytest.raises(ValueError, match="not a whole safetensors file"):
         run(ConvertLora, lora_file="bad.safetensors", model=demo, layout=NATIVE, name="a")

@@ -22,6 +22,7 @@ from mixgrpo_core.cli.settings import read_toml
         ("[train]\nimages_per_prompt = 9007199254740993", "images_per_prompt must be"),
         ("[model]\nrank = 1" + "0" * 30, "rank must be"),
         (f'[train]\nupdates = "{"x" * 50_000}"', "updates expects a whole number"),
+        (f'[train]\nobjective = "GRPO(adv_clip=1{"0" * 30})"', "of more than 64 bits"),
         (f'[train]\nkernel = "{"(" * 5000}"', "expected a call"),
         (f'[train]\nkernel = "{"x" * 50_000}()"', "unknown class"),
         (f"[train]\n{'x' * 20_000} = 1", "unknown setting"),

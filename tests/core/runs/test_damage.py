@@ -211,9 +211,10 @@ def test_reports_and_names_are_synced(tmp_path, monkeypatch):
     run = trained(tmp_path / "runs" / "run").path
     assert synced.count(str(run / "metrics.jsonl")) == 4
     assert str(tmp_path / "runs") in synced and str(tmp_path) in synced
-    for place, path in replaced:
-        assert synced[place - 1].startswith(str(Path(path).parent / f".{Path(path).name}.")), "the file before its name"
-        assert synced[place] == str(Path(path).parent), "its name after it"
+    for place, path in replaced:  # other threads sync files of theirs in between
+        beside = str(Path(path).parent / f".{Path(path).name}.")
+        assert any(one.startswith(beside) for one in synced[:place]), "the file before its name"
+        assert str(Path(path).parent) in synced[place:], "its name after it"
     assert {Path(path).name for _, path in replaced} >= {"config.json", "000004.safetensors", "last.safetensors"}
 
 
