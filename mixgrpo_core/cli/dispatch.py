@@ -12,6 +12,7 @@ from ..training.iteration import RewardsFailed
 from . import compare, demo, plan, sampling, score, training, verify
 from .imports import WORDS, take_imports
 from .memory import OutOfMemory
+from .stopping import Stopped, stopped_by_signals
 
 COMMANDS: Mapping[str, tuple[Callable[[Sequence[str]], int], str]] = MappingProxyType(
     {
@@ -41,7 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"mixgrpo: unknown command {name!r}\n\n{_usage()}", file=sys.stderr)
         return 2
     try:
-        return COMMANDS[name][0](take_imports(rest) if name in _SPELLING else rest)
+        with stopped_by_signals():  # also while a model is loaded, and while pictures of a finished run are made
+            return COMMANDS[name][0](take_imports(rest) if name in _SPELLING else rest)
     except (RewardsFailed, NonFiniteLoss, OutOfMemory) as error:
         print(f"mixgrpo {name}: {error}", file=sys.stderr)
         return 1
@@ -53,9 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"mixgrpo {name}: out of memory: {_ROOM.get(name, _ROOM['train'])}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print(f"mixgrpo {name}: stopped", file=sys.stderr)
-        return 130
+        return stop.status if isinstance(stop, Stopped) else 130
 
 
 _ROOM: Mapping[str, str] = MappingProxyType(

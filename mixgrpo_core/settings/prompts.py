@@ -33,11 +33,11 @@ def read_prompts(
     """
     if not 0 <= held_out_share < 1:
         raise ValueError(f"held_out_share lies in 0..1 (below 1), found {held_out_share}")
-    pool = _unique(read_prompt_file(train) if isinstance(train, str) else train)
+    pool = _of_file(train) if isinstance(train, str) else _unique(train)
     if not pool:
         raise ValueError("expected prompts to train on, found none: set prompts.train to a file or a list")
     if held_out is not None:
-        kept = _unique(read_prompt_file(held_out) if isinstance(held_out, str) else held_out)
+        kept = _of_file(held_out) if isinstance(held_out, str) else _unique(held_out)
         return Prompts(train=pool, held_out=kept)
     wanted = max(1, round(len(pool) * held_out_share)) if held_out_share else 0  # a few prompts hold out one, not none
     count = min(wanted, len(pool) - 1)
@@ -57,6 +57,9 @@ def split(pool: Sequence[str], count: int, *keys: int | str) -> Prompts:
 
 
 def _unique(prompts: Sequence[str]) -> tuple[str, ...]:
-    """Without duplicates, and without those that have no words."""
-    cleaned = (prompt.replace(BYTE_ORDER_MARK, "").strip() for prompt in prompts)
-    return tuple(dict.fromkeys(prompt for prompt in cleaned if prompt))
+    return tuple(dict.fromkeys(prompt.replace(BYTE_ORDER_MARK, "").strip() for prompt in prompts))
+
+
+def _of_file(path: str) -> tuple[str, ...]:
+    """As of a list, but what has no words is no mistake."""
+    return tuple(prompt for prompt in _unique(read_prompt_file(path)) if prompt)

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from mixgrpo_core.cli import dispatch
+
 ROOT = Path(__file__).parents[3]
 STOPPING = ROOT / "mixgrpo_core/cli/stopping.py"
 stopping = runpy.run_path(str(STOPPING))
@@ -96,3 +98,18 @@ def test_only_the_command_line_touches_signals():
             if {"signal", "_signal", "atexit"} & {name.split(".")[0] for name in names}:
                 found.append(path.relative_to(ROOT).as_posix())
     assert found == ["mixgrpo_core/cli/stopping.py"]
+
+
+@pytest.mark.parametrize(("name", "status"), [("SIGTERM", 143), ("SIGINT", 130)])
+def test_a_command_is_stopped_outside_of_its_training_too(name, status, monkeypatch, capsys):
+    """While a model is loaded, or while the pictures of a finished run are made."""
+
+    def loading(words):
+        os.kill(os.getpid(), getattr(signal, name))
+        signal.sigtimedwait([], 5)
+        return 0
+
+    monkeypatch.setattr(dispatch, "COMMANDS", {"sample": (loading, "")})
+    monkeypatch.setattr(dispatch, "_SPELLING", ())
+    assert dispatch.main(["sample"]) == status
+    assert capsys.readouterr().err == "mixgrpo sample: stopped\n"
