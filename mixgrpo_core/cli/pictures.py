@@ -24,10 +24,9 @@ def read_words(words: Sequence[str]) -> list[str]:
     """Prompts, or those of the one file that is named."""
     # exists() of the os, not Path's: a prompt too long for a file name is just no file
     is_file = len(words) == 1 and (exists(words[0]) or Path(words[0]).suffix.lower() in SUFFIXES)
-    prompts = list(read_prompts(words[0] if is_file else words, held_out=()).train)
-    if not all(prompts):
+    if not is_file and not all(word.strip() for word in words):
         raise ValueError("expected prompts with words, found an empty one: remove it")
-    return prompts
+    return list(read_prompts(words[0] if is_file else words, held_out=()).train)
 
 
 def check_counts(steps: int, shift: float | None, images: int, batch: int) -> None:

@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Column
 from rich.text import Text
 
+from ..runs.pace import Pace
 from ..runs.reports import Event, StepReport
 from ..runs.reports import Progress as PhaseProgress
 
@@ -17,13 +18,15 @@ from ..runs.reports import Progress as PhaseProgress
 class RunProgress:
     """Two bars: the run and the current iteration. ``observe`` is the core's observer."""
 
-    def __init__(self, bars: "_Bars", iterations: int | None, done: int) -> None:
-        self._bars = bars
-        self._run = bars.add_task("training", total=iterations, completed=done, before=done, spent=0.0)
+    def __init__(self, bars: "_Bars", pace: Pace, done: int) -> None:
+        self._bars, self._pace = bars, pace
+        total = None if pace.iterations < 0 else pace.iterations
+        self._run = bars.add_task("training", total=total, completed=done, pace=pace)
         self._inner = bars.add_task("", total=1, visible=False)
 
     def observe(self, event: Event) -> None:
         if isinstance(event, PhaseProgress):
+            self._pace.begun(event.iteration)
             phase = f"  {event.phase}"
             self._bars.update(self._inner, visible=True, description=phase, completed=event.done, total=event.total)
 
@@ -34,7 +37,8 @@ class RunProgress:
     def report(self, report: StepReport) -> None:
         words, console = headline(report), self._bars.console
         self._bars.note = words
-        self._bars.update(self._run, completed=report.iteration + 1, spent=self._bars.tasks[self._run].elapsed or 0.0)
+        self._pace.finished(report)
+        self._bars.update(self._run, completed=report.iteration + 1)
         if report.evaluations or not console.is_terminal:
             console.print(f"{report.iteration + 1:>5}  {words}", highlight=False, markup=False, soft_wrap=True)
         for alarm in report.warnings:
@@ -55,16 +59,14 @@ class _Bars(Progress):
 
 
 class _Times(ProgressColumn):
-    """Time spent and left, of the run alone. rich's own estimate forgets what is over 30 s old, as iterations are."""
+    """Time spent and left, of the run alone."""
 
     def render(self, task: Task) -> Text:
-        if "before" not in task.fields or task.elapsed is None:
+        if "pace" not in task.fields or task.elapsed is None:
             return Text("")
-        made, spent = task.completed - task.fields["before"], task.fields["spent"]
-        if not made or task.total is None:
-            return Text(_clock(task.elapsed), style="cyan")
-        left = spent / made * (task.total - task.completed) - (task.elapsed - spent)
-        return Text(f"{_clock(task.elapsed)}  left {_clock(max(left, 0))}", style="cyan")
+        left = task.fields["pace"].seconds_left(int(task.completed))
+        words = "" if left is None else f"  left {_clock(left)}"
+        return Text(f"{_clock(task.elapsed)}{words}", style="cyan")
 
 
 _FOREVER = 1e9  # seconds
@@ -75,8 +77,8 @@ def _clock(seconds: float) -> str:
 
 
 @contextmanager
-def run_progress(iterations: int | None, done: int, console: Console) -> Iterator[RunProgress]:
-    """Bars on a terminal, gone at the end; a line per report in a log file. Without ``iterations`` there is no end."""
+def run_progress(pace: Pace, done: int, console: Console) -> Iterator[RunProgress]:
+    """Bars on a terminal, gone at the end; a line per report in a log file."""
     widest = Column(min_width=len("  evaluation"))  # or the bars would jump from phase to phase
     columns = (
         TextColumn("{task.description}", table_column=widest),
@@ -85,7 +87,7 @@ def run_progress(iterations: int | None, done: int, console: Console) -> Iterato
         _Times(),
     )
     with _Bars(*columns, console=console, disable=not console.is_terminal, transient=True) as bars:
-        yield RunProgress(bars, iterations, done)
+        yield RunProgress(bars, pace, done)
 
 
 def headline(report: StepReport) -> str:

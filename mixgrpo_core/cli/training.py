@@ -14,6 +14,7 @@ from ..objectives.port import RatioObjective
 from ..rewards.port import Reward
 from ..runs.folder import RunFolder
 from ..runs.older import present_settings
+from ..runs.pace import Pace
 from ..settings.config import TrainConfig
 from ..settings.prompts import Prompts
 from ..settings.values import checked
@@ -26,7 +27,7 @@ from ..training.visits import visited
 from .imports import WORDS
 from .memory import OutOfMemory, that_fits, training_advice
 from .progress import RunProgress, run_progress
-from .report import finish, shown_prompts
+from .report import SHOWN_IMAGES, finish, shown_prompts
 from .settings import RunConfig, calls_as_flags, from_values, parse_flags, read_toml
 from .stopping import Stopped, stopped_by_signals
 from .tensorboard import EventLog
@@ -128,7 +129,7 @@ def drive(
 
     with (
         stopped_by_signals(),
-        run_progress(None if settings.train.endless else settings.train.iterations, done, console) as progress,
+        run_progress(_pace(settings.train, prompts), done, console) as progress,
         EventLog(run.path, done) as events,
     ):
         try:
@@ -168,6 +169,16 @@ def _loop(
         for report in reports:
             events.write(report)
             progress.report(report)
+
+
+def _pace(config: TrainConfig, prompts: Prompts) -> Pace:
+    """What the run's time goes into; at its end pictures without and with the LoRA are made."""
+    return Pace(
+        config.iterations,
+        eval_every=config.eval_every if prompts.held_out else 0,
+        images=config.prompts_per_iteration * config.images_per_prompt,
+        images_at_the_end=2 * SHOWN_IMAGES * len(shown_prompts(prompts)),
+    )
 
 
 def _done(run: RunFolder) -> int:

@@ -35,7 +35,7 @@ class Pace:
         images_at_the_end: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._iterations, self._eval_every = iterations, eval_every
+        self.iterations, self._eval_every = iterations, eval_every
         self._share_of_the_end = images_at_the_end / images
         self._clock, self._since = clock, clock()
         self._at: int | None = None
@@ -72,11 +72,11 @@ class Pace:
         """Seconds until the run is over, ``done`` iterations being whole; None before the first of them, or where it
         has no end."""
         pace = self.seconds_per_iteration
-        if pace is None or self._iterations < 0:
+        if pace is None or self.iterations < 0:
             return None
         evaluation = self._evaluation or 0.0
-        ahead = pace * (self._iterations - done) + evaluation * self._evaluations(done, self._iterations) + self._end
-        now = pace + evaluation * self._evaluations(done, done + 1) if done < self._iterations else self._end
+        ahead = pace * (self.iterations - done) + evaluation * self._evaluations(done, self.iterations) + self._end
+        now = pace + evaluation * self._evaluations(done, done + 1) if done < self.iterations else self._end
         return ahead - min(self._clock() - self._since, now)
 
     def _evaluations(self, first: int, stop: int) -> int:
@@ -84,5 +84,5 @@ class Pace:
         if not self._eval_every:
             return 0
         regular = stop // self._eval_every - first // self._eval_every
-        last = first < self._iterations <= stop and self._iterations % self._eval_every != 0
+        last = first < self.iterations <= stop and self.iterations % self._eval_every != 0
         return regular + last

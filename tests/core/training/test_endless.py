@@ -125,11 +125,14 @@ def test_progress_and_time_left_without_an_end():
         pace.begun(report.iteration)
         pace.finished(report)
     assert pace.seconds_per_iteration is not None and pace.seconds_left(2) is None
-    for iterations in (None, MANY):
+    for iterations in (FOREVER, MANY):
+        now = [0.0]
+        pace = Pace(iterations, clock=lambda now=now: now[0])
+        pace.begun(report.iteration)
+        now[0] = 100.0
         console = Console(force_terminal=True, width=100, file=open("/dev/null", "w"))  # noqa: SIM115
-        with run_progress(iterations, 0, console) as progress, console.capture() as shown:
+        with run_progress(pace, 0, console) as progress, console.capture() as shown:
             progress.report(report)
-            progress._bars.tasks[0].fields["spent"] = 100.0
             console.print(progress._bars.get_renderable())
-        assert ("2/?" in shown.get()) == (iterations is None)
+        assert ("2/?" in shown.get()) == (iterations == FOREVER)
         assert ("left years" in shown.get()) == (iterations == MANY)
