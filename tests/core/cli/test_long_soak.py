@@ -1,5 +1,6 @@
 """The demo's training for a long time as a process: memory, files, threads and disk stay where they are."""
 
+import json
 import os
 import signal
 import subprocess
@@ -13,7 +14,7 @@ from campaigns.soak import figures, watched
 from mixgrpo_core.demo import held_out_prompts, train_prompts
 
 RUN = """
-out = {out!r}
+out = "{out}"
 [model]
 rank = 16
 [prompts]
@@ -37,7 +38,7 @@ guards = []
 
 def training(folder):
     """The process of ``mixgrpo train``."""
-    quoted = [str(prompts).replace("'", '"') for prompts in (train_prompts()[:64], held_out_prompts()[:8])]
+    quoted = [json.dumps(prompts) for prompts in (train_prompts()[:64], held_out_prompts()[:8])]
     (folder / "run.toml").write_text(RUN.format(out=str(folder / "run"), train=quoted[0], held_out=quoted[1]))
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     command = [sys.executable, "-c", "from mixgrpo_core.cli import main; raise SystemExit(main())"]
@@ -57,6 +58,7 @@ def test_a_headless_run(request, tmp_path):
         )
         process.send_signal(signal.SIGINT)
         status, log = process.wait(timeout=300), (tmp_path / "log").read_text(errors="replace")
+        assert samples and status == 130, log[-2000:]
         done = (tmp_path / "run" / "metrics.jsonl").read_bytes().count(b"\n")
         errors = [line for line in log.splitlines() if "Error" in line or "Traceback" in line or "Warning" in line]
         found = {**figures(samples), "iterations": done, "status": status, "errors": errors[:5]}
