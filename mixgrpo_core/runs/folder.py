@@ -264,7 +264,7 @@ class RunFolder:
 
     def sweep(self) -> None:
         """Remove what a killed process left half written. Only for who goes on with the run."""
-        for path in self.path.rglob(".*.tmp"):
+        for path in (*self.path.rglob(".*.tmp"), *self.path.rglob(".tmp??????")):  # the latter are safetensors' own
             path.unlink(missing_ok=True)
 
     def _write_config(self) -> None:

@@ -109,7 +109,7 @@ class RunFolders:
         if run.config.get("train") == before["train"]:
             different = [name for name in found if not torch.equal(found[name], self.expected[name])]
             assert not different, f"it went on elsewhere: {different}"
-            left = [path.name for path in place.rglob("*.tmp")]
+            left = [path.name for path in place.rglob(".*") if "tmp" in path.name]
             assert not left, f"left behind: {left}"
         return "gone on with"
 

@@ -235,3 +235,13 @@ def test_a_checkpoint_whose_numbers_are_said_to_be_of_another_kind_is_passed_ove
     newest.write_bytes(data.replace(b'"dtype":"F32"', b'"dtype":"I32"', 1))
     with pytest.raises(CorruptCheckpoint, match="checksum"):
         read_checkpoint(newest)
+
+
+def test_what_a_kill_left_half_written_is_swept_away(run):
+    """Ours, and the files beside their own that safetensors writes first: as large as a checkpoint."""
+    left = [run / "lora" / ".tmpXh52aR", run / "checkpoints" / ".tmp0aZ9bQ", run / ".config.json.ab.tmp"]
+    for path in left:
+        path.write_bytes(b"half")
+    trained(run)
+    assert not any(path.exists() for path in left)
+    assert (run / "lora" / "last.safetensors").exists()

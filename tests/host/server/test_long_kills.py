@@ -74,5 +74,5 @@ def one(host, name, chance, expected):
     metrics, found = timeless(host, name), lora(host, name)
     same = metrics == expected[0] and found.keys() == expected[1].keys()
     same = same and all(found[key].equal(tensor) for key, tensor in expected[1].items())
-    left = [path.name for path in (host.base / "output" / "mixgrpo" / name).rglob("*.tmp")]
+    left = [path.name for path in (host.base / "output" / "mixgrpo" / name).rglob(".*") if "tmp" in path.name]
     return {**kill, "same": same and not left, "left": left, "seconds": time.monotonic() - start}
