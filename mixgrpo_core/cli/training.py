@@ -51,11 +51,17 @@ def start(settings: RunConfig, console: Console) -> int:
     rewards = _prepared(settings, prompts)
     model = settings.make_model()
     check(model, prompts.train, rewards, settings.train, prompts.held_out)
-    model.prepare(_needed(prompts, settings.train, 0))  # a prompt that cannot be encoded leaves no run folder behind
-    settings, words = that_fits(settings, model)
+    run = RunFolder.create(settings.out, settings.train, settings.setup())
+    try:
+        model.keep_texts(run.texts)
+        model.prepare(_needed(prompts, settings.train, 0))
+        settings, words = that_fits(settings, model)
+    except BaseException:  # a prompt that cannot be encoded leaves no run folder behind
+        run.discard()
+        raise
     if words:
         console.print(words, highlight=False, soft_wrap=True)
-    run = RunFolder.create(settings.out, settings.train, settings.setup())
+    run.rewrite(settings.train, settings.setup())
     return drive(from_run(run), run, model, rewards, console)
 
 
@@ -116,6 +122,7 @@ def drive(
 ) -> int:
     """The training loop of the command line."""
     prompts, done = settings.make_prompts(), _done(run)
+    model.keep_texts(run.texts)
     model.prepare(_needed(prompts, settings.train, done))
     if done >= settings.train.end:
         words = f"{run.path} is finished ({done} iterations); extend it: mixgrpo resume {run.path} --iterations N"

@@ -21,7 +21,7 @@ from ..models.lagged import Lagged
 from ..models.port import FlowModel
 from ..rewards.port import Reward
 from ..support.quoting import cause
-from ..support.tensor_files import read_tensors, write_tensors
+from ..support.tensor_files import bytes_of, read_tensors, write_tensors
 from .packing import Packer, random_state, restore_random, unpack
 
 FORMAT = 1
@@ -197,7 +197,8 @@ def read_checkpoint(path: Path) -> Snapshot:
     if found != FORMAT:
         raise CorruptCheckpoint(f"{path} has checkpoint format {found}, this version reads {FORMAT}")
     layout = _digest_of_layout(tensors)
-    if metadata.get("sha256") != _digest(tensors, metadata["mixgrpo"]) or metadata.get("layout", layout) != layout:
+    known = metadata.keys() <= {"mixgrpo", "sha256", "layout"} and metadata.get("layout", layout) == layout
+    if not known or metadata.get("sha256") != _digest(tensors, metadata["mixgrpo"]):
         raise CorruptCheckpoint(f"{path} was changed after it was written: its checksum does not match")
     copy = tensors.pop(SETTINGS, None)
     settings = None if copy is None else json.loads(copy.numpy().tobytes())
@@ -208,7 +209,7 @@ def _digest(tensors: Mapping[str, Tensor], values: str) -> str:
     digest = hashlib.sha256(values.encode())
     for name in sorted(tensors):
         digest.update(name.encode())
-        digest.update(tensors[name].contiguous().flatten().view(torch.uint8).numpy().data)
+        digest.update(bytes_of(tensors[name]))
     return digest.hexdigest()
 
 

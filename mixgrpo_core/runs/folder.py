@@ -3,13 +3,15 @@
 <run>/config.json               settings, format version
       metrics.jsonl             one StepReport per line, cut back to the checkpoint on resume
       checkpoints/000010.safetensors
+      prompts/*.safetensors     what text encoders made of the prompts, where a model keeps it
       lora/last.safetensors     best.safetensors (by held-out reward, else by training reward), ema.safetensors
 """
 
 import json
+import shutil
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -261,6 +263,23 @@ class RunFolder:
                     "it or stop it"
                 ) from error
             yield
+
+    @property
+    def texts(self) -> Path:
+        """Where a model may keep what its text encoders made of the run's prompts. It can be made again."""
+        return self.path / "prompts"
+
+    def rewrite(self, config: TrainConfig, setup: Mapping[str, Any]) -> None:
+        """Say anew what a run that has not begun is asked to do."""
+        self.config = {**self.config, **asked(config, setup)}
+        self._write_config()
+
+    def discard(self) -> None:
+        """Take away a run that has not begun: its settings and its encoded prompts, and the folder if that is all."""
+        shutil.rmtree(self.texts, ignore_errors=True)
+        (self.path / "config.json").unlink(missing_ok=True)
+        with suppress(OSError):
+            self.path.rmdir()
 
     def sweep(self) -> None:
         """Remove what a killed process left half written. Only for who goes on with the run."""

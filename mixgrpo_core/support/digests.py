@@ -2,11 +2,13 @@
 
 import hashlib
 from collections.abc import Iterable
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 _SAMPLES = 64
+_BLOCK = 4096  # bytes
 
 
 def sampled_digest(tensors: Iterable[tuple[str, Tensor]]) -> str:
@@ -17,4 +19,17 @@ def sampled_digest(tensors: Iterable[tuple[str, Tensor]]) -> str:
         places = torch.linspace(0, max(len(flat) - 1, 0), min(_SAMPLES, len(flat)), device=flat.device).long()
         digest.update(f"{name} {list(tensor.shape)} {tensor.dtype}".encode())
         digest.update(flat[places].float().cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def files_digest(root: Path, files: Iterable[Path]) -> str:
+    """16 hex digits of the names below ``root``, the sizes and ``_SAMPLES`` evenly spaced blocks of each file."""
+    digest = hashlib.blake2b(digest_size=8)
+    for file in sorted(path for path in files if path.is_file()):
+        size = file.stat().st_size
+        digest.update(f"{file.relative_to(root).as_posix()} {size} ".encode())
+        with file.open("rb") as opened:
+            for number in range(_SAMPLES):
+                opened.seek(max(0, size - _BLOCK) * number // (_SAMPLES - 1))
+                digest.update(opened.read(_BLOCK))
     return digest.hexdigest()

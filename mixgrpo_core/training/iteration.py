@@ -63,7 +63,7 @@ class Iteration:
     def __init__(
         self,
         state: TrainState,
-        pool: Mapping[int, Prompted],
+        pool: Mapping[int, Prompted] | Sequence[Prompted],
         pool_size: int,
         config: TrainConfig,
         held_out: HeldOut,
@@ -93,8 +93,9 @@ class Iteration:
         chosen = chosen_prompts(self.config.prompt_source, draw, memories.get("prompt_source", NOTHING))
         for place, index in enumerate(chosen):
             plan = self.config.plan(number, index, self.sigmas, memories.get("planner", NOTHING))
-            trajectory = self._rollout(plan, self.pool[index], place)
-            rolled.append(self._scored(trajectory, plan, index, place))
+            item = self.pool[index]
+            trajectory = self._rollout(plan, item, place)
+            rolled.append(self._scored(trajectory, plan, item, index, place))
             kept_bytes += trajectory.nbytes
         self._require_scores()
         groups = self._groups(rolled)
@@ -140,9 +141,9 @@ class Iteration:
             return nullcontext()
         return self.model.using(None if sampler == REFERENCE else self.state.lagged[sampler].weights)
 
-    def _scored(self, trajectory: Trajectory, plan: StepPlan, index: int, place: int) -> _Rolled:
+    def _scored(self, trajectory: Trajectory, plan: StepPlan, item: Prompted, index: int, place: int) -> _Rolled:
         """The group with the advantages that it has on its own."""
-        number, item = self.state.iteration, self.pool[index]
+        number = self.state.iteration
         with self.clock.phase("decode"):
             images = decode(self.model, trajectory.final, self.config.decode_batch)
         self.watch.look(images)

@@ -9,6 +9,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
+from typing import overload
 
 import torch
 from torch.nn import Parameter
@@ -96,6 +97,27 @@ class _Texts:
         return Prompted(prompt=prompt, cond=model.encode(prompt), context=self.contexts.get(prompt, Context()))
 
 
+class _Asked(Sequence[Prompted[Cond]]):
+    """Prompts with their conditionings, which the model is asked for at each use: it knows where it keeps them."""
+
+    def __init__(self, model: FlowModel[Cond], texts: _Texts, prompts: Sequence[str]) -> None:
+        self._model, self._texts, self._prompts = model, texts, prompts
+
+    def __len__(self) -> int:
+        return len(self._prompts)
+
+    @overload
+    def __getitem__(self, place: int) -> Prompted[Cond]: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Prompted[Cond]]: ...
+
+    def __getitem__(self, place: int | slice) -> Prompted[Cond] | Sequence[Prompted[Cond]]:
+        if isinstance(place, slice):
+            return _Asked(self._model, self._texts, self._prompts[place])
+        return self._texts.prompted(self._model, self._prompts[place])
+
+
 def _train(
     model: FlowModel[Cond],
     texts: _Texts,
@@ -135,15 +157,14 @@ def _iteration(state: TrainState, texts: _Texts, config: TrainConfig, observer: 
     model = state.model
     needed = visited(config, state.iteration, len(texts.train))
     model.prepare([*(texts.train[index] for index in needed), *texts.held_out])
-    pool = {index: texts.prompted(model, texts.train[index]) for index in needed}
     evaluation = HeldOut(
-        prompts=[texts.prompted(model, prompt) for prompt in texts.held_out],
+        prompts=_Asked(model, texts, texts.held_out),
         sigmas=config.eval_sigmas(model),
         images_per_prompt=config.eval_images,
         batch=config.rollout_batch,
         decode_batch=config.decode_batch,
     )
-    return Iteration(state, pool, len(texts.train), config, evaluation, observer)
+    return Iteration(state, _Asked(model, texts, texts.train), len(texts.train), config, evaluation, observer)
 
 
 def _fresh_state(

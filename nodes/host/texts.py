@@ -1,16 +1,24 @@
 """Prompts with the text encoder that reads them: what the trainer takes for its texts."""
 
+import json
+import shutil
+import weakref
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from uuid import uuid4
 
 import comfy.model_management
+import folder_paths
 import torch
 from comfy.sd import CLIP
 from torch import Tensor
 
+from ...mixgrpo_core.runs.packing import Packer, unpack
 from ...mixgrpo_core.settings.prompts import Prompts
+from ...mixgrpo_core.support.text_files import TextFiles
 
+_MADE = "made"
 Conditioning = list
 """What ComfyUI calls CONDITIONING: a list of ``[tokens, {"pooled_output": ...}]``."""
 
@@ -20,7 +28,7 @@ class PromptSet:
     """Prompts to train on, prompts that are only looked at, and their encoder.
 
     ComfyUI keeps a node's output until its inputs change, and the texts encoded so far with it: a second run with
-    the same prompts encodes nothing.
+    the same prompts encodes nothing. They lie in files of the host's temporary folder, which go with the node's output.
 
     Attributes:
         train, held_out: no prompt is in both, none is in one twice.
@@ -31,24 +39,31 @@ class PromptSet:
     held_out: tuple[str, ...]
     negative: str
     clip: CLIP
-    _encoded: dict[str, Conditioning] = field(default_factory=dict, repr=False, compare=False)
+    _encoded: TextFiles = field(default_factory=lambda: TextFiles(""), repr=False, compare=False)
 
     def __post_init__(self) -> None:
         require_apart(self.train, self.held_out)
+        folder = Path(folder_paths.get_temp_directory()) / "mixgrpo_texts" / uuid4().hex
+        self._encoded.keep_in(folder)
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
 
     def encode(self, text: str) -> Conditioning:
         """The conditioning of ``text``, on the CPU, in ordinary tensors; each text is encoded once.
 
-        The list is the caller's own, its tensors are shared: do not write into them.
+        It is the caller's own.
         """
-        if text not in self._encoded:
-            # As a node of the host encodes, whatever mode the caller is in: no graph of the text encoder is kept.
-            with torch.inference_mode():
-                found = self.clip.encode_from_tokens_scheduled(self.clip.tokenize(text))
-            # Inference tensors cannot be saved for a backward pass; their clones outside of that mode can.
-            with torch.inference_mode(False):
-                self._encoded[text] = _on_cpu(found)
-        return [[tokens, dict(values)] for tokens, values in self._encoded[text]]
+        with torch.inference_mode(False):  # its tensors could not be saved for a backward pass
+            kept = self._encoded.get(text)
+            if kept is not None:
+                return unpack(json.loads(kept[1][_MADE]), kept[0], False)
+        # As a node of the host encodes, whatever mode the caller is in: no graph of the text encoder is kept.
+        with torch.inference_mode():
+            found = self.clip.encode_from_tokens_scheduled(self.clip.tokenize(text))
+        with torch.inference_mode(False):
+            packer = Packer()
+            made = packer.pack("made", found)
+            self._encoded.put(text, packer.tensors, {_MADE: json.dumps(made)})
+            return unpack(made, packer.tensors, False)
 
     def by_encoder(self, text: str) -> dict[str, Tensor | str]:
         """What tells ``text`` from others: the tokens of each text encoder, and what they made of it together.
@@ -89,12 +104,3 @@ def described(prompts: Prompts, negative: str) -> str:
     parts += ["", f"{len(prompts.held_out)} held-out prompts (never trained on)"]
     parts += [f"  {text}" for text in prompts.held_out]
     return "\n".join([*parts, "", f"negative prompt: {negative}"] if negative else parts)
-
-
-def _on_cpu(value: Any) -> Any:
-    """``value`` with every tensor in it cloned to the CPU."""
-    if isinstance(value, Tensor):
-        return value.detach().to("cpu", copy=True)
-    if isinstance(value, Mapping):
-        return {key: _on_cpu(item) for key, item in value.items()}
-    return type(value)(map(_on_cpu, value)) if isinstance(value, list | tuple) else value

@@ -1,5 +1,8 @@
 """The Prompt Set node: what it reads, what it refuses, and conditionings that a backward pass can go through."""
 
+import gc
+from pathlib import Path
+
 import comfy.model_management
 import folder_paths
 import pytest
@@ -170,6 +173,22 @@ def test_texts_are_encoded_once_into_tensors_that_a_backward_pass_takes(clip, in
         torch.testing.assert_close(weight.grad, tensor.flatten(0, -2).sum(0))
     again[0][1]["guidance"] = 3.5
     assert "guidance" not in texts.encode(CAPTIONS[0])[0][1], "what a caller adds stays with the caller"
+
+
+def test_encoded_texts_lie_in_temporary_files_that_go_with_the_prompts(clip, inputs):
+    texts, _ = run(clip, "\n".join(CAPTIONS))
+    folder = Path(folder_paths.get_temp_directory()) / "mixgrpo_texts"
+    before = set(folder.iterdir()) if folder.exists() else set()
+    [[tokens, extra]] = texts.encode(CAPTIONS[0])
+    (own,) = set(folder.iterdir()) - before
+    assert len(list(own.iterdir())) == 1 and texts._encoded._held == {}
+    [[again, same]] = texts.encode(CAPTIONS[0])
+    assert again is not tokens and torch.equal(again, tokens)
+    assert same.keys() == extra.keys() and torch.equal(same["pooled_output"], extra["pooled_output"])
+    assert str(own) not in Path("/proc/self/maps").read_text()
+    del texts
+    gc.collect()
+    assert not own.exists()
 
 
 def test_encoding_outside_of_inference_mode_keeps_no_graph(clip):

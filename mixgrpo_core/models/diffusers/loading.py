@@ -21,7 +21,9 @@ from transformers import (  # type: ignore[attr-defined]  # version 5 has T5Toke
     T5EncoderModel,
     T5TokenizerFast,
 )
+from transformers import __version__ as transformers_version
 
+from ...support.digests import files_digest
 from ...support.files import read_text
 from ...support.quoting import cause
 from ..lora_names import some
@@ -38,6 +40,11 @@ class TextEmbedder(Protocol):
     """A prompt's token embeddings ``[1, S, C]`` and pooled embedding ``[1, P]``."""
 
     def __call__(self, text: str) -> tuple[Tensor, Tensor]: ...
+
+    @property
+    def digest(self) -> str:
+        """What tells it from other encoders; empty where encoding is cheap and nothing need be kept in files."""
+        ...
 
     @property
     def limit(self) -> int | None:
@@ -150,7 +157,7 @@ class PipelineTexts:
         self, folder: Path, transformer: SD3Transformer2DModel, dtype: torch.dtype, device: torch.device
     ) -> None:
         require_folder(folder, ("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2"))
-        self._device, self._folder = device, folder
+        self._device, self._folder, self._computed = device, folder, f"{dtype} {device.type}"
         self._pooled = read_json(folder / "text_encoder" / "config.json").get("projection_dim", 0)
         self._load = partial(_text_pipeline, folder, transformer, dtype, device)
         self._pipeline: StableDiffusion3Pipeline | None = None
@@ -162,6 +169,12 @@ class PipelineTexts:
                 prompt=text, prompt_2=text, prompt_3=text, device=self._device, do_classifier_free_guidance=False
             )
         return embeds, pooled
+
+    @property
+    def digest(self) -> str:
+        """Of the files of encoders and tokenizers, of how they are computed, and by which version."""
+        files = [file for part in ("text_encoder*", "tokenizer*") for file in self._folder.glob(f"{part}/**/*")]
+        return f"{files_digest(self._folder, files)} {self._computed} {transformers_version}"
 
     @property
     def limit(self) -> int:

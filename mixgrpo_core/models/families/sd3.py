@@ -35,7 +35,7 @@ from ..lora_file import load_lora
 from ..lora_metadata import model_metadata
 from ..pictures import maps_over_latents, within_0_to_1
 from ..port import LoraAbout, R, Velocity
-from ..told_apart import ToldApart
+from .kept_texts import KeptTexts
 from .sd3_cond import SD3Cond
 from .sd3_memory import TEXT_TOKENS, checkpoint_blocks, sd3_memory
 
@@ -87,7 +87,7 @@ class SD3Model(WithLora[PeftLora]):
         layout = torch.channels_last
         self._vae = vae.to(self.device, memory_format=layout)  # type: ignore[arg-type]  # as above
         self._texts = texts
-        self._embedded: dict[str, tuple[Tensor, Tensor]] = {}
+        self._embed = KeptTexts(texts)
         side = pixels_per_latent(vae)
         self.resolution = resolution or (transformer.config["sample_size"] * side,) * 2
         self.latent_shape = latent_shape(transformer, side, self.resolution)
@@ -131,11 +131,11 @@ class SD3Model(WithLora[PeftLora]):
 
         Raises ``ValueError`` when a text encoder reads different prompts as one.
         """
-        apart = ToldApart(self._texts.limit)
-        for prompt in prompts:
-            self.encode(prompt)
-            apart.hear(prompt, self._texts.by_encoder(*self._embed(prompt)))
-        self._texts.release()
+        self._embed.prepare([*prompts, *([""] if self.guided else [])])
+
+    def keep_texts(self, folder: Path) -> None:
+        """Keep what the text encoders made of prompts in files, and not in main memory. Raises ``OSError``."""
+        self._embed.keep_in(folder)
 
     def noise(self, seed: int, count: int) -> Tensor:
         """Standard normal noise ``[count, *L]``."""
@@ -152,7 +152,6 @@ class SD3Model(WithLora[PeftLora]):
 
     def pass_memory(self, *, checkpointing: bool) -> PassMemory:
         """Bytes that one call of the network holds besides the weights, by its images; computed, not measured."""
-        embedded = next(iter(self._embedded.values()), None)
         return sd3_memory(
             self._transformer,
             self.lora,
@@ -160,7 +159,7 @@ class SD3Model(WithLora[PeftLora]):
             rows=2 if self.guided else 1,
             compute=self._compute,
             checkpointing=checkpointing,
-            text_tokens=TEXT_TOKENS if embedded is None else embedded[0].shape[1],
+            text_tokens=self._embed.tokens or TEXT_TOKENS,
         )
 
     def places(self, maps: Tensor) -> Tensor:
@@ -216,12 +215,6 @@ class SD3Model(WithLora[PeftLora]):
                 return_dict=False,
             )[0]
         return v.float()
-
-    def _embed(self, text: str) -> tuple[Tensor, Tensor]:
-        if text not in self._embedded:
-            embeds, pooled = self._texts(text)
-            self._embedded[text] = (embeds.detach().cpu(), pooled.detach().cpu())
-        return self._embedded[text]
 
     def _count(self, module: nn.Module, args: tuple, kwargs: Mapping[str, Tensor]) -> None:
         if not isinstance(kwargs["hidden_states"], FakeTensor):  # whose memory is being counted

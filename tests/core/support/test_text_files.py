@@ -1,72 +1,60 @@
-"""Text files that a person may have written: a byte-order mark is no text, and other encodings are told."""
+"""What text encoders made of texts, held in files: found again by text and encoder, or made anew."""
 
-import json
+from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
 
-from mixgrpo_core.cli.score import _prompt
-from mixgrpo_core.cli.settings import read_toml
-from mixgrpo_core.models.diffusers.loading import read_json as read_model_json
-from mixgrpo_core.rewards.judges.templates import read_template
-from mixgrpo_core.rewards.networks.weight_files import read_json
-from mixgrpo_core.rewards.people.ballot_box import BallotBox
-from mixgrpo_core.rewards.people.voting import Thumbs
-from mixgrpo_core.support.files import TextFileError, read_text
+from mixgrpo_core.support.digests import files_digest
+from mixgrpo_core.support.text_files import TextFiles
 
-UTF8, UTF16 = b"\xef\xbb\xbf", "utf-16"
+MADE = {"embeds": torch.randn(1, 4, 3).bfloat16(), "pooled": torch.randn(1, 5), "none": torch.zeros(0, 2)}
 
 
-def marked(text: str) -> list[bytes]:
-    """As Notepad and others save it, and as files are that were joined."""
-    return [UTF8 + text.encode(), text.encode(UTF16), UTF8 + UTF8 + text.encode()]
+def same(found):
+    return found[1] == {"a": "b"} and all(torch.equal(found[0][name], MADE[name]) for name in MADE)
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
-def test_text_is_read_whatever_its_mark_says(tmp_path, encoding):
-    (tmp_path / "a").write_bytes("ein Käfer\r\n猫\u2028\rend\n".encode(encoding))
-    assert read_text(tmp_path / "a") == "ein Käfer\n猫\u2028\nend\n"
+@pytest.mark.parametrize("text", ["", "a fox", "a\nfox\0" * 500, "Füchse 🦊", "\ud800", "../../x", "con"])
+def test_a_text_is_found_again_by_another_process_of_the_same_encoder_only(tmp_path, text):
+    texts = TextFiles("t5 1")
+    texts.put(text, MADE, {"a": "b"})
+    assert texts.get(text)[0]["embeds"] is MADE["embeds"], "in main memory"
+    texts.keep_in(tmp_path / "prompts")
+    assert len(list((tmp_path / "prompts").iterdir())) == 1 and len(list(tmp_path.iterdir())) == 1
+    assert same(texts.get(text)) and same(TextFiles("t5 1", tmp_path / "prompts").get(text))
+    assert TextFiles("t5 2", tmp_path / "prompts").get(text) is None
+    assert texts.get(text + ".") is None
 
 
-def test_joined_files_leave_no_mark(tmp_path):
-    (tmp_path / "a").write_bytes(b"a\n" + UTF8 + b"b\n" + UTF8 + b"c")
-    assert read_text(tmp_path / "a") == "a\nb\nc"
+@pytest.mark.parametrize("damage", ["cut", "flip", "empty"])
+def test_a_damaged_file_is_none(tmp_path, damage):
+    texts = TextFiles("", tmp_path)
+    texts.put("a fox", MADE, {"a": "b"})
+    (file,) = tmp_path.iterdir()
+    data = bytearray(file.read_bytes())
+    data[-3] ^= 4 if damage == "flip" else 0
+    file.write_bytes({"cut": data[:-1], "flip": data, "empty": b""}[damage])
+    assert texts.get("a fox") is None
+    texts.put("a fox", MADE, {"a": "b"})
+    assert same(texts.get("a fox"))
 
 
-@pytest.mark.parametrize(
-    ("data", "words"),
-    [
-        ("Käfer".encode("latin-1"), "is not UTF-8 .byte 1.: save it as UTF-8"),
-        ("a".encode("utf-16-le"), "null bytes"),
-        (b"\xff\xfea", "not UTF-16"),
-    ],
-)
-def test_what_is_no_text_is_told(tmp_path, data, words):
-    (tmp_path / "a").write_bytes(data)
-    with pytest.raises(TextFileError, match=words):
-        read_text(tmp_path / "a")
+def test_nothing_stays_in_main_memory_nor_mapped(tmp_path):
+    texts = TextFiles("", tmp_path)
+    texts.put("a fox", MADE, {"a": "b"})
+    found = texts.get("a fox")
+    assert texts._held == {} and found is not texts.get("a fox")
+    assert str(tmp_path) not in Path("/proc/self/maps").read_text()
 
 
-@pytest.mark.parametrize("place", range(3))
-def test_everything_that_people_write_is_read_without_its_mark(tmp_path, place):
-    def write(name: str, text: str):
-        (tmp_path / name).write_bytes(marked(text)[place])
-        return tmp_path / name
-
-    assert read_template(str(write("template.txt", "How good is {prompt}?\n"))) == "How good is {prompt}?"
-    Image.new("RGB", (2, 2)).save(tmp_path / "picture.png")
-    write("picture.txt", "a cat\n")
-    assert _prompt(tmp_path / "picture.png", "a dog") == "a cat"
-    assert read_toml(write("run.toml", 'preset = "mixgrpo"\n[prompts]\ntrain = ["a"]\n')).prompts.train == ("a",)
-    assert read_json(write("config.json", '{"a": 1}')) == read_model_json(tmp_path / "config.json") == {"a": 1}
-
-
-@pytest.mark.parametrize("place", range(3))
-def test_a_ballot_that_an_editor_wrote_is_read(tmp_path, place):
-    box = BallotBox(tmp_path)
-    pictures = [torch.zeros(2, 2, 3, dtype=torch.uint8).numpy()] * 2
-    made = box.opened(pictures, "a cat", Thumbs(), iteration=0, group=0, seconds=60)
-    file = tmp_path / f"{made.id}.json"
-    file.write_bytes(marked(json.dumps(json.loads(file.read_text())))[place])
-    assert box.read(made.id) == made
+def test_files_are_told_apart_by_a_byte_a_name_and_a_length(tmp_path):
+    file = tmp_path / "encoder" / "model.safetensors"
+    file.parent.mkdir()
+    digests = []
+    for data in (b"x" * 9000, b"x" * 8999 + b"y", b"x" * 9001, b""):
+        file.write_bytes(data)
+        digests += [files_digest(tmp_path, tmp_path.glob("**/*"))] * 1
+    file.rename(file.with_name("other.safetensors"))
+    digests.append(files_digest(tmp_path, tmp_path.glob("**/*")))
+    assert len(set(digests)) == 5

@@ -178,6 +178,27 @@ def test_prompts_are_the_pipelines_encoded_once_and_kept_when_the_encoders_go(fo
     )
 
 
+def test_encoded_prompts_lie_in_files_that_another_process_with_the_same_encoders_reads(copy: Path, tmp_path) -> None:
+    model = load(copy, guidance=2.0)
+    cond = model.encode(PROMPT)
+    model.keep_texts(tmp_path / "prompts")
+    model.prepare([PROMPT, "a dog"])
+    assert len(list((tmp_path / "prompts").iterdir())) == 3  # and the empty one, for guidance
+    assert model._embed._files._held == {}
+    again = load(copy, guidance=2.0)
+    again.keep_texts(tmp_path / "prompts")
+    again.prepare([PROMPT, "a dog"])
+    assert again._texts._pipeline is None, "its encoders were not asked for"
+    for found in (model.encode(PROMPT), again.encode(PROMPT)):
+        assert torch.equal(found.embeds, cond.embeds) and torch.equal(found.negative_pooled, cond.negative_pooled)
+    settings = copy / "tokenizer" / "tokenizer_config.json"
+    settings.write_text(settings.read_text() + "\n")
+    other = load(copy)
+    other.keep_texts(tmp_path / "prompts")
+    other.encode(PROMPT)
+    assert other._texts._pipeline is not None, "files of another tokenizer are not its own"
+
+
 def test_a_folder_without_t5_is_whole(copy: Path) -> None:
     shutil.rmtree(copy / "text_encoder_3")
     shutil.rmtree(copy / "tokenizer_3")
