@@ -12,7 +12,7 @@ from ..training.iteration import RewardsFailed
 from . import compare, demo, plan, sampling, score, training, verify
 from .imports import WORDS, take_imports
 from .memory import OutOfMemory
-from .stopping import Stopped, stopped_by_signals
+from .stopping import Listener, Stopped, stopped_by_signals
 
 COMMANDS: Mapping[str, tuple[Callable[[Sequence[str]], int], str]] = MappingProxyType(
     {
@@ -41,13 +41,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name not in COMMANDS:
         print(f"mixgrpo: unknown command {name!r}\n\n{_usage()}", file=sys.stderr)
         return 2
+    listener: Listener | None = None
     try:
-        with stopped_by_signals():  # also while a model is loaded, and while pictures of a finished run are made
+        with (
+            stopped_by_signals() as listener
+        ):  # also while a model is loaded, and while pictures of a finished run are made
             return COMMANDS[name][0](take_imports(rest) if name in _SPELLING else rest)
     except (RewardsFailed, NonFiniteLoss, OutOfMemory) as error:
         print(f"mixgrpo {name}: {error}", file=sys.stderr)
         return 1
     except (ValueError, RunError, OSError, ImportError) as error:  # the last: an optional package is not there
+        if listener is not None and listener.stop is not None:  # matplotlib makes a ValueError of it
+            return _stopped(name, listener.stop)
         print(f"mixgrpo {name}: {cause(error) if isinstance(error, OSError) else error}", file=sys.stderr)
         return 2
     except (RuntimeError, MemoryError) as error:
@@ -56,8 +61,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"mixgrpo {name}: out of memory: {_ROOM.get(name, _ROOM['train'])}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as stop:
-        print(f"mixgrpo {name}: stopped", file=sys.stderr)
-        return stop.status if isinstance(stop, Stopped) else 130
+        return _stopped(name, stop)
+
+
+def _stopped(name: str, stop: KeyboardInterrupt) -> int:
+    print(f"mixgrpo {name}: stopped", file=sys.stderr)
+    return stop.status if isinstance(stop, Stopped) else 130
 
 
 _ROOM: Mapping[str, str] = MappingProxyType(

@@ -32,32 +32,37 @@ class Stopped(KeyboardInterrupt):
 
 
 @contextmanager
-def stopped_by_signals() -> Iterator[None]:
+def stopped_by_signals() -> Iterator["Listener"]:
     """Inside, a signal that asks to stop raises ``Stopped``; more of them let what is being saved be saved.
 
     What is ignored when the command starts stays so: ``nohup`` has it outlive its terminal, and a shell has a command
     in the background not hear its Ctrl-C. ``kill`` (SIGTERM) is always heard.
     """
+    listener = Listener([stream for stream in (1, 2) if _is_terminal(stream)])
     if threading.current_thread() is not threading.main_thread():  # only that one may listen
-        yield
+        yield listener
         return
     numbers = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
     before = {number: signal.getsignal(number) for number in numbers}
-    listener = _Listener([stream for stream in (1, 2) if _is_terminal(stream)])
     for number, handler in before.items():
         if handler is not signal.SIG_IGN or number == signal.SIGTERM:
             signal.signal(number, listener.hear)
     try:
-        yield
+        yield listener
     finally:
         for number, handler in before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
-class _Listener:
-    """Hears signals; ``terminals`` are the streams that end with the terminal."""
+class Listener:
+    """Hears signals; ``terminals`` are the streams that end with the terminal.
+
+    Attributes:
+        stop: what the last signal raised. Compiled code that is in the way may make another error of it.
+    """
 
     def __init__(self, terminals: list[int]) -> None:
+        self.stop: Stopped | None = None
         self._terminals, self._raised_at = terminals, float("-inf")
 
     def hear(self, number: int, frame: FrameType | None) -> None:
@@ -71,8 +76,8 @@ class _Listener:
             with suppress(OSError):
                 os.write(2, _SAVING)
         if now - before > _TOGETHER:
-            self._raised_at = now
-            raise Stopped(number)
+            self._raised_at, self.stop = now, Stopped(number)
+            raise self.stop
 
 
 def _is_terminal(stream: int) -> bool:

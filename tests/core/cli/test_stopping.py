@@ -100,14 +100,19 @@ def test_only_the_command_line_touches_signals():
     assert found == ["mixgrpo_core/cli/stopping.py"]
 
 
+@pytest.mark.parametrize("swallowed", [False, True])
 @pytest.mark.parametrize(("name", "status"), [("SIGTERM", 143), ("SIGINT", 130)])
-def test_a_command_is_stopped_outside_of_its_training_too(name, status, monkeypatch, capsys):
-    """While a model is loaded, or while the pictures of a finished run are made."""
+def test_a_command_is_stopped_outside_of_its_training_too(name, status, swallowed, monkeypatch, capsys):
+    """While a model is loaded, or while pictures are made, where compiled code makes a ValueError of the interrupt."""
 
     def loading(words):
-        os.kill(os.getpid(), getattr(signal, name))
-        signal.sigtimedwait([], 5)
-        return 0
+        try:
+            os.kill(os.getpid(), getattr(signal, name))
+            signal.sigtimedwait([], 5)
+        except KeyboardInterrupt:
+            if not swallowed:
+                raise
+        raise ValueError("Invalid bounding box")
 
     monkeypatch.setattr(dispatch, "COMMANDS", {"sample": (loading, "")})
     monkeypatch.setattr(dispatch, "_SPELLING", ())
