@@ -51,11 +51,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"mixgrpo {name}: {error}", file=sys.stderr)
         return 1
     except (ValueError, RunError, OSError, ImportError) as error:  # the last: an optional package is not there
-        if listener is not None and listener.stop is not None:  # matplotlib makes a ValueError of it
+        if listener is not None and listener.stop is not None:  # compiled code made another error of it
             return _stopped(name, listener.stop)
         print(f"mixgrpo {name}: {cause(error) if isinstance(error, OSError) else error}", file=sys.stderr)
         return 2
     except (RuntimeError, MemoryError) as error:
+        if listener is not None and listener.stop is not None:
+            return _stopped(name, listener.stop)
         if not ran_out(error):
             raise
         print(f"mixgrpo {name}: out of memory: {_ROOM.get(name, _ROOM['train'])}", file=sys.stderr)
