@@ -43,9 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     listener: Listener | None = None
     try:
-        with (
-            stopped_by_signals() as listener
-        ):  # also while a model is loaded, and while pictures of a finished run are made
+        with stopped_by_signals() as listener:  # while a model is loaded and at the report, too
             return COMMANDS[name][0](take_imports(rest) if name in _SPELLING else rest)
     except (RewardsFailed, NonFiniteLoss, OutOfMemory) as error:
         print(f"mixgrpo {name}: {error}", file=sys.stderr)
