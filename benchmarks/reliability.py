@@ -27,7 +27,10 @@ PARTS = {
         "ends in the LoRA of the undamaged run"
     ),
     "fuzz-rewards": FUZZ.format("reward weights: safetensors, torch files, folders of the hub"),
-    "fuzz-endpoints": FUZZ.format("requests to the live view's routes, with damaged run folders and ballots"),
+    "fuzz-endpoints": (
+        "mutated requests to the live view's routes over connections, with damaged run folders and ballots: each gets "
+        "an answer that is no failure of the server, within the same bounds"
+    ),
     "fuzz-judges": FUZZ.format("judges' answers, some through a server"),
     "soak": "`mixgrpo train` of the demo's size as a process: memory, file handles, threads and disk are level, and "
     "the log has no error",
@@ -56,7 +59,8 @@ their numbers, and what is done stands in `.long/`; with other code it begins an
 failing input is kept in `.long/failed/`. A *sentence* is an error of a kind that the command line prints without a
 traceback, raised by this code in at most 1,500 characters. Where a case writes is seen by Python's audit hooks and by a
 home, a working folder, a folder for temporary files and a neighbour that have to stay as they are. In the soak a growth
-is the Theil-Sen slope over the last 60 % of the time, times that time.
+is the Theil-Sen slope over the last 60 % of the time, times that time. Other work ran on the machine, which has two
+cores.
 """
 
 
@@ -64,20 +68,20 @@ def row(part, found):
     if found is None:
         return f"| {part} | {WANTED[part]} | not run | | | | |"
     unit = " min" if part.endswith("soak") else ""
-    minutes = f"{found['seconds'] / 60:.1f} min"
+    seconds = found["seconds"]
+    time = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.1f} min"
     failed = len(found["grows"]) + len(found["errors"]) if unit else found["fault"]
     run = f"{found['run']:g}{unit}"
-    return (
-        f"| {part} | {WANTED[part]}{unit} | {run} | {failed} | {words(part, found)} | {minutes} | {found['commit']} |"
-    )
+    return f"| {part} | {WANTED[part]}{unit} | {run} | {failed} | {words(part, found)} | {time} | {found['commit']} |"
 
 
 def words(part, found):
     """What came out, by kind of part."""
     if part.startswith("fuzz"):
+        taken = "answered" if part == "fuzz-endpoints" else "taken"
+        refused = f", {found['sentence']} sentences" if found["sentence"] else ""
         return (
-            f"{found['accepted']} taken, {found['sentence']} sentences; longest {found['longest_s']:g} CPU s, "
-            f"most {found['most_mib']} MiB"
+            f"{found['accepted']} {taken}{refused}; longest {found['longest_s']:g} CPU s, most {found['most_mib']} MiB"
         )
     if part.endswith("soak"):
         rest = ", ".join(f"{found[name]:g} {word}" for name, word in (("files", "files"), ("threads", "threads")))
