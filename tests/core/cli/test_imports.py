@@ -187,7 +187,7 @@ def test_every_kind_is_spelled_by_flags_too(house, capsys):
     with pytest.raises(SystemExit):
         main(["plan", "run.toml", "--import", "my_house", "--train.planner", "EveryOther()"])
     shown = " ".join(capsys.readouterr().err.replace("│", " ").split())
-    assert "expects a planner such as 'WindowPlanner()', found 'EveryOther()'" in shown
+    assert "expects a planner such as '" in shown and "found 'EveryOther()'" in shown
 
 
 def test_flags_of_several_parts_say_why_they_are_refused(house, capsys):
@@ -209,7 +209,7 @@ def test_a_class_that_lacks_something_is_told_what(house, capsys):
         "    share: float = 1.0\n    def candidates(self, sigmas):\n        return ()\n"
     )
     assert main(["plan", "run.toml", "--import", "halfway"]) == 2
-    assert "Halfway is not yet a planner: learn and plan must be written" in said(capsys)
+    assert "Halfway is not yet a planner: learn and plan and trainable must be written" in said(capsys)
 
 
 def test_a_strangers_reward_scores_pictures(house, capsys):

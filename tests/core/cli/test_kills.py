@@ -39,6 +39,7 @@ eval_images = 1
 FORKS = """
 import json, os, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 import matplotlib.pyplot
 from mixgrpo_core.cli import main
 from mixgrpo_core.models.families.demo import load_demo

@@ -15,7 +15,7 @@ from mixgrpo_core.cli.settings import read_toml
         ("[train]\niterations = " + "9" * 5000, "not a TOML file"),
         ("[train]\nlearning_rate = 1" + "0" * 400, "learning_rate"),
         ("[train]\nreward_weights = {a = 1" + "0" * 400 + "}", "reward_weights expects a table"),
-        ("[train]\nsteps = 1" + "0" * 30, "steps must be below"),
+        ("[train]\nsteps = 1" + "0" * 30, "steps must be at least 1 and below"),
         ("[train]\neval_steps = 1" + "0" * 30, "eval_steps must be"),
         ("[train]\nupdate_batch = 1" + "0" * 18, "update_batch must be"),
         ("[train]\nprompts_per_iteration = 9007199254740993", "prompts_per_iteration must be"),

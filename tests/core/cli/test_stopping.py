@@ -30,6 +30,16 @@ with stopping["stopped_by_signals"]():
 """
 
 
+@pytest.fixture(autouse=True)
+def heard():
+    """Who starts the tests under nohup, or in the background of a shell, has them ignore two of the signals."""
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 def test_a_terminal_that_is_closed_lets_the_run_be_saved(tmp_path):
     pid, terminal = pty.fork()
     if pid == 0:
