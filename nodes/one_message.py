@@ -16,14 +16,18 @@ _Error = dict[str, Any]
 
 
 def without_copies(said: Mapping[str, Any]) -> dict[str, Any]:
-    """A refusal ``{"error", "node_errors"}`` in which every sentence about a node of this pack stands once."""
+    """An answer with ``node_errors`` in which every sentence about a node of this pack stands once.
+
+    A refusal sums them up in ``error``; where some outputs are right, the workflow is queued and there is none.
+    """
     nodes, dropped = {}, []
     for node, about in said["node_errors"].items():
         nodes[node] = about
         if about["class_type"].startswith(OURS):
             nodes[node] = {**about, "errors": list(_once(about["errors"]))}
             dropped += [error for error in about["errors"] if error not in nodes[node]["errors"]]
-    return {**said, "error": _without(said["error"], dropped), "node_errors": nodes}
+    kept = {**said, "node_errors": nodes}
+    return {**kept, "error": _without(said["error"], dropped)} if "error" in said else kept
 
 
 def _once(errors: Sequence[_Error]) -> Iterator[_Error]:

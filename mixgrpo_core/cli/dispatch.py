@@ -12,7 +12,7 @@ from ..training.iteration import RewardsFailed
 from . import compare, demo, plan, sampling, score, training, verify
 from .imports import WORDS, take_imports
 from .memory import OutOfMemory
-from .stopping import Listener, Stopped, stopped_by_signals
+from .stopping import Listener, status_of, stopped_by_signals
 
 COMMANDS: Mapping[str, tuple[Callable[[Sequence[str]], int], str]] = MappingProxyType(
     {
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _stopped(name: str, stop: KeyboardInterrupt) -> int:
     print(f"mixgrpo {name}: stopped", file=sys.stderr)
-    return stop.status if isinstance(stop, Stopped) else 130
+    return status_of(stop)
 
 
 _ROOM: Mapping[str, str] = MappingProxyType(

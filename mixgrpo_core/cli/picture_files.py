@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ..rewards.networks.reference_picture import Picture
 from ..rewards.port import Context, RewardBatch
+from ..support.pixels import PICTURES
 
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 BATCH_BYTES = 64 << 20
 """Most of a batch's pixels, where it holds more than one picture: rewards have batches of their own."""
 _PIXEL_BYTES = 3 * 4  # three channels in float32

@@ -19,6 +19,7 @@ from ..support.files import read_text
 from . import reward_calls
 from .imports import WORDS
 from .picture_files import Read, batches, grouped, picture_files, read_picture
+from .stopping import status_of
 
 FEW = 20
 """Pictures that are told of at the end only."""
@@ -77,9 +78,9 @@ def score_command(arguments: Sequence[str]) -> int:
     if flags.json is not None:
         told = json.dumps(_values(ranking, found.files), indent=1, allow_nan=False)
         Path(flags.json).write_text(told, encoding="utf-8")
-    if found.interrupted:
+    if found.stop is not None:
         console.print(f"stopped after {len(found.files)} of {len(files)} pictures", highlight=False)
-        return 130
+        return status_of(found.stop)
     return 0 if any(bool(scores.valid.any()) for scores in ranking.scores.values()) else 1
 
 
@@ -93,7 +94,7 @@ def _prompt(file: Path, common: str) -> str:
 
 def _scored(reads: Iterable[Read], rewards: Mapping[str, Reward], total: int, console: Console) -> "_Found":
     """Scores of all batches, shown as they come where they are many; those until then when it is interrupted."""
-    found = _Found([], [], [], False)
+    found = _Found([], [], [])
     columns = (BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
         task = bar.add_task("", total=total)
@@ -106,10 +107,10 @@ def _scored(reads: Iterable[Read], rewards: Mapping[str, Reward], total: int, co
                     if total > FEW:
                         _tell(read.files, found.scores[-1][0], bar.console)
                 bar.advance(task, len(read.files) + len(read.faults))
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
             if not found.scores:
                 raise
-            return replace(found, interrupted=True)
+            return replace(found, stop=stop)
     return found
 
 
@@ -118,7 +119,7 @@ class _Found:
     files: list[Path]
     scores: list[tuple[dict[str, Scores], list[Failure]]]
     faults: list[str]
-    interrupted: bool
+    stop: KeyboardInterrupt | None = None
 
 
 def _tell(files: Sequence[Path], scores: Mapping[str, Scores], console: Console) -> None:

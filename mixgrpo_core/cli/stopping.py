@@ -31,6 +31,11 @@ class Stopped(KeyboardInterrupt):
         return 128 + self.number
 
 
+def status_of(stop: KeyboardInterrupt) -> int:
+    """The exit status of a command that was stopped; 130 for a Ctrl-C that nobody listened to."""
+    return stop.status if isinstance(stop, Stopped) else 128 + signal.SIGINT
+
+
 @contextmanager
 def stopped_by_signals() -> Iterator["Listener"]:
     """Inside, a signal that asks to stop raises ``Stopped``; more of them let what is being saved be saved.

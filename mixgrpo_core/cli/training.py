@@ -29,7 +29,7 @@ from .memory import OutOfMemory, that_fits, training_advice
 from .progress import RunProgress, run_progress
 from .report import SHOWN_IMAGES, finish, shown_prompts
 from .settings import RunConfig, calls_as_flags, from_values, parse_flags, read_toml
-from .stopping import Stopped, stopped_by_signals
+from .stopping import status_of, stopped_by_signals
 from .tensorboard import EventLog
 
 if TYPE_CHECKING:  # it imports diffusers
@@ -129,6 +129,9 @@ def drive(
         console.print(words, highlight=False, soft_wrap=True)
     console.print(_announcement(settings, run, model), highlight=False, soft_wrap=True)
 
+    at_the_end = 2 * SHOWN_IMAGES * len(shown_prompts(prompts))
+    pace = Pace.of(settings.train, held_out=bool(prompts.held_out), images_at_the_end=at_the_end)
+
     def attempt(config: TrainConfig) -> RunConfig:
         trying = replace(settings, train=config)
         _loop(trying, run, model, rewards, prompts, progress, events)
@@ -136,7 +139,7 @@ def drive(
 
     with (
         stopped_by_signals(),
-        run_progress(_pace(settings.train, prompts), done, console) as progress,
+        run_progress(pace, done, console) as progress,
         EventLog(run.path, done) as events,
     ):
         try:
@@ -144,7 +147,7 @@ def drive(
         except KeyboardInterrupt as stop:
             words = f"stopped; everything is kept. Go on with: mixgrpo resume {run.path}"
             console.print(words, highlight=False, soft_wrap=True)
-            return stop.status if isinstance(stop, Stopped) else 130
+            return status_of(stop)
         except OneImageTooLarge as error:
             raise OutOfMemory(training_advice(error, settings.model.gradient_checkpointing)) from error
     try:
@@ -176,16 +179,6 @@ def _loop(
         for report in reports:
             events.write(report)
             progress.report(report)
-
-
-def _pace(config: TrainConfig, prompts: Prompts) -> Pace:
-    """What the run's time goes into; at its end pictures without and with the LoRA are made."""
-    return Pace(
-        config.iterations,
-        eval_every=config.eval_every if prompts.held_out else 0,
-        images=config.prompts_per_iteration * config.images_per_prompt,
-        images_at_the_end=2 * SHOWN_IMAGES * len(shown_prompts(prompts)),
-    )
 
 
 def _done(run: RunFolder) -> int:

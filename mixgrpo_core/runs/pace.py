@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from ..settings.config import TrainConfig
 from .reports import StepReport
 
 RECENT = 20
@@ -42,6 +43,16 @@ class Pace:
         self._plain: deque[float] = deque(maxlen=RECENT)
         self._evaluation: float | None = None
         self._end = 0.0
+
+    @classmethod
+    def of(cls, config: TrainConfig, *, held_out: bool, images_at_the_end: int) -> "Pace":
+        """That of a run with these settings; ``held_out``: there are prompts to evaluate."""
+        return cls(
+            config.iterations,
+            eval_every=config.eval_every if held_out else 0,
+            images=config.prompts_per_iteration * config.images_per_prompt,
+            images_at_the_end=images_at_the_end,
+        )
 
     def start(self) -> None:
         """Loading is over or begins anew: the time until the first iteration does not count."""

@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..support.files import read_text
+from ..support.pixels import PICTURES
 
 CAPTIONS = (".txt", ".caption")
 _METADATA = ("metadata.jsonl", "metadata.csv", "captions.jsonl")
-_PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".avif")
+_PICTURES = (*PICTURES, ".avif")  # their captions are read, they are not
 
 
 def captions(folder: Path) -> Iterator[tuple[str, str]] | Path:

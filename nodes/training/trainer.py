@@ -112,7 +112,11 @@ class TrainLora(io.ComfyNode):
                 iterations=config.iterations,
                 plan_of=config.plan,
                 sigmas=config.sigmas(policy),
-                pace=_pace(config, prompts),
+                pace=Pace.of(
+                    config,
+                    held_out=bool(prompts.held_out),
+                    images_at_the_end=2 * SHOWN_IMAGES * len(shown_prompts(prompts)),
+                ),
             )
             with live:
                 asked = {  # the host keeps what nodes made for other runs: those remember other scores
@@ -131,16 +135,6 @@ class TrainLora(io.ComfyNode):
             if command is None:
                 settled.done(run_name, before)
         return found
-
-
-def _pace(config: TrainConfig, prompts: PromptSet) -> Pace:
-    """What the run's time goes into; at its end pictures without and with the LoRA are made."""
-    return Pace(
-        config.iterations,
-        eval_every=config.eval_every if prompts.held_out else 0,
-        images=config.prompts_per_iteration * config.images_per_prompt,
-        images_at_the_end=2 * SHOWN_IMAGES * len(shown_prompts(prompts)),
-    )
 
 
 def _inputs() -> list[io.Input]:

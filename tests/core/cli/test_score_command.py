@@ -15,6 +15,7 @@ from rich.console import Console
 from mixgrpo_core.cli import main, reward_calls
 from mixgrpo_core.cli.picture_files import batches, grouped, picture_files, read_picture
 from mixgrpo_core.cli.score import _show
+from mixgrpo_core.cli.stopping import Stopped
 from mixgrpo_core.cli.verify import Checked, checked, drawings, verdicts
 from mixgrpo_core.evaluation.ranking import ranked
 from mixgrpo_core.rewards import FunctionReward, PixelReward, ShapeReward
@@ -88,15 +89,16 @@ def test_a_picture_that_is_cut_off_costs_its_own_score(tmp_path, many, capsys):
     assert shown.index("00.png: light 0\n") < shown.index("29.png: light 0.9098")  # as they came
 
 
-def test_an_interrupt_keeps_what_has_been_scored(tmp_path, many, monkeypatch, capsys):
+@pytest.mark.parametrize(("stop", "status"), [(KeyboardInterrupt(), 130), (Stopped(15), 143)])
+def test_an_interrupt_keeps_what_has_been_scored(tmp_path, many, monkeypatch, capsys, stop, status):
     def tired(images, prompts):
         if float(images.max()) > 0.5:
-            raise KeyboardInterrupt
+            raise stop
         return images.mean((1, 2, 3))
 
     monkeypatch.setattr(reward_calls, "made", lambda calls: {"light": FunctionReward(tired)})
-    status, found = scored(tmp_path, many, *LIGHT)
-    assert status == 130 and len(found) == 15 and found[0]["picture"].endswith("15.png")
+    ended, found = scored(tmp_path, many, *LIGHT)
+    assert ended == status and len(found) == 15 and found[0]["picture"].endswith("15.png")
     assert "stopped after 15 of 30 pictures" in capsys.readouterr().out
 
 

@@ -137,6 +137,17 @@ def test_two_mistakes_are_two_messages(client):
     ]
 
 
+def test_a_workflow_that_is_queued_in_part_says_its_mistake_once_too(client):
+    graph = Graph()
+    wrong = graph.add("MixGRPO_TrainerSettings", **{**SETTINGS, "images_per_prompt": 1})
+    shown(graph, wrong)
+    shown(graph, graph.add("EmptyImage", width=16, height=16, batch_size=1, color=0), 0)
+    run = client.queue(graph)
+    assert run.wait().end == "success"
+    inputs = [error["extra_info"]["input_name"] for error in run.left_out[wrong.id]["errors"]]
+    assert inputs == ["images_per_prompt"]
+
+
 def test_errors_of_other_packs_are_left_alone(client):
     graph = Graph()
     graph.add("PreviewImage", images=graph.add("EmptyImage", width=-1, height=-1, batch_size=1, color=0)[0])
