@@ -8,6 +8,7 @@ import ast
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
+from functools import cache
 from types import ModuleType
 from typing import Any, Generic, Protocol, get_args, get_type_hints
 
@@ -34,11 +35,11 @@ class Kinds:
 
     def ports_of(self, cls: type) -> list[type]:
         """The ports that ``cls`` is of."""
-        return [port for port in self.ports if not lacking(cls, port)]
+        return [port for port in self.ports if _is_of(cls, port)]
 
     def of(self, port: type) -> tuple[type, ...]:
         """The classes of a port: ours in the order in which they are written, then guests."""
-        return tuple(cls for cls in self.by_name().values() if not lacking(cls, port))
+        return tuple(cls for cls in self.by_name().values() if _is_of(cls, port))
 
     def by_name(self) -> Mapping[str, type]:
         """All that can be spelled."""
@@ -125,6 +126,11 @@ def lacking(cls: type, port: type) -> list[str]:
         return missing
     asked, answered = (list(inspect.signature(owner.__call__).parameters)[1:] for owner in (port, cls))
     return missing if asked == answered else [f"__call__({', '.join(asked)})", *missing]  # many ports are called
+
+
+@cache
+def _is_of(cls: type, port: type) -> bool:
+    return not lacking(cls, port)
 
 
 def field_types(cls: type) -> Mapping[str, Any]:

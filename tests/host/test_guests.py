@@ -68,6 +68,7 @@ def welcomed(monkeypatch):
     monkeypatch.setattr(kinds, "_GUESTS", {})
     monkeypatch.setattr(kinds, "_FINDERS", [])
     monkeypatch.setattr(guests, "_asked", [])
+    monkeypatch.setattr(guests, "_looked_at", {})
     guests.welcome_guests()
 
 
@@ -77,6 +78,20 @@ def loads(monkeypatch, source=PACK, name=PLACE):
     monkeypatch.setitem(sys.modules, name, module)
     exec(compile(source, name, "exec"), vars(module))
     return module
+
+
+def test_a_module_that_asks_the_core_while_it_loads_is_looked_at_again(welcomed, monkeypatch):
+    monkeypatch.setattr(guests, "mixgrpo_kinds", kinds, raising=False)
+    asks = f"import sys\nsys.modules[{guests.__name__!r}].mixgrpo_kinds.SETTINGS.by_name()\n"
+    loads(monkeypatch, asks + PACK)
+    assert "Gentle" in kinds.SETTINGS.by_name()
+
+
+def test_a_module_that_is_loaded_anew_is_asked_anew(welcomed, monkeypatch):
+    loads(monkeypatch)
+    assert not hasattr(kinds.SETTINGS.by_name()["Gentle"], "weight")
+    loads(monkeypatch, PACK.replace("share: float = 0.5", "weight: float = 0.5"))
+    assert kinds.SETTINGS.by_name()["Gentle"].weight == 0.5
 
 
 def options(node, name):
