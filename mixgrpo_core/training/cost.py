@@ -59,9 +59,51 @@ def iteration_cost(config: TrainConfig, iteration: int, *, evaluations_per_call:
 
 def dance_iteration_cost(config: TrainConfig, *, evaluations_per_call: int = 1) -> IterationCost:
     """The cost of an iteration of DanceGRPO with the same steps, images and updates: what a plan is compared with."""
+    return iteration_cost(_dance_like(config), 0, evaluations_per_call=evaluations_per_call)
+
+
+def _dance_like(config: TrainConfig) -> TrainConfig:
     same = ("steps", "shift", "images_per_prompt", "prompts_per_iteration", "shared_noise", "updates", "epochs")
-    baseline = replace(dance_grpo(), **{name: getattr(config, name) for name in same})
-    return iteration_cost(baseline, 0, evaluations_per_call=evaluations_per_call)
+    return replace(dance_grpo(), **{name: getattr(config, name) for name in same})
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodCost:
+    """What a method costs per image, a mean over looks at its run.
+
+    Attributes:
+        rollout: network evaluations of sampling.
+        training: those of the update, other policies and the probe of the ratio included.
+        against_dance: all of it in forward passes, where a backward pass counts for two, over that of DanceGRPO with
+            the same steps, images, updates and kind of start noise.
+    """
+
+    rollout: float
+    training: float
+    against_dance: float
+
+
+def method_cost(config: TrainConfig, looks: int = 3) -> MethodCost:
+    """Count iterations of ``config`` spread evenly over its run, the first and the last among them.
+
+    As many prompts are rolled out as there are updates: more would cost the same per image, but for the probe of the
+    ratio, which looks at one group an iteration and is counted as if all were there.
+    """
+    few = replace(config, prompts_per_iteration=min(config.prompts_per_iteration, config.updates))
+    last, probed = config.foreseen - 1, few.prompts_per_iteration / config.prompts_per_iteration
+    found = [_probed_once(iteration_cost(few, last * look // max(1, looks - 1)), probed) for look in range(looks)]
+    dance = _probed_once(iteration_cost(_dance_like(few), 0), probed)
+    rollout = sum(cost.nfe["rollout"] for cost in found) / looks
+    return MethodCost(
+        rollout=rollout,
+        training=sum(sum(cost.nfe.values()) for cost in found) / looks - rollout,
+        against_dance=sum(cost.units for cost in found) / looks / dance.units,
+    )
+
+
+def _probed_once(cost: IterationCost, share: float) -> IterationCost:
+    """The cost with ``share`` of its probe."""
+    return replace(cost, nfe={phase: count * (share if phase == "probe" else 1) for phase, count in cost.nfe.items()})
 
 
 class _CountingModel:

@@ -17,7 +17,18 @@ from ...mixgrpo_core.objectives.port import Objective
 from ...mixgrpo_core.sampling.planners import Planner
 from ...mixgrpo_core.sampling.solvers import Euler
 from ...mixgrpo_core.sampling.windows import Window
-from ...mixgrpo_core.settings.presets import LABELS
+from ...mixgrpo_core.settings.presets import (
+    LABELS,
+    dance_grpo,
+    flow_dppo,
+    flow_grpo,
+    flow_grpo_fast,
+    gcpo,
+    mixgrpo,
+    mixgrpo_flash,
+    mixgrpo_flash_star,
+    precise,
+)
 from ...mixgrpo_core.support.setting import changed
 
 _FEWEST_STEPS_FOR_FLASH = 10
@@ -107,11 +118,11 @@ MEMORY: Mapping[str, Memory] = MappingProxyType(
 )
 _DEMO_MEMORY = Memory(rank=8, rollout=16, decode=16, update=16, checkpointing=False)
 
-_ELSEWHERE = [mixgrpo_sd35, *(preset for preset in LABELS.values() if preset().objective.plain_field)]
-"""MixGRPO is that of SD3.5 for its family, and objectives of final images want no guidance: they are in the details."""
+_FITTED = (mixgrpo, mixgrpo_flash, mixgrpo_flash_star, flow_grpo, flow_grpo_fast, dance_grpo, precise, flow_dppo, gcpo)
+"""Those that fit a family. Objectives of final images want no guidance: they are in the details."""
 
 PRESETS: Mapping[str, Callable[[], TrainConfig]] = MappingProxyType(
-    {"Demo": demo_config, **{label: preset for label, preset in LABELS.items() if preset not in _ELSEWHERE}}
+    {"Demo": demo_config, **{label: preset for label, preset in LABELS.items() if preset in _FITTED}}
 )
 
 

@@ -1,11 +1,58 @@
 """The list of the published algorithms, and what several of them share."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
 
 from ...advantages import CentredRewards, Credit, SuperLinear
+from ...objectives.port import GROUP
 from ..config import TrainConfig
 
 Preset = Callable[[], TrainConfig]
+Likeness = Literal["as published", "after", "inspired by"]
+"""As read in the authors' code; its formula with a stated difference; our own stand-in for one that is not public."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """A published method as settings.
+
+    Attributes:
+        name: the publication's.
+        preset: makes the settings; the function's name is the method's in run files.
+        likeness: how near it is to the publication.
+        source: the paper, the code that was read, or what tells of them.
+        differs: what is otherwise than published, in sentences; empty where nothing is.
+        rewards: names of rewards that it can be tried with: the names that it routes, or any.
+        masks: whether every prompt comes with a mask.
+    """
+
+    name: str
+    preset: Preset
+    likeness: Likeness
+    source: str
+    differs: str = ""
+    rewards: tuple[str, ...] = ("any",)
+    masks: bool = False
+
+    @property
+    def label(self) -> str:
+        """The name with its likeness: ``MixGRPO``, ``after E-GRPO``, ``inspired by PEC``."""
+        return self.name if self.likeness == "as published" else f"{self.likeness} {self.name}"
+
+    @property
+    def config(self) -> TrainConfig:
+        """The published settings."""
+        return self.preset()
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What a run must bring for it, in words."""
+        return tuple(_needs(self))
+
+
+METHODS: dict[str, Method] = {}
+"""The methods by the names of their presets."""
 PRESETS: dict[str, Preset] = {}
 """The presets by the names of their functions."""
 LABELS: dict[str, Preset] = {}
@@ -18,11 +65,52 @@ Where it is published, it is the deviation of the rewards themselves, which hold
 """
 
 
-def published(label: str) -> Callable[[Preset], Preset]:
-    """Makes a function one of the presets."""
+def published(
+    name: str,
+    *,
+    source: str,
+    likeness: Likeness = "as published",
+    differs: str = "",
+    rewards: tuple[str, ...] = ("any",),
+    masks: bool = False,
+) -> Callable[[Preset], Preset]:
+    """Makes a function one of the presets; the words are those of `Method`."""
 
     def listed(preset: Preset) -> Preset:
-        PRESETS[preset.__name__] = LABELS[label] = preset
+        method = Method(
+            name=name,
+            preset=preset,
+            likeness=likeness,
+            source=source,
+            differs=differs,
+            rewards=rewards,
+            masks=masks,
+        )
+        METHODS[preset.__name__] = method
+        PRESETS[preset.__name__] = LABELS[method.label] = preset
         return preset
 
     return listed
+
+
+def _needs(method: Method) -> list[str]:
+    config, found = method.config, []
+    leaves = config.plan(0, 0, config.sigmas()).leaves_per_row
+    if config.objective.plain_field:
+        found.append("no guidance")
+    if leaves > 1:
+        found.append(f"images per prompt: a multiple of {leaves}")
+    if GROUP in config.objective.needs:
+        found.append("no more updates than prompts")
+    if config.objective.finest_credit == "place":
+        found.append("latents with places")
+    if method.masks:
+        found.append("a mask with every prompt")
+    if len(method.rewards) > 1:
+        named = method.rewards != ANY_TWO
+        found.append(f"rewards named {' and '.join(method.rewards)}" if named else "two rewards or more")
+    return found
+
+
+ANY_TWO = ("one", "other")
+"""Two rewards of any names."""

@@ -1,24 +1,10 @@
-"""The published algorithms: each trains, and has the figures that its paper or its code tells."""
-
-from dataclasses import replace
+"""The published algorithms have the figures that their papers or their code tell."""
 
 import pytest
-from toy import Red, ToyModel
 
 from mixgrpo_core.objectives import GuardGRPO
 from mixgrpo_core.sampling.kernels import PreciseSDE
 from mixgrpo_core.settings import presets
-from mixgrpo_core.training.loop import train
-
-
-@pytest.mark.parametrize("name", presets.PRESETS)
-def test_every_preset_trains(name):
-    published = presets.PRESETS[name]()
-    config = replace(
-        published, iterations=1, images_per_prompt=3, prompts_per_iteration=2, updates=min(2, published.updates)
-    )
-    (report,) = train(ToyModel(), ["a", "b", "c"], {"red": Red()}, replace(config, eval_every=0))
-    assert report.update.steps == config.updates and report.update.figures["grad_norm"] > 0
 
 
 def test_precise_is_as_its_code_has_it():
