@@ -48,5 +48,26 @@ def training(run_name="demo", *, start_from="none", **parts):
     return graph, trainer
 
 
+def sampling(sampler, *, steps=8, batch=2, window=None, seed=4):
+    """A workflow that samples the demo model; ``sampler`` and ``window`` are inputs of nodes, or None for none."""
+    graph = Graph()
+    demo = graph.add("MixGRPO_DemoModel")
+    positive = graph.add("CLIPTextEncode", clip=demo[1], text="a large blue square at the top")
+    guider = graph.add("BasicGuider", model=demo[0], conditioning=positive[0])
+    linked = {} if window is None else {"window": graph.add("MixGRPO_Window", **window)[0]}
+    kind = graph.add("KSamplerSelect", sampler_name="euler") if sampler is None else None
+    kind = kind or graph.add("MixGRPO_Sampler", **sampler, **linked)
+    latents = graph.add(
+        "SamplerCustomAdvanced",
+        noise=graph.add("RandomNoise", noise_seed=seed)[0],
+        guider=guider[0],
+        sampler=kind[0],
+        sigmas=graph.add("BasicScheduler", model=demo[0], scheduler="simple", steps=steps, denoise=1.0)[0],
+        latent_image=graph.add("EmptySD3LatentImage", width=64, height=64, batch_size=batch)[0],
+    )
+    images = graph.add("VAEDecode", samples=latents[0], vae=demo[2])
+    return graph, graph.add("PreviewImage", images=images[0])
+
+
 SHORT = {"train": 4, "held_out": 1, "iterations": 3, "images_per_prompt": 4, "prompts_per_iteration": 2, "steps": 6}
 """A training of seconds."""

@@ -27,16 +27,14 @@ def welcome_guests() -> None:
 
 def _find() -> None:
     """Register what modules offer that were loaded since the last time; what fails is said once and left out."""
-    new = {id(module): module for module in [*sys.modules.values()] if id(module) not in _looked_at}
-    if not new:
+    if not {*map(id, sys.modules.values())} - _looked_at.keys():
         return
+    new = {name: module for name, module in [*sys.modules.items()] if id(module) not in _looked_at}
     running = _running()
-    _looked_at.update(
-        (key, module) for key, module in new.items() if id(getattr(module, "__dict__", None)) not in running
-    )
-    for name, module in list(sys.modules.items()):
-        if id(module) in new:
-            _welcome(name, vars(module).get(HOOK) if isinstance(module, ModuleType) else None)
+    for name, module in new.items():
+        if name == "__main__" or id(getattr(module, "__dict__", None)) not in running:
+            _looked_at[id(module)] = module
+        _welcome(name, vars(module).get(HOOK) if isinstance(module, ModuleType) else None)
 
 
 def _running() -> set[int]:

@@ -5,32 +5,12 @@ import io
 import numpy as np
 import pytest
 from comfy_client import Graph, Refused
+from graphs import sampling
 from PIL import Image
 
 
 def picture(client, run, node):
     return np.asarray(Image.open(io.BytesIO(client.view(run.outputs[node.id]["images"][0]))).convert("RGB"), np.float32)
-
-
-def sampling(sampler, *, steps=8, batch=2, window=None, seed=4):
-    """A workflow that samples the demo model; ``sampler`` and ``window`` are inputs of nodes, or None for none."""
-    graph = Graph()
-    demo = graph.add("MixGRPO_DemoModel")
-    positive = graph.add("CLIPTextEncode", clip=demo[1], text="a large blue square at the top")
-    guider = graph.add("BasicGuider", model=demo[0], conditioning=positive[0])
-    linked = {} if window is None else {"window": graph.add("MixGRPO_Window", **window)[0]}
-    kind = graph.add("KSamplerSelect", sampler_name="euler") if sampler is None else None
-    kind = kind or graph.add("MixGRPO_Sampler", **sampler, **linked)
-    latents = graph.add(
-        "SamplerCustomAdvanced",
-        noise=graph.add("RandomNoise", noise_seed=seed)[0],
-        guider=guider[0],
-        sampler=kind[0],
-        sigmas=graph.add("BasicScheduler", model=demo[0], scheduler="simple", steps=steps, denoise=1.0)[0],
-        latent_image=graph.add("EmptySD3LatentImage", width=64, height=64, batch_size=batch)[0],
-    )
-    images = graph.add("VAEDecode", samples=latents[0], vae=demo[2])
-    return graph, graph.add("PreviewImage", images=images[0])
 
 
 INPUTS = {"window_start": 0, "window_size": 0, "kernel": "FlowSDE", "eta": 0.7, "solver": "Euler", "tail_ratio": 1.0}

@@ -7,7 +7,7 @@ import pytest
 import torch
 from comfy_client import Client, ExecutionFailed, Refused
 from graphs import SHORT as TWO_PROMPTS
-from graphs import training
+from graphs import sampling, training
 from safetensors.torch import load_file
 
 SHORT = {**TWO_PROMPTS, "prompts_per_iteration": 1}
@@ -95,8 +95,7 @@ def test_pause_frees_the_queue_and_the_next_queue_goes_on(host, client, undistur
     assert run.wait().end == "interrupted"
     assert run.named("mixgrpo.status")[-1]["state"] == "paused"
     assert not client.get("/mixgrpo/live").get("runs")
-    other = training("between", **{**SHORT, "iterations": 1})[0]
-    client.run(other, timeout=300)  # another workflow runs meanwhile
+    client.run(sampling(None)[0])  # another workflow runs meanwhile
     client.run(graph, timeout=300)
     assert same(lora(host, "paused"), undisturbed)
 
