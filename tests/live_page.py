@@ -75,6 +75,10 @@ class View:
     def button(self, name):
         return self.element.locator(f"[data-command={name}]")
 
+    def section(self, name):
+        """The button that unfolds a section."""
+        return self.element.locator(f"[data-section={name}]")
+
     def curve(self):
         """Columns of the chart: x, spread below and above, mean, smoothed, held-out."""
         self.page.wait_for_timeout(200)

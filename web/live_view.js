@@ -1,12 +1,12 @@
 // Puts the live view into the trainer node.
 
 import { app } from "../../scripts/app.js";
-import { castVotes, command, listen, liveRuns, pictureUrl, storedRun } from "./events.js";
-import { LiveView, WIDTH, HEIGHT } from "./live/view.mjs";
-import { RunState } from "./live/state.mjs";
+import { KEPT_AS, NodeLink } from "./live/link.mjs";
+import { Room } from "./live/room.mjs";
+import { WIDTH } from "./live/view.mjs";
 
 const TRAINER = "MixGRPO_TrainLora";
-const KEPT_AS = "mixgrpo_run";
+const MARGIN = 8;
 const HOST_TEXT = "$$node-text-preview";
 
 app.registerExtension({
@@ -22,8 +22,8 @@ app.registerExtension({
     if (nodeData.name !== TRAINER) return;
     after(nodeType.prototype, "onNodeCreated", attach);
     after(nodeType.prototype, "onConfigure", (node) => {
-      widen(node);
       node.mixgrpo?.restore();
+      node.mixgrpo?.room.restore();
     });
     after(nodeType.prototype, "onRemoved", (node) => node.mixgrpo?.close());
     const clone = nodeType.prototype.clone;
@@ -45,13 +45,14 @@ function after(prototype, name, then) {
 }
 
 function attach(node) {
-  const link = new NodeLink(node);
+  const here = (place) => nodeAt(node.graph?.rootGraph ?? node.graph, place) === node;
+  const link = new NodeLink(node, here, { forward, fit: () => node.mixgrpo?.room?.fit() });
   node.mixgrpo = link;
   const widget = node.addDOMWidget("mixgrpo_live", "mixgrpo_live", link.view.element, {
     serialize: false,
     hideOnZoom: false,
-    getMinHeight: () => HEIGHT,
-    margin: 8,
+    getMinHeight: () => link.view.least + 2 * MARGIN,
+    margin: MARGIN,
   });
   widget.serialize = false;
   showOnlyTheView(node);
@@ -61,13 +62,8 @@ function attach(node) {
     size[0] = Math.max(size[0], WIDTH);
     return size;
   };
-  widen(node);
-}
-
-/** No narrower and no lower than the view needs. */
-function widen(node) {
-  const [width, height] = node.computeSize();
-  node.setSize([Math.max(node.size[0], width), Math.max(node.size[1], height)]);
+  link.room = new Room(node, link.view);
+  link.room.restore();
 }
 
 /** The host's own line of text and preview picture say less than the view does: they stay hidden. */
@@ -84,85 +80,6 @@ function showOnlyTheView(node) {
     draw() {},
   });
   swallow.serialize = false;
-}
-
-/** Between one node and what the server says about its run. */
-class NodeLink {
-  constructor(node) {
-    this.node = node;
-    this.state = new RunState();
-    this.view = new LiveView({
-      ask: (name) => this.ask(name),
-      cast: async (run, ballot, votes, end) => this.state.voted(await castVotes(run, ballot, votes, end)),
-      address: pictureUrl,
-      forward,
-    });
-    this.stop = listen(this);
-    this.view.show(this.state);
-  }
-
-  close() {
-    this.stop();
-    this.view.close();
-  }
-
-  /** Whether an event speaks of this node: the same place in the same workflow. What a script queued has none. */
-  concerns({ node, workflow }) {
-    const root = this.node.graph?.rootGraph ?? this.node.graph;
-    return Boolean(root) && workflow === root.id && nodeAt(root, node) === this.node;
-  }
-
-  async heard(name, data) {
-    if (data.run !== this.state.run) {
-      this.node.properties[KEPT_AS] = data.run;
-      this.state.begin(data.run);
-      this.fetch(data.run); // a resumed run has a history
-    }
-    this.state.hear(name, data);
-    this.view.show(this.state);
-  }
-
-  lost() {
-    this.state.lost();
-    this.view.show(this.state);
-  }
-
-  back() {
-    if (this.state.run) this.fetch(this.state.run);
-  }
-
-  /** After a reload: the live run of this node, else the one it remembers. */
-  async restore() {
-    const live = await liveRuns().catch(() => []);
-    const mine = live.find((run) => this.concerns(run));
-    const run = mine?.run ?? this.node.properties[KEPT_AS];
-    if (!run) return;
-    this.node.properties[KEPT_AS] = run;
-    if (this.state.run !== run) this.state.begin(run);
-    await this.fetch(run);
-  }
-
-  async fetch(run) {
-    try {
-      const stored = await storedRun(run);
-      if (this.state.run !== run) return;
-      if (stored) this.state.restore(stored, stored.said && this.concerns(stored.said));
-      else if (!this.state.serial) this.state.gone();
-    } catch (error) {
-      this.state.notice = `The run's history cannot be fetched: ${error.message}`;
-    }
-    this.view.show(this.state);
-  }
-
-  async ask(name) {
-    try {
-      await command(this.state.run, name); // an event tells that it waits
-      this.state.notice = "";
-    } catch (error) {
-      this.state.notice = error.message;
-    }
-    this.view.show(this.state);
-  }
 }
 
 /** The node that the host calls "12", or "5:12" where it is in the subgraph of node 5. */

@@ -275,7 +275,7 @@ def test_a_picture_that_is_gone_is_said(open_view, group):
 @RENDERINGS
 def test_buttons_are_there_for_a_live_run_only_and_show_what_was_taken(open_view, vue):
     view = open_view(vue=vue)
-    for name in ("sample", "save", "pause", "stop"):
+    for name in COMMANDS:
         expect(view.button(name)).to_be_disabled()
     view.progress(0)
     expect(view.button("stop")).to_be_enabled()
@@ -360,23 +360,85 @@ def test_the_hosts_text_and_preview_are_not_shown_twice(open_view, vue):
     assert view.page.evaluate("[...app.graph.getNodeById(12).size]") == size
 
 
+COMMANDS = ("sample", "save", "pause", "stop")
+LAPTOP, DESK = {"width": 1280, "height": 720}, {"width": 1600, "height": 1000}
+SIZE = "[...app.graph.getNodeById(12).size]"
+
+
+@pytest.fixture
+def small(open_page, host):
+    """A function that shows the view in a node that was made as small as it can be, on a screen of a size."""
+    used = {}
+
+    def open_one(screen, vue):
+        page = open_page(vue=vue)
+        used[page] = page.viewport_size
+        page.set_viewport_size(screen)
+        load(page, workflow(size=(240, 120)), y=80)
+        view = View(page, host, "my run")
+        view.element.wait_for()
+        return view
+
+    yield open_one
+    for page, size in used.items():
+        page.set_viewport_size(size)
+
+
 @RENDERINGS
-def test_everything_has_room_in_a_node_that_was_made_small(open_page, host, vue):
-    page = open_page(vue=vue)
-    load(page, workflow(size=(240, 120)))
-    view = View(page, host, "my run")
-    view.element.wait_for()
-    view.progress(0)
-    for made in ADVICE["clipped"]:
-        view.tell("report", report=made, iterations=60)
-    page.wait_for_timeout(500)
-    inner, buttons = (view.element.bounding_box(), view.element.locator(".mg-buttons").bounding_box())
-    assert buttons["y"] + buttons["height"] <= inner["y"] + inner["height"] + 1
-    parts = view.element.locator("section:visible").all()
-    boxes = [part.bounding_box() for part in parts]
+def test_state_buttons_and_chart_fit_a_laptops_screen_and_the_rest_unfolds(small, group, vue):
+    for screen in (LAPTOP, DESK):
+        view = small(screen, vue)
+        page = view.page
+        view.progress(0)
+        for made in ADVICE["clipped"]:
+            view.tell("report", report=made, iterations=60)
+        view.tell("group", **group)
+        page.wait_for_timeout(500)
+        before = page.evaluate(SIZE)
+        inside(
+            view.element.bounding_box(), {"x": 0, "y": 40, "width": screen["width"], "height": screen["height"] - 40}
+        )
+        for part in (".mg-badge", ".mg-chart", ".mg-advice", ".mg-folds", *(f".mg-{name}" for name in COMMANDS)):
+            inside(view.element.locator(part).bounding_box(), view.element.bounding_box())
+        apart(view)
+        view.section("pictures").click()
+        view.section("plan").focus()
+        page.keyboard.press("Enter")
+        page.wait_for_timeout(500)
+        for part in (".mg-tile >> nth=0", ".mg-curve"):
+            expect(view.element.locator(part)).to_be_visible()
+        apart(view)
+        assert page.evaluate("app.graph.serialize().nodes[0].properties.mixgrpo_unfolded") == ["pictures", "plan"]
+        page.evaluate("app.loadGraphData(app.graph.serialize())")
+        expect(view.section("plan")).to_have_attribute("aria-expanded", "true")
+        expect(view.section("health")).to_have_attribute("aria-expanded", "false")
+        for name in ("plan", "pictures"):
+            view.section(name).click()
+        assert page.evaluate(SIZE) == before
+
+
+def inside(box, room):
+    """Whether a box lies within another, to a pixel."""
+    for place, length in (("x", "width"), ("y", "height")):
+        assert room[place] - 1 <= box[place] and box[place] + box[length] <= room[place] + room[length] + 1, (box, room)
+
+
+def apart(view):
+    """Whether the parts of the view lie one below the other."""
+    boxes = [
+        part.bounding_box() for part in view.element.locator("section:visible, .mg-folds, .mg-advice:visible").all()
+    ]
     for above, below in zip(boxes, boxes[1:], strict=False):
         assert above["y"] + above["height"] <= below["y"]
-    assert inner["width"] >= 420
+    inside(boxes[-1], view.element.bounding_box())
+
+
+def test_a_node_that_was_saved_when_it_showed_everything_still_does(open_view):
+    view = open_view()
+    assert view.page.evaluate(SIZE) == [520, 1100]
+    for name in ("health", "plan", "pictures"):
+        expect(view.section(name)).to_have_attribute("aria-expanded", "true")
+    apart(view)
 
 
 def test_the_wheel_over_the_view_zooms_the_canvas(open_view):

@@ -87,7 +87,7 @@ def asking(open_page, host, run_folder):
     def open_one(way=Thumbs(), vue=False, **about):  # noqa: B008
         kind = {name: about.pop(name) for name in ("palette", "width", "height") & about.keys()}
         page = open_page(vue=vue, **kind)
-        load(page, workflow())
+        load(page, workflow(size=about.pop("size", (520, 1100))))
         view = Asking(page, host, way, **about)
         view.element.wait_for()
         return view
@@ -211,6 +211,27 @@ def test_the_images_are_as_large_as_there_is_room(asking, vue):
     for box in boxes:
         assert section["x"] <= box["x"] and box["x"] + box["width"] <= section["x"] + section["width"]
         assert section["y"] <= box["y"] and box["y"] + box["height"] <= section["y"] + section["height"]
+
+
+@RENDERINGS
+def test_a_small_node_grows_for_a_vote_and_is_as_small_as_before_after_it(asking, vue):
+    view = asking(vue=vue, size=(460, 560))
+    view.page.wait_for_timeout(500)
+    before = view.page.evaluate(SIZE)
+    view.ask()
+    view.page.wait_for_timeout(500)
+    assert view.page.evaluate(SIZE)[1] > before[1] + 100
+    boxes = [view.candidate(number).bounding_box() for number in range(1, 5)]
+    assert all(box["width"] == pytest.approx(box["height"], abs=2) and box["width"] > 100 for box in boxes)
+    view.press("Skip")
+    view.status("scoring")
+    view.tell("ballot", **view.told())
+    expect(view.element.locator(".mg-reward")).to_be_visible()
+    view.page.wait_for_timeout(200)
+    assert view.page.evaluate(SIZE)[1] == pytest.approx(before[1], abs=24)  # Vue measures its nodes itself
+
+
+SIZE = "[...app.graph.getNodeById(12).size]"
 
 
 # The whole story: a training that learns what somebody presses in the page

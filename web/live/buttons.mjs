@@ -16,7 +16,7 @@ export class Buttons {
       button.dataset.command = command;
       return button;
     });
-    this.element = make("section.buttons", {}, ...this.buttons);
+    this.element = make("div.buttons", {}, ...this.buttons);
   }
 
   show({ live, pending }) {

@@ -13,11 +13,12 @@ export class Figures {
     this.rows = make("div.reported-figures");
     this.element = make("section.reports", {}, make("h4", {}, "Figures of the update"), this.rows);
     this.made = new Map();
+    this.absent = true;
   }
 
   show({ reports }) {
     const names = [...new Set(reports.flatMap(({ update }) => Object.keys(update)))].filter((name) => !USUAL.has(name));
-    this.element.style.display = names.length ? "" : "none";
+    this.absent = !names.length;
     if (names.join("\n") !== [...this.made.keys()].join("\n")) this.#fill(names);
     for (const [name, { value, line }] of this.made) {
       const course = reports.map(({ update }) => update[name]).filter((found) => Number.isFinite(found));

@@ -1,4 +1,4 @@
-// State, phase, progress and time.
+// State, phase, progress and time, with the buttons beside them.
 
 import { bytes, duration, pace } from "./format.mjs";
 import { make, write } from "./dom.mjs";
@@ -27,7 +27,8 @@ const KINDS = {
 };
 
 export class Header {
-  constructor() {
+  /** @param {Element} buttons */
+  constructor(buttons) {
     this.badge = make("span.badge");
     this.run = make("span.run");
     this.count = make("span.count");
@@ -49,7 +50,7 @@ export class Header {
       make("div.bars", {}, make("div.bar", {}, this.bar), make("div.bar.thin", {}, this.inner)),
       make("div.row.now", {}, this.phase,
         make("div.figures", {}, ...Object.values(this.figures).map((figure) => figure.element))),
-      this.note);
+      buttons, this.note);
   }
 
   show(state) {

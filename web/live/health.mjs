@@ -1,14 +1,17 @@
-// Signs of health with a light each, and advice for the one that needs it most, or what a guard has found.
+// Signs of health with a light each, and advice for the one that needs it most, or what a guard has found. The advice is
+// an element of its own: it is read also where the signs are folded.
 
 import { alarms, signs } from "./advice.mjs";
 import { make, write } from "./dom.mjs";
+
+const POINT = "Point at a sign to read what it means.";
 
 export class Health {
   constructor() {
     this.cells = make("div.signs");
     this.advice = make("p.advice");
-    this.element = make("section.health", {}, this.cells, this.advice);
-    this.chosen = null;
+    this.about = make("p.about", {}, POINT);
+    this.element = make("section.health", {}, this.cells, this.about);
   }
 
   show(state) {
@@ -21,6 +24,7 @@ export class Health {
       write(value, sign.value);
     });
     this.found = found;
+    this.light = ["bad", "watch", "good"].find((light) => found.some((sign) => sign.light === light)) ?? "none";
     this.alarm = alarms(state.reports)[0];
     this.trouble = [...state.problems, ...(state.reports[state.reports.length - 1]?.failures ?? [])];
     this.#advise();
@@ -30,25 +34,19 @@ export class Health {
     this.made = found.map((sign, index) => {
       const value = make("b");
       const cell = make("div.sign", {
-        onpointerenter: () => this.#choose(index),
-        onpointerleave: () => this.#choose(null),
+        onpointerenter: () => write(this.about, this.found[index].about),
+        onpointerleave: () => write(this.about, POINT),
       }, make("span.label", {}, make("i.light"), sign.name), value);
       return { cell, value };
     });
     this.cells.replaceChildren(...this.made.map(({ cell }) => cell));
   }
 
-  #choose(index) {
-    this.chosen = index;
-    this.#advise();
-  }
-
-  /** What the pointer asks about; else the worst sign's advice; else what a guard found; else what could not be read
-   *  or scored. */
+  /** The worst sign's advice; else what a guard found; else what could not be read or scored. */
   #advise() {
-    const bad = this.found[this.chosen] ?? this.found.find(({ light }) => light === "bad");
+    const bad = this.found.find(({ light }) => light === "bad");
     const sign = bad ?? (this.alarm || this.trouble.length ? null : this.found.find(({ light }) => light === "watch"));
-    const text = sign ? sign.advice || sign.about : (this.alarm?.sentence ?? this.trouble[0] ?? "");
+    const text = sign ? sign.advice : (this.alarm?.sentence ?? this.trouble[0] ?? "");
     const light = sign ? sign.light : this.alarm?.level === "stop" ? "bad" : text ? "watch" : "none";
     write(this.advice, text && !sign ? text[0].toUpperCase() + text.slice(1) : text);
     this.advice.dataset.light = light;

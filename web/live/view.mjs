@@ -4,6 +4,7 @@ import { make } from "./dom.mjs";
 import { Ballot } from "./ballot.mjs";
 import { Buttons } from "./buttons.mjs";
 import { Figures } from "./figures.mjs";
+import { Folds } from "./folds.mjs";
 import { Header } from "./header.mjs";
 import { Health } from "./health.mjs";
 import { Plan } from "./plan.mjs";
@@ -12,26 +13,63 @@ import { RewardChart } from "./reward_chart.mjs";
 import { Votes } from "./votes.mjs";
 
 export const WIDTH = 460;
-export const HEIGHT = 760;
+const ALWAYS = 330; // the header with its buttons, the chart, the row of what can be unfolded
+const VOTING = 470; // the header, and a ballot whose images can be told apart
+const GAP = 6;
+
+/** What can be unfolded, from above: its name in the workflow, its word, the height that it needs, what draws it. A part
+ *  may have an `advice`, which is shown in any case, a `light`, and be `absent` while it has nothing to show. */
+const SECTIONS = [
+  ["health", "Health", 92, () => new Health()],
+  ["figures", "Figures", 100, () => new Figures()],
+  ["plan", "Window", 142, () => new Plan()],
+  ["pictures", "Pictures", 220, ({ address }) => new Pictures(address)],
+];
 
 export class LiveView {
   /**
    * @param {{ask(command: string): void, cast(run: string, ballot: string, votes: object, end: string | null): Promise<void>,
-   *   address(image: object, version: string): string, forward(event: Event): void}} outside
+   *   address(image: object, version: string): string, forward(event: Event): void, fit(): void,
+   *   keep(unfolded: string[]): void}} outside  `fit` hears that `least` changed, `keep` what the artist unfolded
    */
-  constructor({ ask, cast, address, forward }) {
-    this.ballot = new Ballot(new Votes(cast, () => this.show(this.state)), address);
-    const below = [new RewardChart(), new Health(), new Figures(), new Plan(), new Pictures(address), new Buttons(ask)];
-    this.parts = [new Header(), ...below, this.ballot];
-    const [header, ...others] = this.parts.slice(0, -1).map((part) => part.element);
-    const inner = make("div.stack", {}, header, this.ballot.element, ...others);
+  constructor(outside) {
+    this.outside = outside;
+    this.ballot = new Ballot(new Votes(outside.cast, () => this.show(this.state)), outside.address);
+    this.sections = SECTIONS.map(([name, word, height, made]) => ({ name, word, height, part: made(outside) }));
+    this.folds = new Folds(this.sections, (unfolded) => {
+      outside.keep(unfolded);
+      this.#fit();
+    });
+    const buttons = new Buttons(outside.ask);
+    const header = new Header(buttons.element);
+    const chart = new RewardChart();
+    const parts = this.sections.map(({ part }) => part);
+    this.parts = [header, chart, ...parts, buttons, this.folds, this.ballot];
+    const advice = parts.map((part) => part.advice).filter(Boolean);
+    const inner = make("div.stack", {}, header.element, this.ballot.element, chart.element, ...advice, this.folds.element,
+      ...parts.map((part) => part.element));
     this.element = make("div.view", {}, inner);
     this.element.classList.add("mixgrpo-live");
-    this.element.addEventListener("wheel", forward, { passive: true });
-    this.element.addEventListener("pointerdown", forward);
+    this.element.addEventListener("wheel", outside.forward, { passive: true });
+    this.element.addEventListener("pointerdown", outside.forward);
     this.resized = new ResizeObserver(() => this.parts.forEach((part) => part.resize?.()));
     for (const part of this.parts) if (part.resize) this.resized.observe(part.element);
     this.waiting = null;
+    this.voting = false;
+    this.#measure();
+  }
+
+  /** The height that it needs. */
+  get least() {
+    const unfolded = this.sections.filter(({ name, part }) => this.folds.unfolded.has(name) && !part.absent);
+    const height = unfolded.reduce((sum, section) => sum + section.height + GAP, ALWAYS);
+    return this.voting ? Math.max(height, VOTING) : height;
+  }
+
+  /** Unfold these sections and no others, as the workflow has it; its node has the size for them. */
+  unfold(names) {
+    this.folds.unfold(names);
+    this.#measure();
   }
 
   /** Draw the state, at most once per frame. */
@@ -41,7 +79,9 @@ export class LiveView {
       this.waiting = null;
       this.element.dataset.state = this.state.state;
       for (const part of this.parts) part.show(this.state);
-      this.element.dataset.voting = this.ballot.large ? "yes" : "";
+      this.voting = this.ballot.large;
+      this.element.dataset.voting = this.voting ? "yes" : "";
+      this.#fit();
     });
   }
 
@@ -49,5 +89,18 @@ export class LiveView {
     if (this.waiting) cancelAnimationFrame(this.waiting);
     this.resized.disconnect();
     for (const part of this.parts) part.close?.();
+  }
+
+  #fit() {
+    if (this.#measure()) this.outside.fit();
+  }
+
+  /** Whether another height is needed than before. */
+  #measure() {
+    const { least } = this;
+    this.element.style.minHeight = `${least}px`;
+    const changed = least !== this.measured;
+    this.measured = least;
+    return changed;
   }
 }

@@ -1,0 +1,98 @@
+// Between one node and what the server says about its run.
+
+import { castVotes, command, listen, liveRuns, pictureUrl, storedRun } from "../events.js";
+import { RunState } from "./state.mjs";
+import { LiveView } from "./view.mjs";
+
+export const KEPT_AS = "mixgrpo_run";
+export const UNFOLDED_AS = "mixgrpo_unfolded";
+const FORMERLY = { height: 900, unfolded: ["health", "figures", "plan", "pictures"] };
+
+export class NodeLink {
+  /**
+   * @param {LGraphNode} node that shows the view
+   * @param {(place: string) => boolean} here whether a place in its workflow ("12", "5:12") is what it shows
+   * @param {{forward(event: Event): void, fit(): void}} outside
+   */
+  constructor(node, here, { forward, fit }) {
+    this.node = node;
+    this.here = here;
+    this.state = new RunState();
+    this.view = new LiveView({
+      ask: (name) => this.ask(name),
+      cast: async (run, ballot, votes, end) => this.state.voted(await castVotes(run, ballot, votes, end)),
+      address: pictureUrl,
+      keep: (unfolded) => (node.properties[UNFOLDED_AS] = unfolded),
+      forward,
+      fit,
+    });
+    this.stop = listen(this);
+    this.view.show(this.state);
+  }
+
+  close() {
+    this.stop();
+    this.view.close();
+  }
+
+  /** Whether an event speaks of this node: the same place in the same workflow. What a script queued has none. */
+  concerns({ node, workflow }) {
+    const root = this.node.graph?.rootGraph ?? this.node.graph;
+    return Boolean(root) && workflow === root.id && this.here(String(node));
+  }
+
+  async heard(name, data) {
+    if (data.run !== this.state.run) {
+      this.node.properties[KEPT_AS] = data.run;
+      this.state.begin(data.run);
+      this.fetch(data.run); // a resumed run has a history
+    }
+    this.state.hear(name, data);
+    this.view.show(this.state);
+  }
+
+  lost() {
+    this.state.lost();
+    this.view.show(this.state);
+  }
+
+  back() {
+    if (this.state.run) this.fetch(this.state.run);
+  }
+
+  /** After the workflow was loaded: what was unfolded, and the live run of this node, else the one it remembers. */
+  async restore() {
+    const { properties, size } = this.node;
+    properties[UNFOLDED_AS] ??= size[1] < FORMERLY.height ? [] : FORMERLY.unfolded; // it once showed all
+    this.view.unfold(properties[UNFOLDED_AS]);
+    const live = await liveRuns().catch(() => []);
+    const mine = live.find((run) => this.concerns(run));
+    const run = mine?.run ?? properties[KEPT_AS];
+    if (!run) return;
+    properties[KEPT_AS] = run;
+    if (this.state.run !== run) this.state.begin(run);
+    await this.fetch(run);
+  }
+
+  async fetch(run) {
+    try {
+      const stored = await storedRun(run);
+      if (this.state.run !== run) return;
+      if (stored) this.state.restore(stored, stored.said && this.concerns(stored.said));
+      else if (!this.state.serial) this.state.gone();
+    } catch (error) {
+      this.state.notice = `The run's history cannot be fetched: ${error.message}`;
+    }
+    this.view.show(this.state);
+  }
+
+  async ask(name) {
+    try {
+      await command(this.state.run, name); // an event tells that it waits
+      this.state.notice = "";
+    } catch (error) {
+      this.state.notice = error.message;
+    }
+    this.view.show(this.state);
+  }
+}
