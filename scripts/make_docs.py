@@ -9,6 +9,7 @@ docstring, and what a setting is, stands in its field. A test compares (``tests/
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import fields
+from functools import cache
 from pathlib import Path
 
 from mixgrpo_core import TrainConfig
@@ -17,11 +18,13 @@ from mixgrpo_core.evaluation.guards import Guard
 from mixgrpo_core.objectives import ErrorWeight, Objective, Regulariser, StepWeight
 from mixgrpo_core.rewards import Reward
 from mixgrpo_core.sampling import Kernel, Planner, Solver, Window
+from mixgrpo_core.settings.elsewhere import ELSEWHERE
 from mixgrpo_core.settings.kinds import REWARDS, SETTINGS, Kinds, label_of, summary
-from mixgrpo_core.settings.presets import LABELS
+from mixgrpo_core.settings.presets import METHODS
 from mixgrpo_core.settings.prompt_sources import PromptSource
 from mixgrpo_core.support.setting import settings_of
 from mixgrpo_core.support.spelling import spell
+from mixgrpo_core.training.cost import method_cost
 
 ROOT = Path(__file__).resolve().parents[1]
 _TABLE = re.compile(r"(<!-- table: ([\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -62,9 +65,26 @@ def choices(port: type) -> str:
 
 
 def presets() -> str:
-    """A row per preset."""
-    rows = [(f"`{preset.__name__}`", label, summary(preset)) for label, preset in LABELS.items()]
-    return table(("preset", "on the canvas", "what it is"), rows)
+    """A row per preset: what it is, and in what it is not as published."""
+    rows = [(of.label, f"`{name}`", summary(of.preset), of.differs) for name, of in METHODS.items()]
+    return table(("method", "preset", "what it is", "what differs"), rows)
+
+
+@cache
+def methods() -> str:
+    """A row per method: where it is from, what it needs, and what it costs, counted."""
+    rows = []
+    for name, of in METHODS.items():
+        cost = method_cost(of.config)
+        figures = (f"{number:.2f}" for number in (cost.rollout, cost.training, cost.against_dance))
+        rows.append((of.label, f"`{name}`", of.source, ", ".join(of.needs), *figures))
+    return table(("method", "preset", "source", "needs", "rollout", "training", "cost"), rows)
+
+
+def elsewhere() -> str:
+    """A row per work without a preset."""
+    rows = [(work.name, work.state, work.reason, work.instead) for work in ELSEWHERE]
+    return table(("work", "state", "what it is, or what it takes", "instead"), rows)
 
 
 def settings() -> str:
@@ -91,6 +111,8 @@ def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 
 TABLES: Mapping[str, Callable[[], str]] = {
     "presets": presets,
+    "methods": methods,
+    "works without a preset": elsewhere,
     "settings": settings,
     "planners": lambda: kinds(Planner),
     "windows": lambda: kinds(Window),

@@ -7,29 +7,15 @@ shown every step within them.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from itertools import accumulate, pairwise
 from types import MappingProxyType
 
-from ...mixgrpo_core import FlowCPS, FlowSDE, SlidingWindow, TrainConfig, WindowPlanner, mixgrpo_sd35
+from ...mixgrpo_core import FlowSDE, TrainConfig, WindowPlanner, mixgrpo_sd35
 from ...mixgrpo_core.demo import demo_config
-from ...mixgrpo_core.objectives import GCPO, GuardGRPO
-from ...mixgrpo_core.objectives.port import Objective
 from ...mixgrpo_core.sampling.planners import Planner
 from ...mixgrpo_core.sampling.solvers import Euler
 from ...mixgrpo_core.sampling.windows import Window
-from ...mixgrpo_core.settings.presets import (
-    LABELS,
-    dance_grpo,
-    flow_dppo,
-    flow_grpo,
-    flow_grpo_fast,
-    gcpo,
-    mixgrpo,
-    mixgrpo_flash,
-    mixgrpo_flash_star,
-    precise,
-)
-from ...mixgrpo_core.support.setting import changed
+from ...mixgrpo_core.settings.presets import METHODS
+from .fitting import fitted_course, fitted_objective, fitted_tree, fitted_window, images_of, without_left_noise
 
 _FEWEST_STEPS_FOR_FLASH = 10
 
@@ -118,11 +104,12 @@ MEMORY: Mapping[str, Memory] = MappingProxyType(
 )
 _DEMO_MEMORY = Memory(rank=8, rollout=16, decode=16, update=16, checkpointing=False)
 
-_FITTED = (mixgrpo, mixgrpo_flash, mixgrpo_flash_star, flow_grpo, flow_grpo_fast, dance_grpo, precise, flow_dppo, gcpo)
-"""Those that fit a family. Objectives of final images want no guidance: they are in the details."""
+_ELSEWHERE = ("mixgrpo_sd35", *(name for name, of in METHODS.items() if of.config.objective.plain_field or of.masks))
+"""MixGRPO is that of SD3.5 for its family; objectives of final images want no guidance and are in the details; prompts
+have no masks here."""
 
 PRESETS: Mapping[str, Callable[[], TrainConfig]] = MappingProxyType(
-    {"Demo": demo_config, **{label: preset for label, preset in LABELS.items() if preset in _FITTED}}
+    {"Demo": demo_config, **{of.label: of.preset for name, of in METHODS.items() if name not in _ELSEWHERE}}
 )
 
 
@@ -147,16 +134,21 @@ def local_config(preset: str, family: Family, memory: Memory) -> TrainConfig:
         config = replace(mixgrpo_sd35(), planner=config.planner, tail_solver=config.tail_solver)
     flash = family.steps >= _FEWEST_STEPS_FOR_FLASH
     noisy = isinstance(config.kernel, FlowSDE) and family.few_steps
+    images = min(config.images_per_prompt, memory.images or config.images_per_prompt)
+    planner = fitted_window(config.planner, family.window, family.pace, family.last, flash)
+    planner = fitted_tree(planner, family.steps, images)
+    planner, source = fitted_course(planner, config.prompt_source, family.iterations / config.iterations)
     return replace(
         config,
         iterations=family.iterations,
         steps=family.steps,
-        images_per_prompt=min(config.images_per_prompt, memory.images or config.images_per_prompt),
+        images_per_prompt=images_of(planner, family.steps, images),
         prompts_per_iteration=family.prompts,
-        planner=_fitted(config.planner, family, flash),
+        planner=planner,
+        prompt_source=source,
         tail_solver=config.tail_solver if flash else Euler(),
-        kernel=FlowCPS(eta=config.kernel.eta) if noisy else config.kernel,  # leaves no noise in few steps
-        objective=_of_any_size(config.objective, family.steps - 1),
+        kernel=without_left_noise(config.kernel, planner, family.steps) if noisy else config.kernel,
+        objective=fitted_objective(config.objective, family.steps - 1),
         learning_rate=family.learning_rate,
         updates=min(config.updates, family.prompts),
         rollout_batch=memory.rollout,
@@ -168,22 +160,3 @@ def local_config(preset: str, family: Family, memory: Memory) -> TrainConfig:
 def with_window(planner: Planner, window: Window) -> WindowPlanner:
     """The planner with another window; one that trained steps everywhere becomes one with a window."""
     return replace(planner, window=window) if isinstance(planner, WindowPlanner) else WindowPlanner(window=window)
-
-
-def _of_any_size(objective: Objective, trained: int) -> Objective:
-    """The objective where a published clip, which is of one latent size, or chunks of other steps would not fit."""
-    if isinstance(objective, GCPO) and objective.chunks:
-        ends = [round(end * trained / sum(objective.chunks)) for end in accumulate(objective.chunks)]
-        chunks = tuple(end - start for start, end in pairwise([0, *ends]))
-        return replace(objective, chunks=chunks if all(chunks) else None)
-    return replace(objective, clip=None) if isinstance(objective, GuardGRPO) else objective
-
-
-def _fitted(planner: Planner, family: Family, flash: bool) -> Planner:
-    """The preset's window in a family's steps. With few steps there is no tail to shorten."""
-    if not isinstance(planner, WindowPlanner):
-        return planner
-    window = changed(planner.window, {"size": min(planner.window.size, family.window)})
-    if isinstance(window, SlidingWindow):
-        window = replace(window, hold=max(1, round(window.hold * family.pace)), last=family.last)
-    return replace(planner, window=window, tail_ratio=planner.tail_ratio if flash else 1.0)

@@ -5,13 +5,13 @@ from dataclasses import fields, replace
 import pytest
 from mixgrpo_pack.mixgrpo_core import FrozenWindow, RandomWindow, SlidingWindow, TrainConfig, WindowPlanner
 from mixgrpo_pack.mixgrpo_core.demo import demo_config
-from mixgrpo_pack.mixgrpo_core.objectives import AWM, DiffusionNFT
+from mixgrpo_pack.mixgrpo_core.objectives import AWM, TMPO, DiffusionNFT
 from mixgrpo_pack.mixgrpo_core.sampling.kernels import DanceSDE, FlowCPS, FlowSDE
 from mixgrpo_pack.mixgrpo_core.sampling.solvers import DPMpp2M, Euler
 from mixgrpo_pack.mixgrpo_core.support.setting import settings_of
 from mixgrpo_pack.mixgrpo_core.training.cost import iteration_cost
 from mixgrpo_pack.nodes.settings.inputs import BY_HAND, FROM_PRESET, detail_inputs
-from mixgrpo_pack.nodes.settings.presets import FAMILIES, MEMORY, PRESETS
+from mixgrpo_pack.nodes.settings.presets import FAMILIES, MEMORY, PRESETS, memory_of
 from mixgrpo_pack.nodes.settings.trainer_settings import TrainerSettingsNode
 
 DETAILS = {item.id for item in detail_inputs()}
@@ -92,14 +92,44 @@ def test_few_step_models_get_few_steps_no_cfg_and_no_shortened_tail():
 def test_every_preset_fits_every_family(preset, family):
     found = settings(preset=preset, model_family=family, memory="16 GB")
     train = found.train
-    for iteration in range(0, train.iterations, 7):
+    for iteration in range(0, train.iterations, max(1, train.iterations // 12)):
         plan = train.planner.plan(iteration, 0, train.sigmas())
         assert plan.trained and max(plan.trained) < train.steps - 1 and plan.sigmas[-1] == 0
     assert train.updates <= train.prompts_per_iteration or family == "demo"
     assert found.cfg >= 1 and found.width % 16 == 0 and train.reward_weights == {}
-    assert getattr(train.objective, "clip", None) is None, "a published clip belongs to one size of latents"
+    if not isinstance(train.objective, TMPO):  # its clip is of a whole path
+        assert getattr(train.objective, "clip", None) is None, "a published clip belongs to one size of latents"
     if getattr(train.objective, "chunks", None):
         assert sum(train.objective.chunks) == len(train.planner.plan(0, 0, train.sigmas()).trained)
+
+
+@pytest.mark.parametrize("memory", MEMORY)
+@pytest.mark.parametrize("preset", ["BranchGRPO", "after TreeGRPO", "after TMPO", "after TempFlow-GRPO", "RSM"])
+def test_a_tree_fits_the_images_that_memory_allows(preset, memory):
+    for family in FAMILIES:
+        train = settings(preset=preset, model_family=family, memory=memory).train
+        leaves = train.planner.plan(0, 0, train.sigmas()).leaves_per_row
+        assert leaves > 1 and train.images_per_prompt % leaves == 0
+        assert train.images_per_prompt <= (memory_of(FAMILIES[family], memory).images or 27)
+        assert train.shared_noise or train.images_per_prompt > leaves, "several starts, whose branches are compared"
+
+
+def test_a_tree_of_few_images_keeps_the_shape_of_the_published_one():
+    whole = settings(preset="BranchGRPO", model_family="Qwen-Image", memory="plenty").train
+    assert whole.planner.splits == (0, 3, 6, 9) and whole.images_per_prompt == 16
+    assert settings(preset="BranchGRPO", memory="plenty").train.planner.splits == (0, 4, 8, 11), "25 steps, not 20"
+    small = settings(preset="BranchGRPO", model_family="Qwen-Image", memory="24 GB").train
+    assert small.planner.splits == (0, 3, 6) and small.images_per_prompt == 8
+    few = settings(preset="after TMPO", model_family="distilled, 4-8 steps", memory="plenty").train
+    assert few.planner.early == (1, 2, 3) and few.planner.over == 300 and few.images_per_prompt == 27
+    growing = settings(preset="inspired by Dynamic-TreeRPO", model_family="distilled, 4-8 steps").train
+    assert growing.kernel.eta * 1.5 <= 1, "Flow-CPS ends at 1, and the tree's last step is half as noisy again"
+
+
+def test_presets_with_masks_or_of_final_images_are_not_offered():
+    offered = {preset.__name__ for preset in PRESETS.values()}
+    assert {"flash_grpo", "branch_grpo", "tmpo", "otca", "vipo", "mar_grpo"} <= offered
+    assert not {"edit_grpo", "omninft_routing", "pareto_slider", "diffusion_nft", "mixgrpo_sd35"} & offered
 
 
 def test_less_memory_never_asks_for_more():

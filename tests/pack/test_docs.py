@@ -6,7 +6,9 @@ import make_docs
 import pytest
 from make_docs import TABLES, pages, rewritten
 
+from mixgrpo_core.settings.elsewhere import ELSEWHERE
 from mixgrpo_core.settings.kinds import REWARDS, SETTINGS
+from mixgrpo_core.settings.presets import METHODS
 
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
@@ -36,6 +38,13 @@ def test_every_class_is_in_a_table():
     named = [cls.__name__ for port in ports for cls in SETTINGS.of(port)]
     rewards = [cls.__name__ for cls in REWARDS.of(make_docs.Reward)]
     assert [name for name in (*named, *rewards) if f"`{name}(" not in told] == []
+
+
+def test_the_page_of_methods_lists_every_method_and_every_work_without_a_preset():
+    rows = (make_docs.ROOT / "docs" / "methods.md").read_text(encoding="utf-8").splitlines()
+    first = [row.split("|")[1].strip() for row in rows if row.startswith("| ")]
+    assert [of.label for of in METHODS.values() if first.count(of.label) != 2] == [], "costs, and what differs"
+    assert [work.name for work in ELSEWHERE if first.count(work.name) != 1] == []
 
 
 def test_no_cell_ends_its_row_early():

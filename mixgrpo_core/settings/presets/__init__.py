@@ -1,6 +1,6 @@
 """The published algorithms as settings. Each is a small function; change it with ``dataclasses.replace``."""
 
-from .listing import ANY_TWO, BATCH_STD, LABELS, METHODS, PRESETS, Likeness, Method, Preset, published
+from .listing import ANY_TWO, BATCH_STD, METHODS, PRESETS, Likeness, Method, Preset, published
 
 # The order is that of the lists.
 # isort: off
@@ -40,7 +40,6 @@ from .credits import (
 __all__ = [
     "ANY_TWO",
     "BATCH_STD",
-    "LABELS",
     "METHODS",
     "PRESETS",
     "Likeness",

@@ -55,8 +55,6 @@ METHODS: dict[str, Method] = {}
 """The methods by the names of their presets."""
 PRESETS: dict[str, Preset] = {}
 """The presets by the names of their functions."""
-LABELS: dict[str, Preset] = {}
-"""The same by the words of the canvas."""
 
 BATCH_STD: tuple[Credit, ...] = (CentredRewards(), SuperLinear(gamma=0.0))
 """Rewards less their group's mean, over the standard deviation of all those differences.
@@ -87,7 +85,7 @@ def published(
             masks=masks,
         )
         METHODS[preset.__name__] = method
-        PRESETS[preset.__name__] = LABELS[method.label] = preset
+        PRESETS[preset.__name__] = preset
         return preset
 
     return listed

@@ -3,13 +3,14 @@
 import pytest
 
 from mixgrpo_core.settings.elsewhere import ELSEWHERE
-from mixgrpo_core.settings.presets import LABELS, METHODS, PRESETS
+from mixgrpo_core.settings.presets import METHODS, PRESETS
 
 
 def test_no_work_is_listed_twice():
     names = [*(method.name for method in METHODS.values()), *(work.name for work in ELSEWHERE)]
     assert len({*names}) == len(names) > 70
-    assert len(LABELS) == len(PRESETS) == len(METHODS)
+    assert METHODS.keys() == PRESETS.keys()
+    assert len({method.label for method in METHODS.values()}) == len(METHODS)
     assert all(method.preset is PRESETS[name] for name, method in METHODS.items())
 
 
