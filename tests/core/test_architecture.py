@@ -12,7 +12,7 @@ CORE = House(
     ROOT / "mixgrpo_core",
     # From the ground up: each may import from those before it.
     ("support", "shapes", "models", "rewards", "sampling", "advantages", "objectives", "evaluation", "settings")
-    + ("runs", "training", "views", "demo", "cli", ""),
+    + ("runs", "diagnosis", "training", "views", "demo", "cli", ""),
 )
 HOSTS = {"comfy", "comfy_api", "comfy_execution", "comfy_extras", "folder_paths", "server", "nodes", "execution"}
 HEAVY = {"diffusers", "peft", "transformers", "accelerate", "matplotlib", "tyro", "rich", "tensorboard"}

@@ -1,0 +1,77 @@
+"""Whether an update moves the policy by too much, too little, or by rounding."""
+
+from collections.abc import Mapping
+from statistics import median
+from typing import Any
+
+from .evidence import Evidence, mean_of
+from .port import Finding
+
+MOVES = 1e-6
+"""Change of a probability below which a policy stands still."""
+_ROUNDING = 1e-3
+_CLIPPED, _GRADIENT = 0.3, 30.0
+
+
+def precision(run: Evidence) -> Finding | None:
+    """What the first update sees of the rollout's probabilities: rounding only, when all is well."""
+    first = run.figures("ratio_first")
+    if not first:
+        return None
+    worst = max(first)
+    found = f"before its first step an update sees ratios off by {worst:.1g}"
+    if worst <= _ROUNDING:
+        return Finding(sign="precision", found=found)
+    change = "the update computes other probabilities than the rollout did: use a higher precision or equal batch sizes"
+    return Finding(sign="precision", found=found, change=change, gravity=0.9)
+
+
+def too_large(run: Evidence) -> Finding | None:
+    """Clipped ratios, gradients out of proportion, and a reward below its start."""
+    clipped = mean_of(run.recent, _clipped)
+    most = max((share for report in run.reports if (share := _clipped(report)) is not None), default=None)
+    norms = [norm for report in run.reports if (norm := report["update"].get("grad_norm"))]
+    growth = max(norms) / median(norms[:5]) if norms else 1.0
+    trend = run.training()
+    fallen = trend is not None and trend.gain < -0.75 * trend.spread
+    told = _alarmed(run, "below its start")
+    if clipped is None and not norms:
+        return None
+    words = [] if most is None else [f"up to {most:.0%} of the ratios are clipped, {clipped:.0%} lately"]
+    words += [f"the gradient grew to {growth:.1f} times that of the beginning"] if norms else []
+    words += ["the training reward fell far below its start"] if fallen or told else []
+    signs = (most is not None and most > _CLIPPED, growth > _GRADIENT, fallen or told)
+    found = ", ".join(words)
+    if not any(signs):
+        return Finding(sign="step size", found=found)
+    change = (
+        f"the steps are too large: start again with a tenth of the learning rate ({run.train.learning_rate:g}), or "
+        "make fewer updates per iteration; the LoRA named best is from before"
+    )
+    return Finding(sign="step size", found=found, change=change, gravity=0.97 if fallen or told else 0.8)
+
+
+def too_small(run: Evidence) -> Finding | None:
+    """Ratios that never leave 1."""
+    moved = run.figures("ratio_max")
+    if not moved or len(run.reports) < 3:
+        return None
+    found = f"an update changes an image's probability by {max(moved):.1g} at most"
+    trend = run.trend()
+    if max(moved) > MOVES or (trend is not None and trend.rises):
+        return Finding(sign="movement", found=found)
+    change = (
+        f"the policy hardly moves: raise the learning rate ({run.train.learning_rate:g}) three- to tenfold, or make "
+        "more updates per iteration"
+    )
+    return Finding(sign="movement", found=found, change=change, gravity=0.7)
+
+
+def _clipped(report: Mapping[str, Any]) -> float | None:
+    update = report["update"]
+    low, high = update.get("clip_low"), update.get("clip_high")
+    return None if low is None or high is None else low + high
+
+
+def _alarmed(run: Evidence, words: str) -> bool:
+    return any(words in alarm["sentence"] for report in run.reports for alarm in report.get("warnings", ()))
