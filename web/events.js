@@ -15,10 +15,9 @@ export function listen(listener) {
   return () => listeners.delete(listener);
 }
 
-/** The runs that are live, each with its node: [{run, node, workflow, state, ...}]. */
-export async function liveRuns() {
-  const { runs } = await asked("/mixgrpo/live");
-  return runs;
+/** The runs that are live, each with its node, and the node that prepares one: {runs: [{run, node, workflow, state, ...}], preparing}. */
+export function liveRuns() {
+  return asked("/mixgrpo/live");
 }
 
 /** Everything there is to draw of a run; null when its folder is gone. */

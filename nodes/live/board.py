@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import comfy.model_management
 from torch import Tensor
@@ -203,12 +203,23 @@ class LiveRun:
         self._line.send("group", **data)
 
 
+class Snapshot(Protocol):
+    """Something that can say how it stands."""
+
+    def snapshot(self) -> dict[str, Any]: ...
+
+
 class Board:
-    """The runs that are live, by name, and what ended ones said last."""
+    """The runs that are live, by name, and what ended ones said last.
+
+    Attributes:
+        preparing: the trainer that has no run yet, or the last one that failed before it had one.
+    """
 
     KEPT = 32
 
     def __init__(self) -> None:
+        self.preparing: Snapshot | None = None
         self._lock = threading.Lock()
         self._live: dict[str, LiveRun] = {}
         self._ended: dict[str, LiveRun] = {}

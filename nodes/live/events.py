@@ -22,12 +22,12 @@ _serials = itertools.count(1)
 
 
 class Line:
-    """What one node says about one run; every event names both, and the workflow that was queued.
+    """What one node says about one run, or before it has one; every event names both, and the workflow that was queued.
 
     Events are numbered, over all runs: a browser that fetches a run's state can tell what is newer.
     """
 
-    def __init__(self, run: str, node: str, iterations: int) -> None:
+    def __init__(self, run: str | None, node: str, iterations: int) -> None:
         self.run, self.node, self.serial = run, node, 0
         self.workflow: str | None = None
         self._iterations = iterations

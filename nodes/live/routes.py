@@ -2,7 +2,7 @@
 
 The host's own answers to queued workflows pass by here, too: see `one_message`.
 
-GET  /mixgrpo/live                  the runs that are live
+GET  /mixgrpo/live                  the runs that are live, and the node that prepares one
 GET  /mixgrpo/runs/{run}            settings, reports and plan from the run's folder, and its state
 POST /mixgrpo/runs/{run}/command    {"command": "sample" | "save" | "pause" | "stop"}
 GET  /mixgrpo/runs/{run}/ballots/{ballot}           a group that people vote on, and its votes
@@ -70,8 +70,9 @@ async def one_message(
 
 
 async def get_live(request: web.Request) -> web.Response:
-    """The runs that are live, each with the id of its node."""
-    return web.json_response({"runs": [run.snapshot() for run in board.live()]})
+    """The runs that are live, each with the id of its node, and the node that prepares one or failed to."""
+    preparing = board.preparing and board.preparing.snapshot()
+    return web.json_response({"runs": [run.snapshot() for run in board.live()], "preparing": preparing})
 
 
 async def get_run(request: web.Request) -> web.Response:

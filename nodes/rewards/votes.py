@@ -13,6 +13,8 @@ from ..sockets import Rewards, RewardSocket
 
 WAYS: Mapping[str, Way] = MappingProxyType({"thumbs": Thumbs(), "ranking": Ranking()})
 NAME = "votes"
+SECOND_THOUGHTS = 6.0
+"""Seconds in which the last thumb can be taken back."""
 
 
 class HumanVoteNode(io.ComfyNode):
@@ -83,7 +85,8 @@ class HumanVoteNode(io.ComfyNode):
     def execute(cls, way, time_limit, images_shown, weight, fallback=None) -> io.NodeOutput:
         values = {"way": way, "time_limit": time_limit, "images_shown": images_shown, "weight": weight}
         require_in_range(cls.define_schema().inputs, values)
-        vote = HumanVote(WAYS[way], shown=images_shown, fallback=_only(fallback), seconds=float(time_limit))
+        seconds = {"seconds": float(time_limit), "second_thoughts": SECOND_THOUGHTS}
+        vote = HumanVote(WAYS[way], shown=images_shown, fallback=_only(fallback), **seconds)
         return io.NodeOutput(Rewards(rewards={NAME: vote}, weights={NAME: weight}))
 
 

@@ -100,6 +100,11 @@ class Settled:
         left, fingerprint = self._ends.get(name, ("", ""))
         return fingerprint if state == left else f"{state} {self._count}"
 
+    def left(self, name: str) -> None:
+        """A run of that name was left before its end: the node is to run again, even where its files are as before."""
+        self._count += 1
+        self._ends.pop(name, None)
+
     def done(self, name: str, fingerprint: str) -> None:
         """A run of that name came to its end; ``fingerprint`` is from before it."""
         self._count += 1  # what was known before is not taken for it when the folder is gone again

@@ -6,12 +6,12 @@ import re
 from dataclasses import replace
 from typing import Any
 
-import comfy.model_management
 import comfy.sd
 import comfy.utils
 import folder_paths
 import torch
 from comfy_api.latest import io, ui
+from comfy_execution.graph_utils import ExecutionBlocker
 
 from ...mixgrpo_core import TrainConfig
 from ...mixgrpo_core.advantages import Credit
@@ -29,7 +29,7 @@ from ..host.lora_layouts import lora_for
 from ..host.model import HostModel
 from ..host.reward_files import recognised
 from ..host.texts import PromptSet
-from ..live.board import Command, LiveRun
+from ..live import Command, LiveRun, Preparing
 from ..live.runs import runs_folder
 from ..live.voting import VOTES
 from ..sockets import LoraWeights, PromptsSocket, Rewards, RewardSocket, SettingsSocket, TrainerSettings, workflow_note
@@ -39,6 +39,7 @@ from .paths import check_name
 from .runs import CanvasRun, loras_folder, open_run, require_writable, settled
 
 NEW = "none"
+OUTPUTS = 6
 _ADDRESS = re.compile(r" at 0x[0-9A-Fa-f]+")  # of an object without a repr of its own: another one in every session
 
 
@@ -91,50 +92,59 @@ class TrainLora(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, vae, prompts, rewards, settings, run_name, start_from) -> io.NodeOutput:
-        check_name(run_name, "run_name")
-        _require_listed(start_from)
-        before = settled.fingerprint(run_name)
-        config = configured(settings, rewards, model)
-        with torch.inference_mode(False), host_model(model, vae, prompts, settings, start_from) as policy:
-            policy.notes = workflow_note(cls.hidden.extra_pnginfo)
-            # Before a run is made: the model is asked for one step of one image. The texts first, so that the text
-            # encoder and the model need not share the GPU.
-            policy.prepare(needed(prompts, config))
-            probe(policy, prompts.train[0])
-            for reward in rewards.rewards.values():  # and the rewards' files and texts; votes have no place yet
-                votes_at(reward, runs_folder(), unheard).prepare([*prompts.train, *prompts.held_out])
-            setup = run_setup(policy, model, prompts, rewards, settings, start_from)
-            run, config = open_run(run_name, config, setup)
-            live = LiveRun(
-                run=run.path.name,
-                node=cls.hidden.unique_id,
-                folder=run.path,
-                iterations=config.iterations,
-                plan_of=config.plan,
-                sigmas=config.sigmas(policy),
-                pace=Pace.of(
-                    config,
-                    held_out=bool(prompts.held_out),
-                    images_at_the_end=2 * SHOWN_IMAGES * len(shown_prompts(prompts)),
-                ),
-            )
-            with live:
-                asked = {  # the host keeps what nodes made for other runs: those remember other scores
-                    name: votes_at(afresh(reward), run.path / VOTES, live.voting)
-                    for name, reward in rewards.rewards.items()
-                }
-                training = Training(policy, prompts, asked, config, run, live)
-                command = training.go()
-                if command is Command.PAUSE:
-                    live.status("paused", "queue again to go on")
-                    raise comfy.model_management.InterruptProcessingException
-                live.status("evaluating")
-                found = _outputs(model, policy, prompts, training.config, run)
-                why = guard_stop(run.metrics())
-                live.status("stopped" if command or why else "finished", why or str(found.args[-1]).splitlines()[0])
-            if command is None:
-                settled.done(run_name, before)
+        with Preparing(cls.hidden.unique_id) as preparing:
+            check_name(run_name, "run_name")
+            _require_listed(start_from)
+            before = settled.fingerprint(run_name)
+            config = configured(settings, rewards, model)
+            with torch.inference_mode(False), host_model(model, vae, prompts, settings, start_from) as policy:
+                policy.notes = workflow_note(cls.hidden.extra_pnginfo)
+                # Before a run is made: the model is asked for one step of one image. The texts first, so that the text
+                # encoder and the model need not share the GPU.
+                policy.prepare(needed(prompts, config))
+                probe(policy, prompts.train[0])
+                for reward in rewards.rewards.values():  # and the rewards' files and texts; votes have no place yet
+                    votes_at(reward, runs_folder(), unheard).prepare([*prompts.train, *prompts.held_out])
+                setup = run_setup(policy, model, prompts, rewards, settings, start_from)
+                run, config = open_run(run_name, config, setup)
+                preparing.over()
+                with _live(cls.hidden.unique_id, run, config, policy, prompts) as live:
+                    asked = {  # the host keeps what nodes made for other runs: those remember other scores
+                        name: votes_at(afresh(reward), run.path / VOTES, live.voting)
+                        for name, reward in rewards.rewards.items()
+                    }
+                    training = Training(policy, prompts, asked, config, run, live)
+                    command = training.go()
+                    if command is Command.PAUSE:
+                        live.status("paused")
+                        settled.left(run_name)
+                        # nodes behind it do not run; the host would show an interrupt as a failure
+                        return io.NodeOutput(*[ExecutionBlocker(None)] * OUTPUTS)
+                    live.status("evaluating")
+                    found = _outputs(model, policy, prompts, training.config, run)
+                    why = guard_stop(run.metrics())
+                    ending = "stopped" if command or why else "finished"
+                    live.status(ending, why or str(found.args[-1]).splitlines()[0])
+                if command is None:
+                    settled.done(run_name, before)
         return found
+
+
+def _live(node: str, run: CanvasRun, config: TrainConfig, policy: HostModel, prompts: PromptSet) -> LiveRun:
+    """The run, seen from outside."""
+    return LiveRun(
+        run=run.path.name,
+        node=node,
+        folder=run.path,
+        iterations=config.iterations,
+        plan_of=config.plan,
+        sigmas=config.sigmas(policy),
+        pace=Pace.of(
+            config,
+            held_out=bool(prompts.held_out),
+            images_at_the_end=2 * SHOWN_IMAGES * len(shown_prompts(prompts)),
+        ),
+    )
 
 
 def _inputs() -> list[io.Input]:

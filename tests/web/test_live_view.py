@@ -266,10 +266,14 @@ def test_a_click_opens_the_image_in_full_size(open_view, group):
     expect(box).to_have_count(0)
 
 
-def test_a_picture_that_is_gone_is_said(open_view, group):
+def test_a_picture_that_is_gone_is_said_over_the_width_of_all(open_view, group):
     view = open_view()
+    view.tell("group", **group)
+    expect(view.element.locator(".mg-tile")).to_have_count(5, timeout=10_000)
     view.tell("group", **{**group, "image": {"filename": "none.png", "subfolder": "mixgrpo", "type": "temp"}})
-    expect(view.element.locator(".mg-grid")).to_contain_text("are gone", timeout=10_000)
+    said = view.element.locator(".mg-grid .mg-empty")
+    expect(said).to_contain_text("are gone", timeout=10_000)
+    assert said.bounding_box()["width"] > 300
 
 
 @RENDERINGS
@@ -283,7 +287,7 @@ def test_buttons_are_there_for_a_live_run_only_and_show_what_was_taken(open_view
     expect(view.button("stop")).to_have_text("✓ Stop and keep")
     expect(view.button("stop")).to_be_disabled()
     expect(view.button("pause")).to_be_enabled()
-    view.says("note", "Taken: stopping and keeping the LoRA after this iteration.")
+    view.says("note", "After this iteration: stopping and keeping the LoRA.")
     view.status("stopped", "kept as my-lora-last.safetensors")
     view.says("note", "kept as my-lora-last.safetensors")
     expect(view.button("pause")).to_be_disabled()

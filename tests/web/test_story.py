@@ -96,6 +96,23 @@ def test_a_run_that_is_stopped_keeps_its_lora(reloaded, story, view, host):
     assert len(stored) in (kept, kept - 1)  # the held-out point before the first iteration has its own place
 
 
+def test_a_training_that_fails_before_it_has_a_run_says_why(open_page):
+    page = open_page()
+    graph = quick(WORKFLOW, "never")
+    next(node for node in graph["nodes"] if node["type"] == "MixGRPO_DemoReward")["widgets_values"][1] = 0.0
+    load(page, graph, x=X, y=Y)
+    view = page.locator(".mixgrpo-live")
+    for again in (False, True):
+        if again:
+            page.wait_for_timeout(2500)  # the frontend keeps the workflow
+            page.reload()
+            ready(page)
+        else:
+            page.get_by_role("button", name="Run", exact=True).first.click()
+        expect(view.locator(".mg-badge")).to_have_text("Failed", timeout=60_000)
+        expect(view.locator(".mg-note")).to_contain_text("every reward has weight 0")
+
+
 def test_pictures_for_the_readme(request, open_page):
     """The whole workflow as it ships, half way and at its end: minutes on a quiet machine, twenty on a busy one."""
     folder = request.config.getoption("--pictures", default=None)

@@ -303,13 +303,15 @@ class Told:
     """What the voter saw and pressed in the training of :func:`voted_workflow`.
 
     ``seen`` is the mean brightness of each group; ``pressed`` the votes when the page was reloaded in the middle of a
-    ballot, ``back`` whether the same ballot came back, and ``marks`` what its images then showed.
+    ballot, ``back`` whether the same ballot came back, and ``marks`` what its images then showed; ``back_again`` the
+    votes when the last one was taken back.
     """
 
     seen: list[float]
     pressed: dict[int, int] | None = None
     back: bool = False
     marks: list[str] | None = None
+    back_again: dict[int, int] | None = None
 
 
 @pytest.fixture(scope="module")
@@ -330,12 +332,28 @@ def by_hand(request, host, show):
                 reload_meanwhile(page, host, former, told)
             name = f"Image {image + 1}: thumb {'up' if value > middle else 'down'}"
             page.get_by_role("button", name=name, exact=True).click()
+            if image == IMAGES - 1 and iteration == 0:
+                told.back_again = change_the_last(page, host, former, name)
             if image == 4 and iteration == 3 and folder is not None:
                 page.evaluate("app.canvas.deselectAll()")
                 page.screenshot(path=Path(folder) / "votes.png", clip=SHOWN)
+        page.get_by_role("button", name="Done", exact=True).click()
     expect(page.locator(".mixgrpo-live .mg-badge")).to_have_text("Finished", timeout=120_000)
     lines = (host.base / "output/mixgrpo/by-hand/metrics.jsonl").read_text().splitlines()
     return told, [json.loads(line) for line in lines]
+
+
+def change_the_last(page, host, ballot, name):
+    """The last thumb is taken back and given again; the votes without it."""
+    box = BallotBox(host.base / "output/mixgrpo/by-hand/votes")
+    until(lambda: box.read(ballot).full)
+    expect(page.locator(".mg-ballot .mg-hint")).to_contain_text("Done goes on", timeout=10_000)
+    press = page.get_by_role("button", name=name, exact=True)
+    press.click()
+    until(lambda: not box.read(ballot).full)
+    found = box.read(ballot)
+    press.click()
+    return found.votes if found.open else None
 
 
 def reload_meanwhile(page, host, ballot, told):
@@ -362,8 +380,9 @@ def test_a_reload_in_the_middle_of_a_vote_brings_back_what_was_pressed(by_hand, 
     assert told.marks == [{1: "up", -1: "down", None: "none"}[told.pressed.get(image)] for image in range(IMAGES)]
 
 
-def test_every_vote_counts(by_hand):
-    _, reports = by_hand
+def test_every_vote_counts_and_the_last_can_be_taken_back(by_hand):
+    told, reports = by_hand
+    assert len(told.back_again) == IMAGES - 1
     assert [report["rewards"]["votes"]["valid"] for report in reports] == [IMAGES] * ITERATIONS
 
 

@@ -18,6 +18,7 @@ const WORDS = {
     done: "Images that are not ranked share the last place.",
   },
 };
+const SETTLED = "All have your vote: Done goes on, a change gives you more time.";
 const LATE = "Late votes are kept. They count if this iteration is done again, after a resume.";
 const RESTING = "Votes are kept and count when the training goes on.";
 
@@ -37,7 +38,7 @@ export class Ballot {
     this.trouble.setAttribute("role", "alert");
     this.count = make("span.hint");
     this.skip = make("button.button.skip", {
-      type: "button", textContent: "Skip", title: "This group teaches nothing.", onclick: () => votes.give({}, "skipped"),
+      type: "button", textContent: "Skip", title: "Nothing is learned from this group.", onclick: () => votes.give({}, "skipped"),
     });
     this.done = make("button.button.done", { type: "button", textContent: "Done", onclick: () => votes.give({}, "done") });
     this.fold = make("button.button.fold", { type: "button", onclick: () => this.#fold() });
@@ -110,7 +111,7 @@ export class Ballot {
     const last = Math.max(0, ...Object.values(votes));
     const complete = given === ballot.images;
     this.candidates.forEach((candidate, index) => candidate.show(votes[index], complete ? last : 0));
-    write(this.count, `${given} of ${ballot.images}${now === "voting" ? ` · ${hint}` : ""}`);
+    write(this.count, `${given} of ${ballot.images}${now === "voting" ? ` · ${complete ? SETTLED : hint}` : ""}`);
     write(this.trouble, this.votes.trouble || (now === "voting" ? "" : now === "late" ? LATE : RESTING));
     this.trouble.dataset.kind = this.votes.trouble ? "bad" : "";
     this.done.title = done;

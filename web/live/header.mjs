@@ -5,6 +5,7 @@ import { make, write } from "./dom.mjs";
 
 const WORDS = {
   idle: ["Not run yet", "Press Run: reward, window and pictures appear here while it trains."],
+  preparing: ["Getting ready", "The prompts are encoded, then the model makes one image and the rewards are read."],
   loading: ["Loading"],
   sampling: ["Sampling"],
   scoring: ["Scoring"],
@@ -15,7 +16,7 @@ const WORDS = {
   paused: ["Paused", "Run again to go on where it stopped."],
   stopped: ["Stopped", "The LoRA is kept. Run again to go on."],
   finished: ["Finished"],
-  interrupted: ["Cancelled", "Nothing saved is lost: run again to go on."],
+  interrupted: ["Cancelled", "All that was saved is kept. Run again to go on."],
   failed: ["Failed"],
   resting: ["Not running", "Run again to go on where it stopped."],
   lost: ["No connection", "Waiting for the server."],
@@ -69,7 +70,7 @@ export class Header {
     write(this.phase, live && progress ? doing(state.state, progress) : "");
     this.element.dataset.started = started ? "yes" : "";
     const taken = state.pending.map((command) => SOON[command]).join(" and ");
-    write(this.note, state.notice || (taken && `Taken: ${taken} after this iteration.`) || state.note || (hint ?? ""));
+    write(this.note, state.notice || (taken && `After this iteration: ${taken}.`) || state.note || (hint ?? ""));
     this.note.title = this.note.textContent;
     this.note.dataset.kind = state.notice || state.state === "failed" ? "bad" : "";
     this.figures.left.element.style.display = live ? "" : "none";

@@ -42,12 +42,19 @@ export class NodeLink {
   }
 
   async heard(name, data) {
+    if (data.run === null) return this.prepared(data);
     if (data.run !== this.state.run) {
       this.node.properties[KEPT_AS] = data.run;
       this.state.begin(data.run);
       this.fetch(data.run); // a resumed run has a history
     }
     this.state.hear(name, data);
+    this.view.show(this.state);
+  }
+
+  /** It has no run yet, or failed before it had one. */
+  prepared(said) {
+    this.state.prepared(said);
     this.view.show(this.state);
   }
 
@@ -65,13 +72,15 @@ export class NodeLink {
     const { properties, size } = this.node;
     properties[UNFOLDED_AS] ??= size[1] < FORMERLY.height ? [] : FORMERLY.unfolded; // it once showed all
     this.view.unfold(properties[UNFOLDED_AS]);
-    const live = await liveRuns().catch(() => []);
-    const mine = live.find((run) => this.concerns(run));
+    const { runs, preparing } = await liveRuns().catch(() => ({ runs: [], preparing: null }));
+    const mine = runs.find((run) => this.concerns(run));
     const run = mine?.run ?? properties[KEPT_AS];
-    if (!run) return;
-    properties[KEPT_AS] = run;
-    if (this.state.run !== run) this.state.begin(run);
-    await this.fetch(run);
+    if (run) {
+      properties[KEPT_AS] = run;
+      if (this.state.run !== run) this.state.begin(run);
+      await this.fetch(run);
+    }
+    if (!mine && preparing && this.concerns(preparing) && preparing.serial > this.state.serial) this.prepared(preparing);
   }
 
   async fetch(run) {

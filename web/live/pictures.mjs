@@ -53,9 +53,7 @@ export class Pictures {
     if (!wanted) {
       this.shown = null;
       write(this.caption, "");
-      this.grid.dataset.empty = "yes";
-      this.grid.replaceChildren(make("div.empty", {}, "The images of each prompt appear here with their scores, best and worst framed."));
-      return;
+      return this.#say("The images of each prompt appear here with their scores, best and worst framed.");
     }
     if (wanted === this.shown || wanted === this.loading) return;
     if (!wanted.image) return;
@@ -80,8 +78,7 @@ export class Pictures {
       picture.className = "mg-shot";
       picture.title = "Click to enlarge";
       picture.onclick = () => this.lightbox.picture(picture.src, wanted.captions.join("\n"));
-      this.grid.style.gridTemplateColumns = "";
-      this.grid.replaceChildren(picture);
+      this.#whole(picture);
     }
     this.caption.title = this.caption.textContent;
   }
@@ -89,8 +86,18 @@ export class Pictures {
   #missing(wanted) {
     this.loading = null;
     this.shown = wanted;
+    this.#say("The pictures of this iteration are gone; the next ones will show.");
+  }
+
+  #say(words) {
     this.grid.dataset.empty = "yes";
-    this.grid.replaceChildren(make("div.empty", {}, "The pictures of this iteration are gone; the next ones will show."));
+    this.#whole(make("div.empty", {}, words));
+  }
+
+  /** One thing over the width of all tiles. */
+  #whole(element) {
+    Object.assign(this.grid.style, { gridTemplateColumns: "", gridAutoRows: "" });
+    this.grid.replaceChildren(element);
   }
 
   #tile(group, picture, tile, index) {

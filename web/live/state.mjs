@@ -27,6 +27,11 @@ export class RunState {
     if (name === "sample") this.sample = this.newSample = data;
   }
 
+  /** What its node says while it has no run yet. */
+  prepared({ state, note, serial }) {
+    Object.assign(this, { state, note, serial, notice: "", live: false, pending: [] });
+  }
+
   /** What the run's folder tells; `mine` says that what the server remembers is about this node. */
   restore(stored, mine) {
     this.config = stored.config;
@@ -53,7 +58,7 @@ export class RunState {
 
   /** The server does not answer. */
   lost() {
-    if (this.live) Object.assign(this, { live: false, state: "lost", pending: [] });
+    if (this.live || this.state === "preparing") Object.assign(this, { live: false, state: "lost", pending: [] });
     this.serial = 0; // another server counts anew
   }
 

@@ -101,6 +101,11 @@ class BallotBox:
             self._write(ballot)
         return ballot
 
+    def closing(self, ballot: Ballot, seconds: float) -> Ballot:
+        """Say that a ballot closes in ``seconds`` from now, unless somebody closed it."""
+        closes = time.time() + seconds
+        return self._changed(ballot, lambda found: replace(found, closes=closes) if found.open else found)
+
     def close(self, ballot: Ballot, state: State) -> Ballot:
         """Close a ballot unless somebody did; with the votes that are in its file by now."""
         return self._changed(ballot, lambda found: replace(found, state=state) if found.open else found)

@@ -36,8 +36,9 @@ def unheard(ballot: Ballot) -> None:
 class HumanVote(StatelessReward):
     """Shows each group to people and takes their votes; on the canvas in the live view, headless from files.
 
-    A group is scored as soon as everybody is done: all images have a vote, or somebody says so. When the time is up
-    what was voted counts; fewer than two votes say nothing, and ``fallback`` scores the group, or it teaches nothing.
+    A group is scored as soon as everybody is done: all images have a vote (and there were no ``second_thoughts``), or
+    somebody says so. When the time is up what was voted counts; fewer than two votes say nothing, and ``fallback``
+    scores the group, or it teaches nothing.
     All of that is written down in the ballot (``ballot.py`` tells its form), so votes survive the process, and an
     iteration that is done again finds the votes for the same pictures, late ones too.
 
@@ -46,6 +47,7 @@ class HumanVote(StatelessReward):
         shown: images of a group that are shown, the others get no score; 0 shows all.
         fallback: the reward of groups that nobody voted on in time; None lets them teach nothing.
         seconds: time for a group.
+        second_thoughts: seconds that a group is still open when every image has a vote, from the last change on.
         folder: where the ballots are; a trainer on the canvas gives the run's own.
     """
 
@@ -54,11 +56,14 @@ class HumanVote(StatelessReward):
     fallback: Reward | None = None
     seconds: float = field(default=300.0, repr=False)
     folder: str = field(default="", repr=False)
+    second_thoughts: float = field(default=0.0, repr=False)
 
     def __post_init__(self) -> None:
         require_finite(self)
         if not 0 < self.seconds < math.inf:
             raise ValueError(f"expected some seconds for the votes on a group, found {self.seconds}")
+        if self.second_thoughts < 0:
+            raise ValueError(f"expected no seconds or some for second thoughts, found {self.second_thoughts}")
         if self.shown < 0 or self.shown == 1:
             raise ValueError(f"expected two images or more to compare, or 0 for all, found shown={self.shown}")
 
@@ -101,15 +106,22 @@ class HumanVote(StatelessReward):
 
     def _wait(self, ballot: Ballot, box: BallotBox, waiting: Waiting) -> Ballot:
         """Until it is closed, by people or by the clock. No lock is held meanwhile."""
-        until = time.monotonic() + self.seconds
+        until = closes = time.monotonic() + self.seconds
+        votes: Mapping[int, int] = {}
         while ballot.open:
             waiting(ballot)
             ballot = box.latest(ballot)
-            left = until - time.monotonic()
-            if ballot.full or left <= 0:
+            now = time.monotonic()
+            if ballot.open and ballot.votes != votes:
+                votes = ballot.votes
+                soon = min(until, now + self.second_thoughts) if ballot.full else until
+                if closes != soon > now:
+                    ballot = box.closing(ballot, soon - now)
+                closes = soon
+            if now >= closes:
                 ballot = box.close(ballot, State.DONE if ballot.full else State.OVER)
             elif ballot.open:
-                time.sleep(min(POLL_SECONDS, left))
+                time.sleep(min(POLL_SECONDS, closes - now))
         return ballot
 
     def state_dict(self) -> dict[str, Any]:

@@ -220,6 +220,23 @@ def test_a_vote_within_another_reward_is_given_its_place_too(tmp_path):
     assert votes_at(other, tmp_path, voter) is other
 
 
+def test_the_last_vote_can_be_taken_back_and_changed(tmp_path):
+    """Each look at the full ballot finds it open; a change opens it for the whole time again."""
+    heard, box = [], BallotBox(tmp_path)
+    turns = iter(({0: 1, 1: -1, 2: 1, 3: 1}, {3: None}, {3: -1}))
+
+    def voter(ballot):
+        heard.append((ballot.open, len(ballot.votes), ballot.seconds_left))
+        box.vote(ballot.id, next(turns, {}))
+
+    scores = votes_at(HumanVote(seconds=60, second_thoughts=0.5), tmp_path, voter)(group())
+    assert values(scores) == [1, -1, 1, -1]
+    assert [full for _, full, _ in heard[:4]] == [0, 4, 3, 4]
+    assert heard[1][2] <= 0.5 < 50 < heard[2][2] and heard[3][2] <= 0.5, "what people see of the time that is left"
+    with pytest.raises(ValueError, match="second thoughts"):
+        HumanVote(second_thoughts=-1.0)
+
+
 # Nothing is lost
 
 
