@@ -15,7 +15,8 @@ from transformers import (
     T5TokenizerFast,
 )
 
-from mixgrpo_core.models.families.sd3 import SD3Model, load_sd3
+from mixgrpo_core.models.diffusers.model import PipelineModel
+from mixgrpo_core.models.families.sd3 import load_sd3
 
 PROMPT = "a red circle"
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -76,11 +77,11 @@ def make_folder(path: Path) -> Path:
     return path
 
 
-def load(folder: Path, **changes: object) -> SD3Model:
+def load(folder: Path, **changes: object) -> PipelineModel:
     return load_sd3(folder, **{"rank": 4, "dtype": torch.float32, **changes})
 
 
-def stir(model: SD3Model, seed: int = 1, size: float = 0.3) -> SD3Model:
+def stir(model: PipelineModel, seed: int = 1, size: float = 0.3) -> PipelineModel:
     """Give the LoRA a weight that shows."""
     draw = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -89,11 +90,11 @@ def stir(model: SD3Model, seed: int = 1, size: float = 0.3) -> SD3Model:
     return model
 
 
-def kept(model: SD3Model) -> dict[str, Tensor]:
+def kept(model: PipelineModel) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in model.lora_state().items()}
 
 
-def velocity_of(model: SD3Model, sigma: float = 0.7, rows: int = 2, prompt: str = PROMPT) -> Tensor:
+def velocity_of(model: PipelineModel, sigma: float = 0.7, rows: int = 2, prompt: str = PROMPT) -> Tensor:
     x = model.noise(3, rows)
     with torch.no_grad():
         return model.run([model.encode(prompt)], lambda velocity: velocity(x, torch.tensor(sigma)))
@@ -104,7 +105,7 @@ def weigh(v: Tensor) -> Tensor:
     return (v * torch.linspace(-1, 1, v.numel()).view_as(v)).sum()
 
 
-def gradients(model: SD3Model, between: object = None, within: object = None) -> list[Tensor]:
+def gradients(model: PipelineModel, between: object = None, within: object = None) -> list[Tensor]:
     """The LoRA's gradient, with something done between forward and backward, and the backward in some context."""
     for parameter in model.parameters():
         parameter.grad = None
@@ -124,7 +125,7 @@ UNUSED = "transformer_blocks.2.attn.add_q_proj"
 """The last block throws its text tokens away, and so what they ask for."""
 
 
-def without_gradient(model: SD3Model) -> set[str]:
+def without_gradient(model: PipelineModel) -> set[str]:
     found = zip(model.lora_state(), gradients(model), strict=True)
     return {name.rsplit(".", 2)[0] for name, gradient in found if not gradient.abs().sum() > 0}
 

@@ -10,7 +10,7 @@ from ..training.out_of_memory import OutOfMemory as OneImageTooLarge
 from .settings import RunConfig
 
 if TYPE_CHECKING:  # it imports diffusers
-    from ..models.families.sd3 import SD3Model
+    from ..models.diffusers.model import PipelineModel
 
 _BATCHES = ("rollout_batch", "update_batch")
 _SHARE = 0.85
@@ -64,7 +64,7 @@ def _left_alone(train: TrainConfig) -> list[str]:
     return [name for name in _BATCHES if getattr(train, name) == defaults[name]]
 
 
-def that_fits(settings: RunConfig, model: "SD3Model") -> tuple[RunConfig, str]:
+def that_fits(settings: RunConfig, model: "PipelineModel") -> tuple[RunConfig, str]:
     """The settings of a new run with what fits on the model's device in the place of defaults, and what was changed.
 
     ``model`` is told of its checkpointing. The demo model fits everywhere.

@@ -17,7 +17,7 @@ from ..settings.prompts import read_prompts
 from .settings import ModelConfig, RunConfig
 
 if TYPE_CHECKING:  # it imports diffusers
-    from ..models.families.sd3 import SD3Model
+    from ..models.diffusers.model import PipelineModel
 
 
 def read_words(words: Sequence[str]) -> list[str]:
@@ -67,7 +67,7 @@ def with_lora(model: ModelConfig, lora: str | None) -> ModelConfig:
     return replace(model, lora=lora, rank=load_lora(lora).rank if lora else 1, alpha=None)
 
 
-def loaded(model: ModelConfig, prompts: Sequence[str], steps: int) -> "SD3Model":
+def loaded(model: ModelConfig, prompts: Sequence[str], steps: int) -> "PipelineModel":
     """The model with its prompts encoded. Raises ``ValueError`` when it makes no image in so few steps."""
     made = RunConfig(model=model).make_model()
     if steps < made.min_steps:

@@ -23,12 +23,12 @@ from ..views.grids import labelled_grid
 from .settings import RunConfig
 
 if TYPE_CHECKING:  # it imports diffusers
-    from ..models.families.sd3 import SD3Model
+    from ..models.diffusers.model import PipelineModel
 
 SHOWN_PROMPTS, SHOWN_IMAGES = 6, 4
 
 
-def finish(settings: RunConfig, run: RunFolder, model: "SD3Model", console: Console) -> None:
+def finish(settings: RunConfig, run: RunFolder, model: "PipelineModel", console: Console) -> None:
     """Draw the grid and the report, and print where they are.
 
     Where the run kept an average of the LoRA, held-out figures and the best LoRA are the average's; so are

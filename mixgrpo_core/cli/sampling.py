@@ -17,7 +17,7 @@ from .pictures import check_counts, check_share, grid_of, loaded, new_folder, re
 from .settings import ModelConfig
 
 if TYPE_CHECKING:  # it imports diffusers
-    from ..models.families.sd3 import SD3Model
+    from ..models.diffusers.model import PipelineModel
 
 _TALLEST = 256
 """Pixels of a picture in the grid."""
@@ -74,7 +74,7 @@ def _columns(flags: SampleFlags) -> dict[str, float]:
 
 
 def _row(
-    model: "SD3Model",
+    model: "PipelineModel",
     prompt: str,
     index: int,
     sigmas: Tensor,

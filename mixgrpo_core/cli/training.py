@@ -33,7 +33,7 @@ from .stopping import status_of, stopped_by_signals
 from .tensorboard import EventLog
 
 if TYPE_CHECKING:  # it imports diffusers
-    from ..models.families.sd3 import SD3Model
+    from ..models.diffusers.model import PipelineModel
 
 
 def train_command(arguments: Sequence[str]) -> int:
@@ -118,7 +118,7 @@ def from_run(run: RunFolder) -> RunConfig:
 
 
 def drive(
-    settings: RunConfig, run: RunFolder, model: "SD3Model", rewards: Mapping[str, Reward], console: Console
+    settings: RunConfig, run: RunFolder, model: "PipelineModel", rewards: Mapping[str, Reward], console: Console
 ) -> int:
     """The training loop of the command line."""
     prompts, done = settings.make_prompts(), _done(run)
@@ -160,7 +160,7 @@ def drive(
 def _loop(
     settings: RunConfig,
     run: RunFolder,
-    model: "SD3Model",
+    model: "PipelineModel",
     rewards: Mapping[str, Reward],
     prompts: Prompts,
     progress: RunProgress,
@@ -193,7 +193,7 @@ def _needed(prompts: Prompts, config: TrainConfig, done: int) -> list[str]:
     return list(dict.fromkeys([*rolled_out, *prompts.held_out, *shown_prompts(prompts)]))
 
 
-def _announcement(settings: RunConfig, run: RunFolder, model: "SD3Model") -> str:
+def _announcement(settings: RunConfig, run: RunFolder, model: "PipelineModel") -> str:
     config = settings.train
     objective = config.objective
     clip = (

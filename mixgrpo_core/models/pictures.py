@@ -32,3 +32,17 @@ def maps_over_latents(maps: Tensor, latent_shape: tuple[int, ...]) -> Tensor:
     height, width = latent_shape[-2:]
     small = F.adaptive_avg_pool2d(maps[:, None].float(), (height, width))
     return small.reshape(len(maps), *(1,) * (len(latent_shape) - 2), height, width)
+
+
+def maps_over_tokens(maps: Tensor, tokens: int, size: tuple[int, int]) -> Tensor:
+    """Maps over images ``[B, H, W]`` as ``[B, tokens, 1]``: means over the patches of images of ``size``, by rows.
+
+    Videos have as many tokens for each of their frames, and the map is that of every frame.
+    """
+    for frames in range(1, tokens + 1):
+        height = round((tokens / frames * size[0] / size[1]) ** 0.5)
+        width = round(height * size[1] / size[0])
+        if height * width * frames == tokens and height * size[1] == width * size[0]:
+            small = F.adaptive_avg_pool2d(maps[:, None].float(), (height, width)).flatten(1)
+            return small.repeat(1, frames)[..., None]
+    raise ValueError(f"{tokens} tokens make no grid of images of {size[0]} x {size[1]}")

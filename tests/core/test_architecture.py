@@ -33,7 +33,7 @@ def test_the_parser_sees_the_imports():
     assert {"sampling.schedule", "sampling.windows", "support.seeds"} <= CORE.graph["sampling.planners"]
     assert "objectives.grpo" in CORE.graph["objectives"]
     assert {"shapes.captions", "rewards.port"} <= CORE.graph["rewards.shapes"]
-    assert "diffusers" in CORE.packages["models.families.sd3"]
+    assert "diffusers" in CORE.packages["models.families.demo"]
     assert len(CORE.modules) > 150
 
 

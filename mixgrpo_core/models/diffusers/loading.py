@@ -2,62 +2,36 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
 
+import diffusers
 import torch
-from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTiny
+import transformers
 from diffusers.models.modeling_utils import ModelMixin
-from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
-from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3 import StableDiffusion3Pipeline
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from safetensors import SafetensorError
 from torch import Tensor
-from transformers import (  # type: ignore[attr-defined]  # version 5 has T5TokenizerFast at run time only
-    CLIPTextModelWithProjection,
-    CLIPTokenizer,
-    PreTrainedModel,
-    T5EncoderModel,
-    T5TokenizerFast,
-)
-from transformers import __version__ as transformers_version
+from transformers import PreTrainedModel
 
-from ...support.digests import files_digest
 from ...support.files import read_text
 from ...support.quoting import cause
 from ..lora_names import some
-from .tokenizers import T, load_tokenizer
+from .tokenizers import load_tokenizer
 from .weight_names import variant_of, why
 
-Vae = AutoencoderKL | AutoencoderTiny
 N = TypeVar("N", bound=ModelMixin)
-M = TypeVar("M", bound=PreTrainedModel)
-_CLIP_TOKENS, _T5_TOKENS = 77, 256  # that the pipeline reads of a prompt
+_TEXT_PARTS = ("text_encoder", "tokenizer", "processor")
+INDEX = "model_index.json"
 
 
-class TextEmbedder(Protocol):
-    """A prompt's token embeddings ``[1, S, C]`` and pooled embedding ``[1, P]``."""
+class Vae(Protocol):
+    """A diffusers autoencoder."""
 
-    def __call__(self, text: str) -> tuple[Tensor, Tensor]: ...
+    config: Any
 
-    @property
-    def digest(self) -> str:
-        """What tells it from other encoders; empty where encoding is cheap and nothing need be kept in files."""
-        ...
-
-    @property
-    def limit(self) -> int | None:
-        """Tokens of a prompt that are read at most; None where all are."""
-        ...
-
-    def by_encoder(self, embeds: Tensor, pooled: Tensor) -> Mapping[str, Tensor]:
-        """What each text encoder on its own said of a prompt, by a name for errors."""
-        ...
-
-    def release(self) -> None:
-        """Let go of the memory; the next prompt takes it again."""
-        ...
+    def decode(self, z: Tensor, return_dict: bool = True) -> Any: ...
 
 
 class ModelFilesError(ValueError):
@@ -86,22 +60,122 @@ def require_folder(folder: Path, parts: tuple[str, ...]) -> None:
         raise ModelFilesError(f"{folder} lacks {some(missing)}; the model folder is not whole, get it again")
 
 
-def load_transformer(folder: Path, dtype: torch.dtype) -> SD3Transformer2DModel:
-    """The network of an SD3 folder."""
+@dataclass(frozen=True, kw_only=True)
+class Index:
+    """What a folder's ``model_index.json`` says.
+
+    Attributes:
+        pipeline: the class of its pipeline.
+        parts: of what class each part is, by its name; those that the folder leaves out are not there.
+        settings: further arguments of the pipeline.
+        optional: text encoders whose folders may be missing, with their tokenizers.
+    """
+
+    folder: Path
+    pipeline: type[DiffusionPipeline]
+    parts: Mapping[str, str]
+    settings: Mapping[str, Any]
+    optional: tuple[str, ...] = ()
+
+    @property
+    def text_parts(self) -> tuple[str, ...]:
+        """Text encoders and tokenizers."""
+        absent = [encoder for encoder in self.optional if not (self.folder / encoder).is_dir()]
+        left_out = {*absent, *(encoder.replace("text_encoder", "tokenizer") for encoder in absent)}
+        return tuple(part for part in self.parts if part.startswith(_TEXT_PARTS) and part not in left_out)
+
+    def require_text_parts(self) -> None:
+        """Raise unless every text encoder that the pipeline has is in the folder."""
+        takes, _ = DiffusionPipeline._get_signature_keys(self.pipeline)
+        encoders = [name for name in takes if name.startswith("text_encoder") and name not in self.optional]
+        unnamed = [name for name in encoders if name not in self.parts]
+        if unnamed:
+            raise ModelFilesError(
+                f"{self.folder / INDEX} names no {some(unnamed)}, through which a {self.pipeline.__name__} reads its "
+                "prompts: save the whole pipeline again with save_pretrained"
+            )
+        require_folder(self.folder, tuple(part for part in self.text_parts if part.startswith("text_encoder")))
+
+    def part(self, name: str) -> str:
+        """The class of a part that has to be there."""
+        if name not in self.parts:
+            raise ModelFilesError(f"{self.folder / INDEX} names no {name}: get the folder again")
+        return self.parts[name]
+
+
+def read_index(folder: Path, optional: tuple[str, ...] = ()) -> Index:
+    """The index of a pipeline's folder.
+
+    Raises:
+        ModelFilesError: it is none, or names classes that this version of diffusers does not have.
+    """
+    require_folder(folder, (INDEX, "scheduler"))
+    found = read_json(folder / INDEX)
+    name = found.get("_class_name")
+    pipeline = getattr(diffusers, str(name), None)
+    if not (isinstance(pipeline, type) and issubclass(pipeline, DiffusionPipeline)):
+        raise ModelFilesError(
+            f"expected the name of a diffusers pipeline in {folder / INDEX}, found {name}, which diffusers "
+            f"{diffusers.__version__} does not have: update diffusers, or give the folder of another model"
+        )
+    parts, settings = {}, {}
+    for key, value in found.items():
+        if isinstance(value, list) and len(value) == 2:
+            if value[1] is not None:
+                parts[key] = str(value[1])
+        elif not key.startswith("_"):
+            settings[key] = value
+    return Index(folder=folder, pipeline=pipeline, parts=parts, settings=settings, optional=optional)
+
+
+def require_flow(scheduler: Mapping[str, Any], folder: Path) -> None:
+    """Raise unless a scheduler's settings are those of a flow model."""
+    flow = "FlowMatch" in str(scheduler.get("_class_name")) or scheduler.get("use_flow_sigmas")
+    if not flow and scheduler.get("prediction_type") != "flow_prediction":
+        raise ModelFilesError(
+            f"expected a flow model in {folder}, found one with the scheduler {scheduler.get('_class_name')}: its "
+            "noise is of another kind. Use a flow model (SD3.5, FLUX, Qwen-Image, Z-Image, ...)"
+        )
+
+
+def pipeline_of(index: Index, **parts: object) -> DiffusionPipeline:
+    """The folder's pipeline with these parts; others are left out."""
+    modules, optional = DiffusionPipeline._get_signature_keys(index.pipeline)
+    rest = {name: None for name in modules if name != "self"}
+    settings = {name: value for name, value in index.settings.items() if name in optional}
+    return index.pipeline(**{**rest, **settings, **parts})
+
+
+def load_network(folder: Path, expected: str, dtype: torch.dtype) -> ModelMixin:
+    """A network of a folder, of the class that its index names."""
     found = read_json(folder / "config.json").get("_class_name")
-    if found != SD3Transformer2DModel.__name__:
-        raise ModelFilesError(f"expected an SD3Transformer2DModel in {folder}, found {found}; use a folder of SD3")
-    return _load_diffusers(SD3Transformer2DModel, folder, dtype)
+    if found != expected:
+        article = "an" if expected[0] in "AEIOS" else "a"  # SD3, SANA
+        raise ModelFilesError(f"expected {article} {expected} in {folder}, found {found}; get the folder again")
+    kind = getattr(diffusers, expected, None)
+    if not (isinstance(kind, type) and issubclass(kind, ModelMixin)):
+        raise ModelFilesError(
+            f"diffusers {diffusers.__version__} has no {expected}, which {folder} needs: update diffusers"
+        )
+    return _load_diffusers(kind, folder, dtype)
 
 
-def load_vae(folder: Path) -> Vae:
+def load_vae(folder: Path, expected: str) -> ModelMixin:
     """The autoencoder, in float32: it is small, and its rounding would be noise in every reward."""
-    found = read_json(folder / "config.json").get("_class_name")
-    if found == AutoencoderKL.__name__:
-        return _load_diffusers(AutoencoderKL, folder, torch.float32).requires_grad_(False).eval()
-    if found == AutoencoderTiny.__name__:
-        return _load_diffusers(AutoencoderTiny, folder, torch.float32).requires_grad_(False).eval()
-    raise ModelFilesError(f"expected an AutoencoderKL or AutoencoderTiny in {folder}, found {found}; use SD3's own")
+    return load_network(folder, expected, torch.float32).requires_grad_(False).eval()
+
+
+def load_text_part(index: Index, part: str, dtype: torch.dtype, encoder: PreTrainedModel | None) -> Any:
+    """A text encoder, or the tokenizer of one. Raises `ModelFilesError`, or ``ValueError`` for a tokenizer."""
+    kind = getattr(transformers, index.parts[part], None)
+    if not isinstance(kind, type):
+        raise ModelFilesError(
+            f"expected a class of transformers for {part} in {index.folder / INDEX}, found {index.parts[part]}, which "
+            f"transformers {transformers.__version__} does not have: update transformers"
+        )
+    if issubclass(kind, PreTrainedModel):
+        return _load_text_encoder(kind, index.folder / part, dtype)
+    return load_tokenizer(kind, index.folder / part, None if encoder is None else encoder.config)
 
 
 def _load_diffusers(kind: type[N], folder: Path, dtype: torch.dtype) -> N:
@@ -121,7 +195,7 @@ def _load_diffusers(kind: type[N], folder: Path, dtype: torch.dtype) -> N:
     return model
 
 
-def _load_text_encoder(kind: type[M], folder: Path, dtype: torch.dtype) -> M:
+def _load_text_encoder(kind: type[PreTrainedModel], folder: Path, dtype: torch.dtype) -> PreTrainedModel:
     try:
         loaded = kind.from_pretrained(
             folder,
@@ -134,7 +208,7 @@ def _load_text_encoder(kind: type[M], folder: Path, dtype: torch.dtype) -> M:
         )
     except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         raise ModelFilesError(f"the weights in {folder} do not load: {why(folder, error)}") from error
-    model, info = cast("tuple[M, dict[str, Any]]", loaded)  # transformers' types know the model alone
+    model, info = cast("tuple[PreTrainedModel, dict[str, Any]]", loaded)  # transformers' types know the model alone
     _refuse(folder, {"misses": info["missing_keys"], "has mis-shaped": [key[0] for key in info["mismatched_keys"]]})
     return model.requires_grad_(False).eval()
 
@@ -145,82 +219,3 @@ def _refuse(folder: Path, faults: Mapping[str, Iterable[str]]) -> None:
         raise ModelFilesError(
             f"the weights in {folder} are another model's: the file {' and '.join(told)}; get the folder again"
         )
-
-
-class PipelineTexts:
-    """Prompts through the text encoders of an SD3 folder, which are loaded at the first prompt.
-
-    A folder without ``text_encoder_3`` (T5) is complete: the pipeline puts zeros in its place, as it does for images.
-    """
-
-    def __init__(
-        self, folder: Path, transformer: SD3Transformer2DModel, dtype: torch.dtype, device: torch.device
-    ) -> None:
-        require_folder(folder, ("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2"))
-        self._device, self._folder, self._computed = device, folder, f"{dtype} {device.type}"
-        self._pooled = read_json(folder / "text_encoder" / "config.json").get("projection_dim", 0)
-        self._load = partial(_text_pipeline, folder, transformer, dtype, device)
-        self._pipeline: StableDiffusion3Pipeline | None = None
-
-    def __call__(self, text: str) -> tuple[Tensor, Tensor]:
-        self._pipeline = self._pipeline or self._load()
-        with torch.no_grad():
-            embeds, _, pooled, _ = self._pipeline.encode_prompt(
-                prompt=text, prompt_2=text, prompt_3=text, device=self._device, do_classifier_free_guidance=False
-            )
-        return embeds, pooled
-
-    @property
-    def digest(self) -> str:
-        """Of the files of encoders and tokenizers, of how they are computed, and by which version."""
-        files = [file for part in ("text_encoder*", "tokenizer*") for file in self._folder.glob(f"{part}/**/*")]
-        return f"{files_digest(self._folder, files)} {self._computed} {transformers_version}"
-
-    @property
-    def limit(self) -> int:
-        """What the pipeline cuts prompts to: T5 reads on where CLIP ends."""
-        return _T5_TOKENS if _has_t5(self._folder) else _CLIP_TOKENS
-
-    def by_encoder(self, embeds: Tensor, pooled: Tensor) -> Mapping[str, Tensor]:
-        first, second = (f"{self._folder / name} with its tokenizer" for name in ("text_encoder", "text_encoder_2"))
-        said = {first: pooled[:, : self._pooled], second: pooled[:, self._pooled :]}
-        if _has_t5(self._folder):
-            said[f"{self._folder / 'text_encoder_3'} with its tokenizer"] = embeds[:, _CLIP_TOKENS:]
-        return said
-
-    def release(self) -> None:
-        self._pipeline = None
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
-
-
-def _text_pipeline(
-    folder: Path, transformer: SD3Transformer2DModel, dtype: torch.dtype, device: torch.device
-) -> StableDiffusion3Pipeline:
-    def encoder(kind: type[M], name: str) -> M:
-        loaded = _load_text_encoder(kind, folder / name, dtype)
-        return loaded.to(device)  # type: ignore[arg-type]  # transformers wraps `to`, whose type asks for its `self`
-
-    def tokenizer(kind: type[T], name: str, encoder: PreTrainedModel) -> T:
-        try:
-            return load_tokenizer(kind, folder / name, encoder.config)
-        except ValueError as error:
-            raise ModelFilesError(f"the tokenizer is not whole: {error}; get {folder / name} again") from error
-
-    clip, clip_2 = (encoder(CLIPTextModelWithProjection, name) for name in ("text_encoder", "text_encoder_2"))
-    t5 = encoder(T5EncoderModel, "text_encoder_3") if _has_t5(folder) else None
-    return StableDiffusion3Pipeline(
-        transformer=transformer,
-        scheduler=None,  # type: ignore[arg-type]  # the pipeline takes None
-        vae=None,  # type: ignore[arg-type]  # the pipeline takes None
-        text_encoder=clip,
-        tokenizer=tokenizer(CLIPTokenizer, "tokenizer", clip),
-        text_encoder_2=clip_2,
-        tokenizer_2=tokenizer(CLIPTokenizer, "tokenizer_2", clip_2),
-        text_encoder_3=t5,  # type: ignore[arg-type]  # the pipeline takes None
-        tokenizer_3=None if t5 is None else tokenizer(T5TokenizerFast, "tokenizer_3", t5),
-    )
-
-
-def _has_t5(folder: Path) -> bool:
-    return (folder / "text_encoder_3").is_dir()

@@ -3,44 +3,35 @@
 import re
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 
 import torch
-from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
+from diffusers.models.modeling_utils import ModelMixin
 from peft import LoraConfig
 from peft.tuners.lora import LoraLayer
-from torch.nn import Parameter
+from torch.nn import Linear, Module, Parameter
 from torch.utils.checkpoint import checkpoint
 
 from ..lora import Lora, lora_scale
 from ..lora_file import LoraFile
-from ..lora_names import DOWN, UP
+from ..lora_names import DOWN, UP, some
 
 ADAPTER = "mixgrpo"
 
-SD3_LINEARS = (
-    r"transformer_blocks\.\d+\.("
-    r"attn2?\.to_[qkv]|attn2?\.to_out\.0"
-    r"|attn\.add_[qkv]_proj|attn\.to_add_out"
-    r"|ff(_context)?\.net\.(0\.proj|2)"
-    r")"
-)
-"""What the LoRA sits on: attention and MLP of every block. Modulation and final layers do not reach every host."""
-
 
 class PeftLora(Lora):
-    """A trainable LoRA on ``SD3_LINEARS`` of every block; the rest of ``network`` is frozen."""
+    """A trainable LoRA on the layers ``linears`` (a regular expression); the rest of ``network`` is frozen."""
 
-    def __init__(self, network: SD3Transformer2DModel, *, rank: int, alpha: float, seed: int) -> None:
+    def __init__(self, network: ModelMixin, linears: str, *, rank: int, alpha: float, seed: int) -> None:
         lora_scale(rank, alpha)
-        if not any(re.fullmatch(SD3_LINEARS, name) for name, _ in network.named_modules()):
-            raise ValueError(f"expected the network of SD3 with its transformer_blocks, found {type(network).__name__}")
+        require_every_block(network, linears)
         network.requires_grad_(False).eval()
         with torch.random.fork_rng(devices=[]):  # peft draws its own start from the global generator; ours replaces it
             network.add_adapter(
                 LoraConfig(
                     r=rank,
                     lora_alpha=alpha,  # type: ignore[arg-type]  # peft only divides it by the rank, a fraction as well
-                    target_modules=SD3_LINEARS,
+                    target_modules=linears,
                     bias="none",
                 ),
                 adapter_name=ADAPTER,
@@ -52,13 +43,15 @@ class PeftLora(Lora):
         device = next(iter(downs.values())).device
         super().__init__(sizes, self._into_layers, rank=rank, alpha=alpha, seed=seed, device=device)
 
-    def checkpointed(self, block: Callable[..., object], *inputs: object) -> object:
+    def checkpointed(self, block: Callable[..., object], *inputs: object, **named: object) -> object:
         """Run ``block`` without keeping its activations; the backward pass does it again with the LoRA worn now."""
 
         def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
             return nullcontext(), self.as_worn_now()
 
-        return checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)
+        return checkpoint(
+            partial(block, **named), *inputs, use_reentrant=False, preserve_rng_state=False, context_fn=contexts
+        )
 
     def _into_layers(self, choice: Mapping[str, Parameter] | None) -> None:
         for name, layer in self._layers.items():
@@ -68,8 +61,27 @@ class PeftLora(Lora):
                 layer.lora_B[ADAPTER].weight = choice[name + UP]
 
 
+def require_every_block(network: Module, linears: str) -> None:
+    """Raise unless the layers ``linears`` are linear ones, in every block of each list of blocks that has some."""
+    found = {name: module for name, module in network.named_modules() if re.fullmatch(linears, name)}
+    if not found:
+        raise ValueError(
+            f"expected layers for a LoRA under the names {linears}, found none in {type(network).__name__}: this "
+            "network is another version's, and a LoRA that sits on nothing learns nothing"
+        )
+    others = sorted(name for name, module in found.items() if not isinstance(module, Linear))
+    if others:
+        raise ValueError(f"expected linear layers for a LoRA, found others in {type(network).__name__}: {some(others)}")
+    for path, blocks in network.named_modules():
+        inside = [any(name.startswith(f"{path}.{place}.") for name in found) for place, _ in blocks.named_children()]
+        if path.count(".") == 0 and any(inside) and not all(inside):
+            bare = [f"{path}.{place}" for place, has in enumerate(inside) if not has]
+            raise ValueError(f"expected a LoRA in every block of {path}, found none in {some(bare)}")
+
+
 def attach_lora(
-    network: SD3Transformer2DModel,
+    network: ModelMixin,
+    linears: str,
     *,
     rank: int | None,
     alpha: float | None,
@@ -80,7 +92,7 @@ def attach_lora(
     """A fresh LoRA, or the one of ``file``, whose rank is taken where none is asked for; alpha is 2 rank by default."""
     if rank is None:
         rank = default_rank if file is None else file.rank
-    lora = PeftLora(network, rank=rank, alpha=2 * rank if alpha is None else alpha, seed=seed)
+    lora = PeftLora(network, linears, rank=rank, alpha=2 * rank if alpha is None else alpha, seed=seed)
     if file is not None:
         lora.load_file(file)
     return lora

@@ -1,29 +1,15 @@
-"""How many pixels, latents and patches the networks of an SD3 folder stand for."""
+"""How many pixels and latents the networks of an SD3 folder stand for, by their configurations."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
 
-from .loading import Vae
-
-
-def pixels_per_latent(vae: Vae) -> int:
-    """How many pixels of a side one latent stands for."""
-    return pixels_of(vae.config)
-
 
 def pixels_of(config: Mapping[str, Any]) -> int:
-    """The same, from the autoencoder's configuration: an AutoencoderKL's, or an AutoencoderTiny's."""
+    """How many pixels of a side one latent stands for, by an AutoencoderKL's or an AutoencoderTiny's configuration."""
     tiny = "decoder_block_out_channels"
     return 2 ** (len(config[tiny] if tiny in config else config["block_out_channels"]) - 1)
-
-
-def tokens(transformer: SD3Transformer2DModel, vae: Vae, resolution: tuple[int, int] | None) -> int:
-    """How many patches of latents an image has."""
-    side, config = pixels_per_latent(vae), transformer.config
-    height, width = resolution or (config["sample_size"] * side,) * 2
-    return (height // side // config["patch_size"]) * (width // side // config["patch_size"])
 
 
 def latent_shape(transformer: SD3Transformer2DModel, side: int, resolution: tuple[int, int]) -> tuple[int, int, int]:

@@ -1,38 +1,39 @@
 """The tokenizers of a diffusers folder, compared with their text encoders before a prompt goes through them."""
 
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
-from transformers import (  # type: ignore[attr-defined]  # version 5 has T5TokenizerFast at run time only
-    CLIPTokenizer,
-    PretrainedConfig,
-    T5TokenizerFast,
-)
+from transformers import CLIPTokenizer, PretrainedConfig
 
 from ...support.vocabulary import require_files, require_vocabulary
 
-T = TypeVar("T", CLIPTokenizer, T5TokenizerFast)
 _CONFIG, _WHOLE = "tokenizer_config.json", "tokenizer.json"
 _LEGACY_END = 2  # in configurations of CLIP by older versions: the end is then the last token
 _ASKED = 32  # words that prove the merges, the last of the vocabulary
 
 
-def load_tokenizer(kind: type[T], folder: Path, encoder: PretrainedConfig) -> T:
-    """The tokenizer of ``folder``, whose tokens are those of an encoder with this configuration.
+def load_tokenizer(kind: type, folder: Path, encoder: PretrainedConfig | None) -> Any:
+    """The tokenizer of ``folder``, or a processor with one, whose tokens are those of an encoder with this
+    configuration.
 
     Raises:
         ValueError: a file is missing or broken, or the tokens are not the encoder's; the sentence says which.
     """
-    clip = kind is CLIPTokenizer
+    clip = issubclass(kind, CLIPTokenizer)
     if clip:
         require_files(folder, ("vocab.json", "merges.txt", _CONFIG), (_WHOLE, _CONFIG))
-    else:
+    elif "T5" in kind.__name__:
         require_files(folder, (_WHOLE,), ("spiece.model",))
+    else:
+        require_files(folder, (_WHOLE,), ("vocab.json", "merges.txt"), ("tokenizer.model",), ("spiece.model",))
     try:
-        made = kind.from_pretrained(folder, local_files_only=True)
+        made = kind.from_pretrained(folder, local_files_only=True)  # type: ignore[attr-defined]  # a tokenizer's class
     except Exception as error:  # whatever a broken file makes of it
         raise ValueError(f"{folder} cannot be read ({type(error).__name__}: {error})") from error
-    require_vocabulary(len(made), encoder.vocab_size)
+    if encoder is None:
+        return made
+    encoder = encoder.get_text_config()
+    require_vocabulary(len(getattr(made, "tokenizer", made)), encoder.vocab_size)
     if clip:
         _require_words(made)
     end = encoder.eos_token_id if encoder.eos_token_id != _LEGACY_END else len(made) - 1

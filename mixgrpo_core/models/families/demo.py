@@ -1,19 +1,26 @@
 """The demo model that ships with the package: 64 x 64 pixels, four shapes in a few colours, a CPU is enough."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
+from diffusers import StableDiffusion3Pipeline
 
+from ..diffusers.family import NEGATIVE, Config, Embeds
 from ..diffusers.grid import read_grid
-from ..diffusers.loading import load_transformer, load_vae, require_folder
+from ..diffusers.loading import load_network, load_vae, read_json, require_folder
+from ..diffusers.model import PipelineModel
 from ..diffusers.peft_lora import attach_lora
+from ..diffusers.probe import Probe
 from ..lora_file import load_lora
-from .caption_encoder import CaptionEncoder
-from .sd3 import SD3Model
+from .caption_encoder import TOKENS, CaptionEncoder
+from .sd3 import SD3
 
 DEMO = Path(__file__).resolve().parents[2] / "assets" / "demo"
 _CAPTIONS = "caption_encoder.safetensors"
+_NO_TEXTS = tuple(f"{part}{number}" for part in ("text_encoder", "tokenizer") for number in ("", "_2", "_3"))
 
 
 def load_demo(
@@ -27,7 +34,7 @@ def load_demo(
     gradient_checkpointing: bool = False,
     folder: str | Path = DEMO,
     pipeline_grid: bool = False,
-) -> SD3Model:
+) -> PipelineModel:
     """The demo model with a LoRA, computed in float32.
 
     Args:
@@ -40,20 +47,31 @@ def load_demo(
     """
     folder = Path(folder)
     require_folder(folder, ("transformer", "vae", "scheduler", _CAPTIONS))
-    transformer = load_transformer(folder / "transformer", torch.float32)
+    network = load_network(folder / "transformer", "SD3Transformer2DModel", torch.float32)
     file = None if lora is None else load_lora(lora)
-    return SD3Model(
-        transformer=transformer,
-        vae=load_vae(folder / "vae"),
-        texts=CaptionTexts(CaptionEncoder.load(folder / _CAPTIONS)),
-        lora=attach_lora(transformer, rank=rank, alpha=alpha, seed=seed, file=file, default_rank=8),
+    parts: dict[str, Any] = {
+        "transformer": network,
+        "vae": load_vae(folder / "vae", "AutoencoderTiny"),
+        "scheduler": Probe.of(read_json(folder / "scheduler" / "scheduler_config.json")),
+    }
+    pipe: Any = StableDiffusion3Pipeline(**parts, **dict.fromkeys(_NO_TEXTS))
+    model = PipelineModel(
+        pipe,
+        replace(SD3, example=_example),
+        CaptionTexts(CaptionEncoder.load(folder / _CAPTIONS)),
+        attach_lora(network, SD3.linears, rank=rank, alpha=alpha, seed=seed, file=file, default_rank=8),
         guidance=guidance,
-        grid=read_grid(folder / "scheduler", tokens=256, pipeline=pipeline_grid),
         device=device,
         gradient_checkpointing=gradient_checkpointing,
         architecture="mixgrpo-demo",
         base_model="mixgrpo-demo",
     )
+    model.grid = read_grid(folder / "scheduler", tokens=256, pipeline=pipeline_grid)
+    return model
+
+
+def _example(network: Config, draw: Callable[..., torch.Tensor]) -> Embeds:
+    return {**SD3.example(network, draw), "prompt_embeds": draw(1, TOKENS, network["joint_attention_dim"])}
 
 
 class CaptionTexts:
@@ -62,8 +80,12 @@ class CaptionTexts:
     def __init__(self, encoder: CaptionEncoder) -> None:
         self._encoder = encoder
 
-    def __call__(self, text: str) -> tuple[torch.Tensor, torch.Tensor]:
-        return self._encoder([text])
+    def __call__(self, text: str) -> Embeds:
+        embeds, pooled = self._encoder([text])
+        return {"prompt_embeds": embeds, "pooled_prompt_embeds": pooled}
+
+    def negative(self) -> Embeds:
+        return {NEGATIVE + name: tensor for name, tensor in self("").items()}
 
     @property
     def digest(self) -> str:
@@ -74,8 +96,8 @@ class CaptionTexts:
     def limit(self) -> None:
         """A longer caption is an error."""
 
-    def by_encoder(self, embeds: torch.Tensor, pooled: torch.Tensor) -> Mapping[str, torch.Tensor]:
-        return {"the caption encoder": embeds}
+    def by_encoder(self, made: Embeds) -> Mapping[str, torch.Tensor]:
+        return {"the caption encoder": made["prompt_embeds"]}
 
     def release(self) -> None:
         """Nothing to let go of."""

@@ -12,8 +12,9 @@ from tiny_sd3 import make_folder, transformer
 from mixgrpo_core.cli import memory, training
 from mixgrpo_core.cli.memory import OutOfMemory, fitted
 from mixgrpo_core.cli.settings import ModelConfig, RunConfig
+from mixgrpo_core.models.diffusers.model import PipelineModel
 from mixgrpo_core.models.diffusers.peft_lora import attach_lora
-from mixgrpo_core.models.families.sd3 import SD3Model
+from mixgrpo_core.models.families.sd3 import SD3
 from mixgrpo_core.models.families.sd3_memory import unloaded_sd3
 from mixgrpo_core.objectives import GRPO
 from mixgrpo_core.runs.folder import RunFolder
@@ -46,14 +47,14 @@ def run_of(folder: Path, **changes: object) -> RunConfig:
 
 def short_of_memory(monkeypatch, most: int, training_only: bool) -> None:
     """A device that holds ``most`` rows at once: with gradients, or always."""
-    network = SD3Model._network
+    network = PipelineModel._velocity
 
     def guarded(self, x, *rest):
         if len(x) > most and (torch.is_grad_enabled() or not training_only):
             raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
         return network(self, x, *rest)
 
-    monkeypatch.setattr(SD3Model, "_network", guarded)
+    monkeypatch.setattr(PipelineModel, "_velocity", guarded)
 
 
 def test_batches_are_halved_until_they_fit_and_the_run_is_that_of_small_ones(tmp_path, monkeypatch, capsys) -> None:
@@ -73,14 +74,14 @@ def test_batches_are_halved_until_they_fit_and_the_run_is_that_of_small_ones(tmp
 
 def test_memory_that_runs_out_anywhere_halves_the_batch_at_fault(tmp_path, monkeypatch, capsys) -> None:
     """In rollouts a call halves by itself; the decoder does not, in training as in the last pictures."""
-    decode = SD3Model.decode
+    decode = PipelineModel.decode
 
     def guarded(self, x, **options):
         if len(x) > 3:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
         return decode(self, x, **options)
 
-    monkeypatch.setattr(SD3Model, "decode", guarded)
+    monkeypatch.setattr(PipelineModel, "decode", guarded)
     short_of_memory(monkeypatch, 4, training_only=False)
     assert training.start(run_of(tmp_path / "run", decode_batch=8), Console()) == 0
     assert RunFolder.open(tmp_path / "run").latest().iteration == 1
@@ -144,7 +145,7 @@ def test_the_plan_tells_the_memory_of_a_folder_that_nobody_has_read(tmp_path) ->
     network.save_config(tmp_path / "transformer")
     (tmp_path / "vae").mkdir()
     (tmp_path / "vae" / "config.json").write_text(json.dumps({"block_out_channels": [8, 8]}))
-    lora = attach_lora(network, rank=4, alpha=None, seed=0, file=None, default_rank=32)
+    lora = attach_lora(network, SD3.linears, rank=4, alpha=None, seed=0, file=None, default_rank=32)
     found = unloaded_sd3(tmp_path, rank=4, dtype=torch.float32)
     assert found.lora == lora_bytes(lora.trained.values())
     assert found.weights + found.lora == lora_bytes(network.parameters())

@@ -19,7 +19,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from mixgrpo_core.demo import demo_config, held_out_prompts, train_prompts
-from mixgrpo_core.models.diffusers.loading import load_transformer, load_vae
+from mixgrpo_core.models.diffusers.loading import load_network, load_vae
 from mixgrpo_core.models.families.demo import DEMO, load_demo
 from mixgrpo_core.models.lora import export_lora
 from mixgrpo_core.models.lora_file import load_lora
@@ -85,9 +85,9 @@ def headless(file=None):
 def pipeline(file):
     """The same images by the diffusers pipeline and nothing of ours but the caption encoder."""
     pipe = StableDiffusion3Pipeline(
-        transformer=load_transformer(DEMO / "transformer", torch.float32),
+        transformer=load_network(DEMO / "transformer", "SD3Transformer2DModel", torch.float32),
         scheduler=FlowMatchEulerDiscreteScheduler(shift=SHIFT),
-        vae=load_vae(DEMO / "vae"),
+        vae=load_vae(DEMO / "vae", "AutoencoderTiny"),
         **dict.fromkeys(("text_encoder", "text_encoder_2", "text_encoder_3")),
         **dict.fromkeys(("tokenizer", "tokenizer_2", "tokenizer_3")),
     )

@@ -15,9 +15,10 @@ from tiny_sd3 import PROMPT, UNUSED, kept, load, make_folder, same, stir, transf
 from torch import Tensor
 
 from mixgrpo_core.models.diffusers.loading import ModelFilesError
+from mixgrpo_core.models.diffusers.model import PipelineModel
 from mixgrpo_core.models.families.caption_encoder import CaptionEncoder
 from mixgrpo_core.models.families.demo import load_demo
-from mixgrpo_core.models.families.sd3 import SD3Model, load_sd3
+from mixgrpo_core.models.families.sd3 import load_sd3
 from mixgrpo_core.models.lora import export_lora
 from mixgrpo_core.models.lora_file import LoraFileError, load_lora, save_lora
 
@@ -35,7 +36,7 @@ def copy(folder: Path, tmp_path: Path) -> Path:
 # The file
 
 
-def euler(model: SD3Model, x: Tensor, sigmas: Tensor) -> Tensor:
+def euler(model: PipelineModel, x: Tensor, sigmas: Tensor) -> Tensor:
     def body(velocity) -> Tensor:
         state = x
         for sigma, following in pairwise(sigmas):
@@ -161,20 +162,23 @@ def test_prompts_are_the_pipelines_encoded_once_and_kept_when_the_encoders_go(fo
     model = load(folder, guidance=2.0)
     cond = model.encode(PROMPT)
     for ours, theirs in (
-        (cond.embeds, embeds),
-        (cond.pooled, pooled),
-        (cond.negative_embeds, negative),
-        (cond.negative_pooled, negative_pooled),
+        (cond.positive["prompt_embeds"], embeds),
+        (cond.positive["pooled_prompt_embeds"], pooled),
+        (cond.negative["negative_prompt_embeds"], negative),
+        (cond.negative["negative_pooled_prompt_embeds"], negative_pooled),
     ):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=2e-5)
     encoder = weakref.ref(model._texts._pipeline.text_encoder)
     model.prepare(["a dog", PROMPT])
     gc.collect()
     assert encoder() is None  # the memory is free
-    assert model.encode(PROMPT).embeds is cond.embeds
+    assert model.encode(PROMPT).positive["prompt_embeds"] is cond.positive["prompt_embeds"]
     assert model._texts._pipeline is None  # known prompts do not load it again, new ones do
     torch.testing.assert_close(
-        model.encode("a cat").embeds, pipe.encode_prompt("a cat", None, None)[0], rtol=1e-5, atol=2e-5
+        model.encode("a cat").positive["prompt_embeds"],
+        pipe.encode_prompt("a cat", None, None)[0],
+        rtol=1e-5,
+        atol=2e-5,
     )
 
 
@@ -190,7 +194,8 @@ def test_encoded_prompts_lie_in_files_that_another_process_with_the_same_encoder
     again.prepare([PROMPT, "a dog"])
     assert again._texts._pipeline is None, "its encoders were not asked for"
     for found in (model.encode(PROMPT), again.encode(PROMPT)):
-        assert torch.equal(found.embeds, cond.embeds) and torch.equal(found.negative_pooled, cond.negative_pooled)
+        assert all(torch.equal(tensor, cond.positive[name]) for name, tensor in found.positive.items())
+        assert all(torch.equal(tensor, cond.negative[name]) for name, tensor in found.negative.items())
     settings = copy / "tokenizer" / "tokenizer_config.json"
     settings.write_text(settings.read_text() + "\n")
     other = load(copy)
@@ -202,7 +207,7 @@ def test_encoded_prompts_lie_in_files_that_another_process_with_the_same_encoder
 def test_a_folder_without_t5_is_whole(copy: Path) -> None:
     shutil.rmtree(copy / "text_encoder_3")
     shutil.rmtree(copy / "tokenizer_3")
-    assert load(copy).encode(PROMPT).embeds[:, 77:].abs().sum() == 0
+    assert load(copy).encode(PROMPT).positive["prompt_embeds"][:, 77:].abs().sum() == 0
     assert velocity_of(load(copy)).isfinite().all()
 
 
@@ -298,7 +303,7 @@ def test_the_demo_model_is_computed_in_float32_from_half_precision_files(demo: P
     model = stir(load_demo(folder=demo, guidance=2.0))
     assert (model.latent_shape, model.resolution, model.grid.shift) == ((16, 8, 8), (64, 64), 3.0)
     assert (model.lora.rank, model.lora_about.scale) == (8, 2.0)
-    assert model.encode(PROMPT).embeds.shape == (1, 8, 8)
+    assert model.encode(PROMPT).positive["prompt_embeds"].shape == (1, 8, 8)
     assert velocity_of(model).dtype == torch.float32
     images = model.decode(model.noise(1, 2))
     assert images.shape == (2, 64, 64, 3)

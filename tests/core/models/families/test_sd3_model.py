@@ -120,7 +120,7 @@ def test_only_the_lora_is_trained_in_the_order_of_its_state(folder: Path) -> Non
         assert parameter.requires_grad
         assert parameter.data_ptr() == tensor.data_ptr()
     trained = {id(parameter) for parameter in model.parameters()}
-    network = model._transformer
+    network = model._network.network
     assert not network.training
     assert {id(p) for p in network.parameters() if p.requires_grad} == trained
     assert without_gradient(model) == {UNUSED}
@@ -196,7 +196,9 @@ def test_checkpointing_gives_the_same_gradient(folder: Path, dtype: torch.dtype)
 @pytest.mark.parametrize(("checkpointing", "calls"), [(False, 1), (True, 2)])
 def test_checkpointing_recomputes_in_evaluation_mode(folder: Path, checkpointing: bool, calls: int) -> None:
     model, seen = stir(load(folder, gradient_checkpointing=checkpointing)), []
-    model._transformer.transformer_blocks[0].register_forward_pre_hook(lambda module, _: seen.append(module.training))
+    model._network.network.transformer_blocks[0].register_forward_pre_hook(
+        lambda module, _: seen.append(module.training)
+    )
     gradients(model)
     assert seen == [False] * calls
 

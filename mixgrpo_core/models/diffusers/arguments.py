@@ -1,0 +1,92 @@
+"""What a pipeline's call is asked for besides the prompt: size and guidance, and what is refused before any work."""
+
+import math
+from typing import Any
+
+import torch
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+
+from .family import Family
+
+
+def require_range(compute: torch.dtype) -> None:
+    """Raise for a precision in which the gradient would be 0."""
+    if compute == torch.float16:
+        raise ValueError(
+            "expected bfloat16 or float32 to compute in, found float16: the gradient of a mean log-probability is "
+            "about 1e-8, which is 0 in it. Take dtype=torch.bfloat16"
+        )
+
+
+def arguments(
+    pipe: DiffusionPipeline,
+    family: Family,
+    resolution: tuple[int, int] | None,
+    guidance: float,
+    embedded: float | None,
+) -> dict[str, Any]:
+    """Size and guidance by argument.
+
+    Raises:
+        ValueError: a size that cannot be, or a guidance that the model does not have.
+    """
+    asked: dict[str, Any] = {}
+    if resolution is not None:
+        _require_size(pipe, family, resolution)
+        asked = {"height": resolution[0], "width": resolution[1], **family.fixed(*resolution)}
+    elif default := default_size(pipe):
+        asked = dict(family.fixed(*default))
+    return {**asked, **_guidance(pipe, family, guidance), **_embedded(pipe, family, embedded)}
+
+
+def _require_size(pipe: DiffusionPipeline, family: Family, resolution: tuple[int, int]) -> None:
+    unit = pixels_per_latent(pipe) * family.side
+    patches = pipe.transformer.config.get(family.most_patches) if family.most_patches else None
+    most = math.inf if patches is None else unit * patches
+    if any(length < unit or length % unit or length > most for length in resolution):
+        to = "" if patches is None else f" up to {most}"
+        raise ValueError(
+            f"expected a height and width that are multiples of {unit}{to}, found {resolution[0]} x {resolution[1]}"
+        )
+
+
+def pixels_per_latent(pipe: DiffusionPipeline) -> int:
+    """How many pixels of a side one latent stands for."""
+    of_videos: int = getattr(pipe, "vae_scale_factor_spatial", 8)
+    return getattr(pipe, "vae_scale_factor", of_videos)
+
+
+def default_size(pipe: DiffusionPipeline) -> tuple[int, int] | None:
+    """``(H, W)`` that the pipeline makes where nothing is asked; None where only its call knows."""
+    side = getattr(pipe, "default_sample_size", None)
+    return None if side is None else (side * pixels_per_latent(pipe),) * 2
+
+
+def _guidance(pipe: DiffusionPipeline, family: Family, guidance: float) -> dict[str, Any]:
+    distilled = family.distilled(pipe.config, pipe.transformer.config)
+    if guidance > 1 and (distilled or family.guidance is None):
+        why = "this folder is distilled, with its guidance in its weights" if distilled else "its pipeline has none"
+        raise ValueError(f"expected guidance 1 for {family.name}, found {guidance}: {why}. Leave guidance out")
+    return {} if family.guidance is None else {family.guidance: family.unguided + guidance - 1}
+
+
+def _embedded(pipe: DiffusionPipeline, family: Family, embedded: float | None) -> dict[str, Any]:
+    has = family.embedded is not None and pipe.transformer.config.get("guidance_embeds", True)
+    if embedded is not None and not has:
+        raise ValueError(
+            f"expected no embedded guidance, found {embedded}: this network of {family.name} is not told of any. Leave "
+            "embedded_guidance out"
+        )
+    if family.embedded is None or not has:
+        return {}
+    value = family.embedded_value if embedded is None else embedded
+    if value is None or not 0 <= value < math.inf:
+        raise ValueError(f"expected a finite embedded guidance of 0 or more, found {value}")
+    return {family.embedded: value}
+
+
+def place_vae(vae: Any, device: torch.device) -> None:
+    """Move the autoencoder there. Convolutions on a CPU run over twice as fast with channels last; the images differ by
+    rounding."""
+    flat = all(weight.ndim <= 4 for weight in vae.parameters())
+    vae.to(device, **({"memory_format": torch.channels_last} if flat else {}))

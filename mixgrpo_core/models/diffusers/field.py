@@ -1,0 +1,136 @@
+"""A diffusers pipeline as a velocity field: its own ``__call__`` is asked for one step, for a decoding, for a grid.
+
+    velocity(x, sigma)    the call with one level; ``prepare_latents`` hands out x, ``Probe.step`` keeps the velocity
+    decode(x)             the call without a level, up to the image that the processor is given
+    grid(steps)           the levels that the pipeline asks its scheduler for
+
+So guidance, sign, timestep scale, packing, position ids and masks are the pipeline's, and x is what its own loop holds
+(packed where it packs).
+"""
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+from torch import Tensor
+
+from ..pictures import within_0_to_1
+from .probe import Enough, Probe
+
+_PROCESSORS = (("image_processor", "postprocess"), ("video_processor", "postprocess_video"))
+
+
+class PipelineField:
+    """A pipeline without text encoders.
+
+    Attributes:
+        size: ``(H, W)`` that the pipeline makes, which need not be what was asked for.
+        latent_shape: of one latent.
+
+    Args:
+        pipe: the pipeline with a `Probe` for its scheduler, which nobody else asks from now on.
+        embeds: arguments of one row, to ask where the text does not matter.
+        fixed: further arguments of every call.
+        device: where its networks are.
+    """
+
+    def __init__(
+        self,
+        pipe: DiffusionPipeline,
+        embeds: Mapping[str, object],
+        fixed: Mapping[str, object],
+        device: torch.device,
+    ) -> None:
+        self._pipe, self._embeds, self._fixed = pipe, embeds, fixed
+        self._call: Callable[..., Any] = inspect.unwrap(type(pipe).__call__)  # without its no_grad
+        self._probe: Probe = pipe.scheduler
+        pipe.__class__ = _at(type(pipe), device)
+        pipe.progress_bar = _no_bar
+        self._prepare: Callable[..., Any] = pipe.prepare_latents
+        pipe.prepare_latents = self._prepared
+        self._image: Tensor | None = None
+        for processor, name in _PROCESSORS:
+            if hasattr(pipe, processor):
+                setattr(getattr(pipe, processor), name, self._keep_image)
+        self._x: Tensor | None = None
+        self._rest: dict[int, tuple[object, ...]] = {}
+        self._asked: dict[str, Any] = {}
+        self._ask(torch.ones(()), None, embeds, "latent")
+        found = self.noise(0, 1)
+        self.size: tuple[int, int] = (int(self._asked["height"]), int(self._asked["width"]))
+        self.latent_shape = tuple(found.shape[1:])
+
+    def noise(self, seed: int, count: int) -> Tensor:
+        """What the pipeline starts from, ``[count, *L]`` in float32: numbers of the CPU, then packed."""
+        made = self._drawn(count, torch.Generator().manual_seed(seed))
+        return made[0] if isinstance(made, tuple) else made
+
+    def velocity(self, x: Tensor, sigma: Tensor, embeds: Mapping[str, object]) -> Tensor:
+        """``v [B, *L]`` of ``x``, float32, at the level ``sigma``; ``embeds`` are of B rows."""
+        self._ask(sigma, x, embeds, "latent")
+        return self._probe.take().float()
+
+    def grid(self, steps: int) -> Tensor:
+        """The sigmas ``[steps + 1]`` that the pipeline samples on, float32 on the CPU."""
+        self._ask(None, self.noise(0, 1), self._embeds, "latent", num_inference_steps=steps)
+        return self._probe.take().float().cpu()
+
+    def decode(self, x: Tensor, embeds: Mapping[str, object]) -> Tensor:
+        """Images ``[B, H, W, 3]`` in 0..1, or ``[B, F, H, W, 3]`` of a video; cut off so that a gradient leads back."""
+        made = self._ask(torch.ones(0), x, embeds, "pt")
+        image, self._image = self._image, None
+        if image is not None:
+            return within_0_to_1(image.float().movedim(1, -1) / 2 + 0.5)
+        found: Tensor = made[0] if isinstance(made, tuple) else made
+        return found.float().movedim(-3, -1)
+
+    def _ask(
+        self, level: Tensor | None, x: Tensor | None, embeds: Mapping[str, object], output: str, **more: object
+    ) -> Any:
+        self._probe.asked, self._x = level, x
+        asked = {"num_inference_steps": 1, **self._fixed, **embeds, **more}
+        try:
+            return self._call(self._pipe, **asked, output_type=output, return_dict=False)
+        except Enough:
+            return None
+        finally:
+            self._x = None
+
+    def _prepared(self, *args: object, **named: object) -> Any:
+        """In the place of ``prepare_latents``: the latents that are asked about, with the ids that belong to them."""
+        if self._x is None:
+            bound = inspect.signature(self._prepare).bind(*args, **named)
+            self._asked = dict(bound.arguments)
+            raise Enough
+        rows = len(self._x)
+        if rows not in self._rest:
+            made = self._drawn(rows, torch.Generator().manual_seed(0))
+            self._rest[rows] = made[1:] if isinstance(made, tuple) else ()
+        rest = self._rest[rows]
+        return (self._x, *rest) if rest else self._x
+
+    def _drawn(self, rows: int, generator: torch.Generator) -> Any:
+        with torch.no_grad():
+            return self._prepare(**{**self._asked, "batch_size": rows, "generator": generator, "latents": None})
+
+    def _keep_image(self, image: Tensor, *args: object, **named: object) -> None:
+        self._image = image
+        raise Enough
+
+
+def _at(pipeline: type[DiffusionPipeline], device: torch.device) -> type[DiffusionPipeline]:
+    """The pipeline's class, told where it computes: it would look through all modules for that in every call."""
+    return type(pipeline.__name__, (pipeline,), {"_execution_device": property(lambda self: device)})
+
+
+class _NoBar:
+    def update(self, count: int = 1) -> None:
+        """Nothing is shown."""
+
+
+@contextmanager
+def _no_bar(*args: object, **named: object) -> Iterator[_NoBar]:
+    yield _NoBar()

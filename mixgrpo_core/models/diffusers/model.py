@@ -1,0 +1,219 @@
+"""The model port over a diffusers pipeline: its velocity field, a LoRA on its network, prompts encoded once."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from diffusers.models.modeling_utils import ModelMixin
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+from torch import Tensor
+
+from ...support.activations import PassMemory
+from ...support.digests import sampled_digest
+from ..lora import WithLora
+from ..lora_metadata import model_metadata
+from ..pictures import maps_over_latents, maps_over_tokens
+from ..port import LoraAbout, R, Velocity
+from .arguments import arguments, place_vae, require_range
+from .calls import Call, HeardNetwork
+from .family import NEGATIVE, Embeds, Family
+from .field import PipelineField
+from .kept_texts import KeptTexts
+from .memory import checkpoint_blocks, pass_memory
+from .peft_lora import ADAPTER, PeftLora
+from .rows import Prompts, Rows
+from .texts import TextEmbedder
+
+_DECODED_PIXELS = 2**20  # decoded at once: the VAE in float32 needs a few GiB for one megapixel
+Grid = Callable[[int], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PipelineCond:
+    """One prompt's conditioning: tensors of one row by argument of the pipeline's call, on the CPU.
+
+    Attributes:
+        negative: the same for the empty prompt, where guidance is on.
+    """
+
+    positive: Embeds
+    negative: Embeds
+
+
+class PipelineModel(WithLora[PeftLora]):
+    """The flow-model port over a pipeline.
+
+    Attributes:
+        latent_shape, device, evaluations: see the port.
+        family: what is known of its kind.
+        resolution: ``(H, W)`` of the decoded images.
+        guidance: classifier-free guidance scale; 1 is off and costs one evaluation per row, more costs two.
+        grid: the sigmas by the number of steps.
+        lora: the LoRA, its rank and its scale.
+        architecture, base_model: the model's names in the header of an exported LoRA.
+    """
+
+    min_steps = 4  # what the distilled (turbo) members of the families are made for; below it there is no image
+
+    def __init__(
+        self,
+        pipe: DiffusionPipeline,
+        family: Family,
+        texts: TextEmbedder,
+        lora: PeftLora,
+        *,
+        resolution: tuple[int, int] | None = None,
+        guidance: float = 1.0,
+        embedded_guidance: float | None = None,
+        grid: Grid | None = None,
+        compute: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+        gradient_checkpointing: bool = False,
+        architecture: str,
+        base_model: str = "",
+    ) -> None:
+        if not 1 <= guidance < math.inf:
+            raise ValueError(f"expected a finite guidance scale of 1 (off) or more, found {guidance}")
+        require_range(compute)
+        self.device = torch.device(device)
+        self.family, self.guidance = family, guidance
+        self.architecture, self.base_model = architecture, base_model
+        self.lora = lora
+        self._compute = compute
+        network: ModelMixin = pipe.transformer.to(self.device)
+        self._network = HeardNetwork(network, compute, self.device)
+        place_vae(pipe.vae, self.device)
+        self._texts = texts
+        self._embed = KeptTexts(texts)
+        self._rows = Rows(family, self.device)
+        self._blank = family.example(network.config, torch.zeros)
+        asked = arguments(pipe, family, resolution, guidance, embedded_guidance)
+        self._field = PipelineField(pipe, self._told_blank(1), asked, self.device)
+        self.resolution = self._field.size
+        if resolution is not None and tuple(resolution) != self.resolution:
+            made = f"{self.resolution[0]} x {self.resolution[1]}"
+            raise ValueError(
+                f"expected a height and width that the pipeline of {family.name} makes, found {resolution[0]} x "
+                f"{resolution[1]}, of which it makes {made}: take that"
+            )
+        self.latent_shape = self._field.latent_shape
+        self.grid: Grid = grid or self._field.grid
+        self.checkpointing = gradient_checkpointing
+
+    @property
+    def evaluations(self) -> int:
+        """Rows that have gone through the network."""
+        return self._network.evaluations
+
+    @cached_property
+    def digest(self) -> str:
+        """What tells the network's weights from others."""
+        weights = self._network.network.named_parameters()
+        return sampled_digest((name, weight) for name, weight in weights if f".{ADAPTER}." not in f"{name}.")
+
+    @property
+    def guided(self) -> bool:
+        """Whether classifier-free guidance is on."""
+        return self.guidance > 1
+
+    @property
+    def lora_about(self) -> LoraAbout:
+        """What a file of its LoRA has to know."""
+        about = model_metadata(
+            architecture=self.architecture,
+            base_model=self.base_model,
+            rank=self.lora.rank,
+            alpha=self.lora.scale * self.lora.rank,
+            resolution=self.resolution,
+            precision=str(self._compute).removeprefix("torch."),
+        )
+        return LoraAbout(scale=self.lora.scale, metadata=about)
+
+    def encode(self, prompt: str) -> PipelineCond:
+        """The conditioning of one prompt; each text goes through the text encoders once."""
+        return PipelineCond(positive=self._embed(prompt), negative=self._embed.negative() if self.guided else {})
+
+    def prepare(self, prompts: Sequence[str]) -> None:
+        """Encode every prompt, and let go of the text encoders; a prompt that comes later loads them again.
+
+        Raises ``ValueError`` when a text encoder reads different prompts as one.
+        """
+        self._embed.prepare(prompts, negative=self.guided)
+
+    def keep_texts(self, folder: Path) -> None:
+        """Keep what the text encoders made of prompts in files, and not in main memory. Raises ``OSError``."""
+        self._embed.keep_in(folder)
+
+    def noise(self, seed: int, count: int) -> Tensor:
+        """Standard normal noise ``[count, *L]``: what the pipeline starts from."""
+        return self._field.noise(seed, count)
+
+    @property
+    def checkpointing(self) -> bool:
+        """Whether each block is computed again in the backward pass instead of keeping what is inside of it."""
+        return self._network.network.is_gradient_checkpointing
+
+    @checkpointing.setter
+    def checkpointing(self, on: bool) -> None:
+        checkpoint_blocks(self._network.network, self.lora, on)
+
+    def pass_memory(self, *, checkpointing: bool) -> PassMemory:
+        """Bytes that one call of the network holds besides the weights, by its images; computed, not measured."""
+        embeds = self._embed.last or self._blank
+        if self.guided:
+            embeds = {**embeds, **{NEGATIVE + name: tensor for name, tensor in embeds.items()}}
+        prompts = self._rows.of([embeds])
+
+        def calls(images: int) -> list[Call]:
+            with torch.no_grad(), self._network.recording() as heard:
+                self._field.velocity(self.noise(0, images), torch.tensor(0.5), prompts.told([0] * images))
+            return heard
+
+        return pass_memory(self._network.network, self.lora, calls, checkpointing=checkpointing)
+
+    def places(self, maps: Tensor) -> Tensor:
+        """Maps over images ``[B, H, W]`` broadcastable to latents: of planes, or of tokens in the order of rows."""
+        maps = maps.to(self.device)
+        if len(self.latent_shape) > 2:
+            return maps_over_latents(maps, self.latent_shape)
+        return maps_over_tokens(maps, self.latent_shape[0], self.resolution)
+
+    def run(self, conds: Sequence[PipelineCond], body: Callable[[Velocity], R]) -> R:
+        """Call ``body`` with the velocity field of some prompts."""
+        for cond in conds:
+            if self.guided and not cond.negative:
+                raise ValueError(
+                    f"expected a conditioning with its negative for guidance {self.guidance}, found none; "
+                    "encode the prompt with this model"
+                )
+        prompts = self._rows.of([{**cond.positive, **(cond.negative if self.guided else {})} for cond in conds])
+
+        def velocity(x: Tensor, sigma: Tensor, rows: Tensor | None = None) -> Tensor:
+            return self._velocity(x.float(), sigma, prompts, [0] * len(x) if rows is None else rows.tolist())
+
+        return body(velocity)
+
+    def _velocity(self, x: Tensor, sigma: Tensor, prompts: Prompts, own: Sequence[int]) -> Tensor:
+        calls = list(prompts.calls(own))
+        if len(calls) == 1:
+            return self._field.velocity(x, sigma, prompts.told(own))
+        parts = [
+            self._field.velocity(x[places], sigma, prompts.told([own[place] for place in places])) for places in calls
+        ]
+        back = torch.tensor([place for places in calls for place in places]).argsort()
+        return torch.cat(parts)[back.to(x.device)]
+
+    def decode(self, x: Tensor, *, grad: bool = False) -> Tensor:
+        """Latents ``[B, *L]`` to images ``[B, H, W, 3]`` in 0..1, float32."""
+        at_once = max(1, _DECODED_PIXELS // (self.resolution[0] * self.resolution[1]))
+        with torch.set_grad_enabled(grad), torch.autocast(self.device.type, enabled=False):
+            parts = [self._field.decode(part, self._told_blank(len(part))) for part in x.float().split(at_once)]
+            return torch.cat(parts)
+
+    def _told_blank(self, rows: int) -> dict[str, object]:
+        """A call in which the text does not matter."""
+        off = {} if self.family.guidance is None else {self.family.guidance: self.family.unguided}
+        return {**self._rows.told(self._blank, rows), **off}

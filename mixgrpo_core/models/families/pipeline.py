@@ -1,0 +1,78 @@
+"""A model of any family from a local diffusers folder."""
+
+from pathlib import Path
+
+import torch
+
+from ..diffusers.arguments import require_range
+from ..diffusers.family import Family
+from ..diffusers.grid import read_grid
+from ..diffusers.loading import (
+    INDEX,
+    load_network,
+    load_vae,
+    pipeline_of,
+    read_index,
+    read_json,
+    require_flow,
+    require_folder,
+)
+from ..diffusers.model import PipelineModel
+from ..diffusers.peft_lora import attach_lora
+from ..diffusers.probe import Probe
+from ..diffusers.texts import PipelineTexts
+from ..lora_file import load_lora
+
+DEFAULT_RANK = 32
+
+
+def load_as(
+    family: Family,
+    folder: str | Path,
+    *,
+    rank: int | None = None,
+    alpha: float | None = None,
+    resolution: tuple[int, int] | None = None,
+    guidance: float = 1.0,
+    embedded_guidance: float | None = None,
+    dtype: torch.dtype = torch.bfloat16,
+    device: torch.device | str = "cpu",
+    gradient_checkpointing: bool = False,
+    lora: str | Path | None = None,
+    seed: int = 0,
+    pipeline_grid: bool = False,
+) -> PipelineModel:
+    """A folder of one family; see `load_pipeline`."""
+    require_range(dtype)
+    folder = Path(folder)
+    require_folder(folder, (INDEX, "transformer", "vae", "scheduler"))
+    index = read_index(folder, family.optional)
+    network = load_network(folder / "transformer", index.part("transformer"), dtype)
+    texts = PipelineTexts(index, family, network, dtype, torch.device(device))
+    file = None if lora is None else load_lora(lora)
+    settings = read_json(folder / "scheduler" / "scheduler_config.json")
+    require_flow(settings, folder)
+    model = PipelineModel(
+        pipeline_of(
+            index,
+            transformer=network,
+            vae=load_vae(folder / "vae", index.part("vae")),
+            scheduler=Probe.of(settings),
+        ),
+        family,
+        texts,
+        attach_lora(network, family.linears, rank=rank, alpha=alpha, seed=seed, file=file, default_rank=DEFAULT_RANK),
+        resolution=resolution,
+        guidance=guidance,
+        embedded_guidance=embedded_guidance,
+        compute=dtype,
+        device=device,
+        gradient_checkpointing=gradient_checkpointing,
+        architecture=family.architecture(network.config),
+        base_model=folder.name,
+    )
+    if family.even_grid:
+        height, width = model.latent_shape[-2:]
+        patches = (height // family.side) * (width // family.side)
+        model.grid = read_grid(folder / "scheduler", patches, pipeline=pipeline_grid)
+    return model
