@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from comfy_api.latest import io
 from torch import Tensor
@@ -16,7 +17,7 @@ WindowSocket = io.Custom("MIXGRPO_WINDOW")
 """Carries a ``Window`` of the core."""
 
 SettingsSocket = io.Custom("MIXGRPO_SETTINGS")
-"""Carries ``TrainerSettings``."""
+"""Carries ``TrainerSettings``, or ``OpenSettings`` where they wait for the MODEL."""
 
 PromptsSocket = io.Custom("MIXGRPO_PROMPTS")
 """Carries a ``PromptSet``."""
@@ -54,6 +55,7 @@ class TrainerSettings:
         model_shift: take the timestep shift of the loaded model.
         rank, alpha: of the LoRA.
         checkpointing: compute the blocks' activations again in the backward pass.
+        family: the family of models that they are for, by its name on the canvas; empty for any.
     """
 
     train: TrainConfig
@@ -65,6 +67,20 @@ class TrainerSettings:
     rank: int = 32
     alpha: float = 64.0
     checkpointing: bool = True
+    family: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenSettings:
+    """Settings whose family of models is that of the MODEL: what they were made of, until a MODEL is there.
+
+    Attributes:
+        values: of the inputs of Trainer Settings.
+        window: the one that replaces the preset's.
+    """
+
+    values: Mapping[str, Any]
+    window: Window | None
 
 
 def weight_input() -> io.Input:
@@ -95,6 +111,7 @@ def workflow_note(extra: object) -> dict[str, str]:
 
 __all__ = [
     "LoraWeights",
+    "OpenSettings",
     "PromptsSocket",
     "RewardSocket",
     "Rewards",

@@ -209,6 +209,7 @@ def _exports() -> Iterator[type]:
     return (found for room in (*_ROOMS, *_REWARD_ROOMS) for found in vars(room).values() if isinstance(found, type))
 
 
+@cache
 def _members(port: type) -> list[str]:
     """What a class must have to be of the port: its public members, and ``__call__`` where it has one."""
     bases = [base for base in port.__mro__ if base not in (object, Protocol, Generic)]

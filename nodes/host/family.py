@@ -1,4 +1,4 @@
-"""What ComfyUI's class says of a model: whether it is a flow model, its latents, its timestep shift, its name."""
+"""What ComfyUI's class says of a model: whether it is a flow model, its latents, sizes, timestep shift and name."""
 
 import math
 from dataclasses import dataclass
@@ -33,15 +33,20 @@ class Family:
 
     Attributes:
         name: ComfyUI's class (``SD3``, ``Flux``, ...).
+        variant: ComfyUI's class of its settings, finer where one class serves several models (``ZImage``).
         architecture, base_model: names in the header of a LoRA file.
         channels: channels of a latent.
         pixels: pixels per latent along one side.
         patch: latents per token along one side.
+        most: pixels of a side at which its position embedding ends; None where there is no such end.
+        text_width: channels of a text token that it takes; None where it does not say.
+        guided: whether it takes a guidance as an input, as FLUX.1-dev does.
         frames: whether latents have a frame dimension ``[C, 1, H, W]`` (models that share a video VAE).
         shift: timestep shift of the model's own schedule: ``sigma = shift t / (1 + (shift - 1) t)``.
     """
 
     name: str
+    variant: str
     architecture: str
     base_model: str
     channels: int
@@ -49,15 +54,20 @@ class Family:
     patch: int
     frames: bool
     shift: float
+    most: int | None
+    text_width: int | None
+    guided: bool
 
     def latent_shape(self, width: int, height: int) -> tuple[int, ...]:
-        """Shape of one latent. Raises ``ValueError`` for a size that does not divide into tokens."""
+        """Shape of one latent. Raises ``ValueError`` for a size that does not divide into tokens, or is too large."""
         unit = self.pixels * self.patch
-        if width < unit or height < unit or width % unit or height % unit:
-            near = tuple(max(unit, round(side / unit) * unit) for side in (width, height))
+        most = max(width, height) if self.most is None else self.most
+        if any(side % unit or not unit <= side <= most for side in (width, height)):
+            near = (min(max(unit, round(side / unit) * unit), most // unit * unit) for side in (width, height))
+            ends = "" if self.most is None else f" up to {self.most}"
             raise ValueError(
-                f"this model ({self.name}) makes images whose width and height are multiples of {unit}, found "
-                f"{width} x {height}: take {near[0]} x {near[1]}"
+                f"this model ({self.name}) makes images whose width and height are multiples of {unit}{ends}, found "
+                f"{width} x {height}: take {' x '.join(map(str, near))}"
             )
         size = (height // self.pixels, width // self.pixels)
         return (self.channels, 1, *size) if self.frames else (self.channels, *size)
@@ -82,16 +92,28 @@ def require_flow_model(model: ModelPatcher) -> Family:
     latent = cast(LatentFormat, model.get_model_object("latent_format"))  # the host takes any object for a module
     if latent.latent_dimensions not in (2, 3):
         raise ValueError(f"expected a model that makes images, found {name}, whose latents are no pictures")
+    network = base.diffusion_model
+    patch = _patch(network)
     return Family(
         name=name,
+        variant=_variant(base),
         architecture=ARCHITECTURES.get(name, name.lower()),
         base_model=_file_name(model),
         channels=latent.latent_channels,
         pixels=latent.spacial_downscale_ratio,
-        patch=_patch(base.diffusion_model),
+        patch=patch,
         frames=latent.latent_dimensions == 3,
         shift=_shift(cast(ModelSamplingDiscreteFlow | ModelSamplingFlux, sampling)),  # which flow models' are made of
+        most=_most(network, patch * latent.spacial_downscale_ratio),
+        text_width=getattr(getattr(network, "context_embedder", None), "in_features", None),
+        guided=bool(getattr(getattr(network, "params", None), "guidance_embed", False)),
     )
+
+
+def _variant(base: BaseModel) -> str:
+    """ComfyUI's class of the settings; it has none of its own for Ovis, a FLUX with other layers."""
+    ovis = getattr(getattr(base.diffusion_model, "params", None), "yak_mlp", False)
+    return "Ovis" if ovis else type(base.model_config).__name__
 
 
 def _shift(sampling: ModelSamplingDiscreteFlow | ModelSamplingFlux) -> float:
@@ -104,6 +126,12 @@ def _shift(sampling: ModelSamplingDiscreteFlow | ModelSamplingFlux) -> float:
 def _patch(network: torch.nn.Module) -> int:
     found = getattr(network, "patch_size", 1)
     return int(found[-1]) if isinstance(found, tuple | list) else int(found)
+
+
+def _most(network: torch.nn.Module, unit: int) -> int | None:
+    """Pixels of a side, for networks that have learned each place of an image (SD3's); ``unit`` pixels are a token."""
+    tokens = getattr(network, "pos_embed_max_size", None)
+    return None if tokens is None or getattr(network, "pos_embed", None) is None else int(tokens) * unit
 
 
 def _file_name(model: ModelPatcher) -> str:

@@ -18,6 +18,7 @@ from ...mixgrpo_core.views.grids import labelled_grid
 from ..checks import LARGEST_SEED, require_in_range
 from ..host.field import HostField
 from ..host.texts import PromptSet
+from ..settings.model_family import for_model
 from ..sockets import PromptsSocket, RewardSocket, SettingsSocket, TrainerSettings
 from ..training.outcome import TILE, to_tensor
 
@@ -51,6 +52,7 @@ class CompareLora(io.ComfyNode):
     def execute(
         cls, model, model_with_lora, vae, prompts, settings, which, most_prompts, images, hybrid, seed, rewards=None
     ) -> io.NodeOutput:
+        settings = for_model(settings, model)
         numbers = {"most_prompts": most_prompts, "images": images, "hybrid": hybrid, "seed": seed}
         require_in_range(cls.define_schema().inputs, numbers)
         scored = rewards.unattended if rewards is not None else {}

@@ -7,14 +7,16 @@ from tempfile import TemporaryDirectory
 import comfy.utils
 import folder_paths
 import torch
+from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io, ui
 from PIL import Image
 
 from ...mixgrpo_core import DPMpp2M, TrainConfig, WindowPlanner, mixgrpo
 from ...mixgrpo_core.sampling.windows import Window
 from ...mixgrpo_core.support.pixels import rgb_of
+from ..settings.model_family import for_model
 from ..settings.presets import with_window
-from ..sockets import SettingsSocket, TrainerSettings, WindowSocket
+from ..sockets import OpenSettings, SettingsSocket, TrainerSettings, WindowSocket
 from .plan_words import coverage_words, plans_of, run_cost
 
 INPUTS = [
@@ -23,6 +25,11 @@ INPUTS = [
     ),
     SettingsSocket.Input(
         "settings", optional=True, tooltip="A trainer's settings. Connected, they take the place of the numbers below."
+    ),
+    io.Model.Input(
+        "model",
+        optional=True,
+        tooltip="The model, for settings whose model family is auto: they are read from it.",
     ),
     io.Int.Input("steps", default=25, min=2, max=10_000, tooltip="Sampling steps of a training image."),
     io.Int.Input("iterations", default=300, min=1, max=10_000, tooltip="Rounds of sampling and training."),
@@ -65,7 +72,7 @@ class WindowPlan(io.ComfyNode):
             description=(
                 "Draws what a training will train when: sampling steps from left to right, iterations from top to "
                 "bottom. Says in words how often each step is trained and what the run costs beside DanceGRPO, which "
-                "trains all over. Needs no model and no GPU."
+                "trains all over. Needs no GPU, and no model but for settings that read the family from it."
             ),
             search_aliases=["mixgrpo plan", "schedule", "cost", "nfe", "sigma curve"],
             inputs=INPUTS,
@@ -87,9 +94,11 @@ class WindowPlan(io.ComfyNode):
         tail_ratio: float,
         shift: float,
         window: Window | None = None,
-        settings: TrainerSettings | None = None,
+        settings: TrainerSettings | OpenSettings | None = None,
+        model: ModelPatcher | None = None,
     ) -> io.NodeOutput:
-        if settings is None:
+        chosen = None if settings is None else _settled(settings, model)
+        if chosen is None:
             usual = mixgrpo()
             planner = usual.planner if window is None else with_window(usual.planner, window)
             if isinstance(planner, WindowPlanner):
@@ -105,15 +114,26 @@ class WindowPlan(io.ComfyNode):
                 tail_solver=DPMpp2M() if tail_ratio < 1 else usual.tail_solver,
             )
         else:
-            config = settings.train
+            config = chosen.train
             if window is not None:
                 config = replace(config, planner=with_window(config.planner, window))
         bar = comfy.utils.ProgressBar(1)
         plans = plans_of(config)
-        cost = run_cost(config, plans, settings is not None and settings.cfg > 1, lambda *at: bar.update_absolute(*at))
+        cost = run_cost(config, plans, chosen is not None and chosen.cfg > 1, lambda *at: bar.update_absolute(*at))
         image = draw(config, cost.words)
         text = f"{coverage_words(config, plans)}\n{cost.words}"
         return io.NodeOutput(image, text, ui=ui.PreviewImage(image, cls=cls))
+
+
+def _settled(settings: TrainerSettings | OpenSettings, model: ModelPatcher | None) -> TrainerSettings:
+    if model is not None:
+        return for_model(settings, model)
+    if isinstance(settings, OpenSettings):
+        raise ValueError(
+            "the settings read the model family from the MODEL, and none is connected: connect it to model, or choose "
+            "the family in Trainer Settings"
+        )
+    return settings
 
 
 def draw(config: TrainConfig, caption: str) -> torch.Tensor:

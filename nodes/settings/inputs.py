@@ -19,7 +19,7 @@ from ...mixgrpo_core.support.setting import settings_of
 from ..checks import LARGEST_SEED
 from ..sockets import WindowSocket
 from .choices import choices
-from .presets import FAMILIES, MEMORY, PRESETS
+from .presets import AUTO, FAMILIES, MEMORY, PRESETS
 
 FROM_PRESET, BY_HAND, ON, OFF = "from preset", "set by hand", "on", "off"
 GUARDS: Mapping[str, tuple[Guard, ...]] = MappingProxyType(
@@ -80,10 +80,11 @@ def _choices() -> list[io.Input]:
         ),
         io.Combo.Input(
             "model_family",
-            options=list(FAMILIES),
-            default="FLUX.1-dev",
-            tooltip="The kind of model that is trained: sets steps, window, image size, CFG and guidance. Take "
-            "'distilled, 4-8 steps' for schnell, turbo, lightning and klein models.",
+            options=[AUTO, *FAMILIES],
+            default=AUTO,
+            tooltip="The kind of model that is trained: sets steps, window, image size, CFG and guidance. auto reads "
+            "it from the MODEL, and from its file's name whether it is distilled. Take 'distilled, 4-8 steps' for a "
+            "model that a LoRA makes fast: auto does not see that.",
         ),
         io.Combo.Input(
             "memory",

@@ -76,6 +76,8 @@ class Memory:
 
 
 SD35 = Family(steps=10, side=512, pace=2, cfg=4.5, prompts=4)
+AUTO = "auto"
+"""The choice of a family that is read from the MODEL."""
 DEMO = Family(steps=25, side=64, pace=0.2, last=3, prompts=8, iterations=55, learning_rate=5e-4)
 
 FAMILIES: Mapping[str, Family] = MappingProxyType(
@@ -126,8 +128,8 @@ def local_config(preset: str, family: Family, memory: Memory) -> TrainConfig:
     if preset == "Demo":
         if family is not DEMO:
             raise ValueError(
-                "the preset Demo belongs to the demo model: choose the model family demo, or another preset for "
-                "your model"
+                "the preset Demo belongs to the demo model: choose another preset for your model, or the model family "
+                "demo for the demo model"
             )
         return config
     if family is SD35 and preset.startswith("MixGRPO"):  # published for this model with a KL and an average

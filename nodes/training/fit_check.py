@@ -15,6 +15,7 @@ from ...mixgrpo_core.rewards.port import Reward
 from ...mixgrpo_core.rewards.wrappers.transforms import afresh
 from ...mixgrpo_core.runs.reports import Event
 from ..host.model import HostModel
+from ..settings.model_family import for_model
 from ..sockets import PromptsSocket, RewardSocket, SettingsSocket, TrainerSettings
 from .loop import fitting, probe
 from .trainer import configured, host_model
@@ -47,6 +48,7 @@ class FitCheck(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, vae, prompts, rewards, settings) -> io.NodeOutput:
+        settings = for_model(settings, model)
         config = configured(settings, rewards, model)
         lowered: list[str] = []
         with torch.inference_mode(False), host_model(model, vae, prompts, settings) as policy:
@@ -110,7 +112,8 @@ def _words(report: StepReport, config: TrainConfig, settings: TrainerSettings, l
     some = f"any {asked.foreseen}" if asked.endless else f"all {asked.iterations}"
     hours = iteration * asked.foreseen / 3600
     noise = report.update.figures.get("ratio_first")
-    lines = [
+    lines = [f"settings for: {settings.family}"] if settings.family else []
+    lines += [
         f"peak memory: {_gib(report.peak_memory)}",
         f"one prompt ({config.images_per_prompt} images): {per_prompt:.1f} s, of which "
         + ", ".join(f"{phase} {seconds:.1f} s" for phase, seconds in report.seconds.items()),

@@ -32,6 +32,7 @@ from ..host.texts import PromptSet
 from ..live import Command, LiveRun, Preparing
 from ..live.runs import runs_folder
 from ..live.voting import VOTES
+from ..settings.model_family import for_model
 from ..sockets import LoraWeights, PromptsSocket, Rewards, RewardSocket, SettingsSocket, TrainerSettings, workflow_note
 from .loop import SHOWN_IMAGES, Training, probe, shown_prompts
 from .outcome import curve, grid_that_fits, guard_stop, summary, to_tensor
@@ -96,6 +97,7 @@ class TrainLora(io.ComfyNode):
             check_name(run_name, "run_name")
             _require_listed(start_from)
             before = settled.fingerprint(run_name)
+            settings = for_model(settings, model)
             config = configured(settings, rewards, model)
             with torch.inference_mode(False), host_model(model, vae, prompts, settings, start_from) as policy:
                 policy.notes = workflow_note(cls.hidden.extra_pnginfo)
@@ -121,7 +123,7 @@ class TrainLora(io.ComfyNode):
                         # nodes behind it do not run; the host would show an interrupt as a failure
                         return io.NodeOutput(*[ExecutionBlocker(None)] * OUTPUTS)
                     live.status("evaluating")
-                    found = _outputs(model, policy, prompts, training.config, run)
+                    found = _outputs(model, policy, prompts, training.config, run, settings.family)
                     why = guard_stop(run.metrics())
                     ending = "stopped" if command or why else "finished"
                     live.status(ending, why or str(found.args[-1]).splitlines()[0])
@@ -258,7 +260,9 @@ def run_setup(
     }
 
 
-def _outputs(model: Any, policy: HostModel, prompts: PromptSet, config: TrainConfig, run: CanvasRun) -> io.NodeOutput:
+def _outputs(
+    model: Any, policy: HostModel, prompts: PromptSet, config: TrainConfig, run: CanvasRun, family: str
+) -> io.NodeOutput:
     """The LoRA as it stands (its average where one is kept), what it does, and what came of the run."""
     file = run.lora("last" if config.ema is None else "ema")
     if config.ema is not None:
@@ -272,6 +276,7 @@ def _outputs(model: Any, policy: HostModel, prompts: PromptSet, config: TrainCon
     lora = LoraWeights({name: tensor.clone() for name, tensor in tensors.items()}, words)
     with_lora, _ = comfy.sd.load_lora_for_models(model, None, lora, 1.0, 0.0)
     text = summary(run, config, metrics, file)
+    text += f"\nsettings for: {family}" if family else ""
     losses = {"loss": [report["update"]["loss"] or 0.0 for report in metrics]}
     image = curve(metrics, config, run.path / "report.png", grid)
     return io.NodeOutput(with_lora, lora, picture, image, losses, text, ui=ui.PreviewImage(picture, cls=TrainLora))
