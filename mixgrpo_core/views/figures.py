@@ -2,16 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from PIL import Image
 
 from ..objectives.figures import UpdateStats
 from ..settings.config import TrainConfig
+
+if TYPE_CHECKING:  # half a second: only who draws waits for it
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _ROWS = 1000  # of a plan's drawing: more than it has pixels
 _BLUE, _ORANGE, _GREY, _GREEN = "#2563eb", "#ea580c", "#a1a1aa", "#16a34a"
@@ -70,7 +71,7 @@ def report_figure(
     _save(figure, path)
 
 
-def _rewards(axes: Axes, metrics: Sequence[Mapping[str, Any]]) -> None:
+def _rewards(axes: "Axes", metrics: Sequence[Mapping[str, Any]]) -> None:
     steps = np.array([report["iteration"] + 1 for report in metrics])
     for name in metrics[0]["rewards"] if metrics else ():
         means = np.array([_number(report["rewards"][name]["mean"]) for report in metrics])
@@ -94,7 +95,7 @@ def _rewards(axes: Axes, metrics: Sequence[Mapping[str, Any]]) -> None:
     axes.grid(alpha=0.25)
 
 
-def _window(axes: Axes, metrics: Sequence[Mapping[str, Any]], config: TrainConfig) -> None:
+def _window(axes: "Axes", metrics: Sequence[Mapping[str, Any]], config: TrainConfig) -> None:
     for report in metrics:
         start, stop = report["window"]
         axes.plot([report["iteration"]] * 2, [start, stop], color=_ORANGE, linewidth=2, solid_capstyle="butt")
@@ -103,7 +104,7 @@ def _window(axes: Axes, metrics: Sequence[Mapping[str, Any]], config: TrainConfi
     axes.set_ylabel("trained steps")
 
 
-def _health(axes: Axes, metrics: Sequence[Mapping[str, Any]]) -> None:
+def _health(axes: "Axes", metrics: Sequence[Mapping[str, Any]]) -> None:
     steps = [report["iteration"] + 1 for report in metrics]
     for name, colour in (("clip_low", _BLUE), ("clip_high", _GREEN)):
         axes.plot(steps, [_number(report["update"][name]) for report in metrics], color=colour, label=name, linewidth=1)
@@ -121,7 +122,7 @@ def _other_figures(metrics: Sequence[Mapping[str, Any]]) -> list[str]:
     return list(dict.fromkeys(name for report in metrics for name in report["update"] if name not in usual))
 
 
-def _others(axes: Axes, metrics: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
+def _others(axes: "Axes", metrics: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
     steps = [report["iteration"] + 1 for report in metrics]
     for name in names:
         values = [_number(report["update"].get(name)) for report in metrics]
@@ -132,14 +133,14 @@ def _others(axes: Axes, metrics: Sequence[Mapping[str, Any]], names: Sequence[st
     axes.grid(alpha=0.25)
 
 
-def _line(axes: Axes, metrics: Sequence[Mapping[str, Any]], name: str, label: str) -> None:
+def _line(axes: "Axes", metrics: Sequence[Mapping[str, Any]], name: str, label: str) -> None:
     steps = [report["iteration"] + 1 for report in metrics]
     axes.plot(steps, [_number(report["update"][name]) for report in metrics], color=_BLUE, linewidth=1)
     axes.set_xlabel("iteration")
     axes.set_ylabel(label)
 
 
-def _seconds(axes: Axes, metrics: Sequence[Mapping[str, Any]]) -> None:
+def _seconds(axes: "Axes", metrics: Sequence[Mapping[str, Any]]) -> None:
     phases = sorted({phase for report in metrics for phase in report["seconds"]})
     steps = [report["iteration"] + 1 for report in metrics]
     series = [[report["seconds"].get(phase, 0.0) for report in metrics] for phase in phases]
@@ -154,11 +155,14 @@ def _number(value: float | None) -> float:
     return float("nan") if value is None else value
 
 
-def _figure(width: float, height: float) -> Figure:
+def _figure(width: float, height: float) -> "Figure":
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
-def _save(figure: Figure, path: Path) -> None:
+def _save(figure: "Figure", path: Path) -> None:
     figure.savefig(path, dpi=110)

@@ -14,6 +14,7 @@ from PIL import Image
 from ...mixgrpo_core import DPMpp2M, TrainConfig, WindowPlanner, mixgrpo
 from ...mixgrpo_core.sampling.windows import Window
 from ...mixgrpo_core.support.pixels import rgb_of
+from ...mixgrpo_core.views.figures import plan_figure
 from ..settings.model_family import for_model
 from ..settings.presets import with_window
 from ..sockets import OpenSettings, SettingsSocket, TrainerSettings, WindowSocket
@@ -138,18 +139,17 @@ def _settled(settings: TrainerSettings | OpenSettings, model: ModelPatcher | Non
 
 def draw(config: TrainConfig, caption: str) -> torch.Tensor:
     """The plan as an image ``[1, H, W, 3]`` in 0..1."""
-    try:
-        from ...mixgrpo_core.views.figures import plan_figure  # matplotlib: only who draws needs it
-    except ImportError as error:
-        raise RuntimeError(
-            "Drawing the plan needs matplotlib, which ComfyUI does not bring: run `pip install matplotlib` with the "
-            "Python of ComfyUI and start it again."
-        ) from error
     temporary = Path(folder_paths.get_temp_directory())
     temporary.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=temporary) as folder:
         file = Path(folder) / "plan.png"
-        plan_figure(config, file, caption=caption)
+        try:
+            plan_figure(config, file, caption=caption)
+        except ImportError as error:
+            raise RuntimeError(
+                "Drawing the plan needs matplotlib, which ComfyUI does not bring: run `pip install matplotlib` with "
+                "the Python of ComfyUI and start it again."
+            ) from error
         with Image.open(file) as picture:
             pixels = rgb_of(picture)
     return torch.from_numpy(pixels)[None]

@@ -11,6 +11,7 @@ from torch import Tensor
 from ...mixgrpo_core import TrainConfig
 from ...mixgrpo_core.runs.metrics import iterations_done
 from ...mixgrpo_core.support.pixels import rgb_of
+from ...mixgrpo_core.views.figures import report_figure
 from ...mixgrpo_core.views.grids import labelled_grid
 from ..host.model import HostModel
 from ..host.texts import PromptSet
@@ -43,10 +44,9 @@ def to_tensor(picture: Image.Image) -> Tensor:
 def curve(metrics: Sequence[Mapping[str, Any]], config: TrainConfig, path: Path, grid: Image.Image) -> Tensor:
     """The report's drawing as an IMAGE, and as a file at ``path``; the grid where matplotlib is missing."""
     try:
-        from ...mixgrpo_core.views.figures import report_figure
+        report_figure(metrics, config, path, grid)
     except ImportError:  # the one requirement beyond the host's; a run must not be lost for a drawing
         return to_tensor(grid)
-    report_figure(metrics, config, path, grid)
     return to_tensor(Image.open(path))
 
 

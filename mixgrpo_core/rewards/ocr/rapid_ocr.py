@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from ...support.paths import user_path
 
@@ -76,6 +76,8 @@ class RapidOCRReader:
 
 def _word() -> np.ndarray:
     """``[H, W, 3]`` uint8, a word in black on white."""
+    from PIL import ImageDraw  # which loads fonts
+
     picture = Image.new("RGB", (60, 24), "white")
     ImageDraw.Draw(picture).text((12, 6), "Word", fill="black")
     return np.asarray(picture.resize((240, 96)))
