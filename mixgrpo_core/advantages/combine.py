@@ -9,7 +9,7 @@ A failed score is a masked sample, never a 0: it counts neither in a mean nor in
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -61,7 +61,9 @@ class BatchNormalised(WeightedAdvantages):
         """Divided by the standard deviation of all counted values; those that are 0 stay 0."""
         # Their mean is 0 already: every reward's advantages sum to 0 over the samples that it could score.
         spread = spread_of(groups)
-        return [replace(group, values=group.values / (spread + 1e-8)) for group in groups] if spread else groups
+        if not spread:
+            return groups
+        return [group.changed(group.values / (spread + 1e-8), batch_spread=spread) for group in groups]
 
 
 def spread_of(groups: Sequence[Advantages]) -> float:

@@ -110,4 +110,5 @@ class AWM(Objective):
         new, old = table["log_prob"], table["old_log_prob"]
         if not self.per_draw:
             new, old = new.mean(1, keepdim=True), old.mean(1, keepdim=True)
-        return policy_report(matching_policy_loss(new, old, cells.advantages, self.clip, self.adv_clip))
+        report = policy_report(matching_policy_loss(new, old, cells.advantages, self.clip, self.adv_clip))
+        return report.with_means(weighted_error=-new.detach().mean())

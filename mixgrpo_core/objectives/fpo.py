@@ -90,4 +90,5 @@ class FPO(Objective):
         """The clipped loss of the ratios."""
         log_ratio = flow_log_ratio(table["log_prob"], table["old_log_prob"], self.per_draw)
         zeros = torch.zeros_like(log_ratio)
-        return policy_report(clipped_policy_loss(log_ratio, zeros, cells.advantages, self.clip, self.adv_clip))
+        report = policy_report(clipped_policy_loss(log_ratio, zeros, cells.advantages, self.clip, self.adv_clip))
+        return report.with_means(weighted_error=-table["log_prob"].detach().mean())

@@ -41,7 +41,8 @@ class GCPO(ClippedObjective):
     of one step are GRPO, one chunk of all steps is a ratio of sequences. The published runs also train on a random half
     of each image's chunks; here the planner chooses the steps, and all their chunks are trained.
 
-    The update makes two passes, one more forward per trained step than GRPO's.
+    The update makes two passes, one more forward per trained step than GRPO's. Its figures are ``clip_chunk_1`` and on,
+    the share of each chunk's ratios outside of the range.
 
     Attributes:
         clip: range of a chunk's ratio. ``None`` takes half of ``default_clip``: the published 5e-5 at FLUX's 720 px,
@@ -88,6 +89,7 @@ class GCPO(ClippedObjective):
         steps = table["log_ratio"]
         log_ratio = chunk_log_ratios(steps, self.chunks or (steps.shape[1],))
         clip = self.clip_range(cells.latent_elements)
-        return policy_report(
-            clipped_policy_loss(log_ratio, torch.zeros_like(log_ratio), cells.advantages, clip, self.adv_clip)
-        )
+        policy = clipped_policy_loss(log_ratio, torch.zeros_like(log_ratio), cells.advantages, clip, self.adv_clip)
+        outside = ((policy.ratio < 1 - clip[0]) | (policy.ratio > 1 + clip[1])).float().mean(0)
+        by_chunk = {f"clip_chunk_{number}": share for number, share in enumerate(outside, 1)}
+        return policy_report(policy).with_means(**by_chunk)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from ..models.policy import Policy
@@ -18,6 +19,8 @@ from .step_weights import Even, StepWeight, require_use
 @dataclass(frozen=True)
 class GRPO(ClippedObjective):
     """Clipped policy ratio times group advantage, averaged over members and trained steps.
+
+    Where steps count differently its figure is ``step_weight``, the mean factor on the gradients of trained steps.
 
     Attributes:
         clip: clip range of the ratio, one number or (low, high). The log-prob is the full Gaussian density, *mean*
@@ -53,4 +56,8 @@ class GRPO(ClippedObjective):
             new, old = new * on_ratio, old * on_ratio
         clip = self.clip_range(cells.latent_elements)
         policy = clipped_policy_loss(new, old, cells.advantages, clip, self.adv_clip)
-        return policy_report(policy, self.step_weight.loss_factor(step, cells.candidates))
+        on_loss = self.step_weight.loss_factor(step, cells.candidates)
+        report = policy_report(policy, on_loss)
+        if isinstance(self.step_weight, Even):
+            return report
+        return report.with_means(step_weight=torch.tensor(on_ratio * on_loss))

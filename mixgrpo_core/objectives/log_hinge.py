@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from ..models.policy import Policy
@@ -79,10 +80,11 @@ class LogHingeObjective(Objective):
         margin, _ = self.clip_range(cells.latent_elements)
         advantage = cells.advantages.clamp(-self.adv_clip, self.adv_clip)
         factor = self.step_weight.log_ratio_factor(step, cells.candidates)
+        on_loss = self.step_weight.loss_factor(step, cells.candidates)
         hinge = hinge_cost(log_ratio * factor, advantage, margin)
         stopped = (hinge.detach() == 0) & (aligned(advantage, hinge.shape) != 0)
         return LossReport(
-            loss=hinge.mean() * self.step_weight.loss_factor(step, cells.candidates),
-            means={"stopped": stopped.float().mean()},
+            loss=hinge.mean() * on_loss,
+            means={"stopped": stopped.float().mean(), "step_weight": torch.tensor(factor * on_loss)},
             maxima={RATIO_DEVIATION: (log_ratio.detach().exp() - 1).abs().max()},
         )

@@ -17,7 +17,8 @@ class PCPO(LogHingeObjective):
 
     At ``log r`` near 0 its gradient is that of the unclipped ratio; ``1`` times ``d log r`` takes the place of ``r``
     times it, and cells whose ``A f log r`` has reached ``xi |A|`` have none. ``log r`` is a mean over the latent
-    elements. Its figure is ``stopped``, the share of cells without a gradient.
+    elements. Its figures are ``stopped``, the share of cells without a gradient, and ``step_weight``, the mean
+    factor on gradients.
 
     Attributes:
         margin: xi, of the weighted log-ratio. None takes 0.7 x ``default_clip``: the 1e-4 of rsm at 65536 elements.

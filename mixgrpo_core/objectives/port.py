@@ -8,7 +8,7 @@ without a graph, and then each term's gradient times the coefficient that the lo
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol, runtime_checkable
 
 from torch import Tensor
@@ -52,6 +52,10 @@ class LossReport:
     loss: Tensor
     means: Mapping[str, Tensor] = field(default_factory=dict)
     maxima: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def with_means(self, **means: Tensor) -> "LossReport":
+        """With further means beside its own."""
+        return replace(self, means={**self.means, **means})
 
 
 @dataclass(frozen=True, kw_only=True)

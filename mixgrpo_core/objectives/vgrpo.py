@@ -94,5 +94,4 @@ class VGRPO(Objective):
             return LossReport(loss=-(advantage * (error.detach() - error).exp()).mean(), means=figures)
         log_ratio = (table["old_error"] - error).mean(1, keepdim=True)
         policy = clipped_policy_loss(log_ratio, torch.zeros_like(log_ratio), advantage, self.clip, self.eta)
-        report = policy_report(policy)
-        return LossReport(loss=report.loss, means={**report.means, **figures}, maxima=report.maxima)
+        return policy_report(policy).with_means(**figures)

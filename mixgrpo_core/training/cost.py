@@ -1,6 +1,6 @@
 """What an iteration costs, counted by running it: the real rollout and update on a network that only counts."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -12,6 +12,7 @@ from ..models.lagged import Lagged
 from ..models.port import LoraAbout, LoraState, R, Velocity
 from ..objectives.pieces import Group
 from ..objectives.update import update_policy
+from ..sampling.planners import Step
 from ..sampling.rollouts import rollout
 from ..settings.config import USUAL, TrainConfig
 from ..settings.presets import dance_grpo
@@ -83,22 +84,42 @@ class MethodCost:
     against_dance: float
 
 
-def method_cost(config: TrainConfig, looks: int = 3) -> MethodCost:
-    """Count iterations of ``config`` spread evenly over its run, the first and the last among them.
+def method_cost(config: TrainConfig, looks: int = 100) -> MethodCost:
+    """The mean over ``looks`` at iterations spread evenly over a run, the first and the last among them.
 
-    As many prompts are rolled out as there are updates: more would cost the same per image, but for the probe of the
-    ratio, which looks at one group an iteration and is counted as if all were there.
+    A look is at one prompt and one update: more would cost the same per image where each update has prompts of its own,
+    but for the probe of the ratio, which looks at one group an iteration and counts by its share.
     """
-    few = replace(config, prompts_per_iteration=min(config.prompts_per_iteration, config.updates))
-    last, probed = config.foreseen - 1, few.prompts_per_iteration / config.prompts_per_iteration
-    found = [_probed_once(iteration_cost(few, last * look // max(1, looks - 1)), probed) for look in range(looks)]
-    dance = _probed_once(iteration_cost(_dance_like(few), 0), probed)
+    found, dance = _looked_at(config, looks), _looked_at(_dance_like(config), looks)
     rollout = sum(cost.nfe["rollout"] for cost in found) / looks
     return MethodCost(
         rollout=rollout,
         training=sum(sum(cost.nfe.values()) for cost in found) / looks - rollout,
-        against_dance=sum(cost.units for cost in found) / looks / dance.units,
+        against_dance=sum(cost.units for cost in found) / sum(cost.units for cost in dance),
     )
+
+
+def _looked_at(config: TrainConfig, looks: int) -> list[IterationCost]:
+    """The costs of iterations spread over a run; what has the same rows is counted once."""
+    one, sigmas = replace(config, prompts_per_iteration=1, updates=1), config.sigmas()
+    counted: dict[Hashable, IterationCost] = {}
+    found = []
+    for look in range(looks):
+        iteration = (config.foreseen - 1) * look // max(1, looks - 1)
+        rows = _rows(one.plan(iteration, 0, sigmas).steps)
+        if rows not in counted:
+            counted[rows] = _probed_once(iteration_cost(one, iteration), 1 / config.prompts_per_iteration)
+        found.append(counted[rows])
+    return found
+
+
+def _rows(steps: Sequence[Step]) -> Hashable:
+    """What the rows of each step follow from: whether noise came before it, and by how much rows have branched."""
+    rolled, noisy, branches = [], False, 1
+    for step in steps:
+        rolled.append((noisy, branches))
+        noisy, branches = noisy or step.stochastic, branches * step.children
+    return tuple(rolled), tuple(rows for rows, step in zip(rolled, steps, strict=True) if step.trained)
 
 
 def _probed_once(cost: IterationCost, share: float) -> IterationCost:

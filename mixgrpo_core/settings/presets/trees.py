@@ -70,7 +70,6 @@ def dynamic_tree_rpo() -> TrainConfig:
     return replace(
         tree_grpo(),
         planner=TreePlanner(window=SlidingWindow(size=4, stride=1, hold=50), growth=1.0),
-        credit=(WeightedAdvantages(),),
     )
 
 

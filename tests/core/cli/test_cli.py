@@ -359,3 +359,17 @@ def test_usage(words: list[str], status: int, capsys) -> None:
     assert main(words) == status
     printed = capsys.readouterr()
     assert "mixgrpo" in printed.out + printed.err
+
+
+def test_methods_are_listed_with_their_costs_and_one_is_told_in_full(capsys) -> None:
+    assert main(["methods", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert {row["preset"] for row in told["methods"]} == {*presets.METHODS} and told["elsewhere"]
+    by_name = {row["preset"]: row for row in told["methods"]}
+    assert by_name["e_grpo"]["label"] == "after E-GRPO" and by_name["dance_grpo"]["label"] == "DanceGRPO"
+    assert by_name["mixgrpo_flash_star"]["cost"]["rollout"] == pytest.approx(1 / 12 + 3 + 5)
+    assert main(["methods", "edit_grpo"]) == 0
+    words = capsys.readouterr().out
+    assert "inspired by Edit-GRPO" in words and "a mask with every prompt" in words and "PromptMask()" in words
+    assert main(["methods", "edit-grpo"]) == 2
+    assert "did you mean 'edit_grpo'?" in capsys.readouterr().err
