@@ -1,8 +1,7 @@
 """Reading a run's folder for the live view. What cannot be read becomes a sentence, never an error."""
 
-import re
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import folder_paths
@@ -13,9 +12,8 @@ from ...mixgrpo_core.runs.folder import RunError, RunFolder
 from ...mixgrpo_core.runs.metrics import MetricsFile, in_words, iterations_done
 from ...mixgrpo_core.settings.config import SHOWN, UNTIL_STOPPED, to_dict
 from ...mixgrpo_core.settings.course import course
+from ..names import is_name
 from .board import PlanOf
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,79}")
 
 
 def runs_folder() -> Path:
@@ -24,12 +22,28 @@ def runs_folder() -> Path:
 
 
 def find_run(name: str) -> Path | None:
-    """The folder of a run: a plain name, directly in the runs' folder and not a link out of it; None otherwise."""
-    if not _NAME.fullmatch(name):
+    """The folder of a run: a plain name in the runs' folder, or in folders there, and no link; None otherwise."""
+    if not is_name(name):
         return None
-    root = runs_folder().resolve()
-    path = (root / name).resolve()
-    return path if path.parent == root and path.is_dir() else None
+    path = runs_folder().resolve() / name
+    return path if path.is_dir() and path.resolve() == path and holder(name) is None else None
+
+
+def name_of(path: Path) -> str:
+    """The name of the run that lies there: its place in the runs' folder."""
+    root, path = runs_folder().resolve(), path.resolve()
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is a run's, whole or not."""
+    return any((folder / part).exists() for part in ("config.json", "metrics.jsonl", "checkpoints"))
+
+
+def holder(name: str) -> str | None:
+    """The run whose folder holds what a name says: that is no run, but a part of one."""
+    above = list(PurePosixPath(name).parents)[:-1]  # without the runs' folder itself
+    return next((str(outer) for outer in above if is_run(runs_folder() / outer)), None)
 
 
 def stored(path: Path) -> dict[str, Any]:
@@ -72,7 +86,7 @@ def _settings(
         sigmas = torch.tensor(told) if isinstance(told, list) and len(told) == config.steps + 1 else config.sigmas()
         plan = drawn_plan(config.plan, sigmas, config.iterations, iterations_done(reports))
     except (RunError, KeyError, TypeError, ValueError) as error:
-        problems.append(f"The run {path.name!r} is shown without its window: {error}.")
+        problems.append(f"The run {name_of(path)!r} is shown without its window: {error}.")
         return None, None
     return to_dict(config), plan
 
@@ -82,14 +96,14 @@ def _reports(path: Path, problems: list[str]) -> list[dict[str, Any]]:
     try:
         told = MetricsFile(path / "metrics.jsonl").read()
     except RunError as error:
-        problems.append(f"The curves of {path.name!r} cannot be read: {error}.")
+        problems.append(f"The curves of {name_of(path)!r} cannot be read: {error}.")
         return []
     missing = told.missing(iterations_done(told.reports))
     faults = [f"line {in_words(told.strange)} is no report"] if told.strange else []
     faults += [f"it lacks iteration {in_words(missing)}"] if missing else []
     if faults:
         problems.append(
-            f"metrics.jsonl of {path.name!r} is damaged: {'; '.join(faults)}. The curves leave that out; training goes "
-            "on from the last checkpoint all the same."
+            f"metrics.jsonl of {name_of(path)!r} is damaged: {'; '.join(faults)}. The curves leave that out; training "
+            "goes on from the last checkpoint all the same."
         )
     return list(told.reports)

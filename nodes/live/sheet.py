@@ -124,7 +124,8 @@ def save(sheet: Sheet, run: str) -> Path:
     """Write the sheet to the host's temp folder; a run has one, which the next one replaces."""
     folder = Path(folder_paths.get_temp_directory()) / "mixgrpo"
     folder.mkdir(parents=True, exist_ok=True)
-    path, partial = folder / f"{run}.jpg", folder / f"{run}.part"
+    name = run.replace("/", "~")  # which no name of a run holds
+    path, partial = folder / f"{name}.jpg", folder / f"{name}.part"
     sheet.image.save(partial, format="JPEG", quality=92, subsampling=0)
     partial.replace(path)
     return path

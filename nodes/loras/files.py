@@ -16,8 +16,8 @@ from ...mixgrpo_core.models.lora_reading import PlainLora, plain, read_lora
 from ...mixgrpo_core.support.files import write_atomically
 from ..host.family import require_flow_model
 from ..host.lora_layouts import DIFFUSERS, LAYOUTS, rank_of, read
+from ..names import check_name, require_place
 from ..sockets import LoraWeights, workflow_note
-from ..training.paths import check_name
 from ..training.runs import loras_folder, require_writable
 
 DTYPES = {"as it is": None, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -167,9 +167,10 @@ def write(lora: LoraWeights, name: str, layout: str, dtype: str) -> str:
     Returns:
         The name by which LoRA loaders list the file.
     """
-    check_name(name, "name")
+    name = check_name(name, "name")
     folder = loras_folder()
-    require_writable(folder)
+    require_place(folder, f"{name}.safetensors", "name")
+    require_writable((folder / name).parent)
     wanted = DTYPES[dtype]
     # clone: tensors that share memory are not what a safetensors file can hold
     tensors = {
@@ -184,7 +185,7 @@ def write(lora: LoraWeights, name: str, layout: str, dtype: str) -> str:
         raise ValueError(
             f"cannot write {path} ({error.strerror or error}): make room or choose another output folder"
         ) from error
-    return str(Path(folder.name) / path.name)
+    return str(path.relative_to(folder.parent))
 
 
 def load(lora_file: str) -> PlainLora:
@@ -236,7 +237,7 @@ def _valid(name: str | None, layout: str | None, dtype: str | None) -> bool | st
             return f"{label}: expected one of {', '.join(offered)}, found {value!r}"
     try:
         if name is not None:
-            check_name(name, "name")
+            require_place(loras_folder(), f"{check_name(name, 'name')}.safetensors", "name")
         require_writable(loras_folder())
     except (ValueError, RuntimeError) as error:
         return str(error)
@@ -251,8 +252,8 @@ def _name(default: str) -> io.Input:
     return io.String.Input(
         "name",
         default=default,
-        tooltip="Name of the file: letters, digits, spaces, '-', '_' and '.'. A file that exists is kept, the new one "
-        "gets a number.",
+        tooltip="Name of the file; portraits/anna is anna in the folder portraits. A file that exists is kept, the new "
+        "one gets a number.",
     )
 
 

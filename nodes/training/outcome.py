@@ -54,7 +54,7 @@ def summary(run: CanvasRun, config: TrainConfig, metrics: Sequence[Mapping[str, 
     """Iterations, held-out rewards before and after, time, what guards said last, and where the files are."""
     seconds = sum(sum(report["seconds"].values()) for report in metrics)
     whole = "" if config.endless else f" of {config.iterations}"
-    lines = [f"{run.path.name}: {iterations_done(metrics)}{whole} iterations in {_duration(seconds)}"]
+    lines = [f"{run.name}: {iterations_done(metrics)}{whole} iterations in {_duration(seconds)}"]
     points = [evaluation for report in metrics for evaluation in report["evaluations"]]
     for name in points[0]["rewards"] if points else ():
         first, last = (point["rewards"][name] for point in (points[0], points[-1]))

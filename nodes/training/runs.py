@@ -10,9 +10,11 @@ import folder_paths
 from ...mixgrpo_core import RunFolder, TrainConfig
 from ...mixgrpo_core.runs.folder import RunError
 from ...mixgrpo_core.support.files import write_atomically
-from ..live.runs import runs_folder
+from ..live.runs import holder, is_run, name_of, runs_folder
+from ..names import check_name, require_place
 
 _MOST = 1000  # runs of one name
+_KINDS = ("last", "best", "ema")
 
 
 def loras_folder() -> Path:
@@ -28,9 +30,34 @@ def lora_file(run: str, name: str) -> Path:
 class CanvasRun(RunFolder):
     """A run whose LoRA files lie in ``loras_folder``, named after it."""
 
+    @property
+    def name(self) -> str:
+        """The run's place in the runs' folder."""
+        return name_of(self.path)
+
     def lora(self, name: str) -> Path:
         """Where the LoRA file ``name`` (``last``, ``best``, ``ema``) belongs."""
-        return lora_file(self.path.name, name)
+        return lora_file(self.name, name)
+
+
+def require_name(name: str) -> str:
+    """The name of a run, in its composed form.
+
+    Raises:
+        ValueError: it can be none, or another run or file is in its place; says which, and names ``run_name``.
+    """
+    name = check_name(name, "run_name")
+    require_place(runs_folder(), name, "run_name")
+    for kind in _KINDS:
+        require_place(loras_folder(), f"{name}-{kind}.safetensors", "run_name")
+    outer = holder(name)
+    if outer is not None:
+        raise ValueError(f"run_name: {outer!r} is a run, and its folder holds no other: take another name")
+    folder = runs_folder() / name
+    inner = None if is_run(folder) else next(filter(is_run, folder.glob("*")), None)
+    if inner is not None:
+        raise ValueError(f"run_name: {name!r} is a folder of runs such as {name_of(inner)!r}: take another name")
+    return name
 
 
 def folders_of(name: str) -> Iterator[Path]:
@@ -41,7 +68,7 @@ def folders_of(name: str) -> Iterator[Path]:
 
 def is_free(folder: Path) -> bool:
     """Whether a new run may be made there: LoRA files of a run whose folder was deleted are not written over."""
-    return not folder.exists() and not any(lora_file(folder.name, kind).exists() for kind in ("last", "best", "ema"))
+    return not folder.exists() and not any(lora_file(name_of(folder), kind).exists() for kind in _KINDS)
 
 
 def open_run(name: str, config: TrainConfig, setup: Mapping[str, Any]) -> tuple[CanvasRun, TrainConfig]:
@@ -79,7 +106,7 @@ def state_of_runs(name: str) -> list[tuple[str, int]]:
         if is_free(folder):
             break
         newest = max((folder / "checkpoints").glob("*.safetensors"), default=None)
-        found.append((folder.name, newest.stat().st_mtime_ns if newest else 0))
+        found.append((name_of(folder), newest.stat().st_mtime_ns if newest else 0))
     return found
 
 

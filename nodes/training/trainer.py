@@ -32,12 +32,12 @@ from ..host.texts import PromptSet
 from ..live import Command, LiveRun, Preparing
 from ..live.runs import runs_folder
 from ..live.voting import VOTES
+from ..names import composed
 from ..settings.model_family import for_model
 from ..sockets import LoraWeights, PromptsSocket, Rewards, RewardSocket, SettingsSocket, TrainerSettings, workflow_note
 from .loop import SHOWN_IMAGES, Training, probe, shown_prompts
 from .outcome import curve, grid_that_fits, guard_stop, summary, to_tensor
-from .paths import check_name
-from .runs import CanvasRun, loras_folder, open_run, require_writable, settled
+from .runs import CanvasRun, lora_file, loras_folder, open_run, require_name, require_writable, settled
 
 NEW = "none"
 OUTPUTS = 6
@@ -76,7 +76,7 @@ class TrainLora(io.ComfyNode):
     def validate_inputs(cls, run_name=None, start_from=None):
         try:
             if run_name is not None:  # else it comes by wire: known when it runs
-                check_name(run_name, "run_name")
+                require_name(run_name)
             if start_from is not None:
                 _require_listed(start_from)
             require_writable(runs_folder(), loras_folder())
@@ -89,12 +89,13 @@ class TrainLora(io.ComfyNode):
         """What the run has on disk: a run that was stopped, or whose folder is gone, goes on when queued again."""
         if run_name is None or start_from is None:
             return math.nan  # comes by wire
-        return f"{_age(start_from)} {settled.fingerprint(run_name)}"
+        return f"{_age(start_from)} {settled.fingerprint(composed(run_name))}"
 
     @classmethod
     def execute(cls, model, vae, prompts, rewards, settings, run_name, start_from) -> io.NodeOutput:
         with Preparing(cls.hidden.unique_id) as preparing:
-            check_name(run_name, "run_name")
+            run_name = require_name(run_name)
+            require_writable((runs_folder() / run_name).parent, lora_file(run_name, "last").parent)
             _require_listed(start_from)
             before = settled.fingerprint(run_name)
             settings = for_model(settings, model)
@@ -161,8 +162,9 @@ def _inputs() -> list[io.Input]:
         io.String.Input(
             "run_name",
             default="my-lora",
-            tooltip="Name of the run and of its LoRA files. The run is kept in output/mixgrpo/<name>, the LoRA in "
-            "output/loras/mixgrpo. With other settings than before a new run <name>-2 is made.",
+            tooltip="Name of the run and of its LoRA files; portraits/anna is anna in the folder portraits. The run "
+            "is kept in output/mixgrpo/<name>, the LoRA in output/loras/mixgrpo. With other settings than before a new "
+            "run <name>-2 is made.",
         ),
         io.Combo.Input(
             "start_from",

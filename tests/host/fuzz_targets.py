@@ -53,7 +53,21 @@ BODIES = (
     {"votes": {"1": -1}, "end": None},
 )
 ALLOWED = {200, 400, 403, 404, 405, 408, 409, 411, 413, 414, 415, 417, 431, 501, 505}
-NAMES = ("..", "%2e%2e", "..%2f..%2fetc", "%00", "a" * 5000, "%ff", "old%2f..", "nobody", "-", "%E2%80%AE", "old?x=1#y")
+NAMES = (
+    "..",
+    "%2e%2e",
+    "..%2f..%2fetc",
+    "%00",
+    "a" * 5000,
+    "%ff",
+    "old%2f..",
+    "old%2fvotes",
+    "a%2fb",
+    "nobody",
+    "-",
+    "%E2%80%AE",
+    "old?x=1#y",
+)
 
 
 class Heard(logging.Handler):

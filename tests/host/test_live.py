@@ -4,6 +4,7 @@ import asyncio
 import json
 import threading
 from dataclasses import replace
+from urllib.parse import quote
 
 import aiohttp.web
 import comfy.model_management
@@ -422,11 +423,16 @@ def test_a_live_run_says_what_it_does_and_what_it_showed_last(output, ears):
         "old%00",
         ".hidden",
         "old%2f..%2fold",
+        "old%2fcheckpoints",
+        "old/inner",
+        "old%252f..",
+        "%c3%a9%2f..%2fold",
     ]
     + ["a" * 81, "old%0a", "C:%5cx", "-", "nobody"],
 )
 def test_no_name_leads_out_of_the_runs_folder(output, ears, name):
     RunFolder.create(output / "mixgrpo" / "old", CONFIG)
+    (output / "mixgrpo" / "old" / "checkpoints").mkdir()
     RunFolder.create(output / "secret", CONFIG)
     RunFolder.create(output / "mixgrpo" / ".hidden", CONFIG)
     assert get(f"/mixgrpo/runs/{name}")[0] == 404
@@ -442,6 +448,16 @@ def test_a_name_is_a_name_and_no_path(output, name):
     RunFolder.create(output / "secret", CONFIG)
     assert find_run("old") == (output / "mixgrpo" / "old").resolve()
     assert find_run(name) is None
+
+
+@pytest.mark.parametrize("name", ["Künstler", "portraits/Käthe", "a/b/c 2"])
+def test_a_run_in_a_sub_folder_and_in_any_script_is_reached_by_its_name(output, ears, name):
+    RunFolder.create(output / "mixgrpo" / name, CONFIG)
+    place = quote(name, safe="")
+    status, told = get(f"/mixgrpo/runs/{place}")
+    assert (status, told["run"], told["problems"]) == (200, name, [])
+    ((status, told),) = over_http(("POST", f"/mixgrpo/runs/{place}/command", {"command": "stop"}))
+    assert status == 409 and repr(name) in told["error"]
 
 
 def test_a_link_out_of_the_runs_folder_is_not_followed(output, ears, tmp_path):

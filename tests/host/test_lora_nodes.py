@@ -1,6 +1,7 @@
 """LoRA files in every layout: they load whole in ComfyUI and in diffusers, do the same, and come back bit for bit."""
 
 import json
+import os
 
 import comfy.lora
 import comfy.sd
@@ -295,7 +296,15 @@ def test_the_header_and_the_place_of_a_file(demo, output):
     assert (words["ss_network_dim"], words["modelspec.implementation"]) == ("6", "comfyui")
 
 
-@pytest.mark.parametrize("name", ["../x", "a/b", "C:x", "nul", "", "x\n"])
+def test_a_lora_may_lie_in_a_folder_of_its_own(demo, output):
+    for number in ("", "-2"):
+        [file] = run(SaveLora, lora=demo_lora(demo), name="Künstler/anna", layout=DIFFUSERS)
+        assert file == os.path.join("mixgrpo", "Künstler", f"anna{number}.safetensors") and (output / file).is_file()
+    with pytest.raises(ValueError, match="one name on Windows"):
+        run(SaveLora, lora=demo_lora(demo), name="künstler/anna", layout=DIFFUSERS)
+
+
+@pytest.mark.parametrize("name", ["../x", "a/../../b", "C:x", "nul", "", "x\n"])
 def test_nothing_is_written_outside_of_the_folder(demo, output, name):
     before = sorted(output.parent.parent.rglob("*.safetensors"))
     with pytest.raises(ValueError, match="becomes the name of a file"):

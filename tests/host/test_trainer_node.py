@@ -3,6 +3,7 @@
 import math
 import shutil
 import sys
+import unicodedata
 from pathlib import Path
 
 import comfy.sd
@@ -17,6 +18,7 @@ from mixgrpo_pack.mixgrpo_core.advantages.combine import BatchNormalised
 from mixgrpo_pack.mixgrpo_core.evaluation.guards import PixelDrift
 from mixgrpo_pack.mixgrpo_core.rewards.shapes import ShapeReward
 from mixgrpo_pack.nodes.live.board import Command, board
+from mixgrpo_pack.nodes.live.events import Line
 from mixgrpo_pack.nodes.rewards.combine import combined
 from mixgrpo_pack.nodes.rewards.pixels import PixelRewardNode
 from mixgrpo_pack.nodes.sockets import Rewards, TrainerSettings
@@ -72,6 +74,28 @@ def test_the_lora_of_a_run_whose_folder_is_gone_is_not_written_over(parts, outpu
     queue(*parts, seed=5)
     assert file.read_bytes() == before
     assert runs(output) == ["run-2"]
+
+
+def test_a_run_of_any_script_in_a_sub_folder_goes_on_and_shows_itself_by_its_name(parts, output, monkeypatch):
+    told = []
+    monkeypatch.setattr(Line, "send", lambda line, event, **data: told.append((line.run, event, data)))
+    queue(*parts, name="portraits/Käthe")
+    extended = queue(*parts, name=unicodedata.normalize("NFD", "portraits/Käthe"), iterations=2)
+    assert extended.result[-1].startswith("portraits/Käthe: 2 of 2 iterations")
+    queue(*parts, name="portraits/Käthe", seed=5)
+    assert sorted(path.name for path in (output / "mixgrpo" / "portraits").iterdir()) == ["Käthe", "Käthe-2"]
+    folder = output / "loras" / "mixgrpo" / "portraits"
+    assert {path.name for path in folder.iterdir()} >= {"Käthe-last.safetensors", "Käthe-2-last.safetensors"}
+    assert {run for run, *_ in told} == {"portraits/Käthe", "portraits/Käthe-2"}
+    shown = {data["image"]["filename"] for _, event, data in told if event == "group"}
+    assert shown and all((output / "temp" / "mixgrpo" / name).is_file() for name in shown)
+    for name, words in (
+        ("portraits", "is a folder of runs"),
+        ("portraits/Käthe/x", "is a run"),
+        ("Portraits/x", "one name on Windows"),
+        ("portraits/käthe-2", "one name on Windows"),
+    ):
+        assert words in TrainLora.validate_inputs(run_name=name, start_from="none")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the system tells what is mapped")

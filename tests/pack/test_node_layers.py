@@ -10,7 +10,7 @@ NODES = House(
     Path(__file__).resolve().parents[2] / "nodes",
     # From the ground up: each may import from those before it.
     (
-        *("sockets", "checks", "one_message", "host", "live"),
+        *("sockets", "checks", "names", "one_message", "host", "live"),
         *("settings", "sampling", "training", "loras", "rewards"),
         "demo",
         "",

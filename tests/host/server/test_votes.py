@@ -2,6 +2,7 @@
 
 import json
 import time
+from urllib.parse import quote
 
 import pytest
 from comfy_client import Client, Graph, Status
@@ -26,7 +27,11 @@ def asked(run, iteration=0):
 
 
 def vote(client, told, votes, **more):
-    return client.post(f"/mixgrpo/runs/{told['run']}/ballots/{told['id']}/votes", {"votes": votes, **more})
+    return client.post(f"{route(told['run'])}/ballots/{told['id']}/votes", {"votes": votes, **more})
+
+
+def route(run):
+    return f"/mixgrpo/runs/{quote(run, safe='')}"
 
 
 def metrics(host, run):
@@ -35,10 +40,10 @@ def metrics(host, run):
 
 
 def test_votes_over_http_are_what_the_training_learns_from(host, client):
-    run = client.queue(voted_training("voted"))
+    run = client.queue(voted_training("Käthe/voted"))
     told = asked(run)
     assert client.get("/mixgrpo/live")["runs"][0]["state"] == "voting"
-    assert client.get("/mixgrpo/runs/voted")["said"]["ballot"]["id"] == told["id"], "what a reload asks for"
+    assert client.get(route("Käthe/voted"))["said"]["ballot"]["id"] == told["id"], "what a reload asks for"
     assert client.view(told["pictures"][0])[:4] == b"\x89PNG"
     vote(client, told, {"0": 1, "1": -1})
     with Client(host.address) as other:  # another browser
@@ -46,7 +51,7 @@ def test_votes_over_http_are_what_the_training_learns_from(host, client):
     second = asked(run, 1)
     assert vote(client, second, {"3": 1}, end="done")["state"] == "done"
     assert run.wait(120).end == "success"
-    first, last = metrics(host, "voted")
+    first, last = metrics(host, "Käthe/voted")
     assert first["rewards"]["votes"]["mean"] == 0.5 and last["rewards"]["votes"]["mean"] == 0.25
     assert first["update"]["steps"] and first["update"]["grad_norm"] > 0
     assert "votes" not in (first["evaluations"] or [{"rewards": {}}])[0]["rewards"], "nobody is asked about held-out"
