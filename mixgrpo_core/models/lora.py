@@ -100,7 +100,7 @@ class Lora:
             )
         if file.rank != self.rank:
             raise ValueError(
-                f"expected a LoRA of rank {self.rank}, found rank {file.rank}; build the model with the file's rank"
+                f"expected a LoRA of rank {self.rank}, found rank {file.rank}: set the rank to {file.rank}"
             )
         effective = {name: tensor / self.scale if name.endswith(UP) else tensor for name, tensor in known.items()}
         rest = {

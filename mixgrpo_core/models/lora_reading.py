@@ -132,8 +132,7 @@ def _file(path: Path) -> Path:
         return path / _PEFT_FILE
     if path.is_dir() and (path / "adapter_model.bin").is_file():
         raise LoraFileError(
-            f"{path} holds adapter_model.bin, a pickle, which is not read: write it with peft's save_pretrained(..., "
-            "safe_serialization=True)"
+            f"{path} holds adapter_model.bin, a pickle, which is not read: save it as adapter_model.safetensors"
         )
     if not path.is_file():
         found = f"a folder without {_PEFT_FILE}" if path.is_dir() else "nothing"
@@ -152,7 +151,7 @@ def _peft_config(file: Path) -> Mapping[str, object] | None:
     if found.get("peft_type", "LORA") != "LORA":
         raise LoraFileError(
             f"expected a LoRA in {config}, found {found['peft_type']}, whose change is no product of A and B: merge it "
-            "into the model (peft's merge_and_unload) and start a new LoRA from that"
+            "into the model and start a new LoRA from that"
         )
     return found
 

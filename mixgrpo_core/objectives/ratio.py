@@ -95,7 +95,7 @@ def default_clip(latent_elements: int) -> float:
         latent_elements: D >= 1, the elements of one image's latent.
     """
     if latent_elements < 1:
-        raise ValueError(f"latent_elements must be >= 1, found {latent_elements!r}; use math.prod(latent_shape).")
+        raise ValueError(f"latent_elements must be >= 1, found {latent_elements!r}.")
     return 0.036 / math.sqrt(latent_elements)
 
 

@@ -192,7 +192,7 @@ class _Updater:
             raise NonFiniteLoss(
                 f"the update's loss is {figures.means['loss']} and its gradient norm {norm}; expected finite numbers. "
                 "The weights before it are kept, and the same seed would end here again: start a new run from them "
-                "(lora/last) with a lower learning rate, or compute in float32 if this is bf16"
+                "(the LoRA named last) with a lower learning rate, or compute in float32 if this is bf16"
             )
         self.optimizer.step()
         return {**figures.means, "grad_norm": norm}, dict(figures.maxima)

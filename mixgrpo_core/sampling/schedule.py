@@ -23,15 +23,14 @@ def check_sigmas(sigmas: Tensor) -> None:
     """
     if sigmas.dim() != 1 or len(sigmas) < 2:
         raise ValueError(
-            f"sigmas must have shape [steps + 1] with at least 2 entries, found shape {tuple(sigmas.shape)}; "
-            "flow_sigmas(steps, shift) makes one."
+            f"sigmas must be at least 2 levels of noise in a row, found shape {list(sigmas.shape)}: take "
+            "a step or more."
         )
     if not sigmas.is_floating_point():
-        raise ValueError(f"sigmas must be floating point, found {sigmas.dtype}; use sigmas.float().")
+        raise ValueError(f"sigmas must be floating point, found {sigmas.dtype}: take one of floats.")
     if not bool(((sigmas >= 0) & (sigmas <= 1)).all()):  # NaN fails both comparisons
         raise ValueError(
-            f"sigmas must be finite and within [0, 1], found {sigmas.tolist()}; "
-            "divide integer timesteps by the number of training timesteps first."
+            f"sigmas must be finite and within [0, 1], found {sigmas.tolist()}: take the schedule of a flow model."
         )
     rises = (sigmas.diff() >= 0).nonzero()
     if len(rises):

@@ -105,7 +105,7 @@ def _correction(data: Tensor, sigma: float, sigma_next: float, state: History | 
     if state.sigma <= sigma:
         raise ValueError(
             f"The solver's state comes from sigma = {state.sigma!r}, which is not above the present sigma = {sigma!r}; "
-            "start every run with state = solver.init()."
+            "start every run with a fresh state."
         )
     if state.sigma == 1 or sigma_next == 0:
         return 0.0

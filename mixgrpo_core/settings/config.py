@@ -81,7 +81,7 @@ class TrainConfig:
         "Images of one prompt that are compared with each other: at least 2, 8 to 24 are usual.",
         least=2,
         below=10_001,
-        why="advantages compare the images of one prompt with each other (12 is the paper's)",
+        why="advantages compare the images of one prompt with each other",
     )
     prompts_per_iteration: int = setting(
         4, "Prompts of one iteration. The publications use 32 to 96 on 24 to 32 GPUs.", least=1, below=100_001

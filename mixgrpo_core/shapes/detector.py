@@ -63,8 +63,8 @@ def detect(images: Tensor) -> Detection:
     """
     if images.ndim != 4 or images.shape[-1] != 3 or min(images.shape[1:3]) < 8:
         raise ValueError(
-            f"Expected images with shape (n, h, w, 3) of at least 8 x 8 pixels, found {tuple(images.shape)}. "
-            "Permute channels-first images with .permute(0, 2, 3, 1)."
+            f"Expected images [n, height, width, 3] of at least 8 x 8 pixels, found {list(images.shape)}: make them "
+            "larger, or put the channels last."
         )
     images = images.detach().cpu().float()  # small work: the CPU is as quick, and every device is served
     valid = torch.isfinite(images).flatten(1).all(1)

@@ -37,7 +37,7 @@ class CompareLora(io.ComfyNode):
             description=(
                 "Makes images of the same prompts from the same noise by two models, without and with a LoRA, and by "
                 "both together: the LoRA for the first part of the steps, the base model for the rest, which keeps "
-                "the base's detail (hybrid inference of the MixGRPO paper). Scores them where rewards are connected."
+                "the base's detail (hybrid inference). Scores them where rewards are connected."
             ),
             search_aliases=["mixgrpo compare", "xy grid", "before after", "win rate", "hybrid inference", "lora grid"],
             inputs=_inputs(),
@@ -97,7 +97,7 @@ def _inputs() -> list[io.Input]:
             max=1.0,
             step=0.05,
             tooltip="Share of the steps with the LoRA in the third column; the base model does the rest. 0 or 1 leaves "
-            "the column out. The MixGRPO paper picks 0.8.",
+            "the column out. 0.8 is usual.",
         ),
         io.Int.Input(
             "seed",

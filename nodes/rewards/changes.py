@@ -29,7 +29,7 @@ class RewardTransform(io.ComfyNode):
             display_name="Reward Transform",
             category="MixGRPO/rewards",
             description=(
-                "Brings the scores of a reward to another scale. Needed where rewards are summed; with the paper's way "
+                "Brings the scores of a reward to another scale. Needed where rewards are summed; with MixGRPO's way "
                 "of combining, each is normalised anyway, and only rank, clip and sigmoid change what is learned."
             ),
             search_aliases=["mixgrpo reward", "normalise reward", "z-score", "clip reward", "rank reward"],

@@ -94,7 +94,7 @@ class CombineRewardsNode(io.ComfyNode):
                     options=list(COMBINATIONS),
                     default=next(iter(COMBINATIONS)),
                     optional=True,
-                    tooltip="'each on the same scale' is the paper's way: what counts is which image of a prompt is "
+                    tooltip="'each on the same scale' is MixGRPO's way: what counts is which image of a prompt is "
                     "better, not by how much. 'sum of scores' keeps the rewards' own scales (see Reward Transform). "
                     "'balanced over prompts' keeps the signal strong where rewards disagree (GDPO).",
                 ),

@@ -53,7 +53,7 @@ REST = [
         step=0.05,
         tooltip=(
             "MixGRPO-Flash: the share of the steps after the window that is kept; they are then made by DPM++ 2M. "
-            "0.4 is the paper's, 1 keeps them all. Without a window nothing is shortened."
+            "0.4 is usual, 1 keeps them all. Without a window nothing is shortened."
         ),
     ),
     io.Int.Input(

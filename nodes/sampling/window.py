@@ -14,9 +14,7 @@ from ..settings.choices import choices
 from ..sockets import WindowSocket
 
 STRIDE = io.Int.Input("stride", default=1, min=1, max=999, tooltip="How many steps the window moves at a time.")
-HOLD = io.Int.Input(
-    "hold", default=25, min=1, max=100_000, tooltip="Iterations before the window moves. The paper's best is 25."
-)
+HOLD = io.Int.Input("hold", default=25, min=1, max=100_000, tooltip="Iterations before the window moves; 25 is usual.")
 HOLD_AT_START = io.Int.Input("hold", default=25, min=1, max=100_000, tooltip="Iterations the window stays at step 0.")
 WRAP = io.Boolean.Input(
     "wrap", default=False, tooltip="At the end, go back to step 0. Otherwise the window stays at its last place."
@@ -117,9 +115,7 @@ class WindowNode(io.ComfyNode):
                     max=9999,
                     tooltip="Where a fixed window stands, counted from 0. A window that moves begins at 0.",
                 ),
-                io.Int.Input(
-                    "size", default=4, min=1, max=9999, tooltip="How many steps it covers; the paper takes 4."
-                ),
+                io.Int.Input("size", default=4, min=1, max=9999, tooltip="How many steps it covers; 4 is usual."),
                 io.Int.Input(
                     "steps",
                     default=25,
@@ -131,7 +127,7 @@ class WindowNode(io.ComfyNode):
                     "strategy",
                     options=strategies(),
                     tooltip=(
-                        "slide: from structure to detail, the paper's. random: another place in every iteration. "
+                        "slide: from structure to detail, as MixGRPO does. random: another place in every iteration. "
                         "fixed: stays where it is. slow start: slides, ever faster. mostly early: another place in "
                         "every iteration, mostly near the start."
                     ),

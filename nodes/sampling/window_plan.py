@@ -47,7 +47,7 @@ INPUTS = [
         max=1.0,
         step=0.05,
         advanced=True,
-        tooltip="MixGRPO-Flash: the share of the steps after the window that is kept. 0.4 is the paper's, 1 keeps all.",
+        tooltip="The share of the steps after the window that is kept. MixGRPO-Flash has 0.4, 1 keeps all.",
     ),
     io.Float.Input(
         "shift",

@@ -115,7 +115,7 @@ def _inputs() -> list[io.Input]:
             max=LARGEST_SEED,
             control_after_generate=False,  # the frontend would give a "seed" a new value after every run
             advanced=True,
-            tooltip="Which prompts the share picks; 0 picks the same as the command line does.",
+            tooltip="Which prompts the share picks: another number picks others.",
         ),
         io.String.Input(
             "negative",

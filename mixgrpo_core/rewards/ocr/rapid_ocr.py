@@ -91,7 +91,10 @@ def _network(given: str, carried: Path, kind: str) -> Path:
     if len(found) != 1:
         names = ", ".join(path.name for path in found) or "none"
         role = {"det": "detector", "rec": "recogniser"}[kind]
-        raise ValueError(f"expected one {role} (*_{kind}_*.onnx) in {carried}, found {names}: name a file as `{role}`")
+        raise ValueError(
+            f"expected one {role} (*_{kind}_*.onnx) in {carried}, found {names}: install RapidOCR again, or name the "
+            f"file to read with as `{role}`"
+        )
     return found[0]
 
 

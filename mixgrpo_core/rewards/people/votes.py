@@ -65,7 +65,7 @@ class HumanVote(StatelessReward):
         if self.second_thoughts < 0:
             raise ValueError(f"expected no seconds or some for second thoughts, found {self.second_thoughts}")
         if self.shown < 0 or self.shown == 1:
-            raise ValueError(f"expected two images or more to compare, or 0 for all, found shown={self.shown}")
+            raise ValueError(f"expected two images or more to compare, or 0 for all, found {self.shown}")
 
     @property
     def about(self) -> About:

@@ -88,7 +88,7 @@ def colour_of(text: str) -> tuple[float, float, float]:
 
 def _require(colours: tuple[str, ...], tolerance: float) -> None:
     if isinstance(colours, str) or not colours:
-        raise ValueError(f"expected one colour or more, such as ('#ff8800', '#003366'), found {colours!r}")
+        raise ValueError(f"expected one colour or more, such as #ff8800, found {colours or 'none'}")
     for colour in colours:
         colour_of(colour)
     if not tolerance > 0:

@@ -77,7 +77,7 @@ def test_runs_do_not_share_memory():
 def test_a_state_of_another_run_is_refused():
     x = torch.ones(1)
     _, state = DPMpp2M().step(x, x, 0.2, 0.1, None)
-    with pytest.raises(ValueError, match="solver.init"):
+    with pytest.raises(ValueError, match="a fresh state"):
         DPMpp2M().step(x, x, 0.9, 0.8, state)
     with pytest.raises(ValueError, match="sigma_next < sigma"):
         DPMpp2M().step(x, x, 0.9, 0.9, None)

@@ -132,7 +132,7 @@ def test_a_winding_component_is_one_component() -> None:
 
 
 def test_images_of_another_layout_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"found \(2, 3, 64, 64\)"):
+    with pytest.raises(ValueError, match=r"found \[2, 3, 64, 64\]"):
         detect(torch.zeros(2, 3, 64, 64))
 
 
