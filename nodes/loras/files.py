@@ -39,7 +39,7 @@ class SaveLora(io.ComfyNode):
             ),
             search_aliases=["mixgrpo save", "export lora", "lora file", "safetensors", "kohya", "diffusers"],
             inputs=[
-                io.LoraModel.Input("lora", tooltip="The LoRA, from MixGRPO Train LoRA or another trainer."),
+                io.LoraModel.Input("lora", tooltip="The LoRA, from MixGRPO Train or another trainer."),
                 _name("my-lora"),
                 _layout(),
                 io.Model.Input(

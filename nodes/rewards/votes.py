@@ -30,7 +30,7 @@ class HumanVoteNode(io.ComfyNode):
                 "You are the reward: the trainer shows each group of images in its node and waits for your thumbs or "
                 "your ranking. It never waits for longer than the time limit, and a vote is never lost."
             ),
-            search_aliases=["mixgrpo reward", "human feedback", "rlhf", "thumbs", "rank images", "preference", "vote"],
+            search_aliases=["mixgrpo reward", "human feedback", "rlhf", "dpo", "thumbs", "rank images", "preference"],
             inputs=[
                 io.Combo.Input(
                     "way",

@@ -27,7 +27,16 @@ class TrainerSettingsNode(io.ComfyNode):
                 "How the LoRA is trained. Choose an algorithm and your GPU's memory; everything else may stay at 0, "
                 "which means: as the preset has it."
             ),
-            search_aliases=["mixgrpo settings", "training settings", "grpo config", "flash", "dancegrpo", "flow-grpo"],
+            search_aliases=[
+                "mixgrpo settings",
+                "training settings",
+                "fine-tune settings",
+                "fine tuning settings",
+                "grpo config",
+                "flash",
+                "dancegrpo",
+                "flow-grpo",
+            ],
             inputs=settings_inputs(),
             outputs=[
                 SettingsSocket.Output(display_name="settings", tooltip="For the trainer."),

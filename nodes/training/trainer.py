@@ -51,14 +51,17 @@ class TrainLora(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="MixGRPO_TrainLora",
-            display_name="MixGRPO Train LoRA",
+            display_name="MixGRPO Train",
             category="MixGRPO",
             description=(
                 "Teaches the model what the rewards ask for: it makes groups of images, scores them, and trains a LoRA "
                 "towards the better ones of each group. Queue it again after a stop and it goes on; a higher number "
                 "of iterations extends the run; other settings start a new one."
             ),
-            search_aliases=["mixgrpo", "grpo", "rlhf", "reinforcement learning", "train lora", "flow-grpo", "reward"],
+            search_aliases=[
+                *("mixgrpo", "grpo", "flow-grpo", "rlhf", "dpo", "reinforcement learning", "reward"),
+                *("train lora", "train a lora", "fine-tune", "fine tuning", "finetuning"),
+            ],
             inputs=_inputs(),
             outputs=[
                 io.Model.Output(display_name="model", tooltip="The model with the trained LoRA."),
@@ -136,7 +139,7 @@ class TrainLora(io.ComfyNode):
 def _live(node: str, run: CanvasRun, config: TrainConfig, policy: HostModel, prompts: PromptSet) -> LiveRun:
     """The run, seen from outside."""
     return LiveRun(
-        run=run.path.name,
+        run=run.name,
         node=node,
         folder=run.path,
         iterations=config.iterations,

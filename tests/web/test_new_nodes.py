@@ -1,0 +1,59 @@
+"""Nodes as they come onto the canvas: found by the words people have for them, and large enough to be read."""
+
+import pytest
+from frontend import PLACE, load
+
+TRAINER, SETTINGS, VOTE = "MixGRPO Train", "Trainer Settings", "Human Vote"
+WORDS = {
+    "mixgrpo": ([TRAINER], 1),
+    "fine-tune": ([TRAINER], 1),
+    "fine tuning": ([TRAINER], 1),
+    "train": ([SETTINGS, TRAINER], 3),
+    "rlhf": ([VOTE, TRAINER], 2),
+    "dpo": ([VOTE, TRAINER], 8),  # behind six nodes of the host that have the letters in their names
+}
+"""What is typed, what it finds, and among how many results from the first on."""
+FOUND = "(all) => all.slice(0, 8).map((result) => result.innerText)"
+EMPTY = {"nodes": [], "links": [], "groups": [], "config": {}, "extra": {}, "version": 0.4}
+ADD = """(name) => {
+  const node = LiteGraph.createNode(name);
+  app.graph.add(node);
+  node.pos = [0, 0];
+}"""
+TITLE = """() => {
+  const [node] = app.graph.nodes;
+  const context = document.createElement("canvas").getContext("2d");
+  context.font = node.titleFontStyle;
+  return [context.measureText(node.title).width, node.size[0] - 2 * LiteGraph.NODE_TITLE_HEIGHT];
+}"""
+
+
+def test_the_hosts_search_finds_the_nodes_by_what_people_call_them(open_page):
+    page = open_page()
+    load(page, EMPTY)
+    for typed, (wanted, among) in WORDS.items():
+        page.mouse.dblclick(700, 800)
+        page.wait_for_timeout(400)
+        page.keyboard.type(typed)
+        results = page.get_by_test_id("result-item").or_(page.get_by_role("option"))
+        results.first.wait_for()
+        page.wait_for_timeout(500)
+        names = [text.split("\n")[0] for text in results.evaluate_all(FOUND)]
+        assert set(wanted) <= set(names[:among]), (typed, names)
+        page.keyboard.press("Escape")
+        page.wait_for_timeout(200)
+        page.keyboard.press("Escape")
+
+
+@pytest.mark.parametrize("vue", [False, True], ids=["classic", "vue"])
+def test_titles_are_whole_and_boxes_of_prompts_show_several_lines(open_page, vue):
+    page = open_page(vue=vue)
+    for name, boxes in (("DemoModel", 0), ("FitCheck", 0), ("PromptSet", 2), ("Judge", 1), ("ScoreImages", 1)):
+        load(page, EMPTY)
+        page.evaluate(ADD, f"MixGRPO_{name}")
+        page.evaluate(PLACE, {"x": 200, "y": 160, "scale": 1})
+        page.wait_for_timeout(300)
+        needed, there = page.evaluate(TITLE)
+        assert needed <= there, name
+        shown = page.locator("textarea:visible").evaluate_all("(all) => all.map((one) => one.clientHeight)")
+        assert len(shown) >= boxes and all(height >= 60 for height in shown), (name, shown)
