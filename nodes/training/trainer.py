@@ -98,7 +98,6 @@ class TrainLora(io.ComfyNode):
     def execute(cls, model, vae, prompts, rewards, settings, run_name, start_from) -> io.NodeOutput:
         with Preparing(cls.hidden.unique_id) as preparing:
             run_name = require_name(run_name)
-            require_writable((runs_folder() / run_name).parent, lora_file(run_name, "last").parent)
             _require_listed(start_from)
             before = settled.fingerprint(run_name)
             settings = for_model(settings, model)
@@ -112,6 +111,7 @@ class TrainLora(io.ComfyNode):
                 for reward in rewards.rewards.values():  # and the rewards' files and texts; votes have no place yet
                     votes_at(reward, runs_folder(), unheard).prepare([*prompts.train, *prompts.held_out])
                 setup = run_setup(policy, model, prompts, rewards, settings, start_from)
+                require_writable((runs_folder() / run_name).parent, lora_file(run_name, "last").parent)
                 run, config = open_run(run_name, config, setup)
                 preparing.over()
                 with _live(cls.hidden.unique_id, run, config, policy, prompts) as live:
