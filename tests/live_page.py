@@ -85,11 +85,11 @@ class View:
         return self.page.evaluate(CHART)
 
 
-def store(runs, name, lines, iterations=60):
+def store(runs, name, lines, iterations=60, **settings):
     """Write a run's folder: settings, and ``lines`` of metrics."""
     (runs / name).mkdir()
     planner = "WindowPlanner(window=SlidingWindow(size=4, stride=1, hold=5))"
-    train = {"iterations": iterations, "steps": 16, "planner": planner}
+    train = {"iterations": iterations, "steps": 16, "planner": planner, **settings}
     config = {"format": 1, "started": "2026-11-01T12:00:00+00:00", "train": train, "setup": {}}
     (runs / name / "config.json").write_text(json.dumps(config))
     (runs / name / "metrics.jsonl").write_text("".join(f"{line}\n" for line in lines))

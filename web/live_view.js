@@ -46,7 +46,7 @@ function after(prototype, name, then) {
 
 function attach(node) {
   const here = (place) => nodeAt(node.graph?.rootGraph ?? node.graph, place) === node;
-  const link = new NodeLink(node, here, { forward, fit: () => node.mixgrpo?.room?.fit() });
+  const link = new NodeLink(node, here, { forward, reveal, fit: () => node.mixgrpo?.room?.fit() });
   node.mixgrpo = link;
   const widget = node.addDOMWidget("mixgrpo_live", "mixgrpo_live", link.view.element, {
     serialize: false,
@@ -95,4 +95,11 @@ function forward(event) {
   if (globalThis.LiteGraph?.vueNodesMode) return;
   if (event.type === "wheel") app.canvas.processMouseWheel(event);
   else if (event.button === 1) app.canvas.processMouseDown(event);
+}
+
+/** Show a node that was added on a click. */
+function reveal(node) {
+  app.canvas.deselectAll?.();
+  app.canvas.selectNode?.(node);
+  if (!app.canvas.isNodeVisible?.(node)) app.canvas.centerOnNode(node);
 }

@@ -127,8 +127,9 @@ class LiveRun:
         path = self.folder / "samples" / f"{iteration:06}.png"
         with harmless():
             path.parent.mkdir(parents=True, exist_ok=True)
-            sheet.captioned(images, captions).save(path)
-            data = {"iteration": iteration, "captions": list(captions), "image": reference(path)}
+            made = sheet.captioned(images, captions)
+            made.image.save(path)
+            data = {"iteration": iteration, "captions": list(captions), "image": reference(path), **made.layout()}
             self._remember(sample=data)
             self._line.send("sample", **data)
         return path

@@ -14,11 +14,26 @@ from ...mixgrpo_core.settings.config import SHOWN, UNTIL_STOPPED, to_dict
 from ...mixgrpo_core.settings.course import course
 from ..names import is_name
 from .board import PlanOf
+from .events import reference
+
+BEFORE_AFTER = "before_after.png"
+LORAS = ("ema", "last", "best")
+"""Kinds of LoRA files, the one that the trainer hands on first."""
 
 
 def runs_folder() -> Path:
     """Where all runs of the canvas live."""
     return Path(folder_paths.get_output_directory()) / "mixgrpo"
+
+
+def loras_folder() -> Path:
+    """``output/loras/mixgrpo``; ComfyUI lists ``output/loras`` in its LoRA loaders."""
+    return Path(folder_paths.get_output_directory()) / "loras" / "mixgrpo"
+
+
+def lora_file(run: str, name: str) -> Path:
+    """Where the LoRA file ``name`` (``last``, ``best``, ``ema``) of a run belongs."""
+    return loras_folder() / f"{run}-{name}.safetensors"
 
 
 def find_run(name: str) -> Path | None:
@@ -47,11 +62,32 @@ def holder(name: str) -> str | None:
 
 
 def stored(path: Path) -> dict[str, Any]:
-    """What a run's folder tells: ``config``, ``plan``, ``reports``, and ``problems`` in plain words."""
+    """What a run's folder tells: ``config``, ``plan``, ``reports``, ``result``, and ``problems`` in plain words."""
     problems: list[str] = []
     reports = _reports(path, problems)
     config, plan = _settings(path, reports, problems)
-    return {"config": config, "plan": plan, "reports": reports, "problems": problems}
+    return {"config": config, "plan": plan, "reports": reports, "problems": problems, "result": _result(path)}
+
+
+def _result(path: Path) -> dict[str, Any] | None:
+    """What came of a run: its LoRA files, the one that the trainer hands on first, and the picture of before and after.
+
+    A file's ``listed`` is its name in the host's LoRA loaders; None where they do not look.
+    """
+    files = [file for kind in LORAS if (file := lora_file(name_of(path), kind)).exists()]
+    if not files:
+        return None
+    grid = path / BEFORE_AFTER
+    loras = [{"path": str(file), "listed": _listed(file)} for file in files]
+    return {"loras": loras, "grid": reference(grid) if grid.exists() else None}
+
+
+def _listed(file: Path) -> str | None:
+    """The name of a LoRA file in the host's loaders."""
+    for folder in folder_paths.get_folder_paths("loras"):
+        if file.resolve().is_relative_to(Path(folder).resolve()):
+            return str(file.resolve().relative_to(Path(folder).resolve()))
+    return None
 
 
 def drawn_plan(plan_of: PlanOf, sigmas: Tensor, iterations: int, done: int = 0) -> dict[str, Any]:

@@ -8,18 +8,20 @@ from typing import Any
 
 import folder_paths
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from ...mixgrpo_core.advantages.group import has_spread
 from ...mixgrpo_core.rewards.port import Scores
+from .lettering import font_for, line_height, wrapped
 
 LARGEST_TILE = 512
 FRAME = 8
 """Pixels around a tile: a block of JPEG, so that the frame's colour does not run into the tile."""
 LINE = 4
-SMALLEST_SAMPLE = 192
+SMALLEST_SAMPLE, WIDEST_READABLE = 192, 4
+"""Pixels of a sample, and tiles in a row whose words can be read in a node: more would leave no room for words."""
 _PLAIN, _BEST, _WORST, _INK = (38, 38, 42), (34, 197, 94), (239, 68, 68), (244, 244, 245)
 
 
@@ -97,27 +99,50 @@ def columns_for(count: int, size: tuple[int, int]) -> int:
     return min(range(1, count + 1), key=cost)
 
 
-def captioned(images: Tensor, captions: list[str]) -> Image.Image:
+@dataclass(frozen=True, kw_only=True)
+class CaptionedSheet:
+    """A grid of equal tiles with words under each, row by row.
+
+    Attributes:
+        image: the picture; every tile has a frame of ``FRAME // 2`` pixels, and the words below that.
+        columns: tiles in a row.
+        size: width and height of a tile, pixels.
+        foot: height of the words, pixels.
+    """
+
+    image: Image.Image
+    columns: int
+    size: tuple[int, int]
+    foot: int
+
+    def layout(self) -> dict[str, Any]:
+        """JSON values that let a browser cut the tiles out of the picture."""
+        width, height = self.size
+        tile = {"width": width, "height": height, "frame": FRAME // 2, "foot": self.foot}
+        return {"columns": self.columns, "tile": tile}
+
+
+def captioned(images: Tensor, captions: list[str]) -> CaptionedSheet:
     """``[B, H, W, 3]`` in a grid, a caption under each; captions may have several lines."""
     if len(captions) != len(images):
         raise ValueError(f"expected a caption for each of {len(images)} images, found {len(captions)}")
     pictures = _pictures(images)
     scale = max(1, round(SMALLEST_SAMPLE / max(pictures[0].size)))
     width, height = (scale * side for side in pictures[0].size)
-    pictures = [picture.resize((width, height), Image.Resampling.NEAREST) for picture in pictures]
     columns = columns_for(len(pictures), (width, height))
-    font = ImageFont.load_default(size=max(10, width // 16))
-    line = math.ceil(font.getbbox("Ag")[3]) + 2
-    foot = line * max(caption.count("\n") + 1 for caption in captions) + 4
+    font = font_for(min(columns * (width + FRAME), WIDEST_READABLE * width))
+    lines = [[part for text in words.split("\n") for part in wrapped(text, font, width, 3)] for words in captions]
+    line = line_height(font)
+    foot = line * max(map(len, lines)) + 4
     step = (width + FRAME, height + FRAME + foot)
     image = Image.new("RGB", (columns * step[0], math.ceil(len(pictures) / columns) * step[1]), _PLAIN)
     draw = ImageDraw.Draw(image)
-    for index, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
+    for index, (picture, words) in enumerate(zip(pictures, lines, strict=True)):
         left, top = (index % columns) * step[0] + FRAME // 2, (index // columns) * step[1] + FRAME // 2
-        image.paste(picture, (left, top))
-        for place, words in enumerate(caption.split("\n")):
-            draw.text((left, top + height + 2 + place * line), _fitted(words, font, width), fill=_INK, font=font)
-    return image
+        image.paste(picture.resize((width, height), Image.Resampling.NEAREST), (left, top))
+        for place, text in enumerate(words):
+            draw.text((left, top + height + 2 + place * line), text, fill=_INK, font=font)
+    return CaptionedSheet(image=image, columns=columns, size=(width, height), foot=foot)
 
 
 def save(sheet: Sheet, run: str) -> Path:
@@ -129,15 +154,6 @@ def save(sheet: Sheet, run: str) -> Path:
     sheet.image.save(partial, format="JPEG", quality=92, subsampling=0)
     partial.replace(path)
     return path
-
-
-def _fitted(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
-    """The text, or as much of its beginning as fits ``width`` pixels."""
-    if font.getlength(text) <= width:
-        return text
-    while text and font.getlength(text + "…") > width:
-        text = text[:-1]
-    return text + "…"
 
 
 def _tiles(scores: Mapping[str, Scores], advantage: Tensor) -> tuple[Tile, ...]:

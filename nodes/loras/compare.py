@@ -14,10 +14,10 @@ from ...mixgrpo_core.rewards.scoring import score
 from ...mixgrpo_core.rewards.stats import RewardStats
 from ...mixgrpo_core.sampling.ode import decode, sample
 from ...mixgrpo_core.support.seeds import derive_seed
-from ...mixgrpo_core.views.grids import labelled_grid
 from ..checks import LARGEST_SEED, require_in_range
 from ..host.field import HostField
 from ..host.texts import PromptSet
+from ..live.labelled import labelled
 from ..settings.model_family import for_model
 from ..sockets import PromptsSocket, RewardSocket, SettingsSocket, TrainerSettings
 from ..training.outcome import TILE, to_tensor
@@ -69,7 +69,7 @@ class CompareLora(io.ComfyNode):
             found = _scored(pictures, shown, scored)
         cells = [[column.pictures[place] for column in found] for place in range(len(shown))]
         captions = [[column.caption(place) for column in found] for place in range(len(shown))] if scored else None
-        picture = to_tensor(labelled_grid(cells, shown, list(columns), captions, tile=TILE))
+        picture = to_tensor(labelled(cells, shown, list(columns), captions, tile=TILE))
         table = _table(dict(zip(columns, found, strict=True)))
         return io.NodeOutput(picture, table, ui=ui.PreviewImage(picture, cls=cls))
 

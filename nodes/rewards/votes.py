@@ -85,8 +85,13 @@ class HumanVoteNode(io.ComfyNode):
     def execute(cls, way, time_limit, images_shown, weight, fallback=None) -> io.NodeOutput:
         values = {"way": way, "time_limit": time_limit, "images_shown": images_shown, "weight": weight}
         require_in_range(cls.define_schema().inputs, values)
-        seconds = {"seconds": float(time_limit), "second_thoughts": SECOND_THOUGHTS}
-        vote = HumanVote(WAYS[way], shown=images_shown, fallback=_only(fallback), **seconds)
+        vote = HumanVote(
+            WAYS[way],
+            shown=images_shown,
+            fallback=_only(fallback),
+            seconds=float(time_limit),
+            second_thoughts=SECOND_THOUGHTS,
+        )
         return io.NodeOutput(Rewards(rewards={NAME: vote}, weights={NAME: weight}))
 
 

@@ -12,9 +12,9 @@ from ...mixgrpo_core import TrainConfig
 from ...mixgrpo_core.runs.metrics import iterations_done
 from ...mixgrpo_core.support.pixels import rgb_of
 from ...mixgrpo_core.views.figures import report_figure
-from ...mixgrpo_core.views.grids import labelled_grid
 from ..host.model import HostModel
 from ..host.texts import PromptSet
+from ..live.labelled import labelled
 from .loop import fitting, sample_prompt, shown_prompts
 from .runs import CanvasRun
 
@@ -28,7 +28,7 @@ def before_after(policy: HostModel, prompts: PromptSet, config: TrainConfig) -> 
         [sample_prompt(policy, prompt, index, config, lora_share=share) for share in (0.0, 1.0)]
         for index, prompt in enumerate(shown)
     ]
-    return labelled_grid(cells, shown, ("without the LoRA", "with the LoRA"), tile=TILE)
+    return labelled(cells, shown, ("without the LoRA", "with the LoRA"), tile=TILE)
 
 
 def grid_that_fits(policy: HostModel, prompts: PromptSet, config: TrainConfig) -> Image.Image:
@@ -83,4 +83,6 @@ def _figures(stats: Mapping[str, Any]) -> str:
 
 def _duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
+    if not minutes:
+        return f"{rest} s"
     return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min {rest} s"

@@ -5,26 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import folder_paths
-
 from ...mixgrpo_core import RunFolder, TrainConfig
 from ...mixgrpo_core.runs.folder import RunError
 from ...mixgrpo_core.support.files import write_atomically
-from ..live.runs import holder, is_run, name_of, runs_folder
+from ..live.runs import LORAS, holder, is_run, lora_file, loras_folder, name_of, runs_folder
 from ..names import check_name, require_place
 
 _MOST = 1000  # runs of one name
-_KINDS = ("last", "best", "ema")
-
-
-def loras_folder() -> Path:
-    """``output/loras/mixgrpo``; ComfyUI lists ``output/loras`` in its LoRA loaders."""
-    return Path(folder_paths.get_output_directory()) / "loras" / "mixgrpo"
-
-
-def lora_file(run: str, name: str) -> Path:
-    """Where the LoRA file ``name`` (``last``, ``best``, ``ema``) of a run belongs."""
-    return loras_folder() / f"{run}-{name}.safetensors"
 
 
 class CanvasRun(RunFolder):
@@ -48,7 +35,7 @@ def require_name(name: str) -> str:
     """
     name = check_name(name, "run_name")
     require_place(runs_folder(), name, "run_name")
-    for kind in _KINDS:
+    for kind in LORAS:
         require_place(loras_folder(), f"{name}-{kind}.safetensors", "run_name")
     outer = holder(name)
     if outer is not None:
@@ -68,7 +55,7 @@ def folders_of(name: str) -> Iterator[Path]:
 
 def is_free(folder: Path) -> bool:
     """Whether a new run may be made there: LoRA files of a run whose folder was deleted are not written over."""
-    return not folder.exists() and not any(lora_file(name_of(folder), kind).exists() for kind in _KINDS)
+    return not folder.exists() and not any(lora_file(name_of(folder), kind).exists() for kind in LORAS)
 
 
 def open_run(name: str, config: TrainConfig, setup: Mapping[str, Any]) -> tuple[CanvasRun, TrainConfig]:

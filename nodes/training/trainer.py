@@ -30,14 +30,14 @@ from ..host.model import HostModel
 from ..host.reward_files import recognised
 from ..host.texts import PromptSet
 from ..live import Command, LiveRun, Preparing
-from ..live.runs import runs_folder
+from ..live.runs import BEFORE_AFTER, lora_file, loras_folder, runs_folder
 from ..live.voting import VOTES
 from ..names import composed
 from ..settings.model_family import for_model
 from ..sockets import LoraWeights, PromptsSocket, Rewards, RewardSocket, SettingsSocket, TrainerSettings, workflow_note
 from .loop import SHOWN_IMAGES, Training, probe, shown_prompts
 from .outcome import curve, grid_that_fits, guard_stop, summary, to_tensor
-from .runs import CanvasRun, lora_file, loras_folder, open_run, require_name, require_writable, settled
+from .runs import CanvasRun, open_run, require_name, require_writable, settled
 
 NEW = "none"
 OUTPUTS = 6
@@ -273,7 +273,7 @@ def _outputs(
     if config.ema is not None:
         policy.load_lora_file(load_lora(file))
     grid = grid_that_fits(policy, prompts, config)
-    grid.save(run.path / "before_after.png")
+    grid.save(run.path / BEFORE_AFTER)
     metrics = run.metrics()
     picture = to_tensor(grid)
     tensors, words = comfy.utils.load_torch_file(str(file), safe_load=True, return_metadata=True)

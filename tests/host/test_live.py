@@ -361,7 +361,7 @@ def get(path):
 
 
 def test_the_live_runs_and_their_nodes_are_listed(output, ears):
-    assert get("/mixgrpo/live") == (200, {"runs": []})
+    assert get("/mixgrpo/live") == (200, {"runs": [], "preparing": None})
     with live_run(output):
         status, found = get("/mixgrpo/live")
     assert status == 200

@@ -6,7 +6,7 @@ import shutil
 import pytest
 from frontend import PLACE, load, ready
 from graphs import SHORT, training
-from live_page import CHART, DASH, RENDERINGS, View, report, store, workflow
+from live_page import CHART, DASH, RENDERINGS, View, report, stats, store, workflow
 from PIL import Image, ImageDraw
 from playwright.sync_api import expect
 
@@ -202,6 +202,68 @@ def test_what_a_guard_found_is_said_until_the_next_look(open_view):
     expect(advice).to_have_attribute("data-light", "bad")
     view.tell("report", report=report(3, 0.1, held_out=0.2), iterations=60)
     expect(advice).to_be_empty(timeout=10_000)
+
+
+def test_what_is_only_watched_is_drawn_from_the_start_with_a_scale_of_its_own(open_view, runs):
+    store(runs, "my run", [], reward_weights={"taste": 1.0, "adherence": 0.0})
+    view = open_view()
+    for iteration, adherence in enumerate((0.5, 0.7, 0.9)):
+        both = {"taste": stats(-8.0), "adherence": stats(adherence)}
+        made = report(iteration, -9.0) | {"evaluations": [{"iteration": iteration + 1, "rewards": both}]}
+        view.tell("report", report=made, iterations=60)
+    chip = view.element.locator(".mg-chip", has_text="adherence")
+    expect(chip).to_have_attribute("aria-pressed", "true", timeout=10_000)
+    expect(view.element.locator(".mg-readout")).to_contain_text("adherence 0.900")
+    shown = "() => app.graph.getNodeById(12).mixgrpo.view.parts[1].chart.series.at(-1)"
+    assert view.page.evaluate(f"(({shown})().show, ({shown})().scale)") == "watched"
+    chip.click()
+    assert view.page.evaluate(f"({shown})().show") is False
+    view.tell("report", report=report(3, -9.0), iterations=60)
+    expect(chip).to_have_attribute("aria-pressed", "false")
+
+
+CALLS = """() => {
+  window.called = [];
+  window.Notification = class {
+    static permission = "default";
+    static async requestPermission() { window.asked = true; return (window.Notification.permission = "granted"); }
+    constructor(title, about) { window.called.push(about.body); }
+  };
+}"""
+AWAY = "(away) => Object.defineProperty(document, 'hidden', { value: away, configurable: true })"
+
+
+def test_who_looks_elsewhere_is_called_by_the_title_and_where_asked_for_by_a_notification(open_view):
+    view = open_view()
+    page = view.page
+    page.evaluate(CALLS)  # headless browsers show none
+    page.evaluate(AWAY, True)
+    title = page.title()
+    view.progress(0)
+    view.status("finished")
+    page.wait_for_function("document.title === '● my run has finished'")
+    assert page.evaluate("[window.asked ?? false, window.called.length]") == [False, 0], "nobody asked for it"
+    page.evaluate("document.title = 'the host writes it'")
+    page.wait_for_function("document.title === '● my run has finished'")
+    page.evaluate(AWAY, False)
+    page.evaluate("window.dispatchEvent(new Event('focus'))")
+    assert page.title() == "the host writes it"
+    view.element.get_by_role("button", name="Notify me").click()
+    expect(view.element.locator(".mg-notify")).to_have_attribute("aria-pressed", "true")
+    view.progress(1)
+    view.status("paused")
+    page.wait_for_timeout(300)
+    assert page.evaluate("window.called") == [], "somebody looks"
+    page.evaluate(AWAY, True)
+    view.progress(2)
+    view.status("stopped")
+    page.wait_for_function("window.called.length")
+    assert page.evaluate("window.called") == ["my run has stopped."]
+    page.evaluate(AWAY, False)
+    page.evaluate("window.dispatchEvent(new Event('focus'))")
+    view.element.locator(".mg-notify").click()
+    expect(view.element.locator(".mg-notify")).to_have_attribute("aria-pressed", "false")
+    page.evaluate("(title) => { document.title = title; delete document.hidden; }", title)
 
 
 def test_the_smoothed_curve_has_its_start_corrected(open_view):

@@ -18,6 +18,15 @@ X, Y = -360, 60
 POINTS = f"() => app.graph.getNodeById({TRAINER}).mixgrpo.view.parts[1].chart.data[0].length"
 
 
+LOADERS = """() => app.graph.nodes.filter(({ type }) => type === "LoraLoaderModelOnly").map((node) => ({
+  file: node.widgets[0].value,
+  from: node.getInputNode(0)?.type,
+  covered: app.graph.nodes.some((other) => other !== node && other.pos[0] < node.pos[0] + node.size[0] &&
+    node.pos[0] < other.pos[0] + other.size[0] && other.pos[1] < node.pos[1] + node.size[1] &&
+    node.pos[1] < other.pos[1] + other.size[1]),
+}))"""
+
+
 @dataclass(frozen=True)
 class Story:
     """A page in one of the ways it draws nodes, and the name of the run that is trained in it."""
@@ -81,7 +90,7 @@ def test_a_page_that_is_reloaded_goes_on_with_it(reloaded, story, view):
 
 def test_images_are_shown_when_they_are_asked_for(reloaded, view):
     view.locator("[data-command=sample]").click()
-    expect(view.locator(".mg-shot")).to_be_visible(timeout=60_000)
+    expect(view.locator(".mg-tile .mg-words")).not_to_have_count(0, timeout=60_000)
     view.get_by_text("Current group").click()
     expect(view.locator(".mg-tile")).not_to_have_count(0)
 
@@ -94,6 +103,26 @@ def test_a_run_that_is_stopped_keeps_its_lora(reloaded, story, view, host):
     kept = story.page.evaluate(POINTS)
     stored = (host.base / "output" / "mixgrpo" / story.run / "metrics.jsonl").read_text().splitlines()
     assert len(stored) in (kept, kept - 1)  # the held-out point before the first iteration has its own place
+
+
+def test_its_lora_is_loaded_by_a_node_that_a_click_adds(reloaded, story, view):
+    """After the end: the file, held-out rewards before and after, and the model that was trained at the loader."""
+    page = story.page
+    file = f"mixgrpo/{story.run}-last.safetensors"
+    expect(view.locator(".mg-files option").first).to_have_text(file)
+    expect(view.locator(".mg-gains")).to_contain_text("→")
+    view.locator(".mg-load").click()
+    found = page.evaluate(LOADERS)
+    assert [(made["file"], made["from"]) for made in found] == [(file, "MixGRPO_DemoModel")]
+    assert not found[0]["covered"]
+    asked = page.evaluate("async () => Object.values((await app.graphToPrompt()).output)")
+    [loader] = [node for node in asked if node["class_type"] == "LoraLoaderModelOnly"]
+    assert loader["inputs"]["lora_name"] == file
+    page.evaluate(PLACE, {"x": X, "y": Y, "scale": 1})
+    if not view.locator(".mg-pictures").is_visible():
+        view.locator("[data-section=pictures]").click()
+    view.get_by_text("Before and after").click()
+    expect(view.locator("img.mg-shot")).to_be_visible()
 
 
 def test_a_training_that_fails_before_it_has_a_run_says_why(open_page):

@@ -19,7 +19,8 @@ export class Buttons {
     this.element = make("div.buttons", {}, ...this.buttons);
   }
 
-  show({ live, pending }) {
+  show({ live, pending, result }) {
+    this.element.style.display = !live && result ? "none" : ""; // what it left stands there
     BUTTONS.forEach(([command, label], index) => {
       const waits = pending.includes(command);
       const button = this.buttons[index];

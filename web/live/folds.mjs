@@ -5,9 +5,10 @@ import { make } from "./dom.mjs";
 export class Folds {
   /**
    * @param {{name: string, word: string, part: {element: Element, light?: string, absent?: boolean}}[]} sections
+   * @param {Element} beside stands at the end of the row
    * @param {(unfolded: string[]) => void} changed hears what the artist unfolded
    */
-  constructor(sections, changed) {
+  constructor(sections, beside, changed) {
     this.unfolded = new Set();
     this.rows = sections.map(({ name, word, part }) => {
       const button = make("button.fold", {
@@ -22,7 +23,7 @@ export class Folds {
       button.dataset.section = name;
       return { name, part, button };
     });
-    this.element = make("div.folds", {}, ...this.rows.map(({ button }) => button));
+    this.element = make("div.folds", {}, ...this.rows.map(({ button }) => button), beside);
     this.show();
   }
 

@@ -28,8 +28,11 @@ const KINDS = {
 };
 
 export class Header {
-  /** @param {Element} buttons */
-  constructor(buttons) {
+  /**
+   * @param {Element} buttons
+   * @param {Element} result
+   */
+  constructor(buttons, result) {
     this.badge = make("span.badge");
     this.run = make("span.run");
     this.count = make("span.count");
@@ -39,9 +42,10 @@ export class Header {
     this.phase = make("span.phase");
     this.note = make("p.note");
     this.figures = Object.fromEntries(
-      [["left", "left"], ["pace", "per iteration"], ["memory", "peak memory"]].map(([key, label]) => {
+      [["left", "left"], ["pace", "per iteration"], ["memory", "peak memory"]].map(([key, word]) => {
         const value = make("b");
-        return [key, { value, element: make("span.figure", {}, value, make("small", {}, label)) }];
+        const label = make("small", {}, word);
+        return [key, { value, label, element: make("span.figure", {}, value, label) }];
       }),
     );
     this.element = make("section.header", {},
@@ -51,7 +55,7 @@ export class Header {
       make("div.bars", {}, make("div.bar", {}, this.bar), make("div.bar.thin", {}, this.inner)),
       make("div.row.now", {}, this.phase,
         make("div.figures", {}, ...Object.values(this.figures).map((figure) => figure.element))),
-      buttons, this.note);
+      buttons, result, this.note);
   }
 
   show(state) {
@@ -70,11 +74,12 @@ export class Header {
     write(this.phase, live && progress ? doing(state.state, progress) : "");
     this.element.dataset.started = started ? "yes" : "";
     const taken = state.pending.map((command) => SOON[command]).join(" and ");
-    write(this.note, state.notice || (taken && `After this iteration: ${taken}.`) || state.note || (hint ?? ""));
+    const told = state.state === "finished" && state.result ? "" : state.note || (hint ?? ""); // the result says more
+    write(this.note, state.notice || (taken && `After this iteration: ${taken}.`) || told);
     this.note.title = this.note.textContent;
     this.note.dataset.kind = state.notice || state.state === "failed" ? "bad" : "";
-    this.figures.left.element.style.display = live ? "" : "none";
-    write(this.figures.left.value, duration(times.seconds_left));
+    write(this.figures.left.value, duration(live ? times.seconds_left : total(state.reports)));
+    write(this.figures.left.label, live ? "left" : "in all");
     write(this.figures.pace.value, pace(times.seconds_per_iteration ?? meanSeconds(state.reports)));
     write(this.figures.memory.value, bytes(times.peak_memory ?? peak(state.reports)));
   }
@@ -88,8 +93,12 @@ function doing(state, { phase, done, total }) {
 /** Seconds per iteration of a run that is over, from its last reports. */
 function meanSeconds(reports) {
   const last = reports.slice(-20);
-  if (!last.length) return null;
-  return last.reduce((sum, report) => sum + Object.values(report.seconds).reduce((a, b) => a + b, 0), 0) / last.length;
+  return last.length ? total(last) / last.length : null;
+}
+
+/** Seconds of iterations. */
+function total(reports) {
+  return reports.reduce((sum, report) => sum + Object.values(report.seconds).reduce((a, b) => a + b, 0), 0);
 }
 
 function peak(reports) {

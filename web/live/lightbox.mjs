@@ -4,20 +4,18 @@ import { make } from "./dom.mjs";
 import { short, signed } from "./format.mjs";
 
 export class Lightbox {
-  /** A tile of a group, cut out of its sheet; arrow keys go through the others. */
-  tiles(group, sheet, index) {
+  /** A tile of a group or of a sample, cut out of its sheet; arrow keys go through the others. */
+  tiles(shown, sheet, index) {
+    const { tile, columns, tiles, captions } = shown;
     const show = (at) => {
-      const { tile, columns } = group;
       const canvas = make("canvas", { width: tile.width, height: tile.height });
       const left = (at % columns) * (tile.width + 2 * tile.frame) + tile.frame;
-      const top = Math.floor(at / columns) * (tile.height + 2 * tile.frame) + tile.frame;
+      const top = Math.floor(at / columns) * (tile.height + 2 * tile.frame + (tile.foot ?? 0)) + tile.frame;
       canvas.getContext("2d").drawImage(sheet, left, top, tile.width, tile.height, 0, 0, tile.width, tile.height);
       canvas.classList.toggle("mg-pixels", tile.width < 128);
-      const { scores, advantage, best, worst } = group.tiles[at];
-      const named = Object.entries(scores).map(([name, value]) => `${name} ${short(value, 3)}`);
-      const place = best ? "best of the group" : worst ? "worst of the group" : "";
-      this.#open(canvas, group.prompt, [...named, `advantage ${signed(advantage)}`, place].filter(Boolean).join("  ·  "));
-      this.step = (by) => show((at + by + group.tiles.length) % group.tiles.length);
+      this.#open(canvas, captions?.[at] ?? shown.prompt, tiles ? words(tiles[at]) : "");
+      const count = (tiles ?? captions).length;
+      this.step = (by) => show((at + by + count) % count);
     };
     show(index);
   }
@@ -49,4 +47,10 @@ export class Lightbox {
     document.addEventListener("keydown", this.keys, true);
     document.body.append(this.element);
   }
+}
+
+function words({ scores, advantage, best, worst }) {
+  const named = Object.entries(scores).map(([name, value]) => `${name} ${short(value, 3)}`);
+  const place = best ? "best of the group" : worst ? "worst of the group" : "";
+  return [...named, `advantage ${signed(advantage)}`, place].filter(Boolean).join("  ·  ");
 }

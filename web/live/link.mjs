@@ -1,7 +1,8 @@
 // Between one node and what the server says about its run.
 
 import { castVotes, command, listen, liveRuns, pictureUrl, storedRun } from "../events.js";
-import { RunState } from "./state.mjs";
+import { addLoader } from "./load_lora.mjs";
+import { ENDED, RunState } from "./state.mjs";
 import { LiveView } from "./view.mjs";
 
 export const KEPT_AS = "mixgrpo_run";
@@ -12,16 +13,16 @@ export class NodeLink {
   /**
    * @param {LGraphNode} node that shows the view
    * @param {(place: string) => boolean} here whether a place in its workflow ("12", "5:12") is what it shows
-   * @param {{forward(event: Event): void, fit(): void}} outside
+   * @param {{forward(event: Event): void, fit(): void, reveal(node: LGraphNode): void}} outside
    */
-  constructor(node, here, { forward, fit }) {
-    this.node = node;
-    this.here = here;
+  constructor(node, here, { forward, fit, reveal }) {
+    Object.assign(this, { node, here, reveal });
     this.state = new RunState();
     this.view = new LiveView({
       ask: (name) => this.ask(name),
       cast: async (run, ballot, votes, end) => this.state.voted(await castVotes(run, ballot, votes, end)),
       address: pictureUrl,
+      load: (file) => this.load(file),
       keep: (unfolded) => (node.properties[UNFOLDED_AS] = unfolded),
       forward,
       fit,
@@ -49,6 +50,18 @@ export class NodeLink {
       this.fetch(data.run); // a resumed run has a history
     }
     this.state.hear(name, data);
+    this.view.show(this.state);
+    if (name === "status" && ENDED.includes(data.state)) this.fetch(data.run); // with what it left
+  }
+
+  /** A LoRA of this run, into the workflow. */
+  load(file) {
+    try {
+      this.reveal(addLoader(this.node, file));
+      this.state.notice = "";
+    } catch (error) {
+      this.state.notice = error.message;
+    }
     this.view.show(this.state);
   }
 

@@ -5,37 +5,37 @@ import { brief, short, signed } from "./format.mjs";
 import { Lightbox } from "./lightbox.mjs";
 import { tile as arrange, tiling } from "./tiling.mjs";
 
+const TABS = { group: "Current group", sample: "Sample", ends: "Before and after" };
+
 export class Pictures {
   /** @param {(image: object, version: string) => string} address of a picture that an event speaks of */
   constructor(address) {
     this.address = address;
-    this.tabs = ["group", "sample"].map((name) => make("button.tab", {
-      type: "button",
-      textContent: { group: "Current group", sample: "Sample" }[name],
-      onclick: () => this.#choose(name),
-    }));
+    this.tabs = Object.entries(TABS).map(([name, textContent]) => {
+      const button = make("button.tab", { type: "button", textContent, onclick: () => this.#choose(name) });
+      return { name, button };
+    });
     this.caption = make("span.caption");
     this.grid = make("div.grid");
     this.element = make("section.pictures", {},
-      make("div.row", {}, make("div.tabs", {}, ...this.tabs), this.caption), this.grid);
+      make("div.row", {}, make("div.tabs", {}, ...this.tabs.map(({ button }) => button)), this.caption), this.grid);
     this.lightbox = new Lightbox();
     this.tab = "group";
   }
 
   show(state) {
-    if (state.newSample && state.newSample !== this.newSample) this.tab = "sample";
-    this.newSample = state.newSample;
-    this.sample = state.sample;
-    this.group = state.group;
-    this.run = state.run;
-    this.tabs[1].style.display = state.sample ? "" : "none";
-    if (!state.sample) this.tab = "group";
-    this.tabs.forEach((tab, i) => tab.setAttribute("aria-selected", ["group", "sample"][i] === this.tab));
+    const { group, sample, newSample, result, run } = state;
+    if (newSample && newSample !== this.newSample) this.tab = "sample";
+    if (result?.grid && state.live === false && this.run === run && this.wasLive) this.tab = "ends";
+    Object.assign(this, { newSample, run, wasLive: state.live });
+    this.kinds = { group, sample, ends: ends(result) };
+    if (this.tab !== "group" && !this.kinds[this.tab]) this.tab = "group";
+    for (const { name, button } of this.tabs) button.style.display = name === "group" || this.kinds[name] ? "" : "none";
     this.#draw();
   }
 
   resize() {
-    if (this.shown?.tiles) this.#arrange(this.shown);
+    if (this.shown?.tile) this.#arrange(this.shown);
   }
 
   close() {
@@ -44,14 +44,14 @@ export class Pictures {
 
   #choose(name) {
     this.tab = name;
-    this.tabs.forEach((tab, i) => tab.setAttribute("aria-selected", ["group", "sample"][i] === name));
     this.#draw();
   }
 
   #draw() {
-    const wanted = this.tab === "sample" ? this.sample : this.group;
+    for (const { name, button } of this.tabs) button.setAttribute("aria-selected", name === this.tab);
+    const wanted = this.kinds[this.tab];
     if (!wanted) {
-      this.shown = null;
+      this.shown = this.loading = null;
       write(this.caption, "");
       return this.#say("The images of each prompt appear here with their scores, best and worst framed.");
     }
@@ -68,19 +68,23 @@ export class Pictures {
     this.loading = null;
     this.shown = wanted;
     this.grid.dataset.empty = "";
-    this.grid.dataset.single = wanted.tiles ? "" : "yes";
-    if (wanted.tiles) {
-      write(this.caption, `“${wanted.prompt}” · iteration ${wanted.iteration + 1}`);
-      this.grid.replaceChildren(...wanted.tiles.map((tile, index) => this.#tile(wanted, picture, tile, index)));
+    this.grid.dataset.single = wanted.tile ? "" : "yes";
+    write(this.caption, told(wanted));
+    this.caption.title = this.caption.textContent;
+    if (wanted.tile) {
+      const tile = wanted.tiles ? scored : captioned;
+      this.grid.replaceChildren(...Array.from({ length: count(wanted) }, (_, index) => {
+        const element = tile(wanted, index);
+        element.onclick = () => this.lightbox.tiles(wanted, picture, index);
+        Object.assign(element.style, background(wanted, picture, index));
+        return element;
+      }));
       this.#arrange(wanted);
     } else {
-      write(this.caption, `after iteration ${wanted.iteration}`);
-      picture.className = "mg-shot";
-      picture.title = "Click to enlarge";
-      picture.onclick = () => this.lightbox.picture(picture.src, wanted.captions.join("\n"));
+      Object.assign(picture, { className: "mg-shot", title: "Click to enlarge", alt: wanted.words });
+      picture.onclick = () => this.lightbox.picture(picture.src, wanted.words);
       this.#whole(picture);
     }
-    this.caption.title = this.caption.textContent;
   }
 
   #missing(wanted) {
@@ -100,38 +104,55 @@ export class Pictures {
     this.grid.replaceChildren(element);
   }
 
-  #tile(group, picture, tile, index) {
-    const [word] = Object.values(tile.scores);
-    const scores = Object.entries(tile.scores).map(([name, value]) => `${name} ${value == null ? "no score" : short(value, 3)}`);
-    const sign = signed(tile.advantage) === "0" ? "even" : tile.advantage > 0 ? "up" : "down";
-    const words = [...scores, `advantage ${signed(tile.advantage)}`];
-    const element = make("button.tile", {
-      type: "button",
-      title: words.join("\n"),
-      onclick: () => this.lightbox.tiles(group, picture, index),
-    },
-    make("span.score", {}, brief(word)),
-    make("span.advantage", {}, make("i", {}, { up: "▲", down: "▼", even: "=" }[sign]), make("em", {}, signed(tile.advantage))));
-    element.dataset.sign = sign;
-    if (tile.best) element.dataset.frame = "best";
-    if (tile.worst) element.dataset.frame = "worst";
-    Object.assign(element.style, background(group, picture, index));
-    return element;
-  }
-
-  #arrange({ tiles, tile }) {
+  #arrange(wanted) {
     if (!this.grid.clientWidth || !this.grid.clientHeight) return;
-    const found = tiling(tiles.length, tile.width / tile.height, this.grid);
+    const found = tiling(count(wanted), wanted.tile.width / wanted.tile.height, this.grid);
     arrange(this.grid, found);
     this.grid.dataset.small = found.width < 96 ? "yes" : "";
     this.grid.dataset.tiny = found.width < 60 ? "yes" : "";
   }
 }
 
+function count({ tiles, captions }) {
+  return (tiles ?? captions).length;
+}
+
+function told({ prompt, iteration, words }) {
+  return words ?? (prompt ? `“${prompt}” · iteration ${iteration + 1}` : `after iteration ${iteration}`);
+}
+
+/** The picture of before and after that a run left, one object for each. */
+function ends(result) {
+  if (!result?.grid) return null;
+  result.ends ??= { image: result.grid, iteration: result.iteration, words: "the same noise without and with the LoRA" };
+  return result.ends;
+}
+
+/** A button with the score and the advantage of an image of a group. */
+function scored({ tiles }, index) {
+  const tile = tiles[index];
+  const [word] = Object.values(tile.scores);
+  const scores = Object.entries(tile.scores).map(([name, value]) => `${name} ${value == null ? "no score" : short(value, 3)}`);
+  const sign = signed(tile.advantage) === "0" ? "even" : tile.advantage > 0 ? "up" : "down";
+  const element = make("button.tile", { type: "button", title: [...scores, `advantage ${signed(tile.advantage)}`].join("\n") },
+    make("span.score", {}, brief(word)),
+    make("span.advantage", {}, make("i", {}, { up: "▲", down: "▼", even: "=" }[sign]), make("em", {}, signed(tile.advantage))));
+  element.dataset.sign = sign;
+  if (tile.best) element.dataset.frame = "best";
+  if (tile.worst) element.dataset.frame = "worst";
+  return element;
+}
+
+/** A button with the prompt of a sample. */
+function captioned({ captions }, index) {
+  return make("button.tile", { type: "button", title: captions[index] }, make("span.words", {}, captions[index]));
+}
+
 /** The style that shows one tile of the sheet and nothing of its frame. */
-function background({ columns, tile, tiles }, picture, index) {
-  const rows = Math.ceil(tiles.length / columns);
-  const step = { x: tile.width + 2 * tile.frame, y: tile.height + 2 * tile.frame };
+function background(shown, picture, index) {
+  const { columns, tile } = shown;
+  const rows = Math.ceil(count(shown) / columns);
+  const step = { x: tile.width + 2 * tile.frame, y: tile.height + 2 * tile.frame + (tile.foot ?? 0) };
   const whole = { x: columns * step.x, y: rows * step.y };
   const at = { x: (index % columns) * step.x + tile.frame, y: Math.floor(index / columns) * step.y + tile.frame };
   const share = (place, all, part) => (all === part ? 0 : (100 * place) / (all - part));

@@ -9,8 +9,8 @@ const SINGLE = ["single-1", "single-2", "single-3", "single-4", "single-5"];
 
 export class RewardChart {
   constructor() {
-    this.hidden = new Set();
-    this.single = new Set();
+    this.chosen = new Map(); // what the artist switched on or off
+    this.watched = new Set();
     this.chips = make("div.chips");
     this.readout = make("div.readout");
     this.box = make("div.chart");
@@ -22,11 +22,13 @@ export class RewardChart {
 
   show(state) {
     this.state = state;
+    if (state.run !== this.run) this.chosen.clear();
+    this.run = state.run;
     const curves = gathered(state);
-    const names = curves.names.join("\n");
+    const names = JSON.stringify([curves.names, curves.watched]);
     if (names !== this.names) {
       this.names = names;
-      this.single.clear();
+      this.watched = new Set(curves.watched);
       this.#rebuild(curves);
     } else {
       this.chart?.setData(curves.data);
@@ -57,15 +59,15 @@ export class RewardChart {
     const none = { width: 0, stroke: "transparent", points: { show: false } };
     this.series = [
       {},
-      { ...none, key: "spread" },
-      { ...none, key: "spread" },
+      { ...none, key: "each" },
+      { ...none, key: "each" },
       line("reward", { key: "each", width: 1, alpha: 0.55 }),
       line("reward", { key: "smooth", width: 2.5 }),
       line("held-out", { key: "held", width: 1.5, points: { show: true, size: 7, fill: ink("held-out"), width: 0 } }),
       ...curves.names.flatMap((name, index) => [
-        line(SINGLE[index % SINGLE.length], { key: `one:${name}`, width: 1.5 }),
+        line(SINGLE[index % SINGLE.length], { key: `one:${name}`, scale: this.#scale(name), width: 1.5 }),
         line(SINGLE[index % SINGLE.length], {
-          key: `one:${name}`, width: 1, dash: [4, 4],
+          key: `one:${name}`, scale: this.#scale(name), width: 1, dash: [4, 4],
           points: { show: true, size: 6, fill: ink(SINGLE[index % SINGLE.length]), width: 0 },
         }),
       ]),
@@ -76,8 +78,12 @@ export class RewardChart {
       padding: [8, 10, 0, 0],
       legend: { show: false },
       cursor: { y: false, points: { size: 6 }, drag: { setScale: false }, move: unscaled },
-      scales: { x: { time: false, range: (_, low, high) => [Math.min(low ?? 0, 0), Math.max(high ?? 0, 10)] }, y: { range: around } },
-      axes: [{ ...axis, size: 24 }, { ...axis, size: 46, values: (_, ticks) => ticks.map((tick) => short(tick)) }],
+      scales: { x: { time: false, range: (_, low, high) => [Math.min(low ?? 0, 0), Math.max(high ?? 0, 10)] }, y: { range: around }, watched: { range: around } },
+      axes: [
+        { ...axis, size: 24 },
+        { ...axis, size: 46, values: words },
+        ...(this.watched.size ? [{ ...axis, scale: "watched", side: 1, size: 40, values: words, grid: { show: false }, stroke: ink(SINGLE[curves.names.indexOf(curves.watched[0]) % SINGLE.length]) }] : []),
+      ],
       series: this.series.map((series) => ({ ...series, show: this.#shown(series.key) })),
       bands: [{ series: [2, 1], fill: ink("band") }],
       hooks: { setCursor: [({ cursor }) => this.#tell(cursor.idx)] },
@@ -86,26 +92,32 @@ export class RewardChart {
     this.#drawChips(curves.names);
   }
 
+  /** Rewards that are only watched have a range of their own, at the right. */
+  #scale(name) {
+    return this.watched.has(name) ? "watched" : "y";
+  }
+
+  /** What was chosen; else all that is trained on together, and each that is watched. */
   #shown(key) {
     if (!key) return true;
-    return key.startsWith("one:") ? this.single.has(key) : !this.hidden.has(key);
+    return this.chosen.get(key) ?? (!key.startsWith("one:") || this.watched.has(key.slice("one:".length)));
   }
 
   #drawChips(names) {
+    this.singles = names;
+    this.element.dataset.several = names.length > 1 ? "yes" : "";
     const chip = (key, label, ink) => make("button.chip", {
       type: "button",
       title: `Show or hide: ${label}`,
       onclick: (event) => {
-        const set = key.startsWith("one:") ? this.single : this.hidden;
-        if (!set.delete(key)) set.add(key);
+        this.chosen.set(key, !this.#shown(key));
         event.currentTarget.setAttribute("aria-pressed", this.#shown(key));
         this.series.forEach((series, index) => {
           if (series.key === key) this.chart.setSeries(index, { show: this.#shown(key) });
         });
       },
     }, make("i", { style: `background: var(--mg-${ink})` }), label);
-    const chips = [["each", "mean", "reward-soft"], ["smooth", "smoothed", "reward"], ["spread", "spread", "band"],
-      ["held", "held-out", "held-out"]];
+    const chips = [["each", "mean", "reward-soft"], ["smooth", "smoothed", "reward"], ["held", "held-out", "held-out"]];
     if (names.length > 1) chips.push(...names.map((name, i) => [`one:${name}`, name, SINGLE[i % SINGLE.length]]));
     this.chips.replaceChildren(...chips.map(([key, label, ink]) => {
       const made = chip(key, label, ink);
@@ -116,16 +128,21 @@ export class RewardChart {
 
   /** The figures under the pointer, or the newest. */
   #tell(index) {
-    const [x, , , each, smooth, held] = this.chart?.data ?? [[]];
+    const [x, , , each, smooth, held, ...single] = this.chart?.data ?? [[]];
     let at = index;
     if (at == null) for (at = x.length - 1; at > 0 && each[at] == null; at--);
     if (at < 0 || x[at] == null) return write(this.readout, "");
     const parts = [`iteration ${x[at]}`];
-    if (each[at] != null) parts.push(`reward ${short(each[at], 3)}`, `smoothed ${short(smooth[at], 3)}`);
-    let last = at;
-    while (last >= 0 && held[last] == null) last--;
-    if (last >= 0) parts.push(`held-out ${short(held[last], 3)}${last < at ? ` at ${x[last]}` : ""}`);
-    write(this.readout, parts.join("  ·  "));
+    if (each[at] != null) parts.push(`reward ${short(each[at], 3)}`);
+    if (smooth[at] != null && !this.watched.size) parts.push(`smoothed ${short(smooth[at], 3)}`);
+    const points = [["held-out", held]];
+    this.singles.forEach((name, index) => this.watched.has(name) && points.push([name, single[2 * index + 1]]));
+    for (const [name, values] of points) {
+      let last = at;
+      while (last >= 0 && values[last] == null) last--;
+      if (last >= 0) parts.push(`${name} ${short(values[last], 3)}${last < at ? ` at ${x[last]}` : ""}`);
+    }
+    write(this.readout, parts.join(" · "));
   }
 }
 
@@ -143,11 +160,16 @@ function gathered({ reports, config }) {
   const held = x.map((at) => (tested.has(at) ? weighted(tested.get(at), weights, "mean") : null));
   const names = [...new Set([...reports.flatMap((report) => Object.keys(report.rewards)),
     ...[...tested.values()].flatMap((rewards) => Object.keys(rewards))])];
+  const watched = names.filter((name) => weights[name] === 0);
   const single = names.flatMap((name) => [
     x.map((at) => byX.get(at)?.rewards[name]?.mean ?? null),
     x.map((at) => tested.get(at)?.[name]?.mean ?? null),
   ]);
-  return { names, data: [x, low, high, means, smoothed(means), held, ...single] };
+  return { names, watched, data: [x, low, high, means, smoothed(means), held, ...single] };
+}
+
+function words(_, ticks) {
+  return ticks.map((tick) => short(tick));
 }
 
 /** A range with some air around what is drawn. */

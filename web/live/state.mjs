@@ -1,6 +1,6 @@
 // What is known of one run, from its folder and from events. Nothing here draws.
 
-const ENDED = ["finished", "paused", "stopped", "interrupted", "failed"];
+export const ENDED = ["finished", "paused", "stopped", "interrupted", "failed"];
 
 export class RunState {
   constructor() {
@@ -11,7 +11,7 @@ export class RunState {
   begin(run) {
     Object.assign(this, { run, live: false, state: run ? "loading" : "idle", note: "", notice: "", pending: [] });
     Object.assign(this, { iterations: 0, progress: null, times: {}, group: null, sample: null, newSample: null });
-    this.ballot = null;
+    Object.assign(this, { ballot: null, result: null });
     Object.assign(this, { config: null, plan: null, reports: [], problems: [], serial: 0 });
   }
 
@@ -37,6 +37,7 @@ export class RunState {
     this.config = stored.config;
     this.plan = stored.plan;
     this.problems = stored.problems;
+    this.result = stored.result;
     this.reports = merged(stored.reports, this.reports);
     this.iterations = stored.plan?.iterations ?? this.iterations;
     if (mine) this.#said(stored.said, stored.live);

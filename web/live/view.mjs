@@ -1,6 +1,7 @@
 // The live view: what stands where. Each part draws one thing from the state and knows nothing of the others.
 
 import { make } from "./dom.mjs";
+import { Attention } from "./attention.mjs";
 import { Ballot } from "./ballot.mjs";
 import { Buttons } from "./buttons.mjs";
 import { Figures } from "./figures.mjs";
@@ -9,12 +10,13 @@ import { Header } from "./header.mjs";
 import { Health } from "./health.mjs";
 import { Plan } from "./plan.mjs";
 import { Pictures } from "./pictures.mjs";
+import { Result } from "./result.mjs";
 import { RewardChart } from "./reward_chart.mjs";
 import { Votes } from "./votes.mjs";
 
 export const WIDTH = 460;
-const ALWAYS = 330; // the header with its buttons, the chart, the row of what can be unfolded
-const VOTING = 470; // the header, and a ballot whose images can be told apart
+const ALWAYS = 352; // the header with its buttons, the chart, the row of what can be unfolded
+const VOTING = 480; // the header, and a ballot whose images can be told apart
 const GAP = 6;
 
 /** What can be unfolded, from above: its name in the workflow, its word, the height that it needs, what draws it. A part
@@ -29,22 +31,25 @@ const SECTIONS = [
 export class LiveView {
   /**
    * @param {{ask(command: string): void, cast(run: string, ballot: string, votes: object, end: string | null): Promise<void>,
-   *   address(image: object, version: string): string, forward(event: Event): void, fit(): void,
-   *   keep(unfolded: string[]): void}} outside  `fit` hears that `least` changed, `keep` what the artist unfolded
+   *   address(image: object, version: string): string, load(file: string): void, forward(event: Event): void, fit(): void,
+   *   keep(unfolded: string[]): void}} outside  `load` puts a LoRA into the workflow, `fit` hears that `least` changed,
+   *   `keep` what the artist unfolded
    */
   constructor(outside) {
     this.outside = outside;
     this.ballot = new Ballot(new Votes(outside.cast, () => this.show(this.state)), outside.address);
     this.sections = SECTIONS.map(([name, word, height, made]) => ({ name, word, height, part: made(outside) }));
-    this.folds = new Folds(this.sections, (unfolded) => {
+    this.attention = new Attention();
+    this.folds = new Folds(this.sections, this.attention.element, (unfolded) => {
       outside.keep(unfolded);
       this.#fit();
     });
     const buttons = new Buttons(outside.ask);
-    const header = new Header(buttons.element);
+    const result = new Result(outside.load);
+    const header = new Header(buttons.element, result.element);
     const chart = new RewardChart();
     const parts = this.sections.map(({ part }) => part);
-    this.parts = [header, chart, ...parts, buttons, this.folds, this.ballot];
+    this.parts = [header, chart, ...parts, buttons, result, this.folds, this.ballot];
     const advice = parts.map((part) => part.advice).filter(Boolean);
     const inner = make("div.stack", {}, header.element, this.ballot.element, chart.element, ...advice, this.folds.element,
       ...parts.map((part) => part.element));
@@ -75,6 +80,7 @@ export class LiveView {
   /** Draw the state, at most once per frame. */
   show(state) {
     this.state = state;
+    this.attention.hear(state);
     this.waiting ??= requestAnimationFrame(() => {
       this.waiting = null;
       this.element.dataset.state = this.state.state;
