@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..support.embedding import Embedding, SmallPixels
+from ..support.facts import RunFacts
 from ..support.setting import require_finite
 from .group import group_advantages
 from .port import Advantages, Credit, Looked, ScoredGroup
@@ -66,6 +67,14 @@ class NoveltyBonus(Credit):
         require_finite(self)
         if not (math.isfinite(self.weight) and self.weight > 0):
             raise ValueError(f"weight must be a finite number above 0, found {self.weight}")
+
+    def check(self, facts: RunFacts) -> None:
+        """Raise ``ValueError`` for groups of two, whose images are as far from each other."""
+        if facts.images < 3:
+            raise ValueError(
+                "NoveltyBonus tells which image is least like the others, and of 2 images per prompt none is: set "
+                "images_per_prompt to 3 or more, or take the stage out"
+            )
 
     def look(self, group: ScoredGroup, images: Tensor) -> Looked:
         """The images' features."""

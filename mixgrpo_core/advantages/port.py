@@ -120,11 +120,13 @@ def require_stages(stages: Sequence[Credit]) -> None:
             f"credit begins with a stage that makes advantages of scores, such as WeightedAdvantages(), found {found}"
         )
     reached: Width = "member"
+    wide, maker = "", type(stages[0]).__name__
     for place, stage in enumerate(stages[1:], 1):
         name = type(stage).__name__
         if stage.makes:
             raise ValueError(
-                f"only the first stage of credit makes advantages of scores: take {name} out, or put it first"
+                f"only the first stage of credit makes advantages of scores, and {maker} and {name} both do: take "
+                "one out"
             )
         if stage.mixes and place > 1:
             raise ValueError(
@@ -132,14 +134,22 @@ def require_stages(stages: Sequence[Credit]) -> None:
                 f"lost: put {name} directly after the first stage"
             )
         if (stage.widens is None or stage.narrow) and reached != "member":
-            raise ValueError(f"{name} changes numbers per image and must stand before the stages that widen them")
+            raise ValueError(f"{name} changes numbers per image and must stand before {wide}, which widens them")
         if stage.widens is not None:
             if WIDTHS.index(stage.widens) < WIDTHS.index(reached):
-                raise ValueError(f"{name} makes a number per {stage.widens} and must stand before those per {reached}")
-            reached = stage.widens
+                raise ValueError(
+                    f"{name} makes a number per {stage.widens} and must stand before {wide}, which makes one per "
+                    f"{reached}"
+                )
+            reached, wide = stage.widens, name
 
 
 def width_of(stages: Sequence[Credit]) -> Width:
     """The finest credit that ``stages`` give."""
     widths = [stage.widens for stage in stages if stage.widens is not None]
     return widths[-1] if widths else "member"
+
+
+def widest_of(stages: Sequence[Credit]) -> str:
+    """The name of the stage that gives it, the last that widens; of the first where none does."""
+    return next((type(stage).__name__ for stage in reversed(stages) if stage.widens), type(stages[0]).__name__)

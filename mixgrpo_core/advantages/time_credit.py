@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..support.facts import RunFacts
 from .port import Advantages, Credit, Looked, ScoredGroup, Width
 
 
@@ -60,6 +61,14 @@ class TimeCredit(Credit):
     def __post_init__(self) -> None:
         if not (math.isfinite(self.eps) and self.eps >= 0):
             raise ValueError(f"eps must be a finite number of 0 or more, found {self.eps}")
+
+    def check(self, facts: RunFacts) -> None:
+        """Raise ``ValueError`` where there is one step only, whose weight is always 1."""
+        if max(facts.trained_steps) == 1:
+            raise ValueError(
+                f"TimeCredit weighs the trained steps of an image against each other, and {facts.planner} trains one: "
+                "take the stage out, or train several steps"
+            )
 
     def of_group(self, group: ScoredGroup, advantages: Advantages | None, looked: Looked) -> Advantages:
         """``[G, W]``: the values times the weights of each image's steps."""

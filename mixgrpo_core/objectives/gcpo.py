@@ -73,8 +73,12 @@ class GCPO(ClippedObjective):
 
     def check(self, facts: RunFacts) -> None:
         """Raise ``ValueError`` unless the chunks add up to the steps of every plan."""
-        for steps in facts.trained_steps if self.chunks else ():
-            chunk_log_ratios(torch.zeros(1, steps), self.chunks or ())
+        for steps in facts.trained_steps:
+            if self.chunks and sum(self.chunks) != steps:
+                raise ValueError(
+                    f"the chunks of GCPO {self.chunks} have {sum(self.chunks)} steps, but {facts.planner} trains "
+                    f"{steps}: give lengths that add up to them, or None for one chunk of all"
+                )
 
     def clip_range(self, latent_elements: int, channels: int = 1) -> tuple[float, float]:
         """(low, high) of a chunk's ratio for latents of that many elements."""

@@ -69,7 +69,7 @@ class PositionalGRPO(ClippedObjective):
         if len(facts.latent_shape) < 3:
             raise ValueError(
                 f"PositionalGRPO needs latents [channels, height, width], found {list(facts.latent_shape)}: this model "
-                "packs them, choose GRPO"
+                "packs them, choose GRPO, and stages of credit without places"
             )
 
     def clip_range(self, latent_elements: int, channels: int = 1) -> tuple[float, float]:

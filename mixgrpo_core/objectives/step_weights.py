@@ -150,7 +150,7 @@ def require_use(weight: StepWeight, facts: RunFacts) -> None:
     factors = (weight.log_ratio_factor(steps[0], steps), weight.loss_factor(steps[0], steps))
     if all(abs(factor - 1) < 1e-9 for factor in factors):
         raise ValueError(
-            f"{type(weight).__name__} weighs steps against each other, and the planner only ever trains one: take the "
-            "weighting out, or choose a planner that trains several steps over the run, such as "
+            f"{type(weight).__name__} weighs steps against each other, and {facts.planner} only ever trains one: take "
+            "the weighting out, or choose a planner that trains several steps over the run, such as "
             "WindowPlanner(window=RandomWindow(size=1))"
         )

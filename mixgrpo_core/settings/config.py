@@ -173,6 +173,7 @@ class TrainConfig:
             raise ValueError(f"the objective needs {sorted(unknown)}; known needs are {sorted(NEEDS)}")
         require_stages(self.credit)
         trains = self.planner.candidates(self.sigmas())  # a window that does not fit so many steps says so itself
+        self._require_strengths()
         if TRANSITIONS in self.objective.needs and not trains:
             raise ValueError(
                 f"the planner trains none of the {self.steps} steps (the last one never is): "
@@ -183,6 +184,18 @@ class TrainConfig:
                     "steps, choose a planner that has some, such as WindowPlanner()"
                 )
             )
+
+    def _require_strengths(self) -> None:
+        """Raise ``ValueError`` where the planner makes the kernel noisier than it can be."""
+        strongest = max((step.strength for step in self.planner.trainable(self.sigmas())), default=1.0)
+        try:
+            self.kernel.scaled(strongest)
+        except ValueError as error:
+            planner, kernel = type(self.planner).__name__, type(self.kernel).__name__
+            raise ValueError(
+                f"{planner} makes noise up to {strongest:g} times as strong, which {kernel} cannot be: {error} Lower "
+                f"its eta to {self.kernel.eta / strongest:.2g} at most, or the planner's growth"
+            ) from error
 
     @property
     def endless(self) -> bool:

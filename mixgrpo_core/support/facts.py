@@ -17,6 +17,8 @@ class RunFacts:
         leaves: how many images one start becomes by the branching of the same plans, ascending.
         shared_noise: whether the images of a prompt start from the same noise.
         candidates: kappa, std and h (`StepNumbers`) of every step that the planner may ever train.
+        planner: its name.
+        groupwise: names of the trained rewards that compare the images of a group.
     """
 
     latent_shape: tuple[int, ...]
@@ -27,6 +29,8 @@ class RunFacts:
     leaves: tuple[int, ...]
     shared_noise: bool
     candidates: tuple[tuple[float, float, float], ...] = ()
+    planner: str = "the planner"
+    groupwise: tuple[str, ...] = ()
 
     def require_rewards(self, count: int, name: str, instead: str) -> None:
         """Raise ``ValueError`` where fewer than ``count`` rewards are trained: ``name`` then has nothing to mix."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import is_dataclass
 from types import MappingProxyType
 
-from ..advantages.port import WIDTHS, width_of
+from ..advantages.port import WIDTHS, Width, widest_of, width_of
 from ..models.policy import OLD, REFERENCE
 from ..models.port import FlowModel
 from ..objectives.port import GROUP, TRANSITIONS
@@ -18,6 +18,9 @@ from ..support.memory import NOTHING
 from ..support.setting import require_finite
 
 LONGEST_PROMPT = 10_000
+_FOR_WIDTH: Mapping[Width, str] = MappingProxyType(
+    {"step": "GRPO or another objective of single steps", "place": "PositionalGRPO"}
+)
 
 
 def check(
@@ -59,10 +62,13 @@ def check(
     unknown = contexts.keys() - {*prompts, *held_out}
     if unknown:
         raise ValueError(f"contexts are of prompts that are in no list (such as {sorted(unknown)[0]!r}): correct them")
+    trained = tuple(name for name in rewards if config.reward_weights.get(name, 1.0) > 0)
     facts = RunFacts(
         latent_shape=tuple(model.latent_shape),
         trained_steps=tuple(sorted({len(plan.trained) for plan in plans})),
-        rewards=tuple(name for name in rewards if config.reward_weights.get(name, 1.0) > 0),
+        rewards=trained,
+        planner=type(config.planner).__name__,
+        groupwise=tuple(name for name in trained if about(rewards[name]).groupwise),
         masks={prompt: contexts.get(prompt, Context()).mask is not None for prompt in prompts},
         candidates=tuple(config.updating(config.sigmas(model)).candidates),
         images=config.images_per_prompt,
@@ -81,23 +87,23 @@ def check(
 
 def _checked_plans(model: FlowModel, config: TrainConfig) -> list[StepPlan]:
     """The plans of the first and of the last iteration, which are made over the model's own grid."""
-    sigmas = config.sigmas(model)
+    sigmas, name = config.sigmas(model), type(config.planner).__name__
     plans = [config.planner.plan(iteration, 0, sigmas, NOTHING) for iteration in (0, config.foreseen - 1)]
     for iteration, plan in zip((0, config.foreseen - 1), plans, strict=True):
         if TRANSITIONS in config.objective.needs and not plan.trained:
             raise ValueError(
-                f"the planner trains none of the {config.steps} steps of iteration {iteration} (the last one never "
-                "is): take more steps, or another planner"
+                f"{name} trains none of the {config.steps} steps of iteration {iteration} (the last one never is): "
+                "take more steps, or another planner"
             )
         leaves, images = plan.leaves_per_row, config.images_per_prompt
         if images % leaves:
             raise ValueError(
-                f"the planner's tree has {leaves} leaves, and {images} images per prompt are no multiple of that: set "
+                f"the tree of {name} has {leaves} leaves, and {images} images per prompt are no multiple of that: set "
                 f"images_per_prompt to {max(leaves, round(images / leaves) * leaves)}, or let it branch less"
             )
         if config.shared_noise and not plan.stochastic:
             raise ValueError(
-                "the plan has no noisy step, and the images of a group start from the same noise: they would all be "
+                f"{name} makes no noisy step, and the images of a group start from the same noise: they would all be "
                 "one image. Set shared_noise to false, or choose a planner with noisy steps"
             )
     check_sigmas(config.eval_sigmas(model))
@@ -115,8 +121,8 @@ def _check_objective(model: FlowModel, config: TrainConfig) -> None:
     width = width_of(config.credit)
     if WIDTHS.index(width) > WIDTHS.index(objective.finest_credit):
         raise ValueError(
-            f"the credit is one number per {width}, but {name} can use one per {objective.finest_credit} only: choose "
-            "an objective for it, or take the last stage of credit out"
+            f"{widest_of(config.credit)} makes the credit one number per {width}, but {name} can use one per "
+            f"{objective.finest_credit} only: choose {_FOR_WIDTH[width]}, or take {widest_of(config.credit)} out"
         )
     if GROUP in objective.needs and config.updates > config.prompts_per_iteration:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""A method on the canvas is the method without it: one of each way through planners, credit, objectives and policies."""
+"""A method on the canvas is the method without it: one of each way through planners, credit, losses and policies."""
 
 from dataclasses import replace
 

@@ -111,6 +111,13 @@ class PocaCurriculum(PromptSource):
                 f"PocaCurriculum goes by the reward {self.reward!r}, but those that are trained on are "
                 f"{sorted(facts.rewards)}: name one of them, or leave it empty for all"
             )
+        telling = {self.reward} if self.reward else {*facts.rewards}
+        if telling <= {*facts.groupwise}:
+            raise ValueError(
+                f"PocaCurriculum goes by mean rewards of prompts, but {' and '.join(sorted(telling))} compares the "
+                "images of a prompt with each other and has one mean for all prompts: name another "
+                "reward, or take Shuffled()"
+            )
 
     def choose(self, draw: PromptDraw, memory: Memory = NOTHING) -> list[int]:
         """Places of a draw of (seed, iteration, memory), in a random order."""

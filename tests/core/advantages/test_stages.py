@@ -53,9 +53,9 @@ def test_stages_that_fit(maker, rest, width):
 
 
 FIRST = "credit begins with a stage that makes advantages of scores, such as WeightedAdvantages(), found {}"
-ONLY_FIRST = "only the first stage of credit makes advantages of scores: take {} out, or put it first"
-BEFORE_WIDE = "{} changes numbers per image and must stand before the stages that widen them"
-BEFORE_FINER = "{} makes a number per {} and must stand before those per {}"
+ONLY_FIRST = "only the first stage of credit makes advantages of scores, and {} and {} both do: take one out"
+BEFORE_WIDE = "{} changes numbers per image and must stand before {}, which widens them"
+BEFORE_FINER = "TimeCredit makes a number per step and must stand before MaskCredit, which makes one per place"
 
 
 @pytest.mark.parametrize(
@@ -67,14 +67,14 @@ BEFORE_FINER = "{} makes a number per {} and must stand before those per {}"
             for stage in (SLAS, ParetoCredit(), TimeCredit(), MaskCredit())
         ],
         ((SLAS, CentredRewards()), FIRST.format("SuperLinear")),
-        *[((CentredRewards(), maker), ONLY_FIRST.format(type(maker).__name__)) for maker in MAKERS],
-        ((CentredRewards(), TimeCredit(), WeightedRewards()), ONLY_FIRST.format("WeightedRewards")),
+        *[((CentredRewards(), maker), ONLY_FIRST.format("CentredRewards", type(maker).__name__)) for maker in MAKERS],
+        ((CentredRewards(), TimeCredit(), WeightedRewards()), ONLY_FIRST.format("CentredRewards", "WeightedRewards")),
         *[
-            ((CentredRewards(), wide, stage), BEFORE_WIDE.format(type(stage).__name__))
+            ((CentredRewards(), wide, stage), BEFORE_WIDE.format(type(stage).__name__, type(wide).__name__))
             for wide in (TimeCredit(), MaskCredit())
             for stage in (SLAS, ParetoCredit())
         ],
-        ((CentredRewards(), MaskCredit(), TimeCredit()), BEFORE_FINER.format("TimeCredit", "step", "place")),
+        ((CentredRewards(), MaskCredit(), TimeCredit()), BEFORE_FINER),
     ],
 )
 def test_stages_that_do_not_fit_are_refused_before_any_work(stages, sentence):
@@ -85,7 +85,10 @@ def test_stages_that_do_not_fit_are_refused_before_any_work(stages, sentence):
 
 def test_credit_that_the_objective_cannot_use_is_refused_before_any_work():
     model, config = ToyModel(), TrainConfig(credit=(WeightedAdvantages(), MaskCredit()))
-    with pytest.raises(ValueError, match="one number per place, but GRPO can use one per step only"):
+    with pytest.raises(
+        ValueError,
+        match="MaskCredit makes the credit one number per place, but GRPO can use one per step only: choose Pos",
+    ):
         train(model, ["a"], {"red": Red()}, config)
     assert model.evaluations == 0
 

@@ -160,7 +160,7 @@ def test_a_single_child_passes_its_value_on_and_nobody_counts_who_is_masked():
 @pytest.mark.parametrize("stage", [DepthCredit(), BackedUp()])
 def test_they_take_one_number_per_image(stage):
     require_stages((WeightedAdvantages(), stage, TimeCredit()))
-    with pytest.raises(ValueError, match="must stand before the stages that widen them"):
+    with pytest.raises(ValueError, match="must stand before TimeCredit, which widens them"):
         require_stages((WeightedAdvantages(), TimeCredit(), stage))
     with pytest.raises(ValueError, match="this rollout has none: take the stage out"):
         credit_of((WeightedAdvantages(), stage), [scored_group(plain_scores(1, 2))])

@@ -155,7 +155,7 @@ def checked(objective, planner):
 def test_a_weighting_of_the_only_step_is_refused_with_a_way_out():
     alone, any_one = WindowPlanner(window=FrozenWindow(size=1, start=2)), WindowPlanner(window=RandomWindow(size=1))
     for objective in (GRPO(step_weight=FlatGradient()), PCPO(), GRPO(step_weight=NoiseLevel())):
-        with pytest.raises(ValueError, match="weighs steps against each other, and the planner only ever trains one"):
+        with pytest.raises(ValueError, match="weighs steps against each other, and WindowPlanner only ever trains one"):
             checked(objective, alone)
         checked(objective, any_one)
     checked(GRPO(), alone)

@@ -135,7 +135,7 @@ def test_the_published_one_has_27_leaves_whatever_is_drawn():
     [
         (
             {"planner": TreePlanner(), "images_per_prompt": 12},
-            "16 leaves, and 12 images .* images_per_prompt to 16",
+            "tree of TreePlanner has 16 leaves, and 12 images .* images_per_prompt to 16",
         ),
         (
             {"planner": BranchPlanner(), "images_per_prompt": 40},

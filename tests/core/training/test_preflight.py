@@ -24,11 +24,32 @@ from mixgrpo_core import (
     WindowPlanner,
     train,
 )
-from mixgrpo_core.advantages import Inside, MaskCredit, PromptMask, TimeCredit, WeightedAdvantages
-from mixgrpo_core.objectives import AWM, CRD, DGPO, FPO, GCPO, RAM, VGRPO, DiffusionNFT, PositionalGRPO, VelocityKL
+from mixgrpo_core.advantages import (
+    Inside,
+    MaskCredit,
+    NoveltyBonus,
+    ParetoCredit,
+    PromptMask,
+    TimeCredit,
+    WeightedAdvantages,
+)
+from mixgrpo_core.objectives import (
+    AWM,
+    CRD,
+    DGPO,
+    FPO,
+    GCPO,
+    RAM,
+    VGRPO,
+    DiffusionNFT,
+    FlatGradient,
+    PositionalGRPO,
+    VelocityKL,
+)
 from mixgrpo_core.rewards import Context
+from mixgrpo_core.rewards.port import About
 from mixgrpo_core.runs.folder import RunError
-from mixgrpo_core.sampling import OdePlanner
+from mixgrpo_core.sampling import BranchPlanner, IsoTemporalPlanner, OdePlanner, TreePlanner
 from mixgrpo_core.sampling.planners import Step, StepPlan
 from mixgrpo_core.settings.prompt_sources import PocaCurriculum, Shuffled
 
@@ -180,7 +201,7 @@ def sliding(size, **options):
     [
         (
             {"images_per_prompt": 1},
-            r"images_per_prompt must be at least 2 and below 10001, found 1: .*12 is the paper's",
+            r"images_per_prompt must be at least 2 and below 10001, found 1: advantages compare",
         ),
         ({"images_per_prompt": 0}, "at least 2 and below 10001, found 0"),
         ({"iterations": 0}, "iterations must be at least 1, or -1, found 0"),
@@ -362,14 +383,14 @@ def refused(change, words, model=None, **options):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"objective": GCPO(chunks=(2, 3))}, "chunks .* have 5 steps, but 4 steps were trained"),
+        ({"objective": GCPO(chunks=(2, 3))}, "GCPO .* have 5 steps, but WindowPlanner trains 4: give lengths"),
         (
             {"credit": (WeightedAdvantages(), MaskCredit(area=Inside(right=0.5)))},
-            "per place, but GRPO can use",
+            "MaskCredit makes the credit one number per place, but GRPO can use .* choose PositionalGRPO",
         ),
         (
             {"credit": (WeightedAdvantages(), TimeCredit()), "objective": GCPO()},
-            "per step, but GCPO can use",
+            "TimeCredit makes the credit one number per step, but GCPO can use .* take TimeCredit out",
         ),
         (
             {"credit": (WeightedAdvantages(), MaskCredit(area=PromptMask())), "objective": PositionalGRPO()},
@@ -378,7 +399,24 @@ def refused(change, words, model=None, **options):
         ({"objective": DGPO(), "updates": 5}, "4 groups make no 5 updates"),
         ({"regularisers": (VelocityKL(to="teacher"),)}, "pulls to .'teacher'."),
         ({"prompt_source": PocaCurriculum(reward="blue")}, "'blue', but those that are trained on are .'red'."),
-        ({"objective": AWM(), "planner": OdePlanner()}, "they would all be one image"),
+        (
+            {"objective": AWM(), "planner": OdePlanner()},
+            "OdePlanner makes no noisy step, .* they would all be one image",
+        ),
+        (
+            {"credit": (WeightedAdvantages(), TimeCredit()), "planner": IsoTemporalPlanner()},
+            "TimeCredit weighs the trained steps .*, and IsoTemporalPlanner trains one",
+        ),
+        ({"credit": (WeightedAdvantages(), NoveltyBonus()), "images_per_prompt": 2}, "NoveltyBonus .* of 2 images"),
+        (
+            {"credit": (WeightedAdvantages(), ParetoCredit())},
+            "ParetoCredit weighs 2 or more rewards against each other, and this run trains 1",
+        ),
+        ({"planner": TreePlanner()}, "tree of TreePlanner has 16 leaves, and 4 images per prompt are no multiple"),
+        (
+            {"objective": GRPO(step_weight=FlatGradient()), "planner": WindowPlanner(window=FrozenWindow(size=1))},
+            "FlatGradient .* and WindowPlanner only",
+        ),
         ({"planner": OdePlanner(), "shared_noise": False}, "GRPO learns from trained steps, choose a planner"),
         ({"objective": SampledByNobody()}, "samples with 'teacher', but the policies of this run are .'old', 'ref"),
     ],
@@ -394,6 +432,35 @@ def test_a_guided_field_is_no_target_of_a_regression(objective):
 
     words = f"{type(objective).__name__} regresses the velocity .* no plain field beside it here: set guidance"
     refused({"objective": objective, "shared_noise": False}, words, Guided())
+
+
+def test_a_curriculum_by_a_reward_that_compares_within_a_prompt_is_refused():
+    class Places(Red):
+        about = About(groupwise=True)
+
+    words = "PocaCurriculum goes by mean rewards of prompts, but place compares the images"
+    config = TrainConfig(steps=6, images_per_prompt=4, prompt_source=PocaCurriculum())
+    with pytest.raises(ValueError, match=words):
+        train(ToyModel(), ["a"], {"place": Places()}, config)
+    train(ToyModel(), ["a"], {"place": Places(), "red": Red()}, config)
+    config = replace(config, prompt_source=PocaCurriculum(reward="place"))
+    with pytest.raises(ValueError, match=words):
+        train(ToyModel(), ["a"], {"place": Places(), "red": Red()}, config)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "planner"),
+    [(FlowCPS(eta=0.7), TreePlanner(growth=1.0)), (FlowCPS(eta=0.7), BranchPlanner(splits=(0, 3), strength=2.0))],
+)
+def test_noise_that_a_planner_makes_stronger_than_the_kernel_can_be_names_both(kernel, planner):
+    with pytest.raises(
+        ValueError, match=f"{type(planner).__name__} makes noise up to .* which FlowCPS cannot be"
+    ) as said:
+        TrainConfig(kernel=kernel, planner=planner)
+    sentence(said)
+    least = float(str(said.value).split("its eta to ")[1].split(" at most")[0])
+    assert TrainConfig(kernel=FlowCPS(eta=least), planner=planner)
+    assert TrainConfig(kernel=FlowSDE(eta=0.7), planner=planner)
 
 
 def test_contexts_are_of_prompts_that_are_there():
