@@ -2,9 +2,11 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
+from time import process_time
 from typing import Any
 
 import torch
@@ -12,10 +14,15 @@ import torch
 from mixgrpo_core.demo import held_out_prompts, train_prompts
 from mixgrpo_core.evaluation.held_out import HeldOut, Prompted, evaluate
 from mixgrpo_core.models.families.demo import load_demo
+from mixgrpo_core.models.port import FlowModel
+from mixgrpo_core.objectives.update import NonFiniteLoss
 from mixgrpo_core.rewards.port import Reward, RewardBatch, Scores
 from mixgrpo_core.rewards.shapes import ShapeAdherence, ShapeCleanliness, ShapeReward
+from mixgrpo_core.rewards.stats import RewardStats
+from mixgrpo_core.runs.reports import StepReport
 from mixgrpo_core.sampling.schedule import flow_sigmas
 from mixgrpo_core.settings.config import TrainConfig, to_dict
+from mixgrpo_core.training.iteration import RewardsFailed
 from mixgrpo_core.training.loop import train
 
 RESULTS = Path(__file__).parent / "results"
@@ -66,6 +73,20 @@ WATCHED: Mapping[str, Reward] = {
 }
 
 
+Clock = Callable[[StepReport, float], float]
+"""What an iteration took, from its report and the CPU seconds of this process."""
+
+
+def told_seconds(report: StepReport, cpu: float) -> float:
+    """The seconds that the report tells."""
+    return sum(report.seconds.values())
+
+
+def cpu_seconds(report: StepReport, cpu: float) -> float:
+    """The CPU seconds."""
+    return cpu
+
+
 @dataclass(frozen=True, kw_only=True)
 class Budget:
     """How long a run goes on and how often it is evaluated, in seconds of training (evaluation not counted).
@@ -81,30 +102,71 @@ class Budget:
     images: int = 4
 
 
-def run(config: TrainConfig, budget: Budget, reward: Reward | None = None) -> dict[str, Any]:
+def run(
+    config: TrainConfig, budget: Budget, reward: Reward | None = None, clock: Clock = told_seconds
+) -> dict[str, Any]:
     """Train on the demo model; returns the curve: training seconds, NFE per image so far, held-out means."""
-    model = load_demo(seed=config.seed)
+    model, start = load_demo(seed=config.seed), base_figures(budget.images)
+    torch.manual_seed(config.seed)
+    reports = train(model, train_prompts(), {"shape": reward or ShapeReward()}, config)
+    return followed(reports, lambda: figures(model, budget.images), config, budget, start=start, clock=clock)
+
+
+def figures(model: FlowModel, images: int) -> Mapping[str, RewardStats]:
+    """Held-out figures of a demo model as it stands."""
     kept = HeldOut(
         prompts=[Prompted(prompt=prompt, cond=model.encode(prompt)) for prompt in held_out_prompts()],
         sigmas=flow_sigmas(25, 3.0),
-        images_per_prompt=budget.images,
+        images_per_prompt=images,
         batch=96,
     )
-    torch.manual_seed(config.seed)
+    return evaluate(model, kept, WATCHED).rewards
+
+
+@cache
+def base_figures(images: int) -> Mapping[str, RewardStats]:
+    """Those of the base model, which a new LoRA of any seed leaves as it is."""
+    return figures(load_demo(), images)
+
+
+def followed(
+    reports: Iterator[StepReport],
+    look: Callable[[], Mapping[str, RewardStats]],
+    config: TrainConfig,
+    budget: Budget,
+    *,
+    start: Mapping[str, RewardStats],
+    clock: Clock = told_seconds,
+    enough: Callable[[Mapping[str, float]], bool] = lambda point: False,
+) -> dict[str, Any]:
+    """The curve of a training that is looked at now and then.
+
+    Args:
+        reports: the training.
+        look: held-out figures of the policy as it stands.
+        start: the same before the training.
+        clock: what an iteration takes.
+        enough: whether the run may end with a point of its curve, before its time.
+    """
     images = config.images_per_prompt * config.prompts_per_iteration
-    seconds, evaluations, due = 0.0, 0.0, budget.every
-    curve = [_point(0, 0.0, 0.0, evaluate(model, kept, WATCHED).rewards)]
-    for report in train(model, train_prompts(), {"shape": reward or ShapeReward()}, config):
-        seconds += sum(report.seconds.values())
-        evaluations += sum(report.nfe.values()) * images
-        last = seconds >= budget.seconds or report.iteration + 1 == config.iterations
-        if seconds >= due or last:
-            stats = evaluate(model, kept, WATCHED).rewards
-            curve.append(_point(report.iteration + 1, seconds, evaluations, stats))
-            due += budget.every
-        if last:
+    seconds, cpu, evaluations, due, done, failed = 0.0, 0.0, 0.0, budget.every, 0, ""
+    curve = [_point(0, 0.0, 0.0, start)]
+    while seconds < budget.seconds and done != config.iterations and not enough(curve[-1]):
+        begun = process_time()
+        try:
+            report = next(reports)
+        except (NonFiniteLoss, RewardsFailed) as error:
+            failed = str(error)
             break
-    return {"curve": curve, "seconds_per_iteration": seconds / (report.iteration + 1)}
+        took = process_time() - begun
+        seconds, cpu = seconds + clock(report, took), cpu + took
+        evaluations += sum(report.nfe.values()) * images
+        done = report.iteration + 1
+        if seconds >= min(due, budget.seconds) or done == config.iterations:
+            curve.append(_point(done, seconds, evaluations, look()))
+            due += budget.every
+    found = {"curve": curve, "seconds_per_iteration": seconds / max(1, done), "cpu_seconds": cpu}
+    return {**found, "failed": failed} if failed else found
 
 
 def _point(iteration: int, seconds: float, evaluations: float, stats: Mapping[str, Any]) -> dict[str, Any]:
@@ -121,12 +183,16 @@ def kept_run(path: Path, config: TrainConfig, budget: Budget, reward: Reward | N
     asked = {"config": to_dict(config), "budget": asdict(budget)}
     if not path.exists():
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-        result = run(config, budget, reward)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps({**result, **asked}))
-        os.replace(partial, path)
+        keep(path, {**run(config, budget, reward), **asked})
     kept = json.loads(path.read_text())
     if {name: kept.get(name) for name in asked} != asked:
         raise ValueError(f"{path} was made with other settings: remove it to make it anew")
     return kept
+
+
+def keep(path: Path, record: Mapping[str, Any]) -> None:
+    """Write a record whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(record))
+    os.replace(partial, path)

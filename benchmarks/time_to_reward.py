@@ -79,11 +79,11 @@ def best_rate(runs: dict[float, dict[str, Any]]) -> float:
     return max(clean, key=lambda rate: clean[rate]["curve"][-1]["shape"])
 
 
-def crossing(curve: Sequence[dict[str, Any]], target: float, axis: str) -> float | None:
+def crossing(curve: Sequence[dict[str, Any]], target: float, axis: str, reward: str = "shape") -> float | None:
     """Where ``axis`` stands when the reward first reaches ``target``, interpolated; None if it never does."""
     for before, after in pairwise(curve):
-        if after["shape"] >= target > before["shape"]:
-            share = (target - before["shape"]) / (after["shape"] - before["shape"])
+        if after[reward] >= target > before[reward]:
+            share = (target - before[reward]) / (after[reward] - before[reward])
             return before[axis] + share * (after[axis] - before[axis])
     return None
 
@@ -102,32 +102,36 @@ def table(chosen: dict[str, float], runs: dict[str, list[dict[str, Any]]]) -> st
     ]
     for name in PRESETS:
         final = [run["curve"][-1] for run in runs[name]]
-        columns = [_spread([point[key] for point in final]) for key in ("shape", "adherence", "clean", "diversity")]
-        pace = _spread([run["seconds_per_iteration"] for run in runs[name]], 2)
-        seconds = _reached([crossing(run["curve"], dance, "seconds") for run in runs[name]])
-        evaluations = _reached([crossing(run["curve"], dance, "kilo_evaluations") for run in runs[name]])
-        clean = _reached([crossing(run["curve"], dance, "clean") for run in runs[name]], 3)
+        columns = [spread([point[key] for point in final]) for key in ("shape", "adherence", "clean", "diversity")]
+        pace = spread([run["seconds_per_iteration"] for run in runs[name]], 2)
+        seconds = reached([crossing(run["curve"], dance, "seconds") for run in runs[name]])
+        evaluations = reached([crossing(run["curve"], dance, "kilo_evaluations") for run in runs[name]])
+        clean = reached([crossing(run["curve"], dance, "clean") for run in runs[name]], 3)
         lines.append(
             f"| {name} | {chosen[name]:g} | {pace} | {' | '.join(columns)} | {seconds} | {evaluations} | {clean} |"
         )
     return "\n".join(lines)
 
 
-def _spread(values: Sequence[float], digits: int = 3) -> str:
-    return f"{statistics.mean(values):.{digits}f} ± {statistics.stdev(values):.{digits}f}"
+def spread(values: Sequence[float], digits: int = 3) -> str:
+    """Mean and standard deviation; of one value the value."""
+    mean = f"{statistics.mean(values):.{digits}f}"
+    return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
 
 
-def _reached(values: Sequence[float | None], digits: int = 0) -> str:
+def reached(values: Sequence[float | None], digits: int = 0) -> str:
+    """Where each seed gets to a reward, and how many do not."""
     there = [value for value in values if value is not None]
     words = " / ".join(f"{value:.{digits}f}" for value in there)
     return words if len(there) == len(values) else f"{words or '-'} ({len(there)} of {len(values)} seeds)"
 
 
-def plot(runs: dict[str, list[dict[str, Any]]], path: Path) -> None:
+def plot(runs: dict[str, list[dict[str, Any]]], path: Path, clock: str = "seconds of training") -> None:
+    """Reward, cleanliness and diversity of all runs, a colour a name."""
     figure = Figure(figsize=(12, 8), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(2, 2)
-    for colour, name in enumerate(PRESETS):
+    for colour, name in enumerate(runs):
         for seed, run in enumerate(runs[name]):
             style = {"color": f"C{colour}", "linewidth": 1.2, "label": name if seed == 0 else None}
             xs = [point["seconds"] for point in run["curve"]]
@@ -137,8 +141,8 @@ def plot(runs: dict[str, list[dict[str, Any]]], path: Path) -> None:
             panels[0, 1].plot(
                 [p["kilo_evaluations"] for p in run["curve"]], [p["shape"] for p in run["curve"]], **style
             )
-    labels = (("seconds of training", "held-out reward"), ("network evaluations, thousands", "held-out reward"))
-    labels += (("seconds of training", "held-out cleanliness"), ("seconds of training", "held-out diversity"))
+    labels = ((clock, "held-out reward"), ("network evaluations, thousands", "held-out reward"))
+    labels += ((clock, "held-out cleanliness"), (clock, "held-out diversity"))
     for axes, (x, y) in zip(panels.flat, labels, strict=True):
         axes.set_xlabel(x)
         axes.set_ylabel(y)
