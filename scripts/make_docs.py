@@ -7,6 +7,7 @@ docstring, and what a setting is, stands in its field. A test compares (``tests/
 """
 
 import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from functools import cache
@@ -81,6 +82,16 @@ def methods() -> str:
     return table(("method", "preset", "source", "needs", "rollout", "training", "cost"), rows)
 
 
+@cache
+def sharing() -> str:
+    """A row per plan: what sharing saves, counted by the benchmark."""
+    sys.path.append(str(ROOT / "benchmarks"))
+    from shared_rows import rows
+
+    found = [(row.plan, row.start, f"{row.rollout:.2f}", f"{row.update:.2f}") for row in rows()]
+    return table(("trained steps", "start noise", "rollout", "update"), found)
+
+
 def elsewhere() -> str:
     """A row per work without a preset."""
     rows = [(work.name, work.state, work.reason, work.instead) for work in ELSEWHERE]
@@ -112,6 +123,7 @@ def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 TABLES: Mapping[str, Callable[[], str]] = {
     "presets": presets,
     "methods": methods,
+    "shared rows": sharing,
     "works without a preset": elsewhere,
     "settings": settings,
     "planners": lambda: kinds(Planner),
