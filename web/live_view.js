@@ -2,6 +2,7 @@
 
 import { app } from "../../scripts/app.js";
 import { KEPT_AS, NodeLink } from "./live/link.mjs";
+import { Outsides } from "./live/outside.mjs";
 import { Room } from "./live/room.mjs";
 import { WIDTH } from "./live/view.mjs";
 
@@ -18,6 +19,11 @@ app.registerExtension({
       document.head.append(link);
     }
   },
+  nodeCreated(node) {
+    if (!node.isSubgraphNode?.() && node.comfyClass !== TRAINER) return;
+    for (const change of ["onAdded", "onRemoved"]) after(node, change, lookSoon);
+  },
+  afterConfigureGraph: lookSoon,
   beforeRegisterNodeDef(nodeType, nodeData) {
     if (nodeData.name !== TRAINER) return;
     after(nodeType.prototype, "onNodeCreated", attach);
@@ -48,6 +54,13 @@ function attach(node) {
   const here = (place) => nodeAt(node.graph?.rootGraph ?? node.graph, place) === node;
   const link = new NodeLink(node, here, { forward, reveal, fit: () => node.mixgrpo?.room?.fit() });
   node.mixgrpo = link;
+  show(node, link);
+  showOnlyTheView(node);
+  link.room.restore();
+}
+
+/** Give a node a widget with the view in it. */
+function show(node, link) {
   const widget = node.addDOMWidget("mixgrpo_live", "mixgrpo_live", link.view.element, {
     serialize: false,
     hideOnZoom: false,
@@ -55,15 +68,45 @@ function attach(node) {
     margin: MARGIN,
   });
   widget.serialize = false;
-  showOnlyTheView(node);
   const compute = node.computeSize;
   node.computeSize = function () {
     const size = compute.apply(this, arguments);
     size[0] = Math.max(size[0], WIDTH);
     return size;
   };
-  link.room = new Room(node, link.view);
-  link.room.restore();
+  Object.assign(link, { widget, room: new Room(node, link.view) });
+  link.hide = () => {
+    node.computeSize = compute;
+    widget.onRemove?.();
+  };
+}
+
+/** A subgraph's node computes its widgets from what it promotes: the view stands behind those. */
+function showOutside(node, link) {
+  const { get } = Object.getOwnPropertyDescriptor(node, "widgets");
+  show(node, link);
+  const view = [];
+  Object.defineProperty(node, "widgets", { get: () => [...get.call(node), ...view], set() {}, configurable: true, enumerable: true });
+  view.push(link.widget);
+}
+
+const outsides = new Outsides(
+  {
+    isTrainer: (node) => node.comfyClass === TRAINER,
+    show: showOutside,
+    nodeAt,
+    inVue: (node) => globalThis.LiteGraph.vueNodesMode && app.canvas?.graph === node.graph,
+  },
+  { forward, reveal },
+);
+let looking = null;
+
+/** When all that came or went together has. */
+function lookSoon() {
+  looking ??= setTimeout(() => {
+    looking = null;
+    outsides.look(app.rootGraph ?? app.graph);
+  });
 }
 
 /** The host's own line of text and preview picture say less than the view does: they stay hidden. */

@@ -517,6 +517,41 @@ def test_the_wheel_over_the_view_zooms_the_canvas(open_view):
     page.wait_for_function("app.canvas.ds.scale > 1")
 
 
+WRAP = """() => {
+  const { node } = app.graph.convertToSubgraph(new Set([app.graph.getNodeById(12)]));
+  node.pos = [80, 60];
+  return [node.id, node.subgraph.nodes[0].id].map(String);
+}"""
+
+
+@RENDERINGS
+def test_a_subgraph_that_holds_the_trainer_shows_the_view_on_its_outside(small, runs, vue):
+    view = small(LAPTOP, vue)
+    page = view.page
+    store(runs, "my run", [])
+    holder, inner = page.evaluate(WRAP)
+    place = {"node": f"{holder}:{inner}", "workflow": page.evaluate("app.graph.id")}
+    view.status("loading", node=f"77:{inner}", workflow=place["workflow"])  # in another subgraph
+    view.progress(0, **place)
+    seen = page.locator(".mixgrpo-live:visible")
+    expect(seen).to_have_count(1)
+    expect(seen.locator(".mg-phase")).to_have_text("Sampling 3 of 8", timeout=10_000)
+    room = {"x": 0, "y": 40, "width": LAPTOP["width"], "height": LAPTOP["height"] - 40}
+    for part in (".mg-badge", ".mg-chart", *(f".mg-{name}" for name in COMMANDS)):
+        inside(seen.locator(part).bounding_box(), room)
+    low = seen.bounding_box()["height"]
+    seen.locator("[data-section=plan]").click()
+    expect(seen.locator(".mg-curve")).to_be_visible()
+    assert seen.bounding_box()["height"] > low + 100
+    seen.locator("[data-command=stop]").click()  # it is a made up run
+    expect(seen.locator(".mg-note")).to_contain_text("is not being trained right now")
+    page.evaluate("app.loadGraphData(app.graph.serialize())")
+    expect(seen.locator(".mg-run")).to_have_text("my run", timeout=10_000)
+    expect(seen.locator("[data-section=plan]")).to_have_attribute("aria-expanded", "true")
+    page.evaluate("app.graph.remove(app.graph.nodes[0])")
+    expect(page.locator(".mixgrpo-live")).to_have_count(0)
+
+
 def test_a_removed_node_hears_nothing_more(open_view):
     view = open_view()
     view.progress(0)

@@ -78,7 +78,7 @@ export class Header {
     write(this.note, state.notice || (taken && `After this iteration: ${taken}.`) || told);
     this.note.title = this.note.textContent;
     this.note.dataset.kind = state.notice || state.state === "failed" ? "bad" : "";
-    write(this.figures.left.value, duration(live ? times.seconds_left : total(state.reports)));
+    write(this.figures.left.value, duration(live ? times.seconds_left : total(state.reports) || null));
     write(this.figures.left.label, live ? "left" : "in all");
     write(this.figures.pace.value, pace(times.seconds_per_iteration ?? meanSeconds(state.reports)));
     write(this.figures.memory.value, bytes(times.peak_memory ?? peak(state.reports)));
