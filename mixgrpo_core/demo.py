@@ -26,7 +26,7 @@ def demo_config(*, iterations: int | None = None, seed: int = 0) -> TrainConfig:
         planner=WindowPlanner(window=SlidingWindow(size=4, stride=1, hold=5, last=3), tail_ratio=0.4),
         reward_weights={"shape": 1.0, "adherence": 0.0, "clean": 0.0},
         learning_rate=5e-4,
-        eval_every=28,
+        eval_every=14,
         eval_images=6,
         guards=(HeldOutFall(), DiversityLoss(warn=0.2), PixelDrift(), Collapse()),
     )
