@@ -124,7 +124,7 @@ def _built(asked: _Asked, name: str) -> TrainerSettings:
         train=config,
         width=_side("width", asked["width"] or side),
         height=_side("height", asked["height"] or side),
-        cfg=_cfg(name, asked["cfg"]),
+        cfg=_cfg(name, asked["cfg"], config.objective),
         guidance=asked["guidance"] if asked["guidance"] >= 0 else family.guidance,
         model_shift=config.shift is None,
         rank=rank,
@@ -193,7 +193,7 @@ def _require_once(more: Mapping[str, Line], asked: _Asked) -> None:
             )
 
 
-def _cfg(name: str, asked: float) -> float:
+def _cfg(name: str, asked: float, objective: Objective) -> float:
     cfg = asked or FAMILIES[name].cfg
     if cfg < 1:
         raise ValueError(f"CFG is 1 (off) or more, found {cfg:g}")
@@ -201,6 +201,11 @@ def _cfg(name: str, asked: float) -> float:
         raise ValueError(
             f"{name} has its guidance distilled into it and makes worse images with CFG: set cfg to 1 (or 0, from the "
             "preset). For a variant that wants CFG choose the family 'other flow model'"
+        )
+    if cfg > 1 and objective.plain_field:
+        raise ValueError(
+            f"{type(objective).__name__} learns from final images and wants a model without guidance, and CFG is "
+            f"{cfg:g}: set cfg to 1, or choose an objective of sampled steps such as GRPO"
         )
     return cfg
 

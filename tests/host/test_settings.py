@@ -350,6 +350,12 @@ def test_settings_of_an_objective_that_it_does_not_have_are_refused_by_name():
     assert settings(objective="AWM").train.objective == AWM(), "with the KL that it is published with"
     assert settings(objective="GRPO-Guard", preset="Flow-GRPO").train.objective.kl == 1e-3, "with the preset's"
     assert settings(objective="DiffusionNFT", preset="Flow-GRPO").train.objective == DiffusionNFT()
+    guided = {"objective": "DiffusionNFT", "model_family": "SD3.5"}
+    assert refusal(**guided) == (
+        "DiffusionNFT learns from final images and wants a model without guidance, and CFG is 4.5: set cfg to 1, or "
+        "choose an objective of sampled steps such as GRPO"
+    )
+    assert settings(**guided, cfg=1.0).cfg == 1
     said = refusal(objective="DiffusionNFT", clip=0.1)
     assert said == "clip is no setting of DiffusionNFT: set it to 0, or choose another objective"
 
