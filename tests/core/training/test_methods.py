@@ -2,12 +2,14 @@
 
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import pytest
 from small_methods import PROMPTS, contexts_of, rewards_of, small
 from toy import ToyModel
 
 from mixgrpo_core import RunFolder, train
+from mixgrpo_core.cli.settings import read_toml
 from mixgrpo_core.settings.presets import METHODS
 from mixgrpo_core.training.cost import iteration_cost, method_cost
 
@@ -108,6 +110,15 @@ def test_the_cost_that_is_told_is_that_of_all_prompts(name):
     counted, told = iteration_cost(config, 0), method_cost(config, looks=1)
     assert told.rollout == pytest.approx(counted.nfe["rollout"])
     assert told.rollout + told.training == pytest.approx(sum(counted.nfe.values()))
+
+
+def test_the_combination_of_the_page_is_one(tmp_path):
+    page = (Path(__file__).resolve().parents[3] / "docs" / "methods.md").read_text(encoding="utf-8")
+    (tmp_path / "run.toml").write_text(page.split("```toml\n")[1].split("```")[0])
+    config = replace(read_toml(str(tmp_path / "run.toml")).train, iterations=1, eval_every=0)
+    assert config.steps == METHODS["mixgrpo"].config.steps, "the rest is the preset's"
+    (report,) = train(ToyModel(), PROMPTS, rewards_of("otca"), replace(config, prompts_per_iteration=1))
+    assert {"lambda", "root_share", "rewards_opposed"} <= report.update.figures.keys()
 
 
 def test_costs_that_are_known():
