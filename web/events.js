@@ -2,7 +2,7 @@
 
 import { api } from "../../scripts/api.js";
 
-const NAMES = ["status", "progress", "report", "group", "sample", "ballot"];
+const NAMES = ["status", "progress", "report", "group", "gallery", "ballot"];
 const listeners = new Set();
 
 /**
@@ -36,6 +36,15 @@ export function command(run, name) {
     method: "POST",
     headers: { "Content-Type": "application/json" },
     body: JSON.stringify({ command: name }),
+  });
+}
+
+/** Make the LoRA of an iteration of the gallery the run's; null the last one. Gives the gallery. */
+export function keepLora(run, iteration) {
+  return asked(`/mixgrpo/runs/${encodeURIComponent(run)}/keep`, {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify({ iteration }),
   });
 }
 

@@ -9,7 +9,7 @@ from ..runs.folder import RunError
 from ..support.micro_batches import ran_out
 from ..support.quoting import cause
 from ..training.iteration import RewardsFailed
-from . import compare, demo, doctor, methods, plan, sampling, score, training, verify
+from . import compare, demo, doctor, keep, methods, plan, sampling, score, training, verify
 from .imports import WORDS, take_imports
 from .memory import OutOfMemory
 from .stopping import Listener, status_of, stopped_by_signals
@@ -19,6 +19,7 @@ COMMANDS: Mapping[str, tuple[Callable[[Sequence[str]], int], str]] = MappingProx
         "demo": (demo.demo, "train a LoRA on the shipped demo model, from nothing, in minutes on a CPU"),
         "train": (training.train_command, "train RUN.toml: a new run; every setting is also a flag"),
         "resume": (training.resume_command, "resume RUN: go on with a run, or extend it by more iterations"),
+        "keep": (keep.keep_command, "keep RUN: its gallery; keep RUN ITERATION: which LoRA is the run's"),
         "doctor": (doctor.doctor_command, "why does the reward of a run not rise? The likeliest cause first"),
         "methods": (methods.methods_command, "the published methods that are here, what each needs and costs"),
         "plan": (plan.plan_command, "what is trained when, and what it costs, before anything runs"),

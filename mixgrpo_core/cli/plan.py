@@ -2,20 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from ..settings.config import TrainConfig
-from ..settings.course import course
-from ..training.cost import IterationCost, dance_iteration_cost, iteration_cost
+from ..training.cost import IterationCost, dance_iteration_cost, iteration_cost, stretches
+from ..training.forecast import UNKNOWN, Forecast, from_earlier
 from ..views.figures import plan_figure
 from .memory import memory_words
 from .settings import RunConfig, parse_flags, read_toml
-
-MOST_ROWS = 30
+from .training import workload
 
 
 def plan_command(arguments: Sequence[str]) -> int:
@@ -34,10 +32,22 @@ def plan_command(arguments: Sequence[str]) -> int:
     if settings.train.endless:
         console.print(f"it goes on until it is stopped; this is of its first {settings.train.foreseen} iterations")
     console.print(f"picture: {picture}", highlight=False)
+    known = _known(settings)
+    console.print(UNKNOWN if known is None else known.words, highlight=False, soft_wrap=True)
     words = memory_words(settings)
     if words:
         console.print(words, highlight=False, soft_wrap=True)
     return 0
+
+
+def _known(settings: RunConfig) -> Forecast | None:
+    """What earlier runs beside its folder tell of how long the run will take."""
+    beside = Path(settings.out).absolute().parent
+    try:
+        setup, prompts = settings.setup(), settings.make_prompts()
+    except (ValueError, OSError):  # no prompts or rewards yet: a plan needs none
+        return None
+    return from_earlier(workload(settings, prompts), beside.iterdir() if beside.is_dir() else (), setup)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,32 +100,13 @@ class PlanCosts:
 def count_costs(config: TrainConfig, evaluations_per_call: int = 1) -> PlanCosts:
     """Count the network evaluations of a run, one iteration per stretch."""
     parts = []
-    for first, last, steps in _stretches(config):
+    for first, last, steps in stretches(config):
         same = config.plan(last, 0, config.sigmas()).trained == steps
         cost = iteration_cost(config, first, evaluations_per_call=evaluations_per_call)
         parts.append(Stretch(first=first, last=last, steps=steps if same else None, cost=cost))
     return PlanCosts(
         stretches=parts, dance=dance_iteration_cost(config, evaluations_per_call=evaluations_per_call).units
     )
-
-
-def _stretches(config: TrainConfig) -> list[tuple[int, int, tuple[int, ...]]]:
-    """Runs of iterations that train the same steps (of their first prompt): (first, last, steps).
-
-    Where the steps change too often for a table (random ones), even parts, costed by their first iteration.
-    """
-    sigmas, iterations = config.sigmas(), config.foreseen
-    changes = course(lambda iteration: config.plan(iteration, 0, sigmas).trained, iterations)
-    if len(changes) > MOST_ROWS:
-        return [(at[0], at[-1], changes[0][1]) for at in _even_parts(iterations, MOST_ROWS // 2)]
-    ends = [*(first for first, _ in changes[1:]), iterations]
-    return [(first, end - 1, steps) for (first, steps), end in zip(changes, ends, strict=True)]
-
-
-def _even_parts(count: int, parts: int) -> list[range]:
-    """0 .. count - 1 in ``parts`` pieces of about equal length."""
-    edges = [round(i * count / parts) for i in range(parts + 1)]
-    return [range(a, b) for a, b in pairwise(edges) if a < b]
 
 
 def _words(steps: tuple[int, ...]) -> str:

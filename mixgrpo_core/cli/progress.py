@@ -10,9 +10,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Column
 from rich.text import Text
 
-from ..runs.pace import Pace
 from ..runs.reports import Event, StepReport
 from ..runs.reports import Progress as PhaseProgress
+from ..training.pace import Pace
 
 
 class RunProgress:
@@ -20,13 +20,13 @@ class RunProgress:
 
     def __init__(self, bars: "_Bars", pace: Pace, done: int) -> None:
         self._bars, self._pace = bars, pace
-        total = None if pace.iterations < 0 else pace.iterations
+        total = None if pace.work.iterations < 0 else pace.work.iterations
         self._run = bars.add_task("training", total=total, completed=done, pace=pace)
         self._inner = bars.add_task("", total=1, visible=False)
 
     def observe(self, event: Event) -> None:
+        self._pace.hear(event)
         if isinstance(event, PhaseProgress):
-            self._pace.begun(event.iteration)
             phase = f"  {event.phase}"
             self._bars.update(self._inner, visible=True, description=phase, completed=event.done, total=event.total)
 

@@ -11,9 +11,11 @@ from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
+from ..evaluation import shown
 from ..models.lora_file import load_lora
 from ..models.port import FlowModel
 from ..runs.folder import RunFolder
+from ..runs.gallery import Gallery
 from ..runs.metrics import iterations_done
 from ..sampling.ode import decode, sample
 from ..settings.prompts import Prompts
@@ -46,9 +48,8 @@ def finish(settings: RunConfig, run: RunFolder, model: "PipelineModel", console:
 
 
 def shown_prompts(prompts: Prompts) -> list[str]:
-    """Which prompts the grid shows: a few held-out ones, or training ones where none are."""
-    offered = prompts.held_out or prompts.train
-    return list(offered[:: max(1, len(offered) // SHOWN_PROMPTS)][:SHOWN_PROMPTS])
+    """Which prompts the grid shows."""
+    return shown.shown_prompts(prompts.train, prompts.held_out, SHOWN_PROMPTS)
 
 
 def before_after(model: FlowModel, prompts: Sequence[str], settings: RunConfig, after: str) -> Image.Image:
@@ -79,10 +80,14 @@ def print_summary(run: RunFolder, metrics: Sequence[dict], console: Console) -> 
     _print_guards(run, metrics, console)
     seconds = sum(sum(report["seconds"].values()) for report in metrics)
     console.print(f"{iterations_done(metrics)} iterations in {seconds:.0f} s", highlight=False)
+    gallery = Gallery(run)
+    kept = gallery.kept
     for label, path in (
         ("LoRA", run.lora("last")),
         ("averaged LoRA (EMA)", run.lora("ema")),
         (f"best LoRA by {_judged(metrics)} reward", run.lora("best")),
+        (f"kept LoRA (iteration {kept})", run.lora("kept")),
+        ("gallery", gallery.folder),
         ("report", run.path / "report.png"),
         ("before and after", run.path / "before_after.png"),
     ):

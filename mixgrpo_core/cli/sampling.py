@@ -11,8 +11,9 @@ from rich.console import Console
 from torch import Tensor
 
 from ..sampling.ode import decode, sample
+from ..support.pixels import to_image
 from ..support.seeds import derive_seed
-from ..views.grids import labelled_grid, strip, to_image
+from ..views.grids import labelled_grid, strip
 from .pictures import check_counts, check_share, grid_of, loaded, new_folder, read_words, with_lora
 from .settings import ModelConfig
 

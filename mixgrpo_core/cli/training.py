@@ -14,16 +14,18 @@ from ..objectives.port import RatioObjective
 from ..rewards.port import Reward
 from ..runs.folder import RunFolder
 from ..runs.older import present_settings
-from ..runs.pace import Pace
 from ..settings.config import TrainConfig
 from ..settings.prompts import Prompts
 from ..settings.values import checked
 from ..support.setting import described, setting, settings_of
+from ..training.forecast import foretold
 from ..training.loop import train
 from ..training.out_of_memory import OutOfMemory as OneImageTooLarge
 from ..training.out_of_memory import within_memory
+from ..training.pace import Pace
 from ..training.preflight import check
 from ..training.visits import visited
+from ..training.workload import Workload
 from .imports import WORDS
 from .memory import OutOfMemory, that_fits, training_advice
 from .progress import RunProgress, run_progress
@@ -123,14 +125,19 @@ def drive(
     """The training loop of the command line."""
     prompts, done = settings.make_prompts(), _done(run)
     model.keep_texts(run.texts)
-    model.prepare(_needed(prompts, settings.train, done))
+    needed = _needed(prompts, settings.train, done)
+    model.prepare(needed)
     if done >= settings.train.end:
         words = f"{run.path} is finished ({done} iterations); extend it: mixgrpo resume {run.path} --iterations N"
         console.print(words, highlight=False, soft_wrap=True)
     console.print(_announcement(settings, run, model), highlight=False, soft_wrap=True)
 
-    at_the_end = 2 * SHOWN_IMAGES * len(shown_prompts(prompts))
-    pace = Pace.of(settings.train, held_out=bool(prompts.held_out), images_at_the_end=at_the_end)
+    work = workload(settings, prompts)
+    known = None
+    if done < settings.train.end:
+        known = foretold(work, model, needed[0], run.path.parent.iterdir(), run.config["setup"], done=done)
+        console.print(known.words, highlight=False, soft_wrap=True)
+    pace = Pace(work, None if known is None else known.rates)
 
     def attempt(config: TrainConfig) -> RunConfig:
         trying = replace(settings, train=config)
@@ -179,6 +186,12 @@ def _loop(
         for report in reports:
             events.write(report)
             progress.report(report)
+
+
+def workload(settings: RunConfig, prompts: Prompts) -> Workload:
+    """What the run has to do."""
+    at_the_end = 2 * SHOWN_IMAGES * len(shown_prompts(prompts))
+    return Workload(settings.train, held_out=len(prompts.held_out), images_at_the_end=at_the_end)
 
 
 def _done(run: RunFolder) -> int:

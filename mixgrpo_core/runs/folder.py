@@ -4,7 +4,9 @@
       metrics.jsonl             one StepReport per line, cut back to the checkpoint on resume
       checkpoints/000010.safetensors
       prompts/*.safetensors     what text encoders made of the prompts, where a model keeps it
-      lora/last.safetensors     best.safetensors (by held-out reward, else by training reward), ema.safetensors
+      lora/last.safetensors     best.safetensors (by held-out reward, else by training reward), ema.safetensors,
+                                kept.safetensors (chosen from the gallery)
+      gallery/000010/           how a few prompts look after so many iterations, and the LoRA (`gallery`)
 """
 
 import json
@@ -36,6 +38,8 @@ from .settings_file import (
 )
 
 R = TypeVar("R", bound="RunFolder")
+LORAS = ("kept", "ema", "last", "best")
+"""Kinds of LoRA files that a run may have, the one that is the run's first."""
 
 
 class RunFolder:
@@ -183,7 +187,7 @@ class RunFolder:
 
         A run that was stopped before its first checkpoint has left nothing, and begins.
         """
-        left = [self.lora(name) for name in ("last", "best", "ema") if self.lora(name).exists()]
+        left = [self.lora(name) for name in LORAS if self.lora(name).exists()]
         if self.metrics():
             left.append(self._told.path)
         if left and not self.checkpoints:
@@ -236,7 +240,7 @@ class RunFolder:
         self._kept.save(replace(snapshot, settings=self.config), keep)
 
     def lora(self, name: str) -> Path:
-        """Where the LoRA file ``name`` (``last``, ``best``, ``ema``) belongs."""
+        """Where the LoRA file ``name`` (one of ``LORAS``) belongs."""
         return self.path / "lora" / f"{name}.safetensors"
 
     def record(self, report: StepReport) -> None:

@@ -115,7 +115,10 @@ def _plain(value: Any) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """Where an iteration is: ``done`` of ``total`` in ``phase`` (``rollout``, ``train`` or ``evaluation``)."""
+    """Where an iteration is: ``done`` of ``total`` in ``phase``.
+
+    The phases are ``rollout``, ``train``, ``evaluation``, and ``gallery`` before it: pictures of the policy.
+    """
 
     iteration: int
     phase: str
@@ -137,7 +140,21 @@ class GroupScored:
     advantage: Tensor
 
 
-Event = Progress | GroupScored
+@dataclass(frozen=True, kw_only=True)
+class Pictured:
+    """The gallery has been given an entry of the policy after ``iteration`` iterations.
+
+    Attributes:
+        seconds: that it took.
+        problem: why there is none, where it could not be written; else empty.
+    """
+
+    iteration: int
+    seconds: float
+    problem: str = ""
+
+
+Event = Progress | GroupScored | Pictured
 Observer = Callable[[Event], None]
 """Hears what happens inside an iteration. Raising from it cancels the run at once, with its state kept."""
 

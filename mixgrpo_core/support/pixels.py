@@ -1,12 +1,18 @@
-"""Pictures of every mode of Pillow as numbers."""
+"""Numbers as pictures, and pictures of every mode of Pillow as numbers."""
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
+from torch import Tensor
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 """Suffixes of the files that are taken for pictures in a folder."""
 _SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
+
+
+def to_image(pixels: Tensor) -> Image.Image:
+    """``[H, W, 3]`` in 0..1 as a picture."""
+    return Image.fromarray((pixels.clamp(0, 1) * 255).round().byte().cpu().numpy())
 
 
 def rgb_of(picture: Image.Image) -> NDArray[np.float32]:

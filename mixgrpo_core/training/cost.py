@@ -3,6 +3,7 @@
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from ..objectives.update import update_policy
 from ..sampling.planners import Step
 from ..sampling.rollouts import rollout
 from ..settings.config import USUAL, TrainConfig
+from ..settings.course import course
 from ..settings.presets import dance_grpo
 from ..support.phases import PhaseClock
 from ..support.seeds import seeded_noise
@@ -35,6 +37,11 @@ class IterationCost:
         return sum(self.nfe.values()) + BACKWARD * self.differentiated
 
 
+MOST_STRETCHES = 30
+
+
+@torch.inference_mode(False)
+@torch.enable_grad()
 def iteration_cost(config: TrainConfig, iteration: int, *, evaluations_per_call: int = 1) -> IterationCost:
     """Count one iteration of ``config``. ``evaluations_per_call`` is 2 where guidance doubles every call."""
     model = _CountingModel(evaluations_per_call)
@@ -125,6 +132,25 @@ def _rows(steps: Sequence[Step]) -> Hashable:
 def _probed_once(cost: IterationCost, share: float) -> IterationCost:
     """The cost with ``share`` of its probe."""
     return replace(cost, nfe={phase: count * (share if phase == "probe" else 1) for phase, count in cost.nfe.items()})
+
+
+def stretches(config: TrainConfig) -> list[tuple[int, int, tuple[int, ...]]]:
+    """Iterations ``first`` to ``last`` that train the same steps (of their first prompt): (first, last, steps).
+
+    Where the steps change too often for a table (random ones), even parts, costed by their first iteration.
+    """
+    sigmas, iterations = config.sigmas(), config.foreseen
+    changes = course(lambda iteration: config.plan(iteration, 0, sigmas).trained, iterations)
+    if len(changes) > MOST_STRETCHES:
+        return [(at[0], at[-1], changes[0][1]) for at in _even_parts(iterations, MOST_STRETCHES // 2)]
+    ends = [*(first for first, _ in changes[1:]), iterations]
+    return [(first, end - 1, steps) for (first, steps), end in zip(changes, ends, strict=True)]
+
+
+def _even_parts(count: int, parts: int) -> list[range]:
+    """0 .. count - 1 in ``parts`` pieces of about equal length."""
+    edges = [round(i * count / parts) for i in range(parts + 1)]
+    return [range(a, b) for a, b in pairwise(edges) if a < b]
 
 
 class _CountingModel:

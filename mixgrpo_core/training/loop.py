@@ -15,6 +15,7 @@ import torch
 from torch.nn import Parameter
 
 from ..evaluation.held_out import HeldOut, Prompted
+from ..evaluation.shown import shown_prompts
 from ..models.ema import Ema
 from ..models.lagged import Lagged
 from ..models.port import Cond, FlowModel
@@ -25,6 +26,7 @@ from ..runs.reports import Observer, StepReport, ignore
 from ..settings.config import TrainConfig
 from ..support.digests import sampled_digest
 from ..support.seeds import derive_seed
+from .gallery import SHOWN_PROMPTS, GalleryKeeper
 from .iteration import Iteration
 from .preflight import check
 from .session import Session
@@ -44,6 +46,7 @@ def train(
     run: RunFolder | None = None,
     observer: Observer = ignore,
     make_optimizer: MakeOptimizer | None = None,
+    pictures_wanted: Callable[[], bool] = lambda: False,
 ) -> Generator[StepReport, None, None]:
     """Train the model's LoRA, yielding a report per iteration.
 
@@ -56,9 +59,11 @@ def train(
         rewards: by name; ``config.reward_weights`` weighs them.
         held_out: prompts that are evaluated and never trained on.
         contexts: by prompt, the reference picture and the mask that travel with it.
-        run: where checkpoints, metrics and LoRA files go; a run that has a checkpoint is resumed. None keeps nothing.
+        run: where checkpoints, metrics, LoRA files and the gallery go; a run that has a checkpoint is resumed. None
+            keeps nothing.
         observer: hears what happens inside an iteration.
         make_optimizer: makes the optimizer of the LoRA's parameters; AdamW by default.
+        pictures_wanted: asked between iterations, whether the gallery is to have the policy as it stands.
 
     Raises:
         ValueError: settings, prompts and rewards that do not fit, before any work.
@@ -69,7 +74,8 @@ def train(
     for reward in rewards.values():
         reward.prepare([*prompts, *held_out])
     texts = _Texts(prompts, held_out, contexts)
-    return _train(model, texts, rewards, config, run, observer, make_optimizer or partial(adamw, config=config))
+    make_optimizer = make_optimizer or partial(adamw, config=config)
+    return _train(model, texts, rewards, config, run, observer, make_optimizer, pictures_wanted)
 
 
 @dataclass(frozen=True)
@@ -91,6 +97,11 @@ class _Texts:
         ]
         more = ("contexts", sampled_digest(pictures)) if pictures else ()
         return derive_seed(*self.train, "held out", *self.held_out, *more)
+
+    @property
+    def shown(self) -> list[str]:
+        """Those that the gallery shows."""
+        return shown_prompts(self.train, self.held_out, SHOWN_PROMPTS)
 
     def prompted(self, model: FlowModel[Cond], prompt: str) -> Prompted[Cond]:
         """A prompt as the model is conditioned on it."""
@@ -126,6 +137,7 @@ def _train(
     run: RunFolder | None,
     observer: Observer,
     make_optimizer: MakeOptimizer,
+    pictures_wanted: Callable[[], bool],
 ) -> Generator[StepReport, None, None]:
     with run.locked() if run else nullcontext():
         with _gradients():
@@ -133,13 +145,17 @@ def _train(
             session = Session(state, config, run, prompts_digest=texts.digest)
             session.resume()
             iteration = _iteration(state, texts, config, observer)
+            look = _gallery(run, state, texts, config, observer, pictures_wanted)
         try:
             while state.iteration < config.end and not session.stopped:
                 with _gradients():
+                    look(over=False)
                     session.begin()
                     report = iteration.run()
                     session.finish(report)
                 yield report
+            with _gradients():
+                look(over=True)
         finally:
             with _gradients():
                 session.close()
@@ -152,11 +168,25 @@ def _gradients() -> Iterator[None]:
         yield
 
 
+def _gallery(
+    run: RunFolder | None,
+    state: TrainState,
+    texts: _Texts,
+    config: TrainConfig,
+    observer: Observer,
+    wanted: Callable[[], bool],
+) -> Callable[..., None]:
+    """What gives the gallery its entries, between iterations; nothing without a folder."""
+    if run is None:
+        return lambda over: None
+    return GalleryKeeper(run, state, config, texts.shown, observer, wanted).visit
+
+
 def _iteration(state: TrainState, texts: _Texts, config: TrainConfig, observer: Observer) -> Iteration:
     """Encode what will be used, and make the object that runs iterations."""
     model = state.model
     needed = visited(config, state.iteration, len(texts.train))
-    model.prepare([*(texts.train[index] for index in needed), *texts.held_out])
+    model.prepare([*(texts.train[index] for index in needed), *texts.held_out, *texts.shown])
     evaluation = HeldOut(
         prompts=_Asked(model, texts, texts.held_out),
         sigmas=config.eval_sigmas(model),

@@ -7,8 +7,6 @@ from functools import partial
 from torch import Tensor
 
 from ..evaluation.held_out import Evaluation
-from ..models.lora import export_lora
-from ..models.lora_metadata import training_metadata
 from ..models.lora_names import LoraFileError
 from ..models.port import LoraState
 from ..runs.checkpoint import Notes, Snapshot, TrainState
@@ -17,6 +15,7 @@ from ..runs.reports import StepReport
 from ..settings.config import UNTIL_STOPPED, TrainConfig, to_dict
 from ..support.background import Background, in_peace
 from .best import TrainingBest
+from .lora_files import LoraFiles
 
 
 class _OnDisk:
@@ -30,7 +29,7 @@ class _OnDisk:
         self, run: RunFolder, state: TrainState, config: TrainConfig, prompts_digest: int, best: TrainingBest
     ) -> None:
         self.run, self.state, self.config, self.best = run, state, config, best
-        self.prompts_digest = prompts_digest
+        self.prompts_digest, self.files = prompts_digest, LoraFiles(run, state, config)
         self.saved: int | None = None
 
     def resume(self) -> None:
@@ -100,20 +99,9 @@ class _OnDisk:
             self._export("best", trained if averaged is None else averaged, notes)
 
     def _export(self, name: str, weights: LoraState, notes: Notes) -> None:
-        metadata = training_metadata(
-            config=to_dict(self.config),
-            learning_rate=self.config.learning_rate,
-            seed=self.config.seed,
-            steps=notes.get("updates", 0),
-            rewards_before=notes.get("before", {}),
-            rewards_after=notes.get("after", {}),
-            title=f"{self.run.path.name}-{name}",
-            started=self.run.started,
-            optimizer=type(self.state.optimizer).__name__,
-        )
         path = self.run.lora(name)
         try:
-            export_lora(self.state.model, path, metadata, weights)
+            self.files.write(name, path, weights, notes)
         except (OSError, LoraFileError) as error:
             raise RunError(f"cannot write {path} ({error}): the checkpoint is whole, mend it and resume") from error
 

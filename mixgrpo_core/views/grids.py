@@ -7,12 +7,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from ..support.pixels import to_image
+
 _INK, _PAPER, _GAP = (24, 24, 27), (250, 250, 249), 6
-
-
-def to_image(pixels: Tensor) -> Image.Image:
-    """``[H, W, 3]`` in 0..1 as a picture."""
-    return Image.fromarray((pixels.clamp(0, 1) * 255).round().byte().cpu().numpy())
 
 
 def labelled_grid(

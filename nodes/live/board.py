@@ -13,18 +13,19 @@ from typing import Any, Protocol
 import comfy.model_management
 from torch import Tensor
 
-from ...mixgrpo_core.runs.pace import Pace
-from ...mixgrpo_core.runs.reports import Event, GroupScored, Progress, StepReport
+from ...mixgrpo_core.runs.reports import Event, GroupScored, Pictured, Progress, StepReport
 from ...mixgrpo_core.sampling.planners import StepPlan
+from ...mixgrpo_core.training.pace import Pace
 from . import sheet
 from .events import Line, harmless, reference, workflow_id
+from .gallery import told_gallery
 from .throttle import Throttle
 from .voting import Voting
 
 PlanOf = Callable[[int, int, Tensor], StepPlan]
 """The plan of an iteration, a prompt and a grid."""
 
-PHASES = {"rollout": "sampling", "train": "updating", "evaluation": "evaluating"}
+PHASES = {"rollout": "sampling", "train": "updating", "evaluation": "evaluating", "gallery": "picturing"}
 """The core's phases in the words of the live view."""
 STATES = frozenset({*PHASES.values(), "loading", "scoring", "voting", "saving", *("paused", "stopped", "finished")})
 STATES |= {"interrupted", "failed"}
@@ -57,27 +58,37 @@ class LiveRun:
         plan_of: which steps are trained.
         sigmas: the base grid ``[T + 1]`` of the rollouts.
         pace: how long it takes.
+        expected: the same in words, before an iteration was timed.
     """
 
     def __init__(
-        self, *, run: str, node: str, folder: Path, iterations: int, plan_of: PlanOf, sigmas: Tensor, pace: Pace
+        self,
+        *,
+        run: str,
+        node: str,
+        folder: Path,
+        iterations: int,
+        plan_of: PlanOf,
+        sigmas: Tensor,
+        pace: Pace,
+        expected: str = "",
     ) -> None:
         self.run, self.node, self.folder = run, str(node), folder
         self.iterations, self.plan_of, self.sigmas = iterations, plan_of, sigmas
         self._line = Line(run, self.node, iterations)
         self._lock = threading.Lock()
         self._pending: deque[Command] = deque()
-        self._pace, self._peak = pace, 0
+        self._pace, self._peak, self._expected = pace, 0, expected
         self.voting = Voting(self._line, folder, self.status, self._leaving)
         self._progress_gate, self._sheet_gate = Throttle(PROGRESS_SECONDS), Throttle(SHEET_SECONDS)
         self._seen: dict[str, Any] = {"run": run, "node": self.node, "iterations": iterations, "workflow": None}
-        self._seen |= {"state": "loading", "note": "", "progress": None, "group": None, "sample": None}
+        self._seen |= {"state": "loading", "note": "", "progress": None, "group": None}
 
     def __enter__(self) -> "LiveRun":
         self._seen["workflow"] = self._line.workflow = workflow_id()
         board.add(self)
         self._pace.start()
-        self.status("loading")
+        self.status("loading", self._expected)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
@@ -96,9 +107,12 @@ class LiveRun:
     def __call__(self, event: Event) -> None:
         """The core's observer. Raises the host's interrupt as soon as the user asks for it."""
         comfy.model_management.throw_exception_if_processing_interrupted()
+        self._pace.hear(event)
         with harmless():
             if isinstance(event, GroupScored):
                 self._group(event)
+            elif isinstance(event, Pictured):
+                self.show_gallery(event.problem, new=event.iteration)
             else:
                 self._progress(event)
 
@@ -113,31 +127,33 @@ class LiveRun:
     def report(self, report: StepReport) -> None:
         """An iteration is whole."""
         self._pace.finished(report)
+        self._expected = ""  # from now on its own seconds count
         self._peak = max(self._peak, report.peak_memory)
         with harmless():
             self._line.send("report", report=report.to_json(), **self._times(report.iteration + 1))
             self._line.bar(report.iteration + 1)
 
-    def sampled(self, iteration: int, images: Tensor, captions: list[str]) -> Path:
-        """Keep images ``[B, H, W, 3]`` that were asked for in the run's folder, and show them.
+    def show_gallery(self, problem: str = "", new: int | None = None) -> None:
+        """The gallery has changed; ``new`` is the iteration of an entry that was made now."""
+        told = told_gallery(self.folder)
+        self._line.send("gallery", **{**told, "problem": problem or told["problem"], "new": new})
 
-        Returns:
-            where the file is: a grid of the images with a caption under each.
-        """
-        path = self.folder / "samples" / f"{iteration:06}.png"
-        with harmless():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            made = sheet.captioned(images, captions)
-            made.image.save(path)
-            data = {"iteration": iteration, "captions": list(captions), "image": reference(path), **made.layout()}
-            self._remember(sample=data)
-            self._line.send("sample", **data)
-        return path
+    def pictures_wanted(self) -> bool:
+        """Whether somebody asked for pictures; it is asked no longer then."""
+        with self._lock:
+            wanted = Command.SAMPLE in self._pending
+            if wanted:
+                self._pending.remove(Command.SAMPLE)
+        if wanted:
+            self._send_status()
+        return wanted
 
     def take(self) -> Command | None:
-        """The oldest command that waits, if any; it no longer waits then."""
+        """The oldest command that waits, if any but for pictures; it no longer waits then."""
         with self._lock:
-            command = self._pending.popleft() if self._pending else None
+            command = next((command for command in self._pending if command is not Command.SAMPLE), None)
+            if command is not None:
+                self._pending.remove(command)
         if command is not None:
             self._send_status()
         return command
@@ -150,7 +166,7 @@ class LiveRun:
         self._send_status()
 
     def snapshot(self) -> dict[str, Any]:
-        """What the run said last, as JSON values: state, progress, group, sample, ballot and the commands that wait."""
+        """What the run said last, as JSON values: state, progress, group, ballot and the commands that wait."""
         ballot = self.voting.snapshot()
         with self._lock:
             pending = [command.value for command in self._pending]
@@ -170,7 +186,6 @@ class LiveRun:
         self._line.send("status", **{name: seen[name] for name in ("state", "note", "pending", "iterations")})
 
     def _progress(self, event: Progress) -> None:
-        self._pace.begun(event.iteration)
         scoring = event.phase == "rollout" and event.done == event.total
         state = "scoring" if scoring else PHASES[event.phase]
         data = {
@@ -178,10 +193,11 @@ class LiveRun:
             "phase": state,
             "done": event.done,
             "total": event.total,
+            "note": self._expected,
             **self._times(event.iteration),
         }
         changed = state != self._seen["state"]
-        self._remember(progress=data, state=state, note="")
+        self._remember(progress=data, state=state, note=self._expected)
         if self._progress_gate.open(changed):
             self._line.send("progress", **data)
             self._line.bar(event.iteration)

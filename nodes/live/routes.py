@@ -5,6 +5,7 @@ The host's own answers to queued workflows pass by here, too: see `one_message`.
 GET  /mixgrpo/live                  the runs that are live, and the node that prepares one
 GET  /mixgrpo/runs/{run}            settings, reports and plan from the run's folder, and its state
 POST /mixgrpo/runs/{run}/command    {"command": "sample" | "save" | "pause" | "stop"}
+POST /mixgrpo/runs/{run}/keep       {"iteration": 28}: its LoRA is the run's; null: the last one is
 GET  /mixgrpo/runs/{run}/ballots/{ballot}           a group that people vote on, and its votes
 POST /mixgrpo/runs/{run}/ballots/{ballot}/votes     {"votes": {"0": 1, "3": null}, "end": "done" | "skipped" | null}
 """
@@ -18,10 +19,12 @@ from aiohttp import web
 
 from ...mixgrpo_core.rewards.people.ballot import Ballot, BallotError, State
 from ...mixgrpo_core.rewards.people.ballot_box import BallotBox
+from ...mixgrpo_core.runs.errors import RunError
 from ...mixgrpo_core.runs.metrics import iterations_done
 from ..one_message import without_copies
 from .board import Command, board
-from .events import host
+from .events import harmless, host
+from .gallery import gallery_of, told_gallery
 from .runs import drawn_plan, find_run, stored
 from .voting import VOTES, told
 
@@ -49,6 +52,7 @@ def add_routes(routes: web.RouteTableDef) -> None:
     routes.get("/mixgrpo/live")(get_live)
     routes.get("/mixgrpo/runs/{run}")(get_run)
     routes.post("/mixgrpo/runs/{run}/command")(post_command)
+    routes.post("/mixgrpo/runs/{run}/keep")(post_keep)
     routes.get("/mixgrpo/runs/{run}/ballots/{ballot}")(get_ballot)
     routes.post("/mixgrpo/runs/{run}/ballots/{ballot}/votes")(post_votes)
 
@@ -112,6 +116,29 @@ async def post_command(request: web.Request) -> web.Response:
 async def _command(request: web.Request) -> Command:
     """Raises what a body raises that is none."""
     return Command((await _body(request))["command"])
+
+
+async def post_keep(request: web.Request) -> web.Response:
+    """Make a LoRA of the gallery the run's, and answer with the gallery. The run need not be live."""
+    name = request.match_info["run"]
+    try:
+        iteration = (await _body(request))["iteration"]
+        if iteration is not None and type(iteration) is not int:
+            raise TypeError("an iteration is a whole number")
+    except (_TooLarge, ValueError, KeyError, TypeError, RecursionError):
+        return _sentence(400, 'Expected {"iteration": ...} with a number of the gallery, or null.')
+    path = find_run(name)
+    if path is None:
+        return _sentence(404, f"There is no run named {name!r} in the output folder.")
+    try:
+        await asyncio.to_thread(gallery_of(path).keep, iteration)
+    except RunError as error:
+        return _sentence(409, f"{error}.")
+    live = board.find(name)
+    if live is not None:
+        with harmless():
+            live.show_gallery()
+    return web.json_response(await asyncio.to_thread(told_gallery, path))
 
 
 async def get_ballot(request: web.Request) -> web.Response:

@@ -8,32 +8,17 @@ import folder_paths
 import torch
 from torch import Tensor
 
-from ...mixgrpo_core.runs.folder import RunError, RunFolder
+from ...mixgrpo_core.runs.folder import LORAS, RunError, RunFolder
 from ...mixgrpo_core.runs.metrics import MetricsFile, in_words, iterations_done
 from ...mixgrpo_core.settings.config import SHOWN, UNTIL_STOPPED, to_dict
 from ...mixgrpo_core.settings.course import course
 from ..names import is_name
 from .board import PlanOf
+from .canvas_run import lora_file, name_of, runs_folder
 from .events import reference
+from .gallery import told_gallery
 
 BEFORE_AFTER = "before_after.png"
-LORAS = ("ema", "last", "best")
-"""Kinds of LoRA files, the one that the trainer hands on first."""
-
-
-def runs_folder() -> Path:
-    """Where all runs of the canvas live."""
-    return Path(folder_paths.get_output_directory()) / "mixgrpo"
-
-
-def loras_folder() -> Path:
-    """``output/loras/mixgrpo``; ComfyUI lists ``output/loras`` in its LoRA loaders."""
-    return Path(folder_paths.get_output_directory()) / "loras" / "mixgrpo"
-
-
-def lora_file(run: str, name: str) -> Path:
-    """Where the LoRA file ``name`` (``last``, ``best``, ``ema``) of a run belongs."""
-    return loras_folder() / f"{run}-{name}.safetensors"
 
 
 def find_run(name: str) -> Path | None:
@@ -42,12 +27,6 @@ def find_run(name: str) -> Path | None:
         return None
     path = runs_folder().resolve() / name
     return path if path.is_dir() and path.resolve() == path and holder(name) is None else None
-
-
-def name_of(path: Path) -> str:
-    """The name of the run that lies there: its place in the runs' folder."""
-    root, path = runs_folder().resolve(), path.resolve()
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
 
 
 def is_run(folder: Path) -> bool:
@@ -62,11 +41,12 @@ def holder(name: str) -> str | None:
 
 
 def stored(path: Path) -> dict[str, Any]:
-    """What a run's folder tells: ``config``, ``plan``, ``reports``, ``result``, and ``problems`` in plain words."""
+    """What a run's folder tells: ``config``, ``plan``, ``reports``, ``result``, ``gallery``, and ``problems``."""
     problems: list[str] = []
     reports = _reports(path, problems)
     config, plan = _settings(path, reports, problems)
-    return {"config": config, "plan": plan, "reports": reports, "problems": problems, "result": _result(path)}
+    told = {"config": config, "plan": plan, "reports": reports, "problems": problems}
+    return {**told, "result": _result(path), "gallery": told_gallery(path)}
 
 
 def _result(path: Path) -> dict[str, Any] | None:

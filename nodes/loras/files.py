@@ -16,7 +16,7 @@ from ...mixgrpo_core.models.lora_reading import PlainLora, plain, read_lora
 from ...mixgrpo_core.support.files import write_atomically
 from ..host.family import require_flow_model
 from ..host.lora_layouts import DIFFUSERS, LAYOUTS, rank_of, read
-from ..live.runs import loras_folder
+from ..live.canvas_run import loras_folder
 from ..names import check_name, require_place
 from ..sockets import LoraWeights, workflow_note
 from ..training.runs import require_writable

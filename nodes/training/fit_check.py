@@ -14,9 +14,13 @@ from ...mixgrpo_core.rewards.pixels.measures import Brightness, More, PixelRewar
 from ...mixgrpo_core.rewards.port import Reward
 from ...mixgrpo_core.rewards.wrappers.transforms import afresh
 from ...mixgrpo_core.runs.reports import Event
+from ...mixgrpo_core.support.durations import duration
+from ...mixgrpo_core.training.forecast import Forecast
+from ...mixgrpo_core.training.workload import Timed, Workload
 from ..host.model import HostModel
 from ..settings.model_family import for_model
-from ..sockets import PromptsSocket, RewardSocket, SettingsSocket, TrainerSettings
+from ..sockets import PromptsSocket, RewardSocket, SettingsSocket
+from .expected import workload
 from .loop import fitting, probe
 from .trainer import configured, host_model
 
@@ -57,7 +61,8 @@ class FitCheck(io.ComfyNode):
             asked = {name: votes_as(afresh(reward), _instead) for name, reward in rewards.rewards.items()}
             report, tried = _first_fitting(policy, prompts.train[:1], asked, config, lowered)
             computed = _computed(policy, config)
-        text = "\n".join([computed, _words(report, tried, settings, lowered)])
+        family = [f"settings for: {settings.family}"] if settings.family else []
+        text = "\n".join([computed, *family, _words(report, tried, workload(prompts, config), lowered)])
         return io.NodeOutput(text, ui=ui.PreviewText(text))
 
 
@@ -105,20 +110,16 @@ def _gib(size: int) -> str:
     return f"{size / 2**30:.2f} GiB"
 
 
-def _words(report: StepReport, config: TrainConfig, settings: TrainerSettings, lowered: Sequence[str]) -> str:
-    per_prompt = sum(seconds for phase, seconds in report.seconds.items() if phase != "evaluation")
-    asked = settings.train
-    iteration = per_prompt * asked.prompts_per_iteration
-    some = f"any {asked.foreseen}" if asked.endless else f"all {asked.iterations}"
-    hours = iteration * asked.foreseen / 3600
+def _words(report: StepReport, config: TrainConfig, work: Workload, lowered: Sequence[str]) -> str:
+    """What was measured of ``config``'s one group, and what a run of ``work`` will take by it."""
+    per_prompt = sum(report.seconds.values())
+    rates = Workload(config, shown=0).rates([Timed.of(report)])
     noise = report.update.figures.get("ratio_first")
-    lines = [f"settings for: {settings.family}"] if settings.family else []
-    lines += [
+    lines = [
         f"peak memory: {_gib(report.peak_memory)}",
-        f"one prompt ({config.images_per_prompt} images): {per_prompt:.1f} s, of which "
-        + ", ".join(f"{phase} {seconds:.1f} s" for phase, seconds in report.seconds.items()),
-        f"one iteration ({asked.prompts_per_iteration} prompts): {iteration:.0f} s",
-        f"{some} iterations: {hours:.1f} h, without held-out evaluations",
+        f"one prompt ({config.images_per_prompt} images): {duration(per_prompt)}, of which "
+        + ", ".join(f"{phase} {duration(seconds)}" for phase, seconds in report.seconds.items()),
+        Forecast(work, rates, "by what was measured now").words,
         f"batches that fit: rollout {config.rollout_batch}, decode {config.decode_batch}, update {config.update_batch}",
     ]
     lines += lowered or ["everything fitted as set"]

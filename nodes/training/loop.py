@@ -9,20 +9,19 @@ import comfy.model_management
 import torch
 
 from ...mixgrpo_core import TrainConfig, train
+from ...mixgrpo_core.evaluation.shown import shown_images
 from ...mixgrpo_core.rewards.port import Reward
 from ...mixgrpo_core.runs.reports import StepReport
-from ...mixgrpo_core.sampling.ode import decode, sample
 from ...mixgrpo_core.support.micro_batches import ran_out
-from ...mixgrpo_core.support.seeds import derive_seed
 from ...mixgrpo_core.training.out_of_memory import OutOfMemory as TooLarge
 from ...mixgrpo_core.training.out_of_memory import within_memory
 from ..host.model import HostModel
 from ..host.texts import PromptSet
 from ..live.board import Command, LiveRun
+from ..live.canvas_run import CanvasRun
 from ..live.voting import CutShort
-from .runs import CanvasRun
 
-SHOWN_PROMPTS, SHOWN_IMAGES = 4, 4
+SHOWN_IMAGES = 4
 R = TypeVar("R")
 
 
@@ -66,11 +65,9 @@ class Training:
         with closing(self._reports()) as reports:
             for report in reports:
                 self.live.report(report)
-                while (command := self.live.take()) is not None:
-                    if command is not Command.SAMPLE:
-                        self.live.status("saving")
-                        return command
-                    self._sample(report.iteration + 1)
+                if (command := self.live.take()) is not None:
+                    self.live.status("saving")
+                    return command
         return None
 
     def _last_command(self) -> Command:
@@ -88,23 +85,8 @@ class Training:
             held_out=self.prompts.held_out,
             run=self.run,
             observer=self.live,
+            pictures_wanted=self.live.pictures_wanted,
         )
-
-    def _sample(self, iteration: int) -> None:
-        """Pictures of a few prompts by the policy as it stands: the same prompts and noise each time."""
-        self.live.status("sampling")
-        shown = shown_prompts(self.prompts)
-        with torch.inference_mode(False):
-            pictures = [
-                sample_prompt(self.model, prompt, index, self.config, images=1) for index, prompt in enumerate(shown)
-            ]
-        self.live.sampled(iteration, torch.cat(pictures), shown)
-
-
-def shown_prompts(prompts: PromptSet) -> list[str]:
-    """The prompts that pictures are made of: a few held-out ones, or training ones where none are."""
-    offered = prompts.held_out or prompts.train
-    return list(offered[:: max(1, len(offered) // SHOWN_PROMPTS)][:SHOWN_PROMPTS])
 
 
 def sample_prompt(
@@ -116,17 +98,9 @@ def sample_prompt(
     images: int = SHOWN_IMAGES,
     lora_share: float = 1.0,
 ) -> torch.Tensor:
-    """Images ``[images, H, W, 3]`` of prompt number ``index`` by the plain ODE, from noise that is never trained on."""
-    noise = model.noise(derive_seed("shown", index), images)
-    latents = sample(
-        model,
-        model.encode(prompt),
-        noise,
-        config.eval_sigmas(model),
-        lora_share=lora_share,
-        batch=config.rollout_batch,
-    )
-    return decode(model, latents, config.decode_batch)
+    """Images ``[images, H, W, 3]`` of shown prompt number ``index``."""
+    sigmas, batches = config.eval_sigmas(model), {"batch": config.rollout_batch, "decode_batch": config.decode_batch}
+    return shown_images(model, prompt, index, sigmas, images=images, lora_share=lora_share, **batches)
 
 
 def fitting(

@@ -10,20 +10,22 @@ from torch import Tensor
 
 from ...mixgrpo_core import TrainConfig
 from ...mixgrpo_core.runs.metrics import iterations_done
+from ...mixgrpo_core.support.durations import duration
 from ...mixgrpo_core.support.pixels import rgb_of
 from ...mixgrpo_core.views.figures import report_figure
 from ..host.model import HostModel
 from ..host.texts import PromptSet
+from ..live.canvas_run import CanvasRun
 from ..live.labelled import labelled
-from .loop import fitting, sample_prompt, shown_prompts
-from .runs import CanvasRun
+from .expected import shown_of
+from .loop import fitting, sample_prompt
 
 TILE = 160  # pixels
 
 
 def before_after(policy: HostModel, prompts: PromptSet, config: TrainConfig) -> Image.Image:
     """A few prompts with the base model and with the LoRA, from the same noise."""
-    shown = shown_prompts(prompts)
+    shown = shown_of(prompts)
     cells = [
         [sample_prompt(policy, prompt, index, config, lora_share=share) for share in (0.0, 1.0)]
         for index, prompt in enumerate(shown)
@@ -50,11 +52,16 @@ def curve(metrics: Sequence[Mapping[str, Any]], config: TrainConfig, path: Path,
     return to_tensor(Image.open(path))
 
 
-def summary(run: CanvasRun, config: TrainConfig, metrics: Sequence[Mapping[str, Any]], file: Path) -> str:
-    """Iterations, held-out rewards before and after, time, what guards said last, and where the files are."""
+def summary(
+    run: CanvasRun, config: TrainConfig, metrics: Sequence[Mapping[str, Any]], file: Path, kept: int | None
+) -> str:
+    """Iterations, held-out rewards before and after, time, what guards said last, and where the files are.
+
+    ``file`` is the run's LoRA, that of iteration ``kept`` where one was chosen.
+    """
     seconds = sum(sum(report["seconds"].values()) for report in metrics)
     whole = "" if config.endless else f" of {config.iterations}"
-    lines = [f"{run.name}: {iterations_done(metrics)}{whole} iterations in {_duration(seconds)}"]
+    lines = [f"{run.name}: {iterations_done(metrics)}{whole} iterations in {duration(seconds)}"]
     points = [evaluation for report in metrics for evaluation in report["evaluations"]]
     for name in points[0]["rewards"] if points else ():
         first, last = (point["rewards"][name] for point in (points[0], points[-1]))
@@ -68,7 +75,9 @@ def summary(run: CanvasRun, config: TrainConfig, metrics: Sequence[Mapping[str, 
     told = [alarm for report in watched for alarm in report.get("warnings", ())]
     told += [alarm for alarm in (metrics[-1].get("warnings", ()) if metrics else ()) if alarm not in told]
     lines += [f"warning: {alarm['sentence']}" for alarm in told]
-    return "\n".join([*lines, f"LoRA: {file}", f"run: {run.path}"])
+    last = run.lora("last" if config.ema is None else "ema")
+    chosen = "" if kept is None else f" (of iteration {kept}, which was kept; that of the last one is {last})"
+    return "\n".join([*lines, f"LoRA: {file}{chosen}", f"run: {run.path}"])
 
 
 def guard_stop(metrics: Sequence[Mapping[str, Any]]) -> str:
@@ -79,10 +88,3 @@ def guard_stop(metrics: Sequence[Mapping[str, Any]]) -> str:
 def _figures(stats: Mapping[str, Any]) -> str:
     mean, spread = stats["mean"], stats["spread"]
     return "no score" if mean is None else f"{mean:.4g}" if spread is None else f"{mean:.4g} ± {spread:.3g}"
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    if not minutes:
-        return f"{rest} s"
-    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min {rest} s"

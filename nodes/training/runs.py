@@ -5,26 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ...mixgrpo_core import RunFolder, TrainConfig
-from ...mixgrpo_core.runs.folder import RunError
+from ...mixgrpo_core import TrainConfig
+from ...mixgrpo_core.runs.folder import LORAS, RunError
 from ...mixgrpo_core.support.files import write_atomically
-from ..live.runs import LORAS, holder, is_run, lora_file, loras_folder, name_of, runs_folder
+from ..live.canvas_run import CanvasRun, lora_file, loras_folder, name_of, runs_folder
+from ..live.runs import holder, is_run
 from ..names import check_name, require_place
 
 _MOST = 1000  # runs of one name
-
-
-class CanvasRun(RunFolder):
-    """A run whose LoRA files lie in ``loras_folder``, named after it."""
-
-    @property
-    def name(self) -> str:
-        """The run's place in the runs' folder."""
-        return name_of(self.path)
-
-    def lora(self, name: str) -> Path:
-        """Where the LoRA file ``name`` (``last``, ``best``, ``ema``) belongs."""
-        return lora_file(self.name, name)
 
 
 def require_name(name: str) -> str:
@@ -86,15 +74,21 @@ def _matching(folder: Path, config: TrainConfig, setup: Mapping[str, Any]) -> tu
     return run, longer
 
 
-def state_of_runs(name: str) -> list[tuple[str, int]]:
-    """What there is of runs of a name: their newest checkpoints. A node that would change none need not run again."""
+def state_of_runs(name: str) -> list[tuple[str, int, int]]:
+    """What there is of runs of a name: their newest checkpoints, and the LoRAs that were kept. A node that would change
+    none need not run again."""
     found = []
     for folder in folders_of(name):
         if is_free(folder):
             break
         newest = max((folder / "checkpoints").glob("*.safetensors"), default=None)
-        found.append((name_of(folder), newest.stat().st_mtime_ns if newest else 0))
+        found.append((name_of(folder), _age(newest), _age(lora_file(name_of(folder), "kept"))))
     return found
+
+
+def _age(path: Path | None) -> int:
+    """When a file was written; 0 where there is none."""
+    return path.stat().st_mtime_ns if path is not None and path.exists() else 0
 
 
 class Settled:

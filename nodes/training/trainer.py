@@ -19,9 +19,11 @@ from ...mixgrpo_core.models.lora_file import load_lora
 from ...mixgrpo_core.models.lora_reading import read_lora
 from ...mixgrpo_core.rewards.people.votes import unheard, votes_at
 from ...mixgrpo_core.rewards.wrappers.transforms import afresh
-from ...mixgrpo_core.runs.pace import Pace
+from ...mixgrpo_core.runs.gallery import result_of
 from ...mixgrpo_core.support.seeds import derive_seed
 from ...mixgrpo_core.support.spelling import spell
+from ...mixgrpo_core.training.forecast import Forecast
+from ...mixgrpo_core.training.pace import Pace
 from ...mixgrpo_core.training.visits import visited
 from ..host.family import require_flow_model
 from ..host.identity import lora_digest, model_digest
@@ -30,14 +32,16 @@ from ..host.model import HostModel
 from ..host.reward_files import recognised
 from ..host.texts import PromptSet
 from ..live import Command, LiveRun, Preparing
-from ..live.runs import BEFORE_AFTER, lora_file, loras_folder, runs_folder
+from ..live.canvas_run import CanvasRun, lora_file, loras_folder, runs_folder
+from ..live.runs import BEFORE_AFTER
 from ..live.voting import VOTES
 from ..names import composed
 from ..settings.model_family import for_model
 from ..sockets import LoraWeights, PromptsSocket, Rewards, RewardSocket, SettingsSocket, TrainerSettings, workflow_note
-from .loop import SHOWN_IMAGES, Training, probe, shown_prompts
+from .expected import forecast, shown_of, workload
+from .loop import Training, probe
 from .outcome import curve, grid_that_fits, guard_stop, summary, to_tensor
-from .runs import CanvasRun, open_run, require_name, require_writable, settled
+from .runs import open_run, require_name, require_writable, settled
 
 NEW = "none"
 OUTPUTS = 6
@@ -113,8 +117,9 @@ class TrainLora(io.ComfyNode):
                 setup = run_setup(policy, model, prompts, rewards, settings, start_from)
                 require_writable((runs_folder() / run_name).parent, lora_file(run_name, "last").parent)
                 run, config = open_run(run_name, config, setup)
+                expected = forecast(policy, prompts, config, run, setup)
                 preparing.over()
-                with _live(cls.hidden.unique_id, run, config, policy, prompts) as live:
+                with _live(cls.hidden.unique_id, run, config, policy, prompts, expected) as live:
                     asked = {  # the host keeps what nodes made for other runs: those remember other scores
                         name: votes_at(afresh(reward), run.path / VOTES, live.voting)
                         for name, reward in rewards.rewards.items()
@@ -136,7 +141,14 @@ class TrainLora(io.ComfyNode):
         return found
 
 
-def _live(node: str, run: CanvasRun, config: TrainConfig, policy: HostModel, prompts: PromptSet) -> LiveRun:
+def _live(
+    node: str,
+    run: CanvasRun,
+    config: TrainConfig,
+    policy: HostModel,
+    prompts: PromptSet,
+    expected: Forecast | None,
+) -> LiveRun:
     """The run, seen from outside."""
     return LiveRun(
         run=run.name,
@@ -145,11 +157,8 @@ def _live(node: str, run: CanvasRun, config: TrainConfig, policy: HostModel, pro
         iterations=config.iterations,
         plan_of=config.plan,
         sigmas=config.sigmas(policy),
-        pace=Pace.of(
-            config,
-            held_out=bool(prompts.held_out),
-            images_at_the_end=2 * SHOWN_IMAGES * len(shown_prompts(prompts)),
-        ),
+        pace=Pace(workload(prompts, config), expected and expected.rates),
+        expected=expected.words if expected else "",
     )
 
 
@@ -240,7 +249,8 @@ def host_model(model: Any, vae: Any, prompts: PromptSet, settings: TrainerSettin
 
 def needed(prompts: PromptSet, config: TrainConfig) -> list[str]:
     """The prompts that a run will use."""
-    return [*(prompts.train[index] for index in visited(config, 0, len(prompts.train))), *prompts.held_out]
+    rolled_out = (prompts.train[index] for index in visited(config, 0, len(prompts.train)))
+    return [*rolled_out, *prompts.held_out, *shown_of(prompts)]
 
 
 def run_setup(
@@ -268,9 +278,9 @@ def run_setup(
 def _outputs(
     model: Any, policy: HostModel, prompts: PromptSet, config: TrainConfig, run: CanvasRun, family: str
 ) -> io.NodeOutput:
-    """The LoRA as it stands (its average where one is kept), what it does, and what came of the run."""
-    file = run.lora("last" if config.ema is None else "ema")
-    if config.ema is not None:
+    """The run's LoRA - the last one or its average, or what was kept -, what it does, and what came of the run."""
+    file, kept = result_of(run, averaged=config.ema is not None)
+    if file != run.lora("last"):
         policy.load_lora_file(load_lora(file))
     grid = grid_that_fits(policy, prompts, config)
     grid.save(run.path / BEFORE_AFTER)
@@ -280,7 +290,7 @@ def _outputs(
     # copies: the host maps the file into memory, and Windows replaces no mapped file, which the next checkpoint does
     lora = LoraWeights({name: tensor.clone() for name, tensor in tensors.items()}, words)
     with_lora, _ = comfy.sd.load_lora_for_models(model, None, lora, 1.0, 0.0)
-    text = summary(run, config, metrics, file)
+    text = summary(run, config, metrics, file, kept)
     text += f"\nsettings for: {family}" if family else ""
     losses = {"loss": [report["update"]["loss"] or 0.0 for report in metrics]}
     image = curve(metrics, config, run.path / "report.png", grid)

@@ -132,6 +132,8 @@ def _changed(path, chance):
     given = path.read_bytes()
     if path.suffix == ".safetensors":
         return mutations.safetensors(chance, given)
+    if path.suffix == ".png":
+        return mutations.data(chance, given)
     if path.suffix == ".json" and chance.random() < 0.6:
         return mutations.dumps(mutations.value(chance, json.loads(given))).encode()
     if path.suffix == ".jsonl" and chance.random() < 0.6:

@@ -17,7 +17,8 @@ from mixgrpo_pack.mixgrpo_core import RunFolder, TrainConfig
 from mixgrpo_pack.mixgrpo_core.models.lora_reading import plain
 from mixgrpo_pack.mixgrpo_core.rewards.people.ballot_box import BallotBox
 from mixgrpo_pack.mixgrpo_core.rewards.people.voting import Thumbs
-from mixgrpo_pack.mixgrpo_core.runs.pace import Pace
+from mixgrpo_pack.mixgrpo_core.training.pace import Pace
+from mixgrpo_pack.mixgrpo_core.training.workload import Workload
 from mixgrpo_pack.nodes.host.lora_layouts import LAYOUTS
 from mixgrpo_pack.nodes.live import LiveRun
 from mixgrpo_pack.nodes.live.routes import add_routes
@@ -43,12 +44,14 @@ PATHS = (
     ("GET", "/mixgrpo/live"),
     ("GET", "/mixgrpo/runs/{run}"),
     ("POST", "/mixgrpo/runs/{run}/command"),
+    ("POST", "/mixgrpo/runs/{run}/keep"),
     ("GET", "/mixgrpo/runs/{run}/ballots/{ballot}"),
     ("POST", "/mixgrpo/runs/{run}/ballots/{ballot}/votes"),
 )
 BODIES = (
     {"command": "sample"},
     {"command": "stop"},
+    {"iteration": 3},
     {"votes": {"0": 1, "3": None}, "end": "done"},
     {"votes": {"1": -1}, "end": None},
 )
@@ -118,7 +121,7 @@ class Routes:
         threading.Thread(target=serve, daemon=True).start()
         assert started.wait(30)
         live = {"folder": self.runs / "old", "iterations": 7, "plan_of": CONFIG.plan, "sigmas": CONFIG.sigmas()}
-        LiveRun(run="live", node="12", pace=Pace(7), **live).__enter__()
+        LiveRun(run="live", node="12", pace=Pace(Workload(CONFIG)), **live).__enter__()
 
     def write(self, folder, chance):
         shutil.copytree(self.runs, folder / "output" / "mixgrpo")

@@ -17,9 +17,10 @@ from mixgrpo_pack.mixgrpo_core.objectives.update import UpdateStats
 from mixgrpo_pack.mixgrpo_core.rewards.port import Scores
 from mixgrpo_pack.mixgrpo_core.rewards.stats import RewardStats
 from mixgrpo_pack.mixgrpo_core.runs.folder import RunFolder
-from mixgrpo_pack.mixgrpo_core.runs.pace import Pace
 from mixgrpo_pack.mixgrpo_core.runs.reports import GroupScored, Progress, StepReport
 from mixgrpo_pack.mixgrpo_core.sampling.planners import WindowPlanner
+from mixgrpo_pack.mixgrpo_core.training.pace import Pace
+from mixgrpo_pack.mixgrpo_core.training.workload import Workload
 from mixgrpo_pack.nodes.live import Command, LiveRun, sheet
 from mixgrpo_pack.nodes.live.board import Board, board
 from mixgrpo_pack.nodes.live.routes import add_routes, register_routes
@@ -65,7 +66,7 @@ def output(tmp_path, monkeypatch):
 
 def live_run(output, run="my run", node="12"):
     folder = RunFolder.open_or_create(output / "mixgrpo" / run, CONFIG).path
-    told = {"plan_of": CONFIG.plan, "sigmas": CONFIG.sigmas(), "pace": Pace(7)}
+    told = {"plan_of": CONFIG.plan, "sigmas": CONFIG.sigmas(), "pace": Pace(Workload(CONFIG))}
     return LiveRun(run=run, node=node, folder=folder, iterations=7, **told)
 
 
@@ -201,19 +202,6 @@ def test_the_event_names_the_workflow_that_was_queued(output, ears):
     assert {data["workflow"] for _, data in ears.sent} == {"abc"}
 
 
-def test_samples_are_kept_in_the_runs_folder(output, ears):
-    images = torch.stack([torch.zeros(20, 30, 3), torch.ones(20, 30, 3)])
-    with live_run(output) as live:
-        path = live.sampled(4, images, ["black", "white"])
-    assert path == output / "mixgrpo" / "my run" / "samples" / "000004.png"
-    (told,) = ears.named("mixgrpo.sample")
-    assert told["image"] == {"filename": "000004.png", "subfolder": "mixgrpo/my run/samples", "type": "output"}
-    pixels = Image.open(path)
-    assert pixels.getpixel((20, 20)) == (0, 0, 0)
-    colours = {colour for _, colour in pixels.getcolors(1 << 16)}
-    assert (255, 255, 255) in colours
-
-
 # Pictures
 
 
@@ -317,7 +305,8 @@ def test_commands_from_another_thread_all_arrive(output, ears):
             thread.start()
         for thread in threads:
             thread.join()
-        assert {live.take() for _ in Command} == set(Command)
+        assert {live.take() for _ in Command} == {*Command, None} - {Command.SAMPLE}
+        assert live.pictures_wanted() and not live.pictures_wanted(), "who makes pictures takes that one"
 
 
 def test_the_board_remembers_some_ended_runs(output, ears):
@@ -599,6 +588,7 @@ def test_routes_are_registered_once_on_the_hosts_own_table(ears):
         ("GET", "/mixgrpo/live"),
         ("GET", "/mixgrpo/runs/{run}"),
         ("POST", "/mixgrpo/runs/{run}/command"),
+        ("POST", "/mixgrpo/runs/{run}/keep"),
         ("GET", "/mixgrpo/runs/{run}/ballots/{ballot}"),
         ("POST", "/mixgrpo/runs/{run}/ballots/{ballot}/votes"),
     ]
@@ -614,7 +604,6 @@ def test_a_view_that_fails_ends_no_training_and_an_interrupt_does(output, ears, 
     with live_run(output) as live:
         live(Progress(iteration=0, phase="rollout", done=1, total=2))
         live.report(step_report(0))
-        assert live.sampled(1, torch.zeros(1, 8, 8, 3), ["a prompt"]).exists()
         live.status("saving")
         assert "the live view failed" in caplog.text
         comfy.model_management.interrupt_current_processing(True)

@@ -10,11 +10,13 @@ from comfy.patcher_extension import WrappersMP
 from mixgrpo_pack.mixgrpo_core.models.lora import export_lora
 from mixgrpo_pack.mixgrpo_core.rewards.shapes import ShapeReward
 from mixgrpo_pack.mixgrpo_core.runs.folder import RunError
-from mixgrpo_pack.mixgrpo_core.runs.pace import Pace
+from mixgrpo_pack.mixgrpo_core.training.pace import Pace
+from mixgrpo_pack.mixgrpo_core.training.workload import Workload
 from mixgrpo_pack.nodes.host.identity import model_digest
 from mixgrpo_pack.nodes.live.board import LiveRun
+from mixgrpo_pack.nodes.live.canvas_run import CanvasRun
 from mixgrpo_pack.nodes.training.loop import OutOfMemory, Training
-from mixgrpo_pack.nodes.training.runs import CanvasRun, open_run, require_writable, state_of_runs
+from mixgrpo_pack.nodes.training.runs import open_run, require_writable, state_of_runs
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +56,7 @@ def go(model, clip, vae, config, name="run", **settings):
         iterations=config.iterations,
         plan_of=config.plan,
         sigmas=config.sigmas(),
-        pace=Pace(config.iterations),
+        pace=Pace(Workload(config)),
     )
     with torch.inference_mode(), policy(model, clip, vae, **settings) as home, live:
         training = Training(home, prompts, {"shape": ShapeReward()}, config, run, live)

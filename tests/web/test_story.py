@@ -88,11 +88,10 @@ def test_a_page_that_is_reloaded_goes_on_with_it(reloaded, story, view):
     expect(view.locator(".mg-run")).to_have_text(story.run)
 
 
-def test_images_are_shown_when_they_are_asked_for(reloaded, view):
+def test_pictures_that_are_asked_for_come_into_the_gallery(reloaded, view):
     view.locator("[data-command=sample]").click()
-    expect(view.locator(".mg-tile .mg-words")).not_to_have_count(0, timeout=60_000)
-    view.get_by_text("Current group").click()
-    expect(view.locator(".mg-tile")).not_to_have_count(0)
+    expect(view.locator(".mg-side").last.locator("b")).to_contain_text("asked for", timeout=60_000)
+    expect(view.locator(".mg-side").last.locator(".mg-shown img")).to_have_count(1)
 
 
 def test_a_run_that_is_stopped_keeps_its_lora(reloaded, story, view, host):

@@ -3,7 +3,7 @@
 import { make, write } from "./dom.mjs";
 
 const BUTTONS = [
-  ["sample", "Sample now", "Make sample images after this iteration."],
+  ["sample", "Sample now", "Add pictures and the LoRA to the gallery after this iteration."],
   ["save", "Save now", "Save a checkpoint and the LoRA after this iteration."],
   ["pause", "Pause", "Save and stop after this iteration: frees the queue and the memory. Run again to go on."],
   ["stop", "Stop and keep", "End the training after this iteration and give the LoRA on."],

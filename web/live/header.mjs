@@ -12,6 +12,7 @@ const WORDS = {
   voting: ["Your vote", "The training waits for your vote, and goes on by itself when the time is up."],
   updating: ["Updating"],
   evaluating: ["Held-out samples"],
+  picturing: ["Pictures"],
   saving: ["Saving"],
   paused: ["Paused", "Run again to go on where it stopped."],
   stopped: ["Stopped", "The LoRA is kept. Run again to go on."],
@@ -21,7 +22,7 @@ const WORDS = {
   resting: ["Not running", "Run again to go on where it stopped."],
   lost: ["No connection", "Waiting for the server."],
 };
-const SOON = { sample: "samples", save: "saving", pause: "a pause", stop: "stopping and keeping the LoRA" };
+const SOON = { sample: "pictures for the gallery", save: "saving", pause: "a pause", stop: "stopping and keeping the LoRA" };
 const KINDS = {
   voting: "wait", idle: "quiet", resting: "quiet", paused: "wait", interrupted: "wait", lost: "wait",
   stopped: "good", finished: "good", failed: "bad",

@@ -25,6 +25,13 @@ export class Lightbox {
     this.step = () => {};
   }
 
+  /** Two pictures side by side. */
+  pair(left, right, title, words) {
+    const images = [left, right].map((src) => make("img", { src }));
+    for (const image of images) image.onload = () => image.classList.toggle("mg-pixels", image.naturalWidth < 128);
+    this.#open(make("div.two", {}, ...images), title, words);
+  }
+
   close() {
     this.element?.remove();
     this.element = null;

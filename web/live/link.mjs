@@ -1,6 +1,6 @@
 // Between one node and what the server says about its run.
 
-import { castVotes, command, listen, liveRuns, pictureUrl, storedRun } from "../events.js";
+import { castVotes, command, keepLora, listen, liveRuns, pictureUrl, storedRun } from "../events.js";
 import { addLoader } from "./load_lora.mjs";
 import { ENDED, RunState } from "./state.mjs";
 import { LiveView } from "./view.mjs";
@@ -22,6 +22,7 @@ export class NodeLink {
       ask: (name) => this.ask(name),
       cast: async (run, ballot, votes, end) => this.state.voted(await castVotes(run, ballot, votes, end)),
       address: pictureUrl,
+      choose: (iteration) => this.choose(iteration),
       load: (file) => this.load(file),
       keep: (unfolded) => (node.properties[UNFOLDED_AS] = unfolded),
       forward,
@@ -52,6 +53,19 @@ export class NodeLink {
     this.state.hear(name, data);
     this.view.show(this.state);
     if (name === "status" && ENDED.includes(data.state)) this.fetch(data.run); // with what it left
+  }
+
+  /** Make the LoRA of an iteration the run's. */
+  async choose(iteration) {
+    const { run } = this.state;
+    try {
+      this.state.gallery = await keepLora(run, iteration);
+      this.state.notice = "";
+      await this.fetch(run); // its files are others now
+    } catch (error) {
+      this.state.notice = error.message;
+    }
+    this.view.show(this.state);
   }
 
   /** A LoRA of this run, into the workflow. */
@@ -111,6 +125,7 @@ export class NodeLink {
   async ask(name) {
     try {
       await command(this.state.run, name); // an event tells that it waits
+      if (name === "sample") this.view.reveal("gallery");
       this.state.notice = "";
     } catch (error) {
       this.state.notice = error.message;

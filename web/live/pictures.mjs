@@ -1,11 +1,11 @@
-// The pictures: the group that was scored last, tile by tile, and the sample that was asked for.
+// The pictures: the group that was scored last, tile by tile, and what a run that is over left.
 
 import { make, write } from "./dom.mjs";
 import { brief, short, signed } from "./format.mjs";
 import { Lightbox } from "./lightbox.mjs";
 import { tile as arrange, tiling } from "./tiling.mjs";
 
-const TABS = { group: "Current group", sample: "Sample", ends: "Before and after" };
+const TABS = { group: "Current group", ends: "Before and after" };
 
 export class Pictures {
   /** @param {(image: object, version: string) => string} address of a picture that an event speaks of */
@@ -24,11 +24,10 @@ export class Pictures {
   }
 
   show(state) {
-    const { group, sample, newSample, result, run } = state;
-    if (newSample && newSample !== this.newSample) this.tab = "sample";
+    const { group, result, run } = state;
     if (result?.grid && state.live === false && this.run === run && this.wasLive) this.tab = "ends";
-    Object.assign(this, { newSample, run, wasLive: state.live });
-    this.kinds = { group, sample, ends: ends(result) };
+    Object.assign(this, { run, wasLive: state.live });
+    this.kinds = { group, ends: ends(result) };
     if (this.tab !== "group" && !this.kinds[this.tab]) this.tab = "group";
     for (const { name, button } of this.tabs) button.style.display = name === "group" || this.kinds[name] ? "" : "none";
     this.#draw();
@@ -72,9 +71,8 @@ export class Pictures {
     write(this.caption, told(wanted));
     this.caption.title = this.caption.textContent;
     if (wanted.tile) {
-      const tile = wanted.tiles ? scored : captioned;
-      this.grid.replaceChildren(...Array.from({ length: count(wanted) }, (_, index) => {
-        const element = tile(wanted, index);
+      this.grid.replaceChildren(...wanted.tiles.map((tile, index) => {
+        const element = scored(tile);
         element.onclick = () => this.lightbox.tiles(wanted, picture, index);
         Object.assign(element.style, background(wanted, picture, index));
         return element;
@@ -106,19 +104,15 @@ export class Pictures {
 
   #arrange(wanted) {
     if (!this.grid.clientWidth || !this.grid.clientHeight) return;
-    const found = tiling(count(wanted), wanted.tile.width / wanted.tile.height, this.grid);
+    const found = tiling(wanted.tiles.length, wanted.tile.width / wanted.tile.height, this.grid);
     arrange(this.grid, found);
     this.grid.dataset.small = found.width < 96 ? "yes" : "";
     this.grid.dataset.tiny = found.width < 60 ? "yes" : "";
   }
 }
 
-function count({ tiles, captions }) {
-  return (tiles ?? captions).length;
-}
-
 function told({ prompt, iteration, words }) {
-  return words ?? (prompt ? `“${prompt}” · iteration ${iteration + 1}` : `after iteration ${iteration}`);
+  return words ?? `“${prompt}” · iteration ${iteration + 1}`;
 }
 
 /** The picture of before and after that a run left, one object for each. */
@@ -129,8 +123,7 @@ function ends(result) {
 }
 
 /** A button with the score and the advantage of an image of a group. */
-function scored({ tiles }, index) {
-  const tile = tiles[index];
+function scored(tile) {
   const [word] = Object.values(tile.scores);
   const scores = Object.entries(tile.scores).map(([name, value]) => `${name} ${value == null ? "no score" : short(value, 3)}`);
   const sign = signed(tile.advantage) === "0" ? "even" : tile.advantage > 0 ? "up" : "down";
@@ -143,16 +136,10 @@ function scored({ tiles }, index) {
   return element;
 }
 
-/** A button with the prompt of a sample. */
-function captioned({ captions }, index) {
-  return make("button.tile", { type: "button", title: captions[index] }, make("span.words", {}, captions[index]));
-}
-
 /** The style that shows one tile of the sheet and nothing of its frame. */
-function background(shown, picture, index) {
-  const { columns, tile } = shown;
-  const rows = Math.ceil(count(shown) / columns);
-  const step = { x: tile.width + 2 * tile.frame, y: tile.height + 2 * tile.frame + (tile.foot ?? 0) };
+function background({ columns, tile, tiles }, picture, index) {
+  const rows = Math.ceil(tiles.length / columns);
+  const step = { x: tile.width + 2 * tile.frame, y: tile.height + 2 * tile.frame };
   const whole = { x: columns * step.x, y: rows * step.y };
   const at = { x: (index % columns) * step.x + tile.frame, y: Math.floor(index / columns) * step.y + tile.frame };
   const share = (place, all, part) => (all === part ? 0 : (100 * place) / (all - part));

@@ -10,7 +10,7 @@ export class RunState {
   /** Forget everything: another run begins. */
   begin(run) {
     Object.assign(this, { run, live: false, state: run ? "loading" : "idle", note: "", notice: "", pending: [] });
-    Object.assign(this, { iterations: 0, progress: null, times: {}, group: null, sample: null, newSample: null });
+    Object.assign(this, { iterations: 0, progress: null, times: {}, group: null, gallery: null });
     Object.assign(this, { ballot: null, result: null });
     Object.assign(this, { config: null, plan: null, reports: [], problems: [], serial: 0 });
   }
@@ -24,7 +24,7 @@ export class RunState {
     if (name === "report") this.#report(data);
     if (name === "group") this.group = data;
     if (name === "ballot") this.ballot = timed(data);
-    if (name === "sample") this.sample = this.newSample = data;
+    if (name === "gallery") this.gallery = data;
   }
 
   /** What its node says while it has no run yet. */
@@ -38,6 +38,7 @@ export class RunState {
     this.plan = stored.plan;
     this.problems = stored.problems;
     this.result = stored.result;
+    this.gallery = stored.gallery;
     this.reports = merged(stored.reports, this.reports);
     this.iterations = stored.plan?.iterations ?? this.iterations;
     if (mine) this.#said(stored.said, stored.live);
@@ -84,7 +85,6 @@ export class RunState {
     this.progress ??= said.progress;
     this.times = { ...said.progress, ...this.times };
     this.group ??= said.group;
-    this.sample ??= said.sample;
     if (said.serial < this.serial) return;
     Object.assign(this, { state: said.state, note: said.note, pending: said.pending, live });
     this.ballot = timed(said.ballot);
@@ -102,7 +102,7 @@ export class RunState {
   }
 
   #progress(data) {
-    Object.assign(this, { state: data.phase, note: "", progress: data, times: data, live: true });
+    Object.assign(this, { state: data.phase, note: data.note ?? "", progress: data, times: data, live: true });
   }
 
   #report(data) {

@@ -6,6 +6,7 @@ import { Ballot } from "./ballot.mjs";
 import { Buttons } from "./buttons.mjs";
 import { Figures } from "./figures.mjs";
 import { Folds } from "./folds.mjs";
+import { Gallery } from "./gallery.mjs";
 import { Header } from "./header.mjs";
 import { Health } from "./health.mjs";
 import { Plan } from "./plan.mjs";
@@ -26,13 +27,15 @@ const SECTIONS = [
   ["figures", "Figures", 100, () => new Figures()],
   ["plan", "Window", 142, () => new Plan()],
   ["pictures", "Pictures", 220, ({ address }) => new Pictures(address)],
+  ["gallery", "Gallery", 310, ({ address, choose }) => new Gallery(address, choose)],
 ];
 
 export class LiveView {
   /**
    * @param {{ask(command: string): void, cast(run: string, ballot: string, votes: object, end: string | null): Promise<void>,
    *   address(image: object, version: string): string, load(file: string): void, forward(event: Event): void, fit(): void,
-   *   keep(unfolded: string[]): void}} outside  `load` puts a LoRA into the workflow, `fit` hears that `least` changed,
+   *   choose(iteration: number | null): void, keep(unfolded: string[]): void}} outside  `choose` makes the LoRA of an
+   *   iteration the run's, `load` puts a LoRA into the workflow, `fit` hears that `least` changed,
    *   `keep` what the artist unfolded
    */
   constructor(outside) {
@@ -75,6 +78,13 @@ export class LiveView {
   unfold(names) {
     this.folds.unfold(names);
     this.#measure();
+  }
+
+  /** Unfold a section that the artist has asked something of. */
+  reveal(name) {
+    this.unfold([...this.folds.unfolded, name]);
+    this.outside.keep([...this.folds.unfolded]);
+    this.outside.fit();
   }
 
   /** Draw the state, at most once per frame. */

@@ -13,10 +13,12 @@ from mixgrpo_core.cli.plan import count_costs
 from mixgrpo_core.cli.progress import run_progress
 from mixgrpo_core.runs.checkpoint import read_checkpoint
 from mixgrpo_core.runs.folder import RunError
-from mixgrpo_core.runs.pace import Pace
+from mixgrpo_core.runs.reports import Progress
 from mixgrpo_core.settings.course import LOOKS, course
 from mixgrpo_core.settings.prompt_sources import PocaCurriculum, PromptDraw, Shuffled
+from mixgrpo_core.training.pace import Pace
 from mixgrpo_core.training.visits import visited
+from mixgrpo_core.training.workload import Workload
 
 MANY = 2_000_000_000_000
 FOREVER = -1
@@ -120,15 +122,15 @@ def test_very_many_iterations_cost_what_their_last_stretch_costs():
 
 
 def test_progress_and_time_left_without_an_end():
-    pace = Pace(FOREVER)
+    pace = Pace(Workload(replace(CONFIG, iterations=FOREVER)))
     for report in islice(reports(CONFIG), 2):
-        pace.begun(report.iteration)
+        pace.hear(Progress(iteration=report.iteration, phase="train", done=0, total=1))
         pace.finished(report)
     assert pace.seconds_per_iteration is not None and pace.seconds_left(2) is None
     for iterations in (FOREVER, MANY):
         now = [0.0]
-        pace = Pace(iterations, clock=lambda now=now: now[0])
-        pace.begun(report.iteration)
+        pace = Pace(Workload(replace(CONFIG, iterations=iterations)), clock=lambda now=now: now[0])
+        pace.hear(Progress(iteration=report.iteration, phase="train", done=0, total=1))
         now[0] = 100.0
         console = Console(force_terminal=True, width=100, file=open("/dev/null", "w"))  # noqa: SIM115
         with run_progress(pace, 0, console) as progress, console.capture() as shown:

@@ -26,6 +26,7 @@ from mixgrpo_core.objectives.update import NonFiniteLoss
 from mixgrpo_core.rewards.port import Scores
 from mixgrpo_core.runs.checkpoint import CorruptCheckpoint, TrainState, read_checkpoint, write_checkpoint
 from mixgrpo_core.runs.folder import RunError
+from mixgrpo_core.runs.gallery import Gallery
 from mixgrpo_core.runs.reports import GroupScored, Progress
 from mixgrpo_core.training.iteration import RewardsFailed
 
@@ -153,8 +154,20 @@ def assert_same_run(path, reference, iterations=6):
             there, expected = load_lora(there), load_lora(expected)
             assert all(torch.equal(there.state[key], value) for key, value in expected.state.items()), name
             assert there.metadata["ss_steps"] == expected.metadata["ss_steps"], name
+    assert_same_gallery(run, RunFolder.open(reference), iterations)
     leftovers = [str(file) for file in Path(path).rglob(".*.tmp")]
     assert not leftovers
+
+
+def assert_same_gallery(run, reference, end):
+    """The same pictures and LoRAs; one of the end is made by who goes on after it only."""
+    found, expected = ({one.iteration: one for one in Gallery(one).entries()} for one in (run, reference))
+    assert expected.keys() - found.keys() <= {end} and 0 in found
+    for iteration in expected.keys() & found.keys():
+        here, there = found[iteration], expected[iteration]
+        assert [path.read_bytes() for path in here.pictures] == [path.read_bytes() for path in there.pictures]
+        one, two = load_lora(here.lora), load_lora(there.lora)
+        assert all(torch.equal(one.state[name], value) for name, value in two.state.items()), iteration
 
 
 @pytest.fixture(scope="module")

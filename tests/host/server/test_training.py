@@ -109,9 +109,8 @@ def test_save_and_sample_now_change_nothing_of_the_run(host, client, undisturbed
     client.post("/mixgrpo/runs/asked/command", {"command": "sample"})
     client.post("/mixgrpo/runs/asked/command", {"command": "save"})
     assert run.wait(300).end == "success"
-    sampled = run.named("mixgrpo.sample")
-    assert len(sampled) == 1
-    assert client.view(sampled[0]["image"])[:4] == b"\x89PNG"
+    [asked] = [entry for entry in run.named("mixgrpo.gallery")[-1]["entries"] if entry["asked"]]
+    assert client.view(asked["pictures"][0])[:4] == b"\x89PNG"
     assert same(lora(host, "asked"), undisturbed)
 
 

@@ -30,7 +30,8 @@ from mixgrpo_core.evaluation.held_out import Evaluation
 from mixgrpo_core.rewards import FunctionReward
 from mixgrpo_core.rewards.port import About, RewardBatch, Scores
 from mixgrpo_core.rewards.stats import RewardStats
-from mixgrpo_core.runs.pace import Pace
+from mixgrpo_core.training.pace import Pace
+from mixgrpo_core.training.workload import Workload
 
 NAN = float("nan")
 
@@ -419,7 +420,7 @@ def test_a_guard_s_word_is_heard_on_the_command_line(tmp_path, capsys):
     reports = run(tmp_path / "run", config)
     folder = RunFolder.open(tmp_path / "run")
     console = Console(width=500)
-    with run_progress(Pace(6), 0, console) as progress:
+    with run_progress(Pace(Workload(TrainConfig(iterations=6))), 0, console) as progress:
         progress.report(reports[1])
     print_summary(folder, folder.metrics(), console)
     said = capsys.readouterr().out

@@ -1,0 +1,35 @@
+"""Pictures to look at: a few prompts, always the same, each from noise of its own that is never trained on."""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from ..models.port import Cond, FlowModel
+from ..sampling.ode import decode, sample
+from ..support.seeds import derive_seed
+
+
+def shown_prompts(train: Sequence[str], held_out: Sequence[str], most: int) -> list[str]:
+    """Which prompts are shown: held-out ones, ``most`` of them spread evenly, or training ones where none are."""
+    offered = held_out or train
+    return list(offered[:: max(1, len(offered) // most)][:most])
+
+
+def shown_images(
+    model: FlowModel[Cond],
+    prompt: str,
+    index: int,
+    sigmas: Tensor,
+    *,
+    images: int = 1,
+    lora_share: float = 1.0,
+    batch: int = 16,
+    decode_batch: int = 16,
+) -> Tensor:
+    """Images ``[images, H, W, 3]`` of shown prompt number ``index`` by the plain ODE over ``sigmas [T + 1]``.
+
+    ``lora_share`` is that of `sample`; ``batch`` and ``decode_batch`` are rows at a time.
+    """
+    noise = model.noise(derive_seed("shown", index), images)
+    latents = sample(model, model.encode(prompt), noise, sigmas, lora_share=lora_share, batch=batch)
+    return decode(model, latents, decode_batch)

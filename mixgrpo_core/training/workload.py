@@ -1,0 +1,170 @@
+"""What a run has to do, counted before it does it; with seconds for each kind of work that is its length in time."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from ..runs.reports import StepReport
+from ..settings.config import TrainConfig
+from .cost import iteration_cost, stretches
+from .gallery import SHOWN_PROMPTS, spacing
+
+_SAMPLING, _DECODING, _SCORING, _EVALUATION = "rollout", "decode", "reward", "evaluation"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rates:
+    """Seconds by kind of work; those of a row are of one without guidance, whatever guidance doubles.
+
+    Attributes:
+        row: a row of a rollout through the network.
+        unit: training, by its forward passes; a backward pass counts as two.
+        decoded, scored: an image.
+        evaluated: a held-out image in all; None where none was timed.
+        beside: what an iteration takes besides, such as checkpoints.
+        pictured: an entry of the gallery; None where none was timed.
+    """
+
+    row: float
+    unit: float
+    decoded: float
+    scored: float
+    evaluated: float | None = None
+    beside: float = 0.0
+    pictured: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timed:
+    """The seconds of an iteration by phase, the evaluations among them, and the images that these say they scored."""
+
+    iteration: int
+    seconds: Mapping[str, float]
+    evaluations: int
+    evaluated: int
+
+    @classmethod
+    def of(cls, report: StepReport) -> "Timed":
+        """Those of a report."""
+        return cls.told(report.to_json())
+
+    @classmethod
+    def told(cls, report: Mapping[str, Any]) -> "Timed":
+        """Those of a line of ``metrics.jsonl``."""
+        made = report["evaluations"]
+        counts = [max((stats.get("count", 0) for stats in one["rewards"].values()), default=0) for one in made]
+        return cls(
+            iteration=report["iteration"], seconds=report["seconds"], evaluations=len(made), evaluated=sum(counts)
+        )
+
+
+class Workload:
+    """The work of a run.
+
+    Args:
+        held_out: prompts that are evaluated.
+        shown: prompts of the gallery; 0 where there is none.
+        images_at_the_end: that are made once training is over, to be looked at.
+    """
+
+    def __init__(
+        self, config: TrainConfig, *, held_out: int = 0, shown: int = SHOWN_PROMPTS, images_at_the_end: int = 0
+    ) -> None:
+        self.config, self.iterations = config, config.iterations
+        self.images = config.prompts_per_iteration * config.images_per_prompt
+        self._held_out = held_out * config.eval_images
+        self._shown, self._at_the_end = shown, images_at_the_end
+        self._eval_steps = config.eval_steps or config.steps
+        self._eval_every = config.eval_every if held_out else 0
+
+    @cached_property
+    def _counted(self) -> list[tuple[range, float, float]]:
+        """Stretches of iterations, each with the rows that one of them rolls out, and its units of training."""
+        found = []
+        for first, last, _ in stretches(self.config):
+            cost = iteration_cost(_smaller(self.config), first)
+            rows = cost.nfe.get(_SAMPLING, 0.0)
+            found.append((range(first, last + 1), rows * self.images, (cost.units - rows) * self.images))
+        return found
+
+    def rows(self, first: int, stop: int) -> float:
+        """Of the rollouts of the iterations from ``first`` up to ``stop``."""
+        return sum(rows * _common(part, first, stop) for part, rows, _ in self._counted)
+
+    def units(self, first: int, stop: int) -> float:
+        """Forward passes that training in these iterations amounts to."""
+        return sum(units * _common(part, first, stop) for part, _, units in self._counted)
+
+    def evaluations(self, first: int, stop: int) -> int:
+        """How many there are before and after these iterations."""
+        if not self._eval_every:
+            return 0
+        regular = stop // self._eval_every - first // self._eval_every
+        last = first < self.iterations <= stop and self.iterations % self._eval_every != 0
+        return (first == 0) + regular + last
+
+    def entries(self, first: int, stop: int) -> int:
+        """How many the gallery gets before these iterations, in a run that has an end."""
+        every = spacing(self.config)
+        return -(-stop // every) + -first // every if self._shown else 0
+
+    def rates(self, timed: Sequence[Timed]) -> Rates:
+        """Those of iterations of this run, at least one."""
+
+        def spent(*phases: str) -> float:
+            return sum(one.seconds.get(phase, 0.0) for one in timed for phase in phases)
+
+        known = (_SAMPLING, _DECODING, _SCORING, _EVALUATION)
+        rows = sum(self.rows(one.iteration, one.iteration + 1) for one in timed)
+        units = sum(self.units(one.iteration, one.iteration + 1) for one in timed)
+        trained = sum(sum(one.seconds.values()) for one in timed) - spent(*known)
+        evaluated = sum(one.evaluated or one.evaluations * self._held_out for one in timed)
+        return Rates(
+            row=spent(_SAMPLING) / rows if rows else 0.0,
+            unit=trained / units if units else 0.0,
+            decoded=spent(_DECODING) / (self.images * len(timed)),
+            scored=spent(_SCORING) / (self.images * len(timed)),
+            evaluated=spent(_EVALUATION) / evaluated if evaluated else None,
+        )
+
+    def evaluation(self, rates: Rates) -> float:
+        """Seconds of one evaluation."""
+        one = rates.row * self._eval_steps + rates.decoded + rates.scored
+        return self._held_out * (one if rates.evaluated is None else rates.evaluated)
+
+    def entry(self, rates: Rates) -> float:
+        """Seconds of one entry of the gallery."""
+        if rates.pictured is not None:
+            return rates.pictured
+        return self._shown * (rates.row * self._eval_steps + rates.decoded)
+
+    def end(self, rates: Rates) -> float:
+        """Seconds of what is made once training is over: the gallery's last entry, and pictures to be looked at."""
+        return self.entry(rates) + self._at_the_end * (rates.row * self._eval_steps + rates.decoded)
+
+    def seconds(self, first: int, stop: int, rates: Rates) -> float:
+        """Seconds of the iterations from ``first`` up to ``stop``, with what comes before and after each."""
+        return (
+            self.alone(first, stop, rates)
+            + self.evaluations(first, stop) * self.evaluation(rates)
+            + self.entries(first, stop) * self.entry(rates)
+        )
+
+    def alone(self, first: int, stop: int, rates: Rates) -> float:
+        """Seconds of these iterations without evaluations and the gallery."""
+        each = self.images * (rates.decoded + rates.scored) + rates.beside
+        return self.rows(first, stop) * rates.row + self.units(first, stop) * rates.unit + (stop - first) * each
+
+
+def _common(part: range, first: int, stop: int) -> int:
+    """How many iterations of ``part`` lie from ``first`` up to ``stop``."""
+    return max(min(part.stop, stop) - max(part.start, first), 0)
+
+
+def _smaller(config: TrainConfig) -> TrainConfig:
+    """Settings that cost the same per image, and less time to count."""
+    if config.updates > config.prompts_per_iteration:  # groups are split among updates, which costs rows of its own
+        return config
+    prompts = min(config.prompts_per_iteration // config.updates, 2)
+    return replace(config, prompts_per_iteration=prompts, updates=1)
