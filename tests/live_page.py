@@ -55,7 +55,8 @@ class View:
 
     def tell(self, name, *, run=None, node=str(NODE), workflow=WORKFLOW, **data):
         self.serial += 1
-        about = {"run": run or self.run, "node": node, "workflow": workflow, "serial": self.serial}
+        run = None if run is False else run or self.run  # False: it has none yet
+        about = {"run": run, "node": node, "workflow": workflow, "serial": self.serial}
         self.page.evaluate(TELL, [name, {**about, **data}])
 
     def status(self, state, note="", pending=(), **about):

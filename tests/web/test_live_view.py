@@ -427,6 +427,17 @@ def test_the_hosts_text_and_preview_are_not_shown_twice(open_view, vue):
 
 
 COMMANDS = ("sample", "save", "pause", "stop")
+
+
+def test_a_server_that_comes_back_without_the_run_leaves_no_view_waiting(open_view):
+    view = open_view()
+    view.tell("status", run=False, state="preparing", note="", pending=[])
+    view.says("badge", "Getting ready")
+    for event, word in (("reconnecting", "No connection"), ("reconnected", "Not run yet")):
+        view.page.evaluate("(name) => comfyAPI.api.api.dispatchEvent(new CustomEvent(name))", event)
+        view.says("badge", word)
+
+
 LAPTOP, DESK = {"width": 1280, "height": 720}, {"width": 1600, "height": 1000}
 SIZE = "[...app.graph.getNodeById(12).size]"
 

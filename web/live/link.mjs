@@ -91,7 +91,7 @@ export class NodeLink {
   }
 
   back() {
-    if (this.state.run) this.fetch(this.state.run);
+    this.recall();
   }
 
   /** After the workflow was loaded: what was unfolded, and the live run of this node, else the one it remembers. */
@@ -99,6 +99,11 @@ export class NodeLink {
     const { properties, size } = this.node;
     properties[UNFOLDED_AS] ??= size[1] < FORMERLY.height ? [] : FORMERLY.unfolded; // it once showed all
     this.view.unfold(properties[UNFOLDED_AS]);
+    await this.recall();
+  }
+
+  async recall() {
+    const { properties } = this.node;
     const { runs, preparing } = await liveRuns().catch(() => ({ runs: [], preparing: null }));
     const mine = runs.find((run) => this.concerns(run));
     const run = mine?.run ?? properties[KEPT_AS];
@@ -106,6 +111,9 @@ export class NodeLink {
       properties[KEPT_AS] = run;
       if (this.state.run !== run) this.state.begin(run);
       await this.fetch(run);
+    } else if (this.state.state === "lost") {
+      this.state.begin(null);
+      this.view.show(this.state);
     }
     if (!mine && preparing && this.concerns(preparing) && preparing.serial > this.state.serial) this.prepared(preparing);
   }
