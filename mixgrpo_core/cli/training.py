@@ -218,5 +218,5 @@ def _announcement(settings: RunConfig, run: RunFolder, model: "PipelineModel") -
     return (
         f"{Path(run.path)}: {many} of {config.prompts_per_iteration} prompts x "
         f"{config.images_per_prompt} images, {config.steps} steps, {type(config.planner).__name__}, "
-        f"learning rate {config.learning_rate:g}" + (f", clip -{clip[0]:.3g}/+{clip[1]:.3g}" if clip else "")
+        f"learning rate {config.learning_rate}" + (f", clip -{clip[0]:.3g}/+{clip[1]:.3g}" if clip else "")
     )

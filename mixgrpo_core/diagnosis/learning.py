@@ -2,7 +2,7 @@
 
 from .evidence import Evidence
 from .port import Finding
-from .update_size import MOVES
+from .update_size import stands_still
 
 _LOST = ("becoming empty", "turning into noise", "hold NaN", "become alike", "has risen by", "has fallen by")
 _YOUNG = 10
@@ -59,8 +59,8 @@ def held_out(run: Evidence) -> Finding | None:
 
 def fallback(run: Evidence) -> Finding | None:
     """A policy that moves and a reward that stays: the scores may be noise."""
-    trend, moved = run.trend(), run.figures("ratio_max")
-    if trend is None or trend.rises or trend.falls or (moved and max(moved) <= MOVES):
+    trend = run.trend()
+    if trend is None or trend.rises or trend.falls or stands_still(run):
         return None
     found = f"the policy moves, and the reward stays within its error ({trend.error:.2g})"
     if len(run.reports) < _YOUNG:

@@ -7,8 +7,10 @@ from typing import Any
 from .evidence import Evidence, mean_of
 from .port import Finding
 
-MOVES = 1e-6
+_MOVES = 1e-6
 """Change of a probability below which a policy stands still."""
+_FAR, _STILL = 0.1, 0.001
+"""Shares of the velocity that an iteration moves: a policy that breaks is above, one that stands still below."""
 _ROUNDING = 1e-3
 _CLIPPED, _GRADIENT = 0.3, 30.0
 
@@ -40,12 +42,14 @@ def too_large(run: Evidence) -> Finding | None:
     words = [] if most is None else [f"up to {most:.0%} of the ratios are clipped, {clipped:.0%} lately"]
     words += [f"the gradient grew to {growth:.1f} times that of the beginning"] if norms else []
     words += ["the training reward fell far below its start"] if fallen or told else []
-    signs = (most is not None and most > _CLIPPED, growth > _GRADIENT, fallen or told)
+    move = max(run.figures("move"), default=0.0)
+    words += [f"an iteration moves the policy by {move:.0%} of its velocity"] if move > _FAR else []
+    signs = (move > _FAR, most is not None and most > _CLIPPED, growth > _GRADIENT, fallen or told)
     found = ", ".join(words)
     if not any(signs):
         return Finding(sign="step size", found=found)
     change = (
-        f"the steps are too large: start again with a tenth of the learning rate ({run.train.learning_rate:g}), or "
+        f"the steps are too large: start again with a tenth of the learning rate ({run.train.learning_rate}), or "
         "make fewer updates per iteration; the LoRA named best is from before"
     )
     return Finding(sign="step size", found=found, change=change, gravity=0.97 if fallen or told else 0.8)
@@ -53,18 +57,28 @@ def too_large(run: Evidence) -> Finding | None:
 
 def too_small(run: Evidence) -> Finding | None:
     """Ratios that never leave 1."""
-    moved = run.figures("ratio_max")
-    if not moved or len(run.reports) < 3:
+    moved, moves = run.figures("ratio_max"), run.figures("move")
+    if not (moved or moves) or len(run.reports) < 3:
         return None
-    found = f"an update changes an image's probability by {max(moved):.1g} at most"
+    found = (
+        f"an iteration moves the policy by {max(moves):.1%} of its velocity at most"
+        if moves
+        else (f"an update changes an image's probability by {max(moved):.1g} at most")
+    )
     trend = run.trend()
-    if max(moved) > MOVES or (trend is not None and trend.rises):
+    if not stands_still(run) or (trend is not None and trend.rises):
         return Finding(sign="movement", found=found)
     change = (
-        f"the policy hardly moves: raise the learning rate ({run.train.learning_rate:g}) three- to tenfold, or make "
+        f"the policy hardly moves: raise the learning rate ({run.train.learning_rate}) three- to tenfold, or make "
         "more updates per iteration"
     )
     return Finding(sign="movement", found=found, change=change, gravity=0.7)
+
+
+def stands_still(run: Evidence) -> bool:
+    """Whether updates hardly change the policy."""
+    moved, moves = run.figures("ratio_max"), run.figures("move")
+    return max(moves) < _STILL if moves else bool(moved) and max(moved) <= _MOVES
 
 
 def _clipped(report: Mapping[str, Any]) -> float | None:

@@ -43,7 +43,12 @@ class UpdateStats:
         return {"steps": self.steps, **figures, "ratio_noise": self.ratio_noise, "recomputed": self.recomputed}
 
 
-RESERVED = frozenset({*UpdateStats(steps=0).to_json(), RATIO_DEVIATION}) - {"clip_low", "clip_high", "kl"}
+_OF_STEPS = {RATIO_DEVIATION, "move", "move_target", "rate"}
+RESERVED = frozenset({*UpdateStats(steps=0).to_json(), *_OF_STEPS}) - {
+    "clip_low",
+    "clip_high",
+    "kl",
+}
 """What every update says of itself: no objective or regulariser may report a mean of that name."""
 
 

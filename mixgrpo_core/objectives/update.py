@@ -20,6 +20,7 @@ from ..support.phases import PhaseClock
 from ..support.seeds import derive_seed
 from .figures import Figures, Step, UpdateStats, finite, summary
 from .noise_probe import rescored, rollout_noise
+from .own_step import Steering
 from .pieces import (
     Column,
     Draw,
@@ -47,6 +48,7 @@ class Updating:
 
     Attributes:
         updates: optimizer steps per pass over the groups.
+        own_rate: the learning rate steers to a move of the policy (`own_step`).
         epochs: passes over the groups.
         batch: rows per forward and backward; more than one piece is gradient accumulation.
         max_grad_norm: the gradient's norm is clipped to it.
@@ -55,6 +57,7 @@ class Updating:
     """
 
     updates: int = 4
+    own_rate: bool = False
     epochs: int = 1
     batch: int = 16
     max_grad_norm: float = 1.0
@@ -89,7 +92,8 @@ def update_policy(
     if not chunks:
         return UpdateStats(steps=0)
     states = _states(model, objective, updating.regularisers, lagged)
-    run = _Updater(model, objective, optimizer, updating, clock, states)
+    steering = Steering(optimizer, len(chunks), moment.iteration, own=updating.own_rate)
+    run = _Updater(model, objective, optimizer, updating, clock, states, steering)
     noise, chunks = run.without_noise(chunks)
     figures: list[Step] = []
     total = len(chunks) * updating.epochs
@@ -102,7 +106,8 @@ def update_policy(
             for policy in lagged.values():
                 policy.passed("update", trained)
             on_update(len(figures), total)
-    return UpdateStats(steps=len(figures), figures=summary(figures), ratio_noise=noise, recomputed=run.recomputed)
+    told = {**summary(figures), **steering.figures}
+    return UpdateStats(steps=len(figures), figures=told, ratio_noise=noise, recomputed=run.recomputed)
 
 
 def split_into_chunks(groups: Sequence[Group], updates: int, *, whole: bool = False) -> list[list[Group]]:
@@ -142,6 +147,7 @@ class _Updater:
     updating: Updating
     clock: PhaseClock
     states: Mapping[str, LoraState | None]
+    steering: Steering
     recomputed: bool = False
 
     def __post_init__(self) -> None:
@@ -194,6 +200,7 @@ class _Updater:
                 "The weights before it are kept, and the same seed would end here again: start a new run from them "
                 "(the LoRA named last) with a lower learning rate, or compute in float32 if this is bf16"
             )
+        self.steering.before_step()
         self.optimizer.step()
         return {**figures.means, "grad_norm": norm}, dict(figures.maxima)
 
@@ -203,7 +210,9 @@ class _Updater:
         """The gradient of a loss that is a mean over cells, of which the update has ``total``."""
         for piece in self.pieces(group, draws, moment):
             cells = cells_of(group, [piece.column], piece.members, self.updating.candidates, moment)
-            loss, report = one_pass(self.objective, self.regularisers, self.policy(velocity), piece, cells)
+            policy = self.policy(velocity)
+            loss, report = one_pass(self.objective, self.regularisers, policy, piece, cells)
+            self._hear(policy, piece)
             share = len(piece.members) / total
             (loss * share).backward()
             figures.add(report, share)
@@ -222,14 +231,18 @@ class _Updater:
         pull = 0.0
         for piece in self.pieces(group, draws, moment):
             share = len(piece.members) / total
-            surrogate, means = second_pass(
-                self.objective, self.regularisers, self.policy(velocity), piece, slopes, share
-            )
+            policy = self.policy(velocity)
+            surrogate, means = second_pass(self.objective, self.regularisers, policy, piece, slopes, share)
+            self._hear(policy, piece)
             surrogate.backward()
             figures.add_means(means, share)
             pull += sum(r.weight * float(means[r.figure]) for r in self.regularisers) * share
         figures.add(report, whole)
         figures.means["loss"] += pull
+
+    def _hear(self, policy: Policy, piece: Piece) -> None:
+        if self.by_step:
+            self.steering.hear(policy, piece)
 
     def without_noise(self, chunks: list[list[Group]]) -> tuple[float | None, list[list[Group]]]:
         """The noise between rollout and update, and the groups without it where it is too much."""

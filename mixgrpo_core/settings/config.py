@@ -15,8 +15,9 @@ from ..advantages import Credit, WeightedAdvantages
 from ..advantages.port import require_stages
 from ..evaluation.guards import Collapse, DiversityLoss, Guard, HeldOutFall, PixelDrift
 from ..objectives import GRPO, Regulariser, Updating
+from ..objectives.own_step import AUTO, FIRST_RATE, Auto, own_count
 from ..objectives.pieces import StepNumbers
-from ..objectives.port import MEAN_OLD, NEEDS, START, TRANSITIONS, Objective
+from ..objectives.port import GROUP, MEAN_OLD, NEEDS, START, TRANSITIONS, Objective
 from ..sampling.kernels import FlowSDE, Kernel
 from ..sampling.planners import Planner, StepPlan, WindowPlanner
 from ..sampling.rollouts import Sampling
@@ -115,13 +116,23 @@ class TrainConfig:
         least=0,
         each="the spread floor of reward {}",
     )
-    learning_rate: float = setting(
-        3e-4, "How big the steps of learning are; 3e-4 is published for LoRAs. Lower it when images break.", above=0
+    learning_rate: float | Auto = setting(
+        3e-4,
+        "How big the steps of learning are; 3e-4 is published for LoRAs. Lower it when images break. auto: the trainer "
+        "sets it, so that an iteration moves the policy by 5 % of its velocity, and by less as the run goes on.",
+        above=0,
+        besides=AUTO,
     )
     weight_decay: float = setting(1e-4, "Weight decay of AdamW.", least=0)
     beta1: float = setting(0.9, "AdamW's decay of the gradient's mean.", least=0, below=1, such_as="0.9")
     beta2: float = setting(0.999, "AdamW's decay of its square.", least=0, below=1, such_as="0.999")
-    updates: int = setting(4, "Optimizer steps per pass over an iteration's images.", least=1, below=100_001)
+    updates: int | Auto = setting(
+        4,
+        "Optimizer steps per pass over an iteration's images. auto: up to 16, of 6 images or more each.",
+        least=1,
+        below=100_001,
+        besides=AUTO,
+    )
     epochs: int = setting(1, "Passes over an iteration's images.", least=1, below=100_001)
     max_grad_norm: float = setting(1.0, "Gradients are scaled down to this norm.", above=0)
     ema: float | None = setting(
@@ -175,14 +186,10 @@ class TrainConfig:
         trains = self.planner.candidates(self.sigmas())  # a window that does not fit so many steps says so itself
         self._require_strengths()
         if TRANSITIONS in self.objective.needs and not trains:
+            wanted = f"{type(self.objective).__name__} learns from trained steps, choose a planner that has some"
             raise ValueError(
                 f"the planner trains none of the {self.steps} steps (the last one never is): "
-                + (
-                    "take more steps"
-                    if self.steps < 2
-                    else f"{type(self.objective).__name__} learns from trained "
-                    "steps, choose a planner that has some, such as WindowPlanner()"
-                )
+                + ("take more steps" if self.steps < 2 else f"{wanted}, such as WindowPlanner()")
             )
 
     def _require_strengths(self) -> None:
@@ -228,6 +235,18 @@ class TrainConfig:
         plan = self.planner.plan(iteration, prompt, sigmas, memory)
         return plan if TRANSITIONS in self.objective.needs else plan.untrained()
 
+    @property
+    def first_rate(self) -> float:
+        """The learning rate of the first update."""
+        return FIRST_RATE if self.learning_rate == AUTO else self.learning_rate
+
+    @property
+    def update_count(self) -> int:
+        """Optimizer steps per pass over an iteration's images; fewer where there are not so many."""
+        if self.updates != AUTO:
+            return self.updates
+        return own_count(self.prompts_per_iteration, self.images_per_prompt, whole=GROUP in self.objective.needs)
+
     def sampling(self) -> Sampling:
         return Sampling(
             kernel=self.kernel,
@@ -242,7 +261,8 @@ class TrainConfig:
     def updating(self, sigmas: torch.Tensor) -> Updating:
         """How groups become optimizer steps; ``sigmas`` is the base grid."""
         return Updating(
-            updates=self.updates,
+            updates=self.update_count,
+            own_rate=self.learning_rate == AUTO,
             epochs=self.epochs,
             batch=self.update_batch,
             max_grad_norm=self.max_grad_norm,

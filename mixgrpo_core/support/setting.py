@@ -38,15 +38,17 @@ class Setting:
     least: float | None = None
     above: float | None = None
     below: float | None = None
-    besides: float | None = None
+    besides: float | str | None = None
     such_as: str = ""
     why: str = ""
     may_change: bool = False
     each: str = ""
 
-    def holds(self, value: float) -> bool:
+    def holds(self, value: float | str) -> bool:
         """Whether ``value`` is in the range, or the one besides it; NaN fails every comparison."""
-        return (self.besides is not None and value == self.besides) or (
+        if self.besides is not None and value == self.besides:
+            return True
+        return not isinstance(value, str) and (
             (self.least is None or value >= self.least)
             and (self.above is None or value > self.above)
             and (self.below is None or value < self.below)
@@ -58,7 +60,8 @@ class Setting:
         least = "0 or more" if self.least == 0 else "at least {:g}"
         bounds = ((self.least, least), (self.above, "above {:g}"), (self.below, "below {:g}"))
         words = " and ".join(words.format(bound) for bound, words in bounds if bound is not None)
-        words += "" if self.besides is None else f", or {self.besides:g}"
+        if self.besides is not None:
+            words += f", or {self.besides}" if isinstance(self.besides, str) else f", or {self.besides:g}"
         return f"{words}, such as {self.such_as}" if self.such_as else words
 
 
@@ -70,7 +73,7 @@ def setting(
     least: float | None = None,
     above: float | None = None,
     below: float | None = None,
-    besides: float | None = None,
+    besides: float | str | None = None,
     such_as: str = "",
     why: str = "",
     may_change: bool = False,

@@ -31,7 +31,7 @@ def iterated(
         weights=weights,
         groups=means,
         figures=update.figures,
-        learning_rate=config.learning_rate,
+        learning_rate=update.figures.get("rate", config.first_rate),
     )
 
 

@@ -227,7 +227,7 @@ class Iteration:
         def on_update(done: int, total: int) -> None:
             self.observer(Progress(iteration=number, phase="train", done=done, total=total))
 
-        on_update(0, self.config.updates * self.config.epochs)
+        on_update(0, self.config.update_count * self.config.epochs)
         self.state.before_change()
         with self.clock.phase("train"):
             update = update_policy(

@@ -213,5 +213,5 @@ def _fresh_state(
 def adamw(parameters: Iterable[Parameter], config: TrainConfig) -> torch.optim.Optimizer:
     """The default optimizer, with the config's settings."""
     return torch.optim.AdamW(
-        parameters, lr=config.learning_rate, betas=(config.beta1, config.beta2), weight_decay=config.weight_decay
+        parameters, lr=config.first_rate, betas=(config.beta1, config.beta2), weight_decay=config.weight_decay
     )

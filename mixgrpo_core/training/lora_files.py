@@ -36,7 +36,7 @@ class LoraFiles:
         """
         metadata = training_metadata(
             config=to_dict(self.config),
-            learning_rate=self.config.learning_rate,
+            learning_rate=float(self.state.optimizer.param_groups[0]["lr"]),
             seed=self.config.seed,
             steps=notes.get("updates", 0),
             rewards_before=notes.get("before", {}),

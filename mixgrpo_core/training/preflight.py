@@ -8,6 +8,7 @@ from types import MappingProxyType
 from ..advantages.port import WIDTHS, Width, widest_of, width_of
 from ..models.policy import OLD, REFERENCE
 from ..models.port import FlowModel
+from ..objectives.own_step import AUTO, LEAST_UPDATES
 from ..objectives.port import GROUP, TRANSITIONS
 from ..rewards.port import Context, Reward, about
 from ..sampling.planners import StepPlan
@@ -124,11 +125,14 @@ def _check_objective(model: FlowModel, config: TrainConfig) -> None:
             f"{widest_of(config.credit)} makes the credit one number per {width}, but {name} can use one per "
             f"{objective.finest_credit} only: choose {_FOR_WIDTH[width]}, or take {widest_of(config.credit)} out"
         )
-    if GROUP in objective.needs and config.updates > config.prompts_per_iteration:
+    groups, updates = config.prompts_per_iteration, config.update_count
+    if GROUP in objective.needs and updates > groups:
         raise ValueError(
-            f"{name} needs whole groups, and {config.prompts_per_iteration} groups make no {config.updates} updates: "
-            f"lower updates to {config.prompts_per_iteration}, or take more prompts per iteration"
+            f"{name} needs whole groups, and {groups} groups make no {updates} updates: lower updates to {groups}, or "
+            "take more prompts per iteration"
         )
+    if config.learning_rate == AUTO:
+        _check_own_rate(config)
     kept = {REFERENCE, OLD, *objective.policies}
     sampler = objective.sampled_by(0)
     if sampler is not None and sampler not in kept:
@@ -140,6 +144,21 @@ def _check_objective(model: FlowModel, config: TrainConfig) -> None:
                 f"{type(regulariser).__name__} pulls to {sorted(unknown)}, but the policies of this run are "
                 f"{sorted(kept)}: name one of them"
             )
+
+
+def _check_own_rate(config: TrainConfig) -> None:
+    """A rate that steers itself has something to steer by."""
+    name, count = type(config.objective).__name__, config.update_count
+    if TRANSITIONS not in config.objective.needs:
+        raise ValueError(
+            f"learning_rate = {AUTO!r} measures how far the velocity of recorded steps moves, and {name} has none: "
+            "give learning_rate a number, such as 3e-4"
+        )
+    if count < LEAST_UPDATES:
+        raise ValueError(
+            f"learning_rate = {AUTO!r} is set from update to update and needs {LEAST_UPDATES} of them an iteration at "
+            f"least, found {count}: set updates to {AUTO!r} or to 8 to 16, or take more images"
+        )
 
 
 def _check_rewards(rewards: Mapping[str, Reward], config: TrainConfig) -> None:

@@ -152,7 +152,7 @@ def local_config(preset: str, family: Family, memory: Memory) -> TrainConfig:
         kernel=without_left_noise(config.kernel, planner, family.steps) if noisy else config.kernel,
         objective=fitted_objective(config.objective, family.steps - 1),
         learning_rate=family.learning_rate,
-        updates=min(config.updates, family.prompts),
+        updates=min(config.update_count, family.prompts),
         rollout_batch=memory.rollout,
         decode_batch=memory.decode,
         update_batch=memory.update,

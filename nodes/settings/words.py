@@ -60,12 +60,12 @@ def _images(of: TrainerSettings) -> str:
 
 
 def _learning(of: TrainerSettings) -> str:
-    return f"{spell(of.train.objective)}, rate {of.train.learning_rate:g}"
+    return f"{spell(of.train.objective)}, rate {of.train.learning_rate}"
 
 
 def _updates(of: TrainerSettings) -> str:
     average = "" if of.train.ema is None else f", averaged with decay {of.train.ema:g}"
-    return f"{of.train.updates} updates per iteration{average}"
+    return f"{of.train.update_count} updates per iteration{average}"
 
 
 def _batches(of: TrainerSettings) -> str:

@@ -100,7 +100,7 @@ SICK = {
     "LoRA": {"model": HalfBound()},
     "window": {
         "config": replace(
-            MIX, planner=WindowPlanner(window=FrozenWindow(start=6, size=1)), shift=1.0, learning_rate=1e-4
+            MIX, planner=WindowPlanner(window=FrozenWindow(start=6, size=1)), shift=1.0, learning_rate=3e-3
         )
     },
     "guidance": {"reward": Shuffled(), "setup": {"model": {"folder": "x", "guidance": 15.0}}},
