@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from types import MappingProxyType
-from typing import Any, Protocol, get_type_hints
+from typing import Any, get_type_hints
 
 import torch
 
@@ -27,6 +27,7 @@ from ..support.memory import NOTHING, Memory
 from ..support.quoting import shown
 from ..support.setting import described, require_ranges, setting
 from ..support.spelling import spell, suggest
+from .grids import USUAL, Gridded
 from .prompt_sources import PromptSource, Shuffled
 from .values import checked
 
@@ -38,25 +39,6 @@ UNTIL_STOPPED = -1
 """As the number of iterations: the run goes on until somebody or a guard stops it."""
 SHOWN = 1000
 """Iterations for which the plan of such a run is drawn and counted."""
-
-
-class Gridded(Protocol):
-    """What has a sigma grid of its own: a model (`FlowModel.grid`)."""
-
-    def grid(self, steps: int) -> torch.Tensor:
-        """Sigmas ``[steps + 1]``."""
-        ...
-
-
-class UsualGrid:
-    """The grid of a shift of 3, as of Stable Diffusion 3: for drawings and costs where no model is at hand."""
-
-    def grid(self, steps: int) -> torch.Tensor:
-        """Sigmas ``[steps + 1]``."""
-        return flow_sigmas(steps, 3.0)
-
-
-USUAL = UsualGrid()
 
 
 @described

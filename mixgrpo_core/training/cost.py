@@ -15,8 +15,9 @@ from ..objectives.pieces import Group
 from ..objectives.update import update_policy
 from ..sampling.planners import Step
 from ..sampling.rollouts import rollout
-from ..settings.config import USUAL, TrainConfig
+from ..settings.config import TrainConfig
 from ..settings.course import course
+from ..settings.grids import USUAL
 from ..settings.presets import dance_grpo
 from ..support.phases import PhaseClock
 from ..support.seeds import seeded_noise

@@ -164,7 +164,7 @@ def _common(part: range, first: int, stop: int) -> int:
 
 def _smaller(config: TrainConfig) -> TrainConfig:
     """Settings that cost the same per image, and less time to count."""
-    if config.updates > config.prompts_per_iteration:  # groups are split among updates, which costs rows of its own
+    if config.update_count > config.prompts_per_iteration:  # groups are split, which costs rows of its own
         return config
-    prompts = min(config.prompts_per_iteration // config.updates, 2)
+    prompts = min(config.prompts_per_iteration // config.update_count, 2)
     return replace(config, prompts_per_iteration=prompts, updates=1)
