@@ -31,6 +31,18 @@ def require_in_range(inputs: Iterable[io.Input], values: Mapping[str, Any]) -> N
             _require_between(item.id, item.min, value, item.max)
 
 
+def require_chosen(item: io.DynamicCombo.Input, chosen: Mapping[str, Any] | None) -> None:
+    """Raise ``ValueError`` unless one of the choices is made, with values of its own inputs in their ranges.
+
+    The host checks neither: it hands on None for a choice that it does not know.
+    """
+    inputs = {option.key: option.inputs for option in item.options}
+    key = (chosen or {}).get(item.id)
+    if key not in inputs:
+        raise ValueError(f"{item.id}: expected one of {', '.join(inputs)}, found none of them")
+    require_in_range(inputs[key], chosen or {})
+
+
 def _require_between(name: str, least: float | None, value: float, most: float | None) -> None:
     """An input of somebody else's class may have no bounds: a number is finite all the same."""
     if least is None or most is None:

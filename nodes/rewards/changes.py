@@ -10,7 +10,7 @@ from comfy_api.latest import io
 from ...mixgrpo_core.rewards.port import Reward
 from ...mixgrpo_core.rewards.wrappers.gates import Gated, Penalised
 from ...mixgrpo_core.rewards.wrappers.transforms import Affine, Clip, Rank, RunningZ, Sigmoid, Transform, Transformed
-from ..checks import require_in_range, require_wires
+from ..checks import require_chosen, require_in_range, require_wires
 from ..sockets import RewardSocket
 
 RANK, RUNNING, AFFINE, CLIP, SIGMOID = "rank", "running z-score", "scale and shift", "clip", "sigmoid"
@@ -35,32 +35,7 @@ class RewardTransform(io.ComfyNode):
             search_aliases=["mixgrpo reward", "normalise reward", "z-score", "clip reward", "rank reward"],
             inputs=[
                 RewardSocket.Input("reward", tooltip="The reward."),
-                io.DynamicCombo.Input(
-                    "transform",
-                    options=[
-                        io.DynamicCombo.Option(RANK, []),
-                        io.DynamicCombo.Option(RUNNING, []),
-                        io.DynamicCombo.Option(
-                            AFFINE, [_number("scale", 1.0, "Factor; below 0 it rewards what was punished."), _shift()]
-                        ),
-                        io.DynamicCombo.Option(
-                            CLIP,
-                            [
-                                _number("low", 0.0, "Lower scores count as this one."),
-                                _number("high", 1.0, "Higher scores count as this one."),
-                            ],
-                        ),
-                        io.DynamicCombo.Option(
-                            SIGMOID,
-                            [
-                                _number("centre", 0.0, "Where it is steepest."),
-                                _number("width", 1.0, "How far from there it is nearly flat."),
-                            ],
-                        ),
-                    ],
-                    tooltip="rank: the place in the group, whatever the distances. running z-score: by mean and "
-                    "spread of the scores so far. clip: no gain beyond a score that is good enough.",
-                ),
+                _transforms(),
             ],
             outputs=[RewardSocket.Output(display_name="reward", tooltip="For the trainer or Combine Rewards.")],
         )
@@ -70,8 +45,10 @@ class RewardTransform(io.ComfyNode):
         wired = input_types or {}
         try:
             require_wires(cls.define_schema().inputs, wired)
-            if wired.keys() <= {"reward"}:  # numbers that come by wire are checked when they are there
-                _transform(values.get("transform") or _Chosen(transform=None))
+            chosen = values.get("transform") or _Chosen(transform=None)
+            require_chosen(_transforms(), chosen)
+            if None not in chosen.values():  # the host says what is missing; what comes by wire is not known yet
+                _transform(chosen)
         except ValueError as error:
             return str(error)
         return True
@@ -132,6 +109,35 @@ class RewardGate(io.ComfyNode):
         return io.NodeOutput(replace(reward, rewards=rewards))
 
 
+def _transforms() -> io.DynamicCombo.Input:
+    return io.DynamicCombo.Input(
+        "transform",
+        options=[
+            io.DynamicCombo.Option(RANK, []),
+            io.DynamicCombo.Option(RUNNING, []),
+            io.DynamicCombo.Option(
+                AFFINE, [_number("scale", 1.0, "Factor; below 0 it rewards what was punished."), _shift()]
+            ),
+            io.DynamicCombo.Option(
+                CLIP,
+                [
+                    _number("low", 0.0, "Lower scores count as this one."),
+                    _number("high", 1.0, "Higher scores count as this one."),
+                ],
+            ),
+            io.DynamicCombo.Option(
+                SIGMOID,
+                [
+                    _number("centre", 0.0, "Where it is steepest."),
+                    _number("width", 1.0, "How far from there it is nearly flat."),
+                ],
+            ),
+        ],
+        tooltip="rank: the place in the group, whatever the distances. running z-score: by mean and "
+        "spread of the scores so far. clip: no gain beyond a score that is good enough.",
+    )
+
+
 class _Chosen(TypedDict, total=False):
     """A transform by its name, and the numbers that it has."""
 
@@ -153,6 +159,8 @@ def _transform(values: _Chosen) -> Transform:
     if kind == AFFINE:
         return Affine(scale=values["scale"], shift=values["shift"])
     if kind == CLIP:
+        if not values["low"] < values["high"]:
+            raise ValueError(f"high lies above low, found {values['high']:g} and {values['low']:g}")
         return Clip(low=values["low"], high=values["high"])
     if kind == SIGMOID:
         if not 0 < values["width"] < math.inf:

@@ -9,7 +9,7 @@ from comfy_api.latest import io
 from ...mixgrpo_core import DecayingWindow, FrozenWindow
 from ...mixgrpo_core.sampling.windows import Window
 from ...mixgrpo_core.support.setting import fields_of
-from ..checks import LARGEST_SEED, defaults_of, require_in_range, verdict
+from ..checks import LARGEST_SEED, defaults_of, require_chosen, require_in_range, verdict
 from ..settings.choices import choices
 from ..sockets import WindowSocket
 
@@ -92,6 +92,18 @@ def _input(cls: type[Window], item: Field) -> io.Input | None:
     return kind(item.name, default=item.default, tooltip=words, **steps)
 
 
+def _strategy() -> io.DynamicCombo.Input:
+    return io.DynamicCombo.Input(
+        "strategy",
+        options=strategies(),
+        tooltip=(
+            "slide: from structure to detail, as MixGRPO does. random: another place in every iteration. "
+            "fixed: stays where it is. slow start: slides, ever faster. mostly early: another place in "
+            "every iteration, mostly near the start."
+        ),
+    )
+
+
 class WindowNode(io.ComfyNode):
     """Makes a window."""
 
@@ -123,15 +135,7 @@ class WindowNode(io.ComfyNode):
                     max=10_000,
                     tooltip="Sampling steps to draw and to check the window against. Training and sampling set theirs.",
                 ),
-                io.DynamicCombo.Input(
-                    "strategy",
-                    options=strategies(),
-                    tooltip=(
-                        "slide: from structure to detail, as MixGRPO does. random: another place in every iteration. "
-                        "fixed: stays where it is. slow start: slides, ever faster. mostly early: another place in "
-                        "every iteration, mostly near the start."
-                    ),
-                ),
+                _strategy(),
             ],
             outputs=[WindowSocket.Output(display_name="window", tooltip="For the sampler, the trainer and the plan.")],
         )
@@ -140,6 +144,10 @@ class WindowNode(io.ComfyNode):
     def validate_inputs(
         cls, start: int | None = None, size: int | None = None, steps: int | None = None, strategy: dict | None = None
     ) -> bool | str:
+        try:
+            require_chosen(_strategy(), strategy)
+        except ValueError as error:
+            return str(error)
         if start is None or size is None or steps is None or strategy is None:
             return True  # comes from another node: known when it runs
         kind, values = strategy["strategy"], {"start": start, "size": size, "steps": steps}

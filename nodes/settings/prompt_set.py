@@ -1,6 +1,8 @@
 """The node that reads prompts: typed or from a file, with some of them held out."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import folder_paths
 from comfy_api.latest import io
@@ -49,7 +51,13 @@ class PromptSetNode(io.ComfyNode):
         if None in (prompts, file, held_out_prompts, held_out_share, seed):
             return True  # something comes by wire: it is checked when it is there
         values = dict(zip(_GATHERED, (prompts, file, held_out_prompts, held_out_share, seed), strict=True))
-        return verdict(lambda these: gather(*(these[name] for name in _GATHERED)), values, defaults_of(_inputs()))
+        inputs = _inputs()
+
+        def check(these: Mapping[str, Any]) -> None:
+            require_in_range(inputs, {"held_out_share": these["held_out_share"], "seed": these["seed"]})
+            gather(*(these[name] for name in _GATHERED))
+
+        return verdict(check, values, defaults_of(inputs))
 
     @classmethod
     def fingerprint_inputs(cls, file=NO_FILE, **_others) -> str:

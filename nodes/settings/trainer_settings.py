@@ -10,7 +10,7 @@ from ...mixgrpo_core.sampling.windows import Window
 from ..checks import defaults_of, require_in_range, require_wires, verdict
 from ..sockets import OpenSettings, SettingsSocket
 from .build import numbers_and_choices, possible
-from .inputs import BY_HAND, settings_inputs
+from .inputs import BY_HAND, FROM_PRESET, settings_inputs
 from .words import summary
 
 
@@ -47,6 +47,8 @@ class TrainerSettingsNode(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, input_types: Mapping[str, str] | None = None, **values):
         wired = input_types or {}
+        if (values.get("details") or {}).get("details") not in (FROM_PRESET, BY_HAND):
+            return f"details: expected one of {FROM_PRESET}, {BY_HAND}, found none of them"
         items = numbers_and_choices()
         defaults = defaults_of(items)
 
