@@ -22,7 +22,6 @@ from .sampling.sampler import Sampler
 from .sampling.window import WindowNode
 from .sampling.window_plan import WindowPlan
 from .settings.prompt_set import PromptSetNode
-from .settings.shown import answer as settings_shown
 from .settings.trainer_settings import TrainerSettingsNode
 from .training.fit_check import FitCheck
 from .training.trainer import TrainLora
@@ -65,7 +64,7 @@ class MixGRPOExtension(ComfyExtension):
     async def on_load(self) -> None:
         register_folder()
         welcome_guests()
-        register_routes({"/mixgrpo/settings": settings_shown})
+        register_routes()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return NODES

@@ -16,6 +16,7 @@ from pathlib import Path
 from mixgrpo_core import TrainConfig
 from mixgrpo_core.advantages import Area, Credit, PatchFeatures
 from mixgrpo_core.evaluation.guards import Guard
+from mixgrpo_core.models.families.table import FAMILIES
 from mixgrpo_core.objectives import ErrorWeight, Objective, Regulariser, StepWeight
 from mixgrpo_core.rewards import Reward
 from mixgrpo_core.sampling import Kernel, Planner, Solver, Window
@@ -98,6 +99,18 @@ def elsewhere() -> str:
     return table(("work", "state", "what it is, or what it takes", "instead"), rows)
 
 
+def families() -> str:
+    """A row per family of models of the headless trainer."""
+    rows = []
+    for family in FAMILIES:
+        own = "" if family.embedded_value is None else f"embedded, {family.embedded_value:g}"
+        free = "" if family.guidance is None else "classifier-free"
+        rows.append(
+            (family.name, ", ".join(f"`{name}`" for name in family.pipelines), "; ".join(filter(None, (own, free))))
+        )
+    return table(("model", "pipeline", "guidance"), rows)
+
+
 def settings() -> str:
     """A row per setting of a run."""
     config, rows = TrainConfig(), []
@@ -122,6 +135,7 @@ def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 
 TABLES: Mapping[str, Callable[[], str]] = {
     "presets": presets,
+    "families": families,
     "methods": methods,
     "shared rows": sharing,
     "works without a preset": elsewhere,

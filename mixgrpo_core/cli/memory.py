@@ -73,11 +73,15 @@ def that_fits(settings: RunConfig, model: "PipelineModel") -> tuple[RunConfig, s
     if settings.model.folder == "demo" or free is None:
         return settings, ""
     on, lora = model.checkpointing, lora_bytes(model.parameters())
-    plain = MemoryNeed(passes=model.pass_memory(checkpointing=on), lora=lora)
+    passes = model.pass_memory(checkpointing=on)
+    if passes is None:
+        return settings, ""
+    plain = MemoryNeed(passes=passes, lora=lora)
     room = int(free * _SHARE)
     if plain.of(settings.train) <= room:
         return settings, ""
-    checkpointed = None if on else MemoryNeed(passes=model.pass_memory(checkpointing=True), lora=lora)
+    saving = None if on else model.pass_memory(checkpointing=True)
+    checkpointed = None if saving is None else MemoryNeed(passes=saving, lora=lora)
     found = fitted(plain, checkpointed, settings.train, room)
     model.checkpointing = found.checkpointing
     asked = replace(settings.model, gradient_checkpointing=found.checkpointing)
@@ -85,14 +89,16 @@ def that_fits(settings: RunConfig, model: "PipelineModel") -> tuple[RunConfig, s
 
 
 def memory_words(settings: RunConfig) -> str:
-    """What a training of a folder's network needs, from its configuration alone; empty for the demo model."""
+    """What a training of a folder's network needs, from its configuration alone; empty where that does not tell it."""
     chosen = settings.model
     if chosen.folder == "demo":
         return ""
     import torch
 
-    from ..models.families.sd3_memory import unloaded_sd3
+    from ..models.families.sd3_memory import is_sd3, unloaded_sd3
 
+    if not is_sd3(chosen.folder):
+        return ""
     compute: torch.dtype = getattr(torch, chosen.dtype)
     network = unloaded_sd3(
         chosen.folder, rank=chosen.rank, lora=chosen.lora, resolution=settings.resolution(), dtype=compute

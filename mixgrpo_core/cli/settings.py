@@ -2,7 +2,7 @@
 
 out = "runs/first"
 [model]
-folder = "demo"                       # or a local diffusers folder of Stable Diffusion 3 / 3.5
+folder = "demo"                       # or a local diffusers folder: SD3.5, FLUX, Qwen-Image, Z-Image, ...
 [prompts]
 train = "prompts.txt"                 # a file with a prompt per line, or a list
 [rewards]
@@ -47,7 +47,9 @@ class ModelConfig:
     """Which model, and its LoRA."""
 
     folder: str = setting(
-        "demo", "``demo`` (the shipped one) or a local diffusers folder of Stable Diffusion 3 or 3.5."
+        "demo",
+        "``demo`` (the shipped one) or a local diffusers folder: Stable Diffusion 3 or 3.5, FLUX, Qwen-Image, Z-Image, "
+        "Lumina 2, SANA, Chroma, HiDream, Wan 2.1.",
     )
     rank: int | None = setting(
         None, "Size of the LoRA; without one the LoRA file's, or 8 for the demo and 32 else.", least=1, below=65537
@@ -58,7 +60,16 @@ class ModelConfig:
         None, "Of the images, in pixels; without one the model's own. The demo model draws one size only.", least=1
     )
     width: int | None = setting(None, "See height.", least=1)
-    guidance: float = setting(1.0, "Classifier-free guidance; 1 is off, above 1 every step costs two.", least=1)
+    guidance: float = setting(
+        1.0,
+        "Classifier-free guidance; 1 is off, above 1 every step costs two. Distilled models have none.",
+        least=1,
+    )
+    embedded_guidance: float | None = setting(
+        None,
+        "What a network that was distilled with guidance is told, as FLUX.1 dev; without one the model's own (3.5).",
+        least=0,
+    )
     dtype: Literal["float32", "bfloat16"] = setting(
         "bfloat16",
         "Of the frozen weights and their products; the LoRA and the sampler's mathematics are always float32, and so "
@@ -126,7 +137,7 @@ class RunConfig:
         diffusers_logging.set_verbosity_error()  # their hints are for callers of theirs, not for users of a command
         transformers_logging.set_verbosity_error()
         from ..models.families.demo import load_demo
-        from ..models.families.sd3 import load_sd3
+        from ..models.families.loading import load_pipeline
 
         settings, resolution = self.model, self.resolution()
         common: dict[str, Any] = {
@@ -142,8 +153,17 @@ class RunConfig:
             "pipeline_grid": settings.pipeline_grid,
         }
         if settings.folder == "demo":
+            if settings.embedded_guidance is not None:
+                raise ValueError("the demo model is told of no guidance: leave model.embedded_guidance out")
             return load_demo(**common)
-        return load_sd3(settings.folder, dtype=getattr(torch, settings.dtype), resolution=resolution, **common)
+        return load_pipeline(
+            settings.folder,
+            dtype=getattr(torch, settings.dtype),
+            resolution=resolution,
+            embedded_guidance=settings.embedded_guidance,
+            prove=False,  # sampling asks for less
+            **common,
+        )
 
     def resolution(self) -> tuple[int, int] | None:
         """``(H, W)`` of the images; None is the model's own."""

@@ -12,11 +12,12 @@ from .port import FlowModel
 
 if TYPE_CHECKING:
     from .families.demo import load_demo
+    from .families.loading import load_pipeline
     from .families.sd3 import load_sd3
 
-__all__ = ["FlowModel", "LoraFile", "Policy", "load_demo", "load_lora", "load_sd3", "save_lora"]
+__all__ = ["FlowModel", "LoraFile", "Policy", "load_demo", "load_lora", "load_pipeline", "load_sd3", "save_lora"]
 
-_LOADERS = {"load_demo": ".families.demo", "load_sd3": ".families.sd3"}
+_LOADERS = {"load_demo": ".families.demo", "load_pipeline": ".families.loading", "load_sd3": ".families.sd3"}
 
 
 def __getattr__(name: str) -> Any:

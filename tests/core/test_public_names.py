@@ -16,7 +16,7 @@ NAMES = {
         *("register", "evaluate", "sample"),
     ),
     "mixgrpo_core.demo": ("demo_config", "train_prompts", "held_out_prompts"),
-    "mixgrpo_core.models": ("load_demo", "load_sd3"),
+    "mixgrpo_core.models": ("load_demo", "load_pipeline", "load_sd3"),
     "mixgrpo_core.rewards": ("FunctionReward", "ShapeReward", "RewardBatch", "Context", "Scores"),
     "mixgrpo_core.settings": ("presets",),
 }

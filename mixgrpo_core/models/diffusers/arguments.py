@@ -33,6 +33,8 @@ def arguments(
     asked: dict[str, Any] = {}
     if resolution is not None:
         _require_size(pipe, family, resolution)
+        if family.one_area:  # a little more, since it rounds down
+            pipe.default_sample_size = math.sqrt(resolution[0] * resolution[1]) * (1 + 1e-9) / pixels_per_latent(pipe)
         asked = {"height": resolution[0], "width": resolution[1], **family.fixed(*resolution)}
     elif default := default_size(pipe):
         asked = dict(family.fixed(*default))

@@ -36,6 +36,7 @@ class Family:
         distilled: whether a folder's guidance is in its weights, by the pipeline's and the network's configurations.
         training: classes of modules that let no right gradient through unless they are told that they train.
         optional: text encoders that a folder may leave out.
+        one_area: whether the pipeline makes images of one area only, its default; what is asked for becomes that.
         said: what each text encoder on its own said of a prompt, by its name; by argument where it is None.
     """
 
@@ -58,6 +59,7 @@ class Family:
     distilled: Callable[[Config, Config], bool] = field(default=lambda pipeline, network: False)
     training: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
+    one_area: bool = False
     said: Callable[[Any, Embeds], Mapping[str, Tensor]] | None = None
 
     @property

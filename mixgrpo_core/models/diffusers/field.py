@@ -83,9 +83,9 @@ class PipelineField:
         made = self._ask(torch.ones(0), x, embeds, "pt")
         image, self._image = self._image, None
         if image is not None:
-            return within_0_to_1(image.float().movedim(1, -1) / 2 + 0.5)
+            return _pictures(within_0_to_1(image.float().movedim(1, -1) / 2 + 0.5))
         found: Tensor = made[0] if isinstance(made, tuple) else made
-        return found.float().movedim(-3, -1)
+        return _pictures(found.float().movedim(-3, -1))
 
     def _ask(
         self, level: Tensor | None, x: Tensor | None, embeds: Mapping[str, object], output: str, **more: object
@@ -124,6 +124,11 @@ class PipelineField:
 def _at(pipeline: type[DiffusionPipeline], device: torch.device) -> type[DiffusionPipeline]:
     """The pipeline's class, told where it computes: it would look through all modules for that in every call."""
     return type(pipeline.__name__, (pipeline,), {"_execution_device": property(lambda self: device)})
+
+
+def _pictures(images: Tensor) -> Tensor:
+    """A video of one frame is a picture."""
+    return images[:, 0] if images.ndim == 5 and images.shape[1] == 1 else images
 
 
 class _NoBar:

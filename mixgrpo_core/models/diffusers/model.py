@@ -1,5 +1,6 @@
 """The model port over a diffusers pipeline: its velocity field, a LoRA on its network, prompts encoded once."""
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from .peft_lora import ADAPTER, PeftLora
 from .rows import Prompts, Rows
 from .texts import TextEmbedder
 
+_log = logging.getLogger(__name__)
 _DECODED_PIXELS = 2**20  # decoded at once: the VAE in float32 needs a few GiB for one megapixel
 Grid = Callable[[int], Tensor]
 
@@ -108,11 +110,20 @@ class PipelineModel(WithLora[PeftLora]):
         """Rows that have gone through the network."""
         return self._network.evaluations
 
+    @evaluations.setter
+    def evaluations(self, count: int) -> None:
+        self._network.evaluations = count
+
     @cached_property
     def digest(self) -> str:
         """What tells the network's weights from others."""
         weights = self._network.network.named_parameters()
         return sampled_digest((name, weight) for name, weight in weights if f".{ADAPTER}." not in f"{name}.")
+
+    @property
+    def low_precision(self) -> bool:
+        """Whether the network computes in fewer bits than float32."""
+        return self._compute != torch.float32
 
     @property
     def guided(self) -> bool:
@@ -135,6 +146,16 @@ class PipelineModel(WithLora[PeftLora]):
     def encode(self, prompt: str) -> PipelineCond:
         """The conditioning of one prompt; each text goes through the text encoders once."""
         return PipelineCond(positive=self._embed(prompt), negative=self._embed.negative() if self.guided else {})
+
+    def drawn(self, generator: torch.Generator) -> PipelineCond:
+        """A conditioning of numbers and no prompt, to ask the network with."""
+
+        def draw(*shape: int) -> Tensor:
+            return torch.randn(shape, generator=generator)
+
+        positive, negative = (self.family.example(self._network.network.config, draw) for _ in range(2))
+        renamed = {NEGATIVE + name: tensor for name, tensor in negative.items()}
+        return PipelineCond(positive=positive, negative=renamed if self.guided else {})
 
     def prepare(self, prompts: Sequence[str]) -> None:
         """Encode every prompt, and let go of the text encoders; a prompt that comes later loads them again.
@@ -160,8 +181,11 @@ class PipelineModel(WithLora[PeftLora]):
     def checkpointing(self, on: bool) -> None:
         checkpoint_blocks(self._network.network, self.lora, on)
 
-    def pass_memory(self, *, checkpointing: bool) -> PassMemory:
-        """Bytes that one call of the network holds besides the weights, by its images; computed, not measured."""
+    def pass_memory(self, *, checkpointing: bool) -> PassMemory | None:
+        """Bytes that one call of the network holds besides the weights, by its images; computed, not measured.
+
+        None where the network looks at numbers to decide what it does.
+        """
         embeds = self._embed.last or self._blank
         if self.guided:
             embeds = {**embeds, **{NEGATIVE + name: tensor for name, tensor in embeds.items()}}
@@ -172,7 +196,11 @@ class PipelineModel(WithLora[PeftLora]):
                 self._field.velocity(self.noise(0, images), torch.tensor(0.5), prompts.told([0] * images))
             return heard
 
-        return pass_memory(self._network.network, self.lora, calls, checkpointing=checkpointing)
+        try:
+            return pass_memory(self._network.network, self.lora, calls, checkpointing=checkpointing)
+        except (RuntimeError, ValueError, TypeError, AttributeError, NotImplementedError) as error:
+            _log.info("the memory that %s needs cannot be told (%s)", self.family.name, error)
+            return None
 
     def places(self, maps: Tensor) -> Tensor:
         """Maps over images ``[B, H, W]`` broadcastable to latents: of planes, or of tokens in the order of rows."""

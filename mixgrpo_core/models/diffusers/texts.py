@@ -63,13 +63,13 @@ class PipelineTexts:
 
     def __call__(self, text: str) -> Embeds:
         made = self._encoded(text, guided=False)
-        return {name: made[name] for name in self._family.positives}
+        return {name: made[name] for name in self._family.positives if name in made}
 
     def negative(self) -> Embeds:
         if not self._family.negatives:
             return {NEGATIVE + name: made for name, made in self("").items()}
         made = self._encoded("", guided=True)
-        return {NEGATIVE + name: made[NEGATIVE + name] for name in self._family.positives}
+        return {name: tensor for name, tensor in made.items() if name.startswith(NEGATIVE)}
 
     def _encoded(self, text: str, *, guided: bool) -> dict[str, Tensor]:
         self._pipeline = pipeline = self._pipeline or self._load()
@@ -84,8 +84,8 @@ class PipelineTexts:
         asked.update({name: value for name, value in own.items() if name in takes})
         with torch.no_grad():
             made = pipeline.encode_prompt(**asked)
-        named = zip(self._family.returns, made, strict=True)
-        return {name: _one_row(value) for name, value in named if name and value is not None}
+        named = zip(self._family.returns, made, strict=True)  # None and an empty list are no say
+        return {name: _one_row(value) for name, value in named if name and value is not None and len(value)}
 
     @property
     def digest(self) -> str:

@@ -10,7 +10,7 @@ from ..diffusers.arguments import require_range
 from ..diffusers.family import Config, Embeds, Family
 from ..diffusers.loading import INDEX, ModelFilesError, read_json, require_folder
 from ..diffusers.model import PipelineModel
-from .pipeline import load_as
+from .one_family import load_family
 
 _CLIP_TOKENS, _TEXT_TOKENS = 77, 333  # of a prompt: 77 of CLIP's, and 256 of T5's behind them
 
@@ -82,7 +82,7 @@ def load_sd3(
     found = read_json(Path(folder) / INDEX).get("_class_name")
     if found not in SD3.pipelines:
         raise ModelFilesError(f"expected a {SD3.pipelines[0]} in {folder}, found {found}; use a folder of SD3 or SD3.5")
-    return load_as(
+    return load_family(
         SD3,
         folder,
         rank=rank,

@@ -51,6 +51,12 @@ class Unloaded:
             return pass_memory(self.transformer, self.adapter, calls, checkpointing=checkpointing)
 
 
+def is_sd3(folder: str | Path) -> bool:
+    """Whether a folder's network is of Stable Diffusion 3."""
+    found = read_json(Path(folder) / "transformer" / "config.json").get("_class_name")
+    return found == SD3Transformer2DModel.__name__
+
+
 def unloaded_sd3(
     folder: str | Path,
     *,

@@ -1,4 +1,4 @@
-"""A model of any family from a local diffusers folder."""
+"""A model from a local diffusers folder, by its family's row."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from ..lora_file import load_lora
 DEFAULT_RANK = 32
 
 
-def load_as(
+def load_family(
     family: Family,
     folder: str | Path,
     *,
@@ -50,6 +50,11 @@ def load_as(
     network = load_network(folder / "transformer", index.part("transformer"), dtype)
     texts = PipelineTexts(index, family, network, dtype, torch.device(device))
     file = None if lora is None else load_lora(lora)
+    adapter = attach_lora(
+        network, family.linears, rank=rank, alpha=alpha, seed=seed, file=file, default_rank=DEFAULT_RANK
+    )
+    for module in network.modules():
+        module.training = type(module).__name__ in family.training
     settings = read_json(folder / "scheduler" / "scheduler_config.json")
     require_flow(settings, folder)
     model = PipelineModel(
@@ -61,7 +66,7 @@ def load_as(
         ),
         family,
         texts,
-        attach_lora(network, family.linears, rank=rank, alpha=alpha, seed=seed, file=file, default_rank=DEFAULT_RANK),
+        adapter,
         resolution=resolution,
         guidance=guidance,
         embedded_guidance=embedded_guidance,

@@ -1,0 +1,77 @@
+"""A model of any family from a local diffusers folder."""
+
+from pathlib import Path
+
+import torch
+
+from ..diffusers.arguments import require_range
+from ..diffusers.loading import INDEX, ModelFilesError, read_json, require_folder
+from ..diffusers.model import PipelineModel
+from ..diffusers.proof import prove as proven
+from .one_family import load_family
+from .table import FAMILIES, family_of
+
+
+def load_pipeline(
+    folder: str | Path,
+    *,
+    rank: int | None = None,
+    alpha: float | None = None,
+    resolution: tuple[int, int] | None = None,
+    guidance: float = 1.0,
+    embedded_guidance: float | None = None,
+    dtype: torch.dtype = torch.bfloat16,
+    device: torch.device | str = "cpu",
+    gradient_checkpointing: bool = False,
+    lora: str | Path | None = None,
+    seed: int = 0,
+    pipeline_grid: bool = False,
+    prove: bool = True,
+) -> PipelineModel:
+    """A model from a local diffusers folder, of the family that its ``model_index.json`` names.
+
+    Nothing is ever downloaded. Text encoders are loaded with the first prompt, and let go when all are encoded.
+
+    Args:
+        rank: of the LoRA; None is the rank of ``lora``, or 32.
+        alpha: None is twice the rank.
+        resolution: ``(H, W)``; None is the pipeline's own.
+        guidance: classifier-free guidance; 1 is off, above it every velocity costs two evaluations.
+        embedded_guidance: what a network distilled with guidance is told (FLUX.1 dev, FLUX.2 dev); None is the
+            family's own.
+        dtype: of the frozen weights and, below float32, of autocast. The LoRA and the VAE stay float32.
+        lora: a LoRA file to go on from.
+        seed: draws the LoRA's first values.
+        pipeline_grid: whether steps lie as in diffusers' own pipeline where that shifts the ends twice.
+        prove: whether velocity and gradient are proven on one image first; see `prove`.
+
+    Raises:
+        ValueError: the folder is none, or is not whole, or of no family that is known here; a size or guidance that
+            the model does not have; a proof that fails.
+    """
+    require_range(dtype)
+    folder = Path(folder)
+    require_folder(folder, (INDEX,))
+    found = str(read_json(folder / INDEX).get("_class_name"))
+    family = family_of(found)
+    if family is None:
+        known = ", ".join(each.name for each in FAMILIES)
+        raise ModelFilesError(f"expected a pipeline of {known} in {folder}, found {found}: use a folder of one of them")
+    model = load_family(
+        family,
+        folder,
+        rank=rank,
+        alpha=alpha,
+        resolution=resolution,
+        guidance=guidance,
+        embedded_guidance=embedded_guidance,
+        dtype=dtype,
+        device=device,
+        gradient_checkpointing=gradient_checkpointing,
+        lora=lora,
+        seed=seed,
+        pipeline_grid=pipeline_grid,
+    )
+    if prove:
+        proven(model)
+    return model
