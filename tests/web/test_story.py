@@ -92,6 +92,8 @@ def test_pictures_that_are_asked_for_come_into_the_gallery(reloaded, view):
     view.locator("[data-command=sample]").click()
     expect(view.locator(".mg-side").last.locator("b")).to_contain_text("asked for", timeout=60_000)
     expect(view.locator(".mg-side").last.locator(".mg-shown img")).to_have_count(1)
+    view.locator("[data-section=gallery]").click()
+    expect(view.locator(".mg-gallery")).to_be_hidden()
 
 
 def test_a_run_that_is_stopped_keeps_its_lora(reloaded, story, view, host):
