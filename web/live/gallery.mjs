@@ -89,7 +89,7 @@ class Side {
     }
     this.label = make("b");
     this.keep = make("button.button.keep", { type: "button", onclick: () => choose(this.entry.iteration) });
-    this.element = make("div.side", {}, this.shots, this.slider, make("div.row", {}, this.label, this.keep));
+    this.element = make("div.side", {}, make("div.row", {}, this.label, this.keep), this.slider, this.shots);
   }
 
   show(entries, iteration, kept) {
