@@ -20,6 +20,7 @@ from diffusers import (
 )
 from tiny_sd3 import LETTERS, clip_tokenizer
 from tiny_sd3 import make_folder as sd3_folder
+from tokenizers.processors import TemplateProcessing
 
 from mixgrpo_core.models import load_pipeline
 from mixgrpo_core.models.diffusers.model import PipelineModel
@@ -428,6 +429,98 @@ def wan_parts() -> dict[str, Any]:
     }
 
 
+def aura_flow_parts() -> dict[str, Any]:
+    text = t5("UMT5")
+    return {
+        "scheduler": FlowMatchEulerDiscreteScheduler(shift=1.73),
+        "vae": vae(4, blocks=2),
+        "text_encoder": text["encoder"],
+        "tokenizer": text["tokenizer"],
+        "transformer": network(
+            "AuraFlowTransformer2DModel",
+            sample_size=16,
+            patch_size=2,
+            in_channels=4,
+            num_mmdit_layers=2,
+            num_single_dit_layers=1,
+            attention_head_dim=8,
+            num_attention_heads=4,
+            caption_projection_dim=32,
+            joint_attention_dim=32,
+            out_channels=4,
+            pos_embed_max_size=256,
+        ),
+    }
+
+
+def cogview4_parts() -> dict[str, Any]:
+    tokenizer = mistral_tokenizer()
+    tokenizer._tokenizer.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    return {
+        "scheduler": FlowMatchEulerDiscreteScheduler(
+            base_shift=0.25, max_shift=0.75, use_dynamic_shifting=True, time_shift_type="linear"
+        ),
+        "vae": vae(4, blocks=4),
+        "text_encoder": language("GlmModel", tokenizer, pad_token_id=3),
+        "tokenizer": tokenizer,
+        "transformer": network(
+            "CogView4Transformer2DModel",
+            patch_size=2,
+            in_channels=4,
+            num_layers=2,
+            attention_head_dim=4,
+            num_attention_heads=4,
+            out_channels=4,
+            text_embed_dim=16,
+            time_embed_dim=8,
+            condition_dim=4,
+        ),
+    }
+
+
+def krea2_parts() -> dict[str, Any]:
+    tokenizer = qwen_tokenizer()
+    text = {
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "vocab_size": len(tokenizer),
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [1, 1, 2]},
+    }
+    seen = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": 16}
+    seen["deepstack_visual_indexes"] = [0]
+    config = transformers.Qwen3VLConfig(text_config=text, vision_config=seen)
+    return {
+        "scheduler": FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, max_image_seq_len=6400),
+        "vae": qwen_parts()["vae"],
+        "text_encoder": transformers.Qwen3VLModel(config).eval(),
+        "tokenizer": tokenizer,
+        "text_encoder_select_layers": (0, 1, 2),
+        "transformer": network(
+            "Krea2Transformer2DModel",
+            in_channels=16,
+            num_layers=2,
+            attention_head_dim=8,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            intermediate_size=32,
+            timestep_embed_dim=8,
+            text_hidden_dim=16,
+            num_text_layers=3,
+            text_num_attention_heads=2,
+            text_num_key_value_heads=1,
+            text_intermediate_size=16,
+            num_layerwise_text_blocks=1,
+            num_refiner_text_blocks=1,
+            axes_dims_rope=(4, 2, 2),
+            rope_theta=1000.0,
+        ),
+    }
+
+
 PIPELINES: dict[str, tuple[str, Callable[[], dict[str, Any]]]] = {
     "flux-dev": ("FluxPipeline", flux_parts),
     "flux-schnell": ("FluxPipeline", schnell_parts),
@@ -442,6 +535,11 @@ PIPELINES: dict[str, tuple[str, Callable[[], dict[str, Any]]]] = {
     "hidream": ("HiDreamImagePipeline", hidream_parts),
     "wan": ("WanPipeline", wan_parts),
 }
+OTHERS: dict[str, tuple[str, Callable[[], dict[str, Any]]]] = {
+    "auraflow": ("AuraFlowPipeline", aura_flow_parts),
+    "cogview4": ("CogView4Pipeline", cogview4_parts),
+    "krea2": ("Krea2Pipeline", krea2_parts),
+}
 
 
 def make_folder(name: str, path: Path) -> Path:
@@ -449,7 +547,7 @@ def make_folder(name: str, path: Path) -> Path:
     if name == "sd3":
         return sd3_folder(path)
     torch.set_num_threads(1)
-    pipeline, parts = PIPELINES[name]
+    pipeline, parts = {**PIPELINES, **OTHERS}[name]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         getattr(diffusers, pipeline)(**parts()).save_pretrained(path)

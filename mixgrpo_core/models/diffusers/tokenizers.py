@@ -34,10 +34,11 @@ def load_tokenizer(kind: type, folder: Path, encoder: PretrainedConfig | None) -
         return made
     encoder = encoder.get_text_config()
     require_vocabulary(len(getattr(made, "tokenizer", made)), encoder.vocab_size)
-    if clip:
-        _require_words(made)
+    if not clip:
+        return made
+    _require_words(made)
     end = encoder.eos_token_id if encoder.eos_token_id != _LEGACY_END else len(made) - 1
-    if clip and made.eos_token_id != end:
+    if made.eos_token_id != end:
         raise ValueError(f"its text ends with token {made.eos_token_id}, and the text encoder looks for {end}")
     return made
 

@@ -57,6 +57,11 @@ def _hidream(network: Config, draw: Draw) -> Embeds:
     }
 
 
+def _krea2(network: Config, draw: Draw) -> Embeds:
+    embeds = draw(1, _TOKENS, network["num_text_layers"], network["text_hidden_dim"])
+    return {"prompt_embeds": embeds, "prompt_embeds_mask": embeds.new_ones(1, _TOKENS, dtype=torch.bool)}
+
+
 _BOTH_MASKED = (
     *("prompt_embeds", "prompt_attention_mask"),
     *("negative_prompt_embeds", "negative_prompt_attention_mask"),
@@ -183,8 +188,54 @@ WAN = Family(
     fixed=lambda height, width: {"num_frames": 1},
     even_grid=True,
 )
+AURA_FLOW = Family(
+    name="AuraFlow",
+    pipelines=("AuraFlowPipeline",),
+    architecture=lambda network: "auraflow",
+    returns=_BOTH_MASKED,
+    example=_masked("joint_attention_dim"),
+    linears=(
+        r"(joint|single)_transformer_blocks\.\d+\."
+        r"(attn\.(to_[qkv]|to_out\.0|add_[qkv]_proj|to_add_out)|ff(_context)?\.(linear_[12]|out_projection))"
+    ),
+    even_grid=True,
+)
+COGVIEW4 = Family(
+    name="CogView4",
+    pipelines=("CogView4Pipeline",),
+    architecture=lambda network: "cogview-4",
+    returns=("prompt_embeds", "negative_prompt_embeds"),
+    example=lambda network, draw: {"prompt_embeds": draw(1, 16, network["text_embed_dim"])},  # it pads to sixteens
+    linears=r"transformer_blocks\.\d+\.(attn1\.(to_[qkv]|to_out\.0)|ff\.net\.(0\.proj|2))",
+)
+KREA2 = Family(
+    name="Krea 2",
+    pipelines=("Krea2Pipeline",),
+    architecture=lambda network: "krea-2",
+    returns=("prompt_embeds", "prompt_embeds_mask"),
+    example=_krea2,
+    linears=r"transformer_blocks\.\d+\.(attn\.(to_[qkv]|to_gate|to_out\.0)|ff\.(gate|up|down))",
+    unguided=0.0,
+    distilled=lambda pipeline, network: bool(pipeline.get("is_distilled")),
+)
 
-FAMILIES = (SD3, FLUX, KONTEXT, FLUX2, KLEIN, QWEN, Z_IMAGE, LUMINA2, SANA, CHROMA, HIDREAM, WAN)
+FAMILIES = (
+    SD3,
+    FLUX,
+    KONTEXT,
+    FLUX2,
+    KLEIN,
+    QWEN,
+    Z_IMAGE,
+    LUMINA2,
+    SANA,
+    CHROMA,
+    HIDREAM,
+    WAN,
+    AURA_FLOW,
+    COGVIEW4,
+    KREA2,
+)
 """In the order of the table in README."""
 
 

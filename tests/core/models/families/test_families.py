@@ -22,9 +22,9 @@ from mixgrpo_core.rewards import FunctionReward
 from mixgrpo_core.sampling import FrozenWindow, WindowPlanner
 
 PROMPT, OTHER, STEPS = "a red circle", "a blue square", 3
-FAMILIES = ("sd3", *tiny_pipelines.PIPELINES)
+FAMILIES = ("sd3", *tiny_pipelines.PIPELINES, *tiny_pipelines.OTHERS)
 UNGUIDED = ("flux-schnell", "flux2-dev")
-ZERO_IS_OFF = ("z-image",)
+ZERO_IS_OFF = ("z-image", "krea2")
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -147,5 +147,6 @@ def test_what_it_computes_is_proven(model: PipelineModel) -> None:
 
 
 def test_every_row_of_the_table_is_among_these() -> None:
-    tried = {"StableDiffusion3Pipeline", *(pipeline for pipeline, _ in tiny_pipelines.PIPELINES.values())}
+    made = [*tiny_pipelines.PIPELINES.values(), *tiny_pipelines.OTHERS.values()]
+    tried = {"StableDiffusion3Pipeline", *(pipeline for pipeline, _ in made)}
     assert {pipeline for family in LISTED for pipeline in family.pipelines} == tried
