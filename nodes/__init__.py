@@ -22,6 +22,7 @@ from .sampling.sampler import Sampler
 from .sampling.window import WindowNode
 from .sampling.window_plan import WindowPlan
 from .settings.prompt_set import PromptSetNode
+from .settings.shown import answer as settings_shown
 from .settings.trainer_settings import TrainerSettingsNode
 from .training.fit_check import FitCheck
 from .training.trainer import TrainLora
@@ -64,7 +65,7 @@ class MixGRPOExtension(ComfyExtension):
     async def on_load(self) -> None:
         register_folder()
         welcome_guests()
-        register_routes()
+        register_routes({"/mixgrpo/settings": settings_shown})
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return NODES

@@ -1,4 +1,4 @@
-"""What the live view asks of the server. Everything reads, but for commands to a run that is live, and votes.
+"""What pages ask of the server. Everything reads, but for commands to a run that is live, and votes.
 
 The host's own answers to queued workflows pass by here, too: see `one_message`.
 
@@ -8,12 +8,13 @@ POST /mixgrpo/runs/{run}/command    {"command": "sample" | "save" | "pause" | "s
 POST /mixgrpo/runs/{run}/keep       {"iteration": 28}: its LoRA is the run's; null: the last one is
 GET  /mixgrpo/runs/{run}/ballots/{ballot}           a group that people vote on, and its votes
 POST /mixgrpo/runs/{run}/ballots/{ballot}/votes     {"votes": {"0": 1, "3": null}, "end": "done" | "skipped" | null}
+POST /mixgrpo/...                   questions that other folders answer: JSON for JSON
 """
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeAlias
 
 from aiohttp import web
 
@@ -30,19 +31,29 @@ from .voting import VOTES, told
 
 LARGEST_BODY = 1 << 14
 """Bytes of a command or a vote: a thousand images need less."""
+LARGEST_QUESTION = 1 << 17
+"""Bytes of the inputs of one node, which hold text that people type."""
+Answer: TypeAlias = Callable[[Any], Mapping[str, Any]]
+"""JSON for JSON. ``ValueError``, ``KeyError``, ``TypeError`` and ``AttributeError`` mean that it was no question."""
 ENDS = {None: None, "done": State.DONE, "skipped": State.SKIPPED}
 
 _registered: set[int] = set()
 
 
-def register_routes() -> None:
-    """Add the routes to the host's server, once; nothing happens where there is none."""
+def register_routes(questions: Mapping[str, Answer]) -> None:
+    """Add the routes to the host's server, once; nothing happens where there is none.
+
+    Args:
+        questions: what answers them, by their paths.
+    """
     server = host()
     routes = getattr(server, "routes", None)
     if routes is None or id(routes) in _registered:
         return
     _registered.add(id(routes))
     add_routes(routes)
+    for path, answer in questions.items():
+        routes.post(path)(post_question(answer))
     app = getattr(server, "app", None)
     if app is not None and not app.frozen:
         app.middlewares.append(one_message)
@@ -141,6 +152,20 @@ async def post_keep(request: web.Request) -> web.Response:
     return web.json_response(await asyncio.to_thread(told_gallery, path))
 
 
+def post_question(answer: Answer) -> Callable[[web.Request], Awaitable[web.Response]]:
+    """The handler of a question, which is answered beside the server's loop."""
+
+    async def post(request: web.Request) -> web.Response:
+        try:
+            return web.json_response(await asyncio.to_thread(answer, await _body(request, LARGEST_QUESTION)))
+        except _TooLarge:
+            return _sentence(413, f"Questions of more than {LARGEST_QUESTION} bytes are not answered.")
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return _sentence(400, f"This is no question that {request.path} answers.")
+
+    return post
+
+
 async def get_ballot(request: web.Request) -> web.Response:
     """A group that people vote on."""
     return await _of_ballot(request, BallotBox.read)
@@ -181,15 +206,15 @@ async def _of_ballot(request: web.Request, work: Callable[[BallotBox, str], Ball
 
 
 class _TooLarge(Exception):
-    """A body of more than ``LARGEST_BODY`` bytes."""
+    """A body of too many bytes."""
 
 
-async def _body(request: web.Request) -> Any:
-    """JSON of at most ``LARGEST_BODY`` bytes."""
+async def _body(request: web.Request, most: int = LARGEST_BODY) -> Any:
+    """JSON of at most ``most`` bytes."""
     body = b""
     async for chunk in request.content.iter_any():
         body += chunk
-        if len(body) > LARGEST_BODY:
+        if len(body) > most:
             raise _TooLarge
     return json.loads(body)
 

@@ -21,6 +21,8 @@ from ..sockets import WindowSocket
 from .choices import choices
 from .presets import AUTO, FAMILIES, MEMORY, PRESETS
 
+GROUP = "mixgrpo_group"
+"""What tells the page of an input in which group of the details it stands."""
 FROM_PRESET, BY_HAND, ON, OFF = "from preset", "set by hand", "on", "off"
 GUARDS: Mapping[str, tuple[Guard, ...]] = MappingProxyType(
     {
@@ -60,7 +62,17 @@ def settings_inputs() -> list[io.Input]:
 
 def detail_inputs() -> list[io.Input]:
     """What is shown where ``details`` is set by hand; 0, -1 and "from preset" leave what the preset has."""
-    return [*_image(), *_rollout(), *_learning(), *_batches(), *_bookkeeping()]
+    groups = {
+        "image": _image(),
+        "sampling": _rollout(),
+        "learning": _learning(),
+        "batches": _batches(),
+        "watching, saving": _bookkeeping(),
+    }
+    for name, items in groups.items():
+        for item in items:
+            item.extra_dict = {GROUP: name}
+    return [item for items in groups.values() for item in items]
 
 
 def unset(name: str) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from ...mixgrpo_core import FlowSDE, TrainConfig, WindowPlanner, mixgrpo_sd35
+from ...mixgrpo_core import FlowSDE, FullPlanner, TrainConfig, WindowPlanner, mixgrpo_sd35
 from ...mixgrpo_core.demo import demo_config
 from ...mixgrpo_core.sampling.planners import Planner
 from ...mixgrpo_core.sampling.solvers import Euler
@@ -160,5 +160,16 @@ def local_config(preset: str, family: Family, memory: Memory) -> TrainConfig:
 
 
 def with_window(planner: Planner, window: Window) -> WindowPlanner:
-    """The planner with another window; one that trained steps everywhere becomes one with a window."""
-    return replace(planner, window=window) if isinstance(planner, WindowPlanner) else WindowPlanner(window=window)
+    """The planner with another window; one that trained steps everywhere becomes one with a window.
+
+    Raises:
+        ValueError: the planner is of another kind, and a window in its place would make another method of it.
+    """
+    if isinstance(planner, WindowPlanner):
+        return replace(planner, window=window)
+    if isinstance(planner, FullPlanner):
+        return WindowPlanner(window=window)
+    raise ValueError(
+        f"{type(planner).__name__} chooses the trained steps of this preset and has no window: take the window off, or "
+        "choose a preset that has one, such as MixGRPO"
+    )

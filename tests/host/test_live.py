@@ -172,7 +172,7 @@ def test_without_a_server_nothing_fails(output, monkeypatch, caplog):
     with live_run(output) as live:
         live(Progress(iteration=0, phase="evaluation", done=1, total=8))
         live.report(step_report(0))
-    register_routes()
+    register_routes({})
     assert "the live view failed" not in caplog.text, "the view's own guard must not hide it"
     assert live.snapshot()["state"] == "finished"
 
@@ -581,8 +581,8 @@ def test_metrics_that_are_no_file_are_a_sentence(output, ears):
 
 def test_routes_are_registered_once_on_the_hosts_own_table(ears):
     ears.routes = aiohttp.web.RouteTableDef()
-    register_routes()
-    register_routes()
+    register_routes({})
+    register_routes({})
     found = [(route.method, route.path) for route in ears.routes]
     assert found == [
         ("GET", "/mixgrpo/live"),

@@ -220,6 +220,30 @@ def test_choices_within_an_object():
     assert settings(kernel="DanceGRPO SDE", eta=0.2).train.kernel == DanceSDE(eta=0.2)
 
 
+@pytest.mark.parametrize(
+    ("preset", "planner"),
+    [
+        ("BranchGRPO", "BranchPlanner"),
+        ("after TMPO", "WanderingTreePlanner"),
+        ("after Flash-GRPO", "IsoTemporalPlanner"),
+        ("RSM", "BranchStepPlanner"),
+        ("after E-GRPO", "MergedStepPlanner"),
+    ],
+)
+def test_a_window_is_refused_where_it_would_make_another_method_of_the_preset(preset, planner):
+    said = TrainerSettingsNode.validate_inputs(
+        input_types={"window": "MIXGRPO_WINDOW"}, **nested({**BASE, "preset": preset})
+    )
+    assert said.startswith(f"{planner} chooses the trained steps of this preset and has no window: take the window off")
+    with pytest.raises(ValueError, match=planner):
+        TrainerSettingsNode.execute(window=FrozenWindow(size=2), **nested({**BASE, "preset": preset}))
+
+
+def test_a_tree_in_a_window_takes_another_window():
+    found = settings(window=FrozenWindow(size=3), preset="after TreeGRPO", images_per_prompt=8).train
+    assert found.planner.window == FrozenWindow(size=3) and found.planner.children == 2
+
+
 def test_a_window_by_wire_replaces_the_presets():
     window = RandomWindow(size=3, seed=1)
     assert settings(window=window).train.planner == WindowPlanner(window=window)

@@ -158,7 +158,7 @@ def test_a_size_that_the_model_can_not_make_is_refused_before_work(models):
 
 def test_with_auto_what_no_family_takes_is_refused_at_once():
     def said(**values):
-        given = {"preset": "MixGRPO", "model_family": "auto", "memory": "24 GB", **values}
+        given = {"preset": "MixGRPO", "model_family": "auto", "memory": "24 GB", "details": by_hand(), **values}
         return TrainerSettingsNode.validate_inputs(**given)
 
     assert "at least 2" in said(images_per_prompt=1)

@@ -283,7 +283,8 @@ def brightness(weight=1.0):
 def test_the_node_makes_the_vote_that_it_shows():
     made = node(way="ranking", images_shown=8, weight=2.0, fallback=brightness())
     assert made.weights == {"votes": 2.0}
-    expected = HumanVote(Ranking(), shown=8, fallback=PixelReward(Brightness(), More()), seconds=60.0)
+    fallback = PixelReward(Brightness(), More())
+    expected = HumanVote(Ranking(), shown=8, fallback=fallback, seconds=60.0, second_thoughts=6.0)
     assert made.rewards == {"votes": expected}
     assert node().rewards["votes"].way == Thumbs()
 

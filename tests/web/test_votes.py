@@ -220,7 +220,7 @@ def test_a_small_node_grows_for_a_vote_and_is_as_small_as_before_after_it(asking
     before = view.page.evaluate(SIZE)
     view.ask()
     view.page.wait_for_timeout(500)
-    assert view.page.evaluate(SIZE)[1] > before[1] + 100
+    assert view.page.evaluate(SIZE)[1] > before[1] + 30
     boxes = [view.candidate(number).bounding_box() for number in range(1, 5)]
     assert all(box["width"] == pytest.approx(box["height"], abs=2) and box["width"] > 100 for box in boxes)
     view.press("Skip")
@@ -347,7 +347,7 @@ def change_the_last(page, host, ballot, name):
     """The last thumb is taken back and given again; the votes without it."""
     box = BallotBox(host.base / "output/mixgrpo/by-hand/votes")
     until(lambda: box.read(ballot).full)
-    expect(page.locator(".mg-ballot .mg-hint")).to_contain_text("Done goes on", timeout=10_000)
+    expect(page.locator(".mg-ballot .mg-hint")).to_contain_text("press Done", timeout=10_000)
     press = page.get_by_role("button", name=name, exact=True)
     press.click()
     until(lambda: not box.read(ballot).full)

@@ -18,7 +18,7 @@ const WORDS = {
     done: "Images that are not ranked share the last place.",
   },
 };
-const SETTLED = "All have your vote: Done goes on, a change gives you more time.";
+const SETTLED = "Change one, or press Done to go on.";
 const LATE = "Late votes are kept. They count if this iteration is done again, after a resume.";
 const RESTING = "Votes are kept and count when the training goes on.";
 
@@ -31,7 +31,7 @@ export class Ballot {
     Object.assign(this, { votes, address, candidates: [], shape: 1, unfolded: null });
     this.title = make("h4");
     this.prompt = make("span.caption");
-    this.clock = make("b.clock");
+    this.clock = make("b.clock", { title: "The training waits for your vote, and goes on by itself when the time is up." });
     this.fill = make("i.fill");
     this.grid = make("div.candidates");
     this.trouble = make("p.trouble");
@@ -44,7 +44,7 @@ export class Ballot {
     this.fold = make("button.button.fold", { type: "button", onclick: () => this.#fold() });
     this.head = make("div.row", {}, make("div.asked", {}, this.title, this.prompt), this.clock, this.fold);
     this.body = make("div.ballot-body", {},
-      make("div.bar.thin", {}, this.fill), this.grid, this.trouble, make("div.row", {}, this.count, this.skip, this.done));
+      make("div.bar.thin", {}, this.fill), make("div.row", {}, this.count, this.skip, this.done), this.grid, this.trouble);
     this.element = make("section.ballot", { onkeydown: (event) => this.#key(event) }, this.head, this.body);
     this.lightbox = new Lightbox();
     this.ticking = null;

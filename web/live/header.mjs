@@ -9,7 +9,7 @@ const WORDS = {
   loading: ["Loading"],
   sampling: ["Sampling"],
   scoring: ["Scoring"],
-  voting: ["Your vote", "The training waits for your vote, and goes on by itself when the time is up."],
+  voting: ["Your vote"],
   updating: ["Updating"],
   evaluating: ["Held-out samples"],
   picturing: ["Pictures"],

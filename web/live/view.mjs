@@ -17,7 +17,7 @@ import { Votes } from "./votes.mjs";
 
 export const WIDTH = 460;
 const ALWAYS = 352; // the header with its buttons, the chart, the row of what can be unfolded
-const VOTING = 480; // the header, and a ballot whose images can be told apart
+const VOTING = 408; // the header, and a ballot whose images can be told apart
 const GAP = 6;
 
 /** What can be unfolded, from above: its name in the workflow, its word, the height that it needs, what draws it. A part
