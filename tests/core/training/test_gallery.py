@@ -132,6 +132,18 @@ def test_a_half_written_entry_is_none_and_what_is_ahead_is_made_again(undisturbe
     assert {name: data for name, data in files(tmp_path / "run").items() if "000002" not in name} == expected
 
 
+def test_an_entry_that_is_made_anew_is_none_until_it_is_whole(tmp_path):
+    """A kill then leaves neither the pictures of one LoRA beside another, nor a file that is torn."""
+    run = RunFolder.create(tmp_path / "run", replace(CONFIG, iterations=1))
+    list(going(run, replace(CONFIG, iterations=1)))
+    gallery = Gallery(run)
+    assert gallery.entry(1) is not None
+    gallery.begin(1)
+    assert gallery.entry(1) is None and [entry.iteration for entry in gallery.entries()] == [0]
+    gallery.add(1, [("grey", Image.new("RGB", (2, 2)))], asked=True)
+    assert gallery.entry(1).prompts == ("grey",)
+
+
 def test_a_gallery_that_cannot_be_written_is_told_and_ends_no_run(tmp_path):
     run = RunFolder.create(tmp_path / "run", CONFIG)
     (run.path / "gallery").write_text("a file in its place")
