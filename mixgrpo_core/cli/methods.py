@@ -2,14 +2,15 @@
 
 import inspect
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Annotated
 
 import tyro
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from ..settings.config import TrainConfig, differences, to_dict
 from ..settings.elsewhere import ELSEWHERE
@@ -49,7 +50,7 @@ def methods_command(arguments: Sequence[str]) -> int:
         found = {"methods": [_as_json(chosen[name], costs[name]) for name in chosen], "elsewhere": elsewhere}
         print(json.dumps(found, indent=1))
     elif flags.preset is None:
-        console.print(_list(costs), _others())
+        console.print(listed(costs), _others())
     else:
         for words in _in_full(chosen[flags.preset], costs[flags.preset]):
             console.print(words, highlight=False, markup=False, soft_wrap=True)
@@ -69,17 +70,21 @@ def _as_json(method: Method, cost: MethodCost) -> dict[str, object]:
     }
 
 
-def _list(costs: dict[str, MethodCost]) -> Table:
-    table = Table("method", "preset", "source", "needs", "rollout", "training", "cost", caption=_COSTS)
+def listed(costs: Mapping[str, MethodCost]) -> Table:
+    """A row per method; what it is from and what it needs stands below its name."""
+    figures = (Column(head, no_wrap=True) for head in ("rollout", "training", "cost"))
+    named = Column("method, source, needs", overflow="fold")
+    table = Table(named, Column("preset", no_wrap=True), *figures, caption=_COSTS, box=SIMPLE)
     for name, cost in costs.items():
         method = METHODS[name]
-        figures = (f"{number:.2f}" for number in (cost.rollout, cost.training, cost.against_dance))
-        table.add_row(method.label, name, escape(method.source), ", ".join(method.needs), *figures)
+        needs = f"needs {', '.join(method.needs)}" if method.needs else ""
+        words = "\n".join(filter(None, (f"[bold]{escape(method.label)}[/]", escape(method.source), needs)))
+        table.add_row(words, name, *(f"{number:.2f}" for number in (cost.rollout, cost.training, cost.against_dance)))
     return table
 
 
 def _others() -> Table:
-    table = Table("without a preset", "state", "what it is, or what it takes", "what can be done instead")
+    table = Table("without a preset", "state", "what it is, or what it takes", "what can be done instead", box=SIMPLE)
     for work in ELSEWHERE:
         table.add_row(work.name, work.state, escape(work.reason), escape(work.instead))
     return table

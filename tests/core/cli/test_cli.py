@@ -12,7 +12,7 @@ from rich.console import Console
 from torch import tensor
 
 from mixgrpo_core import GRPO
-from mixgrpo_core.cli import main, report, training
+from mixgrpo_core.cli import main, methods, report, training
 from mixgrpo_core.cli.plan import count_costs
 from mixgrpo_core.cli.settings import RunConfig, parse_flags, read_toml
 from mixgrpo_core.cli.tensorboard import EventLog
@@ -26,6 +26,7 @@ from mixgrpo_core.sampling.planners import WindowPlanner
 from mixgrpo_core.sampling.windows import FrozenWindow
 from mixgrpo_core.settings import presets
 from mixgrpo_core.support.micro_batches import ran_out
+from mixgrpo_core.training.cost import MethodCost
 from mixgrpo_core.training.iteration import RewardsFailed
 
 PROMPTS = ["a small red circle on the left", "a large blue cross in the middle", "a small green square at the top"]
@@ -361,13 +362,16 @@ def test_usage(words: list[str], status: int, capsys) -> None:
     assert "mixgrpo" in printed.out + printed.err
 
 
-def test_methods_are_listed_with_their_costs_and_one_is_told_in_full(capsys) -> None:
-    assert main(["methods", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert {row["preset"] for row in told["methods"]} == {*presets.METHODS} and told["elsewhere"]
-    by_name = {row["preset"]: row for row in told["methods"]}
-    assert by_name["e_grpo"]["label"] == "after E-GRPO" and by_name["dance_grpo"]["label"] == "DanceGRPO"
-    assert by_name["mixgrpo_flash_star"]["cost"]["rollout"] == pytest.approx(1 / 12 + 3 + 5)
+def test_methods_are_listed_and_one_is_told_in_full(capsys) -> None:
+    console, cost = Console(width=80), MethodCost(rollout=1, training=1, against_dance=1)
+    console.print(methods.listed(dict.fromkeys(presets.METHODS, cost)))
+    text = capsys.readouterr().out
+    assert [name for name in presets.METHODS if f" {name} " not in text] == [], "none is cut short"
+    assert "needs latents with places" in text and "arXiv 2507.21802" in text
+    assert main(["methods", "mixgrpo_flash_star", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["methods"]
+    assert row["label"] == "MixGRPO-Flash*" and row["train"]["steps"] == 25
+    assert row["cost"]["rollout"] == pytest.approx(1 / 12 + 3 + 5)
     assert main(["methods", "edit_grpo"]) == 0
     words = capsys.readouterr().out
     assert "inspired by Edit-GRPO" in words and "a mask with every prompt" in words and "PromptMask()" in words
