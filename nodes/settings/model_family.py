@@ -26,7 +26,11 @@ def for_model(settings: TrainerSettings | OpenSettings, model: ModelPatcher) -> 
         ValueError: the settings are for another family than the model's, or of a size that it cannot make; no flow
             model, or one whose family cannot be read.
     """
-    about = require_flow_model(model)
+    return for_family(settings, require_flow_model(model))
+
+
+def for_family(settings: TrainerSettings | OpenSettings, about: Family) -> TrainerSettings:
+    """``settings`` for a model of which the host says ``about``; raises as ``for_model`` does."""
     if isinstance(settings, OpenSettings):
         family = family_of(about)
         _log.info("MixGRPO: the MODEL (%s) is trained as %s", " ".join((about.name, about.base_model)).strip(), family)

@@ -1,8 +1,10 @@
 """What the widgets of Trainer Settings show where nothing is set by hand: the values that the settings come to."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeAlias
 
+from ... import mixgrpo_core
 from ...mixgrpo_core import FrozenWindow
 from ...mixgrpo_core.objectives import Objective
 from ...mixgrpo_core.sampling.kernels import Kernel
@@ -10,39 +12,73 @@ from ...mixgrpo_core.sampling.solvers import Solver
 from ...mixgrpo_core.sampling.windows import Window
 from ...mixgrpo_core.support.setting import fields_of
 from ..checks import defaults_of, require_in_range
-from ..sockets import TrainerSettings
+from ..host.family import Family
+from ..host.model_file import family_of_file, family_of_path
+from ..sockets import OpenSettings, TrainerSettings
 from .build import numbers_and_choices, possible
 from .choices import choices
 from .inputs import GUARDS, OFF, ON
+from .model_family import family_of, for_family
+from .presets import AUTO
 
 Held: TypeAlias = float | str | None
 """What a widget shows; None where no number or choice says it."""
 CHOSEN = ("preset", "model_family", "memory", "seed", "more_settings")
 """Inputs that hold what was chosen, and never what a preset has."""
+DEMO_LOADER = "MixGRPO_DemoModel"
+DEMO_FILE = (
+    Path(mixgrpo_core.__file__).parent / "assets" / "demo" / "transformer" / "diffusion_pytorch_model.safetensors"
+)
 OF_THE_MODEL = "the model's"
 
 
 def answer(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """What a node's page asks: ``{"values": {"preset": "MixGRPO", "rank": 0, ...}, "demo": false, "window": false}``.
+    """What a node's page asks: ``{"values": {"preset": "MixGRPO", "rank": 0, ...}, "window": false, "loader": ..}``.
 
+    ``loader`` is the class of the node that the MODEL comes from, ``file`` what it loads; both may be missing.
     ``values``, ``notes`` and ``usual`` of the answer are those of ``shown`` and ``usual``; ``error`` is the sentence by
     which the node would be refused. Raises ``KeyError`` or ``TypeError`` for what is no question.
     """
     values = {**asked["values"]}
-    about = {"demo": asked.get("demo") is True, "window": asked.get("window") is True}
-    common = {"usual": usual(values, **about)}
+    about = _of_loader(str(asked.get("loader")), str(asked.get("file")))
+    family, window = _family(about), asked.get("window") is True
+    common = {"usual": usual(values, family=family, window=window), "family": family or ""}
     try:
-        return {**shown(values, **about), **common, "error": ""}
+        told = shown(values, family=family, window=window)
+        if about is not None:
+            _require_fit(values, about, window)
+        return {**told, **common, "error": ""}
     except ValueError as error:
         return {"values": {}, "notes": {}, **common, "error": str(error)}
 
 
-def shown(values: Mapping[str, Any], *, demo: bool, window: bool) -> dict[str, Any]:
+def _of_loader(loader: str, file: str) -> Family | None:
+    """What is known of the MODEL that a node will load."""
+    return family_of_path(DEMO_FILE) if loader == DEMO_LOADER else family_of_file(loader, file)
+
+
+def _family(about: Family | None) -> str | None:
+    try:
+        return None if about is None else family_of(about)
+    except ValueError:  # which of two it is, is asked for when the MODEL is there
+        return None
+
+
+def _require_fit(values: Mapping[str, Any], about: Family, window: bool) -> None:
+    """Raise ``ValueError`` for settings that the node with the MODEL would refuse."""
+    chosen = {**defaults_of(numbers_and_choices()), **values}
+    stub = FrozenWindow(size=1) if window else None
+    for_family(
+        OpenSettings(values=chosen, window=stub) if chosen["model_family"] == AUTO else possible(chosen, stub)[0], about
+    )
+
+
+def shown(values: Mapping[str, Any], *, family: str | None, window: bool) -> dict[str, Any]:
     """The value of every input as the settings come to it, why some have none, and what the presets alone would have.
 
     Args:
         values: of the inputs, as the node is given them.
-        demo: whether the MODEL is the demo model: where the family is read from it, the others tell nothing then.
+        family: that of the MODEL, which counts where it is read from there; None where it is not known.
         window: whether a window comes by wire.
 
     Raises:
@@ -52,25 +88,27 @@ def shown(values: Mapping[str, Any], *, demo: bool, window: bool) -> dict[str, A
     defaults = defaults_of(items)
     require_in_range(items, values)
     names = [item.id for item in items if item.id not in CHOSEN]
-    alike = _alike({**defaults, **values}, demo, FrozenWindow(size=1) if window else None)
+    alike = _alike({**defaults, **values}, family, FrozenWindow(size=1) if window else None)
     found = [_held(one, names) for one in alike]
     value = {name: _common([one[name] for one in found]) for name in names}
     notes = {name: _note(name, [one[name] for one in found], alike[0]) for name in names if value[name] is None}
     return {"values": value, "notes": notes}
 
 
-def usual(values: Mapping[str, Any], *, demo: bool, window: bool) -> dict[str, Held]:
+def usual(values: Mapping[str, Any], *, family: str | None, window: bool) -> dict[str, Held]:
     """What the inputs would show with nothing set by hand; nothing where the choices alone do not fit."""
     try:
-        return shown({name: values[name] for name in CHOSEN[:3]}, demo=demo, window=window)["values"]
+        return shown({name: values[name] for name in CHOSEN[:3]}, family=family, window=window)["values"]
     except ValueError:
         return {}
 
 
-def _alike(values: Mapping[str, Any], demo: bool, window: Window | None) -> list[TrainerSettings]:
-    """The settings of every family that the MODEL may be of."""
+def _alike(values: Mapping[str, Any], family: str | None, window: Window | None) -> list[TrainerSettings]:
+    """The settings of every family that the MODEL may be of: the demo model comes from a node of its own."""
+    if family is not None and values["model_family"] == AUTO:
+        return possible({**values, "model_family": family}, window)
     found = possible(values, window)
-    return [one for one in found if (one.family == "demo") == demo] or found
+    return [one for one in found if one.family != "demo"] or found
 
 
 def _held(settings: TrainerSettings, names: Sequence[str]) -> dict[str, Held]:

@@ -2,20 +2,29 @@
 
 import asyncio
 import json
+import shutil
 from dataclasses import replace
 
+import comfy.sd
+import folder_paths
 import pytest
+import torch
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
+from mixgrpo_pack.nodes.demo import ASSETS
+from mixgrpo_pack.nodes.host.family import require_flow_model
+from mixgrpo_pack.nodes.host.model_file import family_of_file
 from mixgrpo_pack.nodes.live.routes import LARGEST_QUESTION, post_question
 from mixgrpo_pack.nodes.settings.inputs import BY_HAND, GROUP, GUARDS, detail_inputs
 from mixgrpo_pack.nodes.settings.presets import PRESETS
 from mixgrpo_pack.nodes.settings.shown import answer, shown, usual
 from mixgrpo_pack.nodes.settings.trainer_settings import TrainerSettingsNode
+from safetensors.torch import save_file
+from tiny_models import tiny
 
 DETAILS = {item.id for item in detail_inputs()}
 SD35 = {"preset": "MixGRPO", "model_family": "SD3.5", "memory": "24 GB"}
-NOWHERE = {"demo": False, "window": False}
+NOWHERE = {"family": None, "window": False}
 
 
 def settings(**values):
@@ -71,9 +80,51 @@ def test_with_auto_only_what_all_models_have_is_a_number():
     assert (found["values"]["rank"], found["values"]["iterations"], found["values"]["steps"]) == (32, 300, None)
     assert found["notes"]["steps"] == "the model's"
     assert shown({**auto, "steps": 12}, **NOWHERE)["values"]["steps"] == 12
-    demo = shown(auto, demo=True, window=False)["values"]
+    demo = shown(auto, family="demo", window=False)["values"]
     assert demo == shown({**SD35, "model_family": "demo"}, **NOWHERE)["values"]
     assert shown({**auto, "preset": "Demo"}, **NOWHERE)["values"]["width"] == 64
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    """Models in the host's folders, as its loaders find them."""
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "diffusion_models", ([str(tmp_path)], {".safetensors"}))
+    flux = {"hidden_size": 128, "num_heads": 1, "axes_dim": [16, 56, 56], "in_channels": 16, "out_channels": 16}
+    made = {
+        "flux1-dev": tiny("FLUX.1 dev", **flux),
+        "flux1-schnell": tiny("FLUX.1 schnell", **flux),
+        "sd3.5_medium": tiny("SD3.5 medium"),
+    }
+    for name, one in made.items():
+        save_file(one.model.diffusion_model.state_dict(), tmp_path / f"{name}.safetensors")
+    shutil.copy(ASSETS / "transformer" / "diffusion_pytorch_model.safetensors", tmp_path / "demo.safetensors")
+    (tmp_path / "broken.safetensors").write_bytes(b"no model")
+    save_file({"a": torch.zeros(2)}, tmp_path / "other.safetensors")
+    return tmp_path
+
+
+def test_a_file_tells_what_the_loaded_model_will_be(files):
+    for name in ("flux1-dev", "flux1-schnell", "sd3.5_medium", "demo"):
+        told = family_of_file("UNETLoader", f"{name}.safetensors")
+        assert told == require_flow_model(comfy.sd.load_diffusion_model(str(files / f"{name}.safetensors"))), name
+    for file in ("broken.safetensors", "other.safetensors", "gone.safetensors", "../broken.safetensors"):
+        assert family_of_file("UNETLoader", file) is None
+    assert family_of_file("LoaderOfOthers", "flux1-dev.safetensors") is None
+
+
+def test_with_auto_the_connected_loaders_file_gives_the_numbers(files):
+    def told(file, loader="UNETLoader"):
+        return answer({"values": {**SD35, "model_family": "auto"}, "loader": loader, "file": f"{file}.safetensors"})
+
+    assert told("flux1-dev")["values"] == shown({**SD35, "model_family": "FLUX.1-dev"}, **NOWHERE)["values"]
+    assert told("flux1-schnell")["values"]["steps"] == 6
+    assert told("", "MixGRPO_DemoModel")["values"]["width"] == 64
+    flux = {"loader": "UNETLoader", "file": "flux1-dev.safetensors"}
+    assert "and the MODEL is FLUX.1-dev: set model_family to auto" in answer({"values": SD35, **flux})["error"]
+    assert answer({"values": {**SD35, "model_family": "FLUX.1-dev"}, **flux})["error"] == ""
+    large = answer({"values": {**SD35, "width": 512}, "loader": "UNETLoader", "file": "sd3.5_medium.safetensors"})
+    assert "width and height are multiples of 16 up to 128" in large["error"]
+    assert told("broken")["family"] == "" and told("broken")["values"]["steps"] is None
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -32,6 +32,23 @@ ARROW = f"""([name, forward]) => {{
 SIZE = {"width": 1100, "height": 1240}  # of the page that all tests share
 
 
+DEMO = f"""() => {{
+  const [trainer, demo] = ["MixGRPO_TrainLora", "MixGRPO_DemoModel"].map((kind) => {{
+    const node = LiteGraph.createNode(kind);
+    node.pos = [700, 500];
+    app.graph.add(node);
+    return node;
+  }});
+  {NODE}.connect(0, trainer, "settings");
+  demo.connect(0, trainer, "model");
+  app.extensionManager.workflow.activeWorkflow.changeTracker.captureCanvasState();
+}}"""
+ALONE = f"""() => {{
+  for (const node of [...app.graph.nodes]) if (node !== {NODE}) app.graph.remove(node);
+  app.extensionManager.workflow.activeWorkflow.changeTracker.captureCanvasState();
+}}"""
+
+
 class Settings:
     """What a user sees of one Trainer Settings node, and does to it."""
 
@@ -106,6 +123,11 @@ def settings(request, open_page, host):
 def test_widgets_show_what_the_choices_come_to_and_what_is_set_by_hand(settings, request):
     settings.shows("learning_rate", 3e-4)
     settings.shows("rank", 32)
+    settings.shows("prompts_per_iteration", 0, "prompts_per_iteration (the model's)")
+    settings.page.evaluate(DEMO)  # the MODEL is seen, and is another one
+    settings.shows("prompts_per_iteration", 8)
+    settings.shows("model_family", "auto", "model_family (demo)")
+    settings.page.evaluate(ALONE)
     settings.shows("prompts_per_iteration", 0, "prompts_per_iteration (the model's)")
     low = settings.height()
     settings.choose("memory", "16 GB")
@@ -191,7 +213,7 @@ def test_what_was_set_by_hand_stays(settings, request):
     page.mouse.click(900, 600)
     page.wait_for_timeout(200)
     page.evaluate(CHANGE, ["rank", 6])
-    page.evaluate("app.extensionManager.workflow.activeWorkflow.changeTracker.checkState()")
+    page.evaluate("app.extensionManager.workflow.activeWorkflow.changeTracker.captureCanvasState()")
     page.keyboard.press("Control+z")
     settings.shows("rank", 5, "● rank")
     settings.shows("iterations", 300)

@@ -76,6 +76,12 @@ export class Held {
     if (widget.label !== words) widget.label = words;
   }
 
+  /** Say which family "auto" is, where the MODEL's file tells. */
+  tellFamily(family) {
+    const widget = this.node.widgets.find(({ name }) => name === "model_family");
+    if (widget) this.label(widget, widget.value === "auto" ? family : "");
+  }
+
   /** Leave settings to the preset again. */
   putBack(widgets) {
     for (const widget of widgets) this.set(widget, this.unset.get(settingOf(widget)));

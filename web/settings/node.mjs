@@ -7,14 +7,14 @@ import { Panel } from "./panel.mjs";
 
 const OPEN = "mixgrpo_group"; // property: the group of details that is unfolded
 const PANEL = "mixgrpo_settings";
-const DEMO = "MixGRPO_DemoModel";
+const FILES = ["unet_name", "ckpt_name"]; // widgets of the host's loaders
 const PAUSE = 60; // ms: a preset's change and what it brings are one question
 
 export class SettingsNode {
   constructor(node, { unset, groups }, api) {
     Object.assign(this, { node, groups, api, held: new Held(node, unset), followed: new WeakSet() });
     this.serial = 0;
-    this.told = { values: {}, notes: {}, usual: {}, error: "" };
+    this.told = { values: {}, notes: {}, usual: {}, family: "", error: "" };
     this.own = {};
     this.panel = new Panel({
       unfold: (name) => this.unfold(name),
@@ -51,7 +51,7 @@ export class SettingsNode {
 
   /** Something in the graph changed, perhaps the loader of the MODEL. */
   graphChanged() {
-    if (this.asked !== undefined && this.asked !== isDemo(this.node)) this.changed();
+    if (this.asked !== undefined && this.asked !== JSON.stringify(loaderOf(this.node))) this.changed();
   }
 
   /** What is saved: values that nobody set by hand as "from preset". */
@@ -84,9 +84,10 @@ export class SettingsNode {
 
   async ask() {
     const serial = ++this.serial;
-    this.asked = isDemo(this.node);
+    const loader = loaderOf(this.node);
+    this.asked = JSON.stringify(loader);
     const window = Boolean(this.node.inputs?.some((input) => input.name === "window" && input.link != null));
-    const body = JSON.stringify({ values: this.held.values, demo: this.asked, window });
+    const body = JSON.stringify({ values: this.held.values, window, ...loader });
     const headers = { "Content-Type": "application/json" };
     try {
       const answer = await this.api.fetchApi("/mixgrpo/settings", { method: "POST", headers, body });
@@ -95,6 +96,7 @@ export class SettingsNode {
       if (!answer.ok) throw new Error(told.error);
       this.told = told;
       this.held.show(told.error ? told.usual : told.values, told.notes);
+      this.held.tellFamily(told.family);
     } catch {
       if (serial !== this.serial) return;
       this.held.show({}, {}); // 0 and "from preset", as without this script
@@ -203,7 +205,7 @@ export class SettingsNode {
   /** What was done here can be undone. */
   remember() {
     const tracker = globalThis.comfyAPI?.app?.app?.extensionManager?.workflow?.activeWorkflow?.changeTracker;
-    tracker?.checkState?.();
+    (tracker?.captureCanvasState ?? tracker?.checkState)?.call(tracker); // the older name in older pages
   }
 }
 
@@ -218,8 +220,8 @@ function hide(widget, hidden) {
 
 const sorted = (entries) => Object.fromEntries(Object.entries(entries).sort(([one], [other]) => (one < other ? -1 : 1)));
 
-/** Whether the settings go to a node whose MODEL comes from the demo model. */
-function isDemo(node) {
+/** The node and the file that the MODEL comes from which the settings are used with; nothing where that is not seen. */
+function loaderOf(node) {
   const from = (one, input) => {
     const slot = one?.inputs?.findIndex(({ name }) => name === input) ?? -1;
     return slot < 0 ? null : one.getInputNode?.(slot);
@@ -227,7 +229,8 @@ function isDemo(node) {
   for (const user of node.getOutputNodes?.(0) ?? []) {
     let loader = from(user, "model");
     for (let hops = 0; hops < 50 && from(loader, "model"); hops++) loader = from(loader, "model");
-    if (loader) return loader.type === DEMO;
+    const file = loader?.widgets?.find(({ name }) => FILES.includes(name))?.value;
+    if (loader) return { loader: loader.type, file };
   }
-  return false;
+  return {};
 }
