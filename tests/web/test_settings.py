@@ -43,10 +43,6 @@ DEMO = f"""() => {{
   demo.connect(0, trainer, "model");
   app.extensionManager.workflow.activeWorkflow.changeTracker.captureCanvasState();
 }}"""
-ALONE = f"""() => {{
-  for (const node of [...app.graph.nodes]) if (node !== {NODE}) app.graph.remove(node);
-  app.extensionManager.workflow.activeWorkflow.changeTracker.captureCanvasState();
-}}"""
 
 
 class Settings:
@@ -106,7 +102,10 @@ def kept(host):
     return host.base / "user" / "default" / "mixgrpo.trainer_settings.json"
 
 
-@pytest.fixture(params=[False, True], ids=["classic", "vue"])
+IN_BOTH = pytest.mark.parametrize("settings", [False, True], ids=["classic", "vue"], indirect=True)
+
+
+@pytest.fixture
 def settings(request, open_page, host):
     """A page with one Trainer Settings node; the size of the window is put back."""
     kept(host).unlink(missing_ok=True)
@@ -120,14 +119,10 @@ def settings(request, open_page, host):
     page.set_viewport_size(SIZE)
 
 
+@IN_BOTH
 def test_widgets_show_what_the_choices_come_to_and_what_is_set_by_hand(settings, request):
     settings.shows("learning_rate", 3e-4)
     settings.shows("rank", 32)
-    settings.shows("prompts_per_iteration", 0, "prompts_per_iteration (the model's)")
-    settings.page.evaluate(DEMO)  # the MODEL is seen, and is another one
-    settings.shows("prompts_per_iteration", 8)
-    settings.shows("model_family", "auto", "model_family (demo)")
-    settings.page.evaluate(ALONE)
     settings.shows("prompts_per_iteration", 0, "prompts_per_iteration (the model's)")
     low = settings.height()
     settings.choose("memory", "16 GB")
@@ -195,7 +190,8 @@ OLD = ["MixGRPO", "FLUX.1-dev", "8 GB", 0, 0, 3, 0, 0, 7, "set by hand", 0, 256,
 """What a workflow kept before: three numbers and a family set by hand."""
 
 
-def test_what_was_set_by_hand_stays(settings, request):
+@pytest.mark.parametrize("settings", [True], ids=["vue"], indirect=True)
+def test_what_was_set_by_hand_stays(settings):
     """By undo, reload, copy and a subgraph; and what older workflows kept means what it meant."""
     page = settings.page
     for name, value in (("details", "set by hand"), ("rank", 5), ("steps", 9)):
@@ -243,8 +239,13 @@ def test_what_was_set_by_hand_stays(settings, request):
     settings.shows("width", 384)
 
 
-def test_own_settings_are_kept_in_the_users_folder(settings, host):
+@pytest.mark.parametrize("settings", [False], ids=["classic"], indirect=True)
+def test_the_model_is_seen_and_own_settings_are_kept_in_the_users_folder(settings, host):
     page = settings.page
+    settings.shows("prompts_per_iteration", 0, "prompts_per_iteration (the model's)")
+    page.evaluate(DEMO)
+    settings.shows("prompts_per_iteration", 8)
+    settings.shows("model_family", "auto", "model_family (demo)")
     file = kept(host)
     for name, value in (("preset", "DanceGRPO"), ("details", "set by hand"), ("rank", 5), ("kl", 0.01)):
         page.evaluate(CHANGE, [name, value])
