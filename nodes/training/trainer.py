@@ -157,7 +157,7 @@ def _live(
         iterations=config.iterations,
         plan_of=config.plan,
         sigmas=config.sigmas(policy),
-        pace=Pace(workload(prompts, config), expected and expected.rates),
+        pace=Pace(workload(prompts, config), expected.rates if expected else None),
         expected=expected.words if expected else "",
     )
 
