@@ -1,5 +1,6 @@
 """What a pipeline's call is asked for besides the prompt: size and guidance, and what is refused before any work."""
 
+import inspect
 import math
 from typing import Any
 
@@ -7,6 +8,8 @@ import torch
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
 from .family import Family
+
+_USUAL = 1024  # pixels, where a pipeline's call decides inside
 
 
 def require_range(compute: torch.dtype) -> None:
@@ -36,8 +39,8 @@ def arguments(
         if family.one_area:  # a little more, since it rounds down
             pipe.default_sample_size = math.sqrt(resolution[0] * resolution[1]) * (1 + 1e-9) / pixels_per_latent(pipe)
         asked = {"height": resolution[0], "width": resolution[1], **family.fixed(*resolution)}
-    elif default := default_size(pipe):
-        asked = dict(family.fixed(*default))
+    else:
+        asked = dict(family.fixed(*default_size(pipe)))
     return {**asked, **_guidance(pipe, family, guidance), **_embedded(pipe, family, embedded)}
 
 
@@ -58,16 +61,20 @@ def pixels_per_latent(pipe: DiffusionPipeline) -> int:
     return getattr(pipe, "vae_scale_factor", of_videos)
 
 
-def default_size(pipe: DiffusionPipeline) -> tuple[int, int] | None:
-    """``(H, W)`` that the pipeline makes where nothing is asked; None where only its call knows."""
+def default_size(pipe: DiffusionPipeline) -> tuple[int, int]:
+    """``(H, W)`` that the pipeline makes where nothing is asked."""
     side = getattr(pipe, "default_sample_size", None)
-    return None if side is None else (side * pixels_per_latent(pipe),) * 2
+    if side is not None:
+        return (side * pixels_per_latent(pipe),) * 2
+    takes = inspect.signature(type(pipe).__call__).parameters
+    height, width = (takes[name].default if name in takes else None for name in ("height", "width"))
+    return (height or _USUAL, width or _USUAL)
 
 
 def _guidance(pipe: DiffusionPipeline, family: Family, guidance: float) -> dict[str, Any]:
     distilled = family.distilled(pipe.config, pipe.transformer.config)
     if guidance > 1 and (distilled or family.guidance is None):
-        why = "this folder is distilled, with its guidance in its weights" if distilled else "its pipeline has none"
+        why = "this folder is distilled, with its guidance in its weights" if distilled else "it has none here"
         raise ValueError(f"expected guidance 1 for {family.name}, found {guidance}: {why}. Leave guidance out")
     return {} if family.guidance is None else {family.guidance: family.unguided + guidance - 1}
 

@@ -1,7 +1,6 @@
 """What a pipeline's network holds while it computes, from the calls that a velocity makes of it."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -11,6 +10,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from ...support.activations import PassMemory, count
 from .calls import Call
+from .checkpointing import Checkpointing
 from .peft_lora import PeftLora
 
 
@@ -18,12 +18,14 @@ def pass_memory(
     network: ModelMixin,
     lora: PeftLora,
     calls: Callable[[int], Sequence[Call]],
+    blocks: Checkpointing,
     *,
     checkpointing: bool,
 ) -> PassMemory:
     """Bytes besides the weights of a velocity and of its backward pass, by its images.
 
     Args:
+        blocks: of the network, whose LoRA is ``lora``.
         calls: the arguments of the network's calls for a number of images.
         checkpointing: whether blocks are computed again in the backward pass.
 
@@ -36,7 +38,7 @@ def pass_memory(
         made = [network(*_without_numbers(args), **_without_numbers(kwargs)) for args, kwargs in heard[images]]
         return torch.cat([each.flatten() for each in tree_leaves(made)])
 
-    with torch.inference_mode(False), lora.imitated(), _checkpointed(network, lora, checkpointing):
+    with torch.inference_mode(False), lora.imitated(), blocks.switched(checkpointing):
         return PassMemory(
             sampling=count(network, velocity),
             training=count(network, velocity, trained=lora.trained.values()),
@@ -45,21 +47,3 @@ def pass_memory(
 
 def _without_numbers(told: Any) -> Any:
     return tree_map(lambda each: torch.zeros(each.shape, dtype=each.dtype) if isinstance(each, Tensor) else each, told)
-
-
-@contextmanager
-def _checkpointed(network: ModelMixin, lora: PeftLora, on: bool) -> Iterator[None]:
-    before = network.is_gradient_checkpointing
-    try:
-        checkpoint_blocks(network, lora, on)
-        yield
-    finally:
-        checkpoint_blocks(network, lora, before)
-
-
-def checkpoint_blocks(network: ModelMixin, lora: PeftLora, on: bool) -> None:
-    """Have each block compute again in the backward pass what is inside of it, or keep it."""
-    if on:
-        network.enable_gradient_checkpointing(lora.checkpointed)
-    else:
-        network.disable_gradient_checkpointing()

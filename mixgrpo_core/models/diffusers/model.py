@@ -20,10 +20,11 @@ from ..pictures import maps_over_latents, maps_over_tokens
 from ..port import LoraAbout, R, Velocity
 from .arguments import arguments, place_vae, require_range
 from .calls import Call, HeardNetwork
+from .checkpointing import Checkpointing
 from .family import NEGATIVE, Embeds, Family
 from .field import PipelineField
 from .kept_texts import KeptTexts
-from .memory import checkpoint_blocks, pass_memory
+from .memory import pass_memory
 from .peft_lora import ADAPTER, PeftLora
 from .rows import Prompts, Rows
 from .texts import TextEmbedder
@@ -103,6 +104,7 @@ class PipelineModel(WithLora[PeftLora]):
             )
         self.latent_shape = self._field.latent_shape
         self.grid: Grid = grid or self._field.grid
+        self._blocks = Checkpointing(network, lora)
         self.checkpointing = gradient_checkpointing
 
     @property
@@ -175,11 +177,11 @@ class PipelineModel(WithLora[PeftLora]):
     @property
     def checkpointing(self) -> bool:
         """Whether each block is computed again in the backward pass instead of keeping what is inside of it."""
-        return self._network.network.is_gradient_checkpointing
+        return self._blocks.on
 
     @checkpointing.setter
     def checkpointing(self, on: bool) -> None:
-        checkpoint_blocks(self._network.network, self.lora, on)
+        self._blocks.on = on
 
     def pass_memory(self, *, checkpointing: bool) -> PassMemory | None:
         """Bytes that one call of the network holds besides the weights, by its images; computed, not measured.
@@ -197,7 +199,7 @@ class PipelineModel(WithLora[PeftLora]):
             return heard
 
         try:
-            return pass_memory(self._network.network, self.lora, calls, checkpointing=checkpointing)
+            return pass_memory(self._network.network, self.lora, calls, self._blocks, checkpointing=checkpointing)
         except (RuntimeError, ValueError, TypeError, AttributeError, NotImplementedError) as error:
             _log.info("the memory that %s needs cannot be told (%s)", self.family.name, error)
             return None

@@ -53,6 +53,11 @@ class PeftLora(Lora):
             partial(block, **named), *inputs, use_reentrant=False, preserve_rng_state=False, context_fn=contexts
         )
 
+    @property
+    def layers(self) -> frozenset[Module]:
+        """The modules that carry it."""
+        return frozenset(module for module in self._layers.values() if isinstance(module, Module))
+
     def _into_layers(self, choice: Mapping[str, Parameter] | None) -> None:
         for name, layer in self._layers.items():
             layer.enable_adapters(choice is not None)

@@ -59,7 +59,15 @@ def _require_pictures(model: PipelineModel, x: Tensor) -> None:
 
 def _prove_velocity(model: PipelineModel, velocity: Velocity, x: Tensor) -> None:
     name, sigma = model.family.name, torch.tensor(_SIGMA)
+    asked = 2 if model.guided else 1
+    begun = model.evaluations
     with torch.no_grad():
+        velocity(x, sigma)
+        if model.evaluations - begun != asked:
+            raise ValueError(
+                f"expected {asked} evaluations for a velocity of {name}, found {model.evaluations - begun}: its "
+                "guidance is not what was asked for"
+            )
         v, again, other = velocity(x, sigma), velocity(x, sigma), velocity(x, sigma, torch.tensor([1]))
     if not bool(v.isfinite().all()):
         raise ValueError(f"expected numbers out of {name}, found NaN or infinity: load it in float32")

@@ -5,11 +5,12 @@ from pathlib import Path
 import torch
 
 from ..diffusers.arguments import require_range
-from ..diffusers.loading import INDEX, ModelFilesError, read_json, require_folder
+from ..diffusers.loading import INDEX, read_json, require_folder
 from ..diffusers.model import PipelineModel
 from ..diffusers.proof import prove as proven
 from .one_family import load_family
-from .table import FAMILIES, family_of
+from .table import family_of
+from .unlisted import attempted
 
 
 def load_pipeline(
@@ -30,7 +31,9 @@ def load_pipeline(
 ) -> PipelineModel:
     """A model from a local diffusers folder, of the family that its ``model_index.json`` names.
 
-    Nothing is ever downloaded. Text encoders are loaded with the first prompt, and let go when all are encoded.
+    Nothing is ever downloaded. Text encoders are loaded with the first prompt, and let go when all are encoded. A
+    pipeline that no row of the table is about is read from its own code, without guidance: the proof tells whether that
+    is right.
 
     Args:
         rank: of the LoRA; None is the rank of ``lora``, or 32.
@@ -43,35 +46,36 @@ def load_pipeline(
         lora: a LoRA file to go on from.
         seed: draws the LoRA's first values.
         pipeline_grid: whether steps lie as in diffusers' own pipeline where that shifts the ends twice.
-        prove: whether velocity and gradient are proven on one image first; see `prove`.
+        prove: whether velocity and gradient are proven on one image first; where there is no row, they always are.
 
     Raises:
-        ValueError: the folder is none, or is not whole, or of no family that is known here; a size or guidance that
-            the model does not have; a proof that fails.
+        ValueError: the folder is none, or is not whole, or of a pipeline whose code does not say enough; a size or
+            guidance that the model does not have; a proof that fails.
     """
     require_range(dtype)
     folder = Path(folder)
     require_folder(folder, (INDEX,))
     found = str(read_json(folder / INDEX).get("_class_name"))
     family = family_of(found)
-    if family is None:
-        known = ", ".join(each.name for each in FAMILIES)
-        raise ModelFilesError(f"expected a pipeline of {known} in {folder}, found {found}: use a folder of one of them")
-    model = load_family(
-        family,
-        folder,
-        rank=rank,
-        alpha=alpha,
-        resolution=resolution,
-        guidance=guidance,
-        embedded_guidance=embedded_guidance,
-        dtype=dtype,
-        device=device,
-        gradient_checkpointing=gradient_checkpointing,
-        lora=lora,
-        seed=seed,
-        pipeline_grid=pipeline_grid,
-    )
-    if prove:
-        proven(model)
-    return model
+
+    def loaded() -> PipelineModel:
+        model = load_family(
+            family,
+            folder,
+            rank=rank,
+            alpha=alpha,
+            resolution=resolution,
+            guidance=guidance,
+            embedded_guidance=embedded_guidance,
+            dtype=dtype,
+            device=device,
+            gradient_checkpointing=gradient_checkpointing,
+            lora=lora,
+            seed=seed,
+            pipeline_grid=pipeline_grid,
+        )
+        if prove or family is None:
+            proven(model)
+        return model
+
+    return loaded() if family is not None else attempted(found, loaded)

@@ -22,12 +22,14 @@ from ..diffusers.peft_lora import attach_lora
 from ..diffusers.probe import Probe
 from ..diffusers.texts import PipelineTexts
 from ..lora_file import load_lora
+from .unlisted import family_from, with_shapes
 
 DEFAULT_RANK = 32
+_ANY_PROMPT = "a photograph of a red circle on a blue table"
 
 
 def load_family(
-    family: Family,
+    family: Family | None,
     folder: str | Path,
     *,
     rank: int | None = None,
@@ -42,13 +44,17 @@ def load_family(
     seed: int = 0,
     pipeline_grid: bool = False,
 ) -> PipelineModel:
-    """A folder of one family; see `load_pipeline`."""
+    """A folder of one family; see `load_pipeline`. None is one that no row is about."""
     require_range(dtype)
     folder = Path(folder)
     require_folder(folder, (INDEX, "transformer", "vae", "scheduler"))
-    index = read_index(folder, family.optional)
+    index = read_index(folder, () if family is None else family.optional)
     network = load_network(folder / "transformer", index.part("transformer"), dtype)
+    listed, family = family is not None, family or family_from(index.pipeline, network)
     texts = PipelineTexts(index, family, network, dtype, torch.device(device))
+    if not listed:
+        family = with_shapes(family, texts(_ANY_PROMPT))
+        texts.release()
     file = None if lora is None else load_lora(lora)
     adapter = attach_lora(
         network, family.linears, rank=rank, alpha=alpha, seed=seed, file=file, default_rank=DEFAULT_RANK

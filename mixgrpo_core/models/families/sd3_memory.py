@@ -8,6 +8,7 @@ from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
 
 from ...support.activations import PassMemory
 from ..diffusers.calls import Call
+from ..diffusers.checkpointing import Checkpointing
 from ..diffusers.loading import read_json, require_folder
 from ..diffusers.memory import pass_memory
 from ..diffusers.peft_lora import PeftLora, attach_lora
@@ -48,7 +49,8 @@ class Unloaded:
 
         low = compute != torch.float32
         with torch.autocast("cpu", compute if low else None, enabled=low, cache_enabled=False):
-            return pass_memory(self.transformer, self.adapter, calls, checkpointing=checkpointing)
+            blocks = Checkpointing(self.transformer, self.adapter)
+            return pass_memory(self.transformer, self.adapter, calls, blocks, checkpointing=checkpointing)
 
 
 def is_sd3(folder: str | Path) -> bool:

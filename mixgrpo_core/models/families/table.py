@@ -39,7 +39,9 @@ def _masked(
 ) -> Callable[[Config, Draw], Embeds]:
     def example(network: Config, draw: Draw) -> Embeds:
         embeds = draw(1, _TOKENS, network[width])
-        return {"prompt_embeds": embeds, mask: embeds.new_ones(1, _TOKENS, dtype=kind)}
+        read = embeds.new_ones(1, _TOKENS, dtype=kind)
+        read[:, _TOKENS // 2 :] = 0  # so that leaving the mask out shows
+        return {"prompt_embeds": embeds, mask: read}
 
     return example
 

@@ -143,7 +143,22 @@ def test_two_iterations_make_a_file_that_the_pipeline_loads_and_samples_with(
 
 
 def test_what_it_computes_is_proven(model: PipelineModel) -> None:
+    """With its blocks computed again in the backward pass, and padding behind its prompts."""
     prove(model)
+    x, sigma = model.noise(0, 1), torch.tensor(0.5)
+
+    def gradient(velocity: Callable[..., Tensor]) -> Tensor:
+        (velocity(x, sigma).square().sum()).backward()
+        found = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+        for parameter in model.parameters():
+            parameter.grad = None
+        return found
+
+    plain = model.run([model.encode(PROMPT)], gradient)
+    model.checkpointing = True
+    again = model.run([model.encode(PROMPT)], gradient)
+    model.checkpointing = False
+    assert (plain - again).norm() <= 1e-6 * plain.norm()
 
 
 def test_every_row_of_the_table_is_among_these() -> None:

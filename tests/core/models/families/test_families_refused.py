@@ -15,6 +15,7 @@ from mixgrpo_core.models.diffusers.loading import ModelFilesError
 from mixgrpo_core.models.diffusers.model import PipelineModel
 from mixgrpo_core.models.diffusers.peft_lora import attach_lora
 from mixgrpo_core.models.diffusers.proof import prove
+from mixgrpo_core.models.families import loading
 from mixgrpo_core.models.lora import export_lora
 
 
@@ -39,7 +40,7 @@ def changed(path: Path, **changes: object) -> None:
 
 def test_a_pipeline_that_is_none_or_not_known_is_told(flux: Path) -> None:
     changed(flux / "model_index.json", _class_name="NoPipeline")
-    with pytest.raises(ModelFilesError, match=r"expected a pipeline of .*Qwen-Image.*found NoPipeline: use a folder"):
+    with pytest.raises(ModelFilesError, match=r"expected the name of a diffusers pipeline in .*found NoPipeline"):
         opened(flux)
     changed(flux / "model_index.json", _class_name="FluxPipeline", transformer=["diffusers", "NoTransformer"])
     with pytest.raises(ModelFilesError, match="expected a NoTransformer in .*found FluxTransformer2DModel"):
@@ -138,3 +139,24 @@ def test_a_lora_of_another_family_is_told(kept: Path, tmp_path: Path) -> None:
     path = export_lora(opened(made("wan", kept)), tmp_path / "wan.safetensors")
     with pytest.raises(ValueError, match=r"the LoRA is another architecture's.*found blocks\.0"):
         load_pipeline(made("flux-dev", kept), lora=path, resolution=(32, 32), prove=False)
+
+
+def test_a_pipeline_that_no_row_is_about_is_read_from_its_code_and_proven(kept: Path, monkeypatch) -> None:
+    """The families that need no row for a velocity give the same without it."""
+    sigma = torch.tensor(0.5)
+    listed = {name: opened(made(name, kept)) for name in ("sd3", "flux-dev", "lumina2", "wan", "chroma")}
+    monkeypatch.setattr(loading, "family_of", lambda pipeline: None)
+    for name, model in listed.items():
+        found, x = opened(made(name, kept), prove=True), model.noise(0, 1)
+        with torch.no_grad():
+            ours, theirs = (each.run([each.encode("a cat")], lambda v, x=x: v(x, sigma)) for each in (found, model))
+        assert torch.equal(ours, theirs), name
+        assert set(found.lora_state()) == set(model.lora_state()), name
+    with pytest.raises(ValueError, match="FluxPipeline is in no row.*expected guidance 1 for Flux, found 2.0"):
+        opened(made("flux-dev", kept), guidance=2.0)
+
+
+def test_a_pipeline_whose_code_does_not_say_enough_is_refused(kept: Path, monkeypatch) -> None:
+    monkeypatch.setattr(loading, "family_of", lambda pipeline: None)
+    with pytest.raises(ValueError, match="ZImagePipeline is in no row of the table.*fails .*negative_prompt_embeds"):
+        opened(made("z-image", kept), prove=True)

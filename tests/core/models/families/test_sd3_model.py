@@ -196,7 +196,7 @@ def test_checkpointing_gives_the_same_gradient(folder: Path, dtype: torch.dtype)
 @pytest.mark.parametrize(("checkpointing", "calls"), [(False, 1), (True, 2)])
 def test_checkpointing_recomputes_in_evaluation_mode(folder: Path, checkpointing: bool, calls: int) -> None:
     model, seen = stir(load(folder, gradient_checkpointing=checkpointing)), []
-    model._network.network.transformer_blocks[0].register_forward_pre_hook(
+    model._network.network.transformer_blocks[0].attn.register_forward_pre_hook(
         lambda module, _: seen.append(module.training)
     )
     gradients(model)
