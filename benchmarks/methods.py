@@ -69,8 +69,8 @@ class Queue:
         if not path.exists():
             return None
         found = json.loads(path.read_text())
-        asked = json.loads(json.dumps(job.asked()))
-        return found if all(found.get(name) == value for name, value in asked.items()) else None
+        config = {**to_dict(TrainConfig()), **found["config"]}  # settings that are newer than it have their defaults
+        return found if {**found, "config": config} == {**found, **json.loads(json.dumps(job.asked()))} else None
 
     def jobs(self) -> Iterator[Job]:
         """All runs that are wanted, the most telling first; which rate is best follows from records."""
