@@ -82,7 +82,8 @@ class Queue:
         ]
         search = [[Job(demo, row, rate, demo.seeds[0]) for row in tried] for rate in demo.rates]
         half = len(again) // 2
-        yield from (*known, *search[0], *again[half:], *search[1], *again[:half], *chain(*search[2:]))
+        baseline, others = search[1][:1], search[1][1:]  # every method's time is taken to the baseline's reward
+        yield from (*known, *search[0], *baseline, *again[half:], *others, *again[:half], *chain(*search[2:]))
         for seed in demo.seeds[1:]:
             for row in tried:
                 best = self.best(row)

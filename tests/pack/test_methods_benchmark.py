@@ -56,12 +56,15 @@ def test_a_stopped_queue_goes_on_and_does_nothing_twice(queue, tmp_path):
     assert len(again.records()) == 4
 
 
-def test_a_record_of_other_settings_counts_as_none(queue, tmp_path):
+def test_a_record_of_other_settings_counts_as_none_and_one_older_than_a_setting_has_its_default(queue, tmp_path):
     queue().work(only=["rsm"])
-    path = tmp_path / "toy" / "rsm-0.01-1.json"
-    changed = json.loads(path.read_text())
-    changed["config"]["steps"] += 1
-    path.write_text(json.dumps(changed))
+    older, changed = (tmp_path / "toy" / f"rsm-0.01-{seed}.json" for seed in (0, 1))
+    record = json.loads(older.read_text())
+    del record["config"]["checkpoint_minutes"]
+    older.write_text(json.dumps(record))
+    record = json.loads(changed.read_text())
+    record["config"]["steps"] += 1
+    changed.write_text(json.dumps(record))
     assert [record["seed"] for record in queue().records()] == [0]
     assert queue().work(only=["rsm"]) == 1
 
