@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from mixgrpo_core.objectives import DGPO, FPO, LevelPower, Objective
+from mixgrpo_core.models.lagged import Lag
+from mixgrpo_core.objectives import CRD, DGPO, FPO, LevelPower, Objective
 from mixgrpo_core.settings.config import TrainConfig
 from mixgrpo_core.settings.presets import METHODS
 
@@ -46,7 +47,12 @@ def cases() -> Mapping[str, Case]:
     control = replace(found["mixgrpo"], name="control", label="control: MixGRPO, shuffled rewards", shuffled=True)
     gentle = _with(found["dgpo"], "dgpo_beta_1", "DGPO with beta 1", DGPO(beta=1.0))
     plain = _with(found["fpo"], "fpo_velocity", "FPO with the velocity's error", FPO(weight=LevelPower(0)))
-    return {**found, **{row.name: row for row in (control, gentle, plain)}}
+    free = _with(found["crd"], "crd_free", "CRD, no pull, slower schedule", CRD(kl=0.0, lag=_SLOW, sampler_lag=_LATE))
+    return {**found, **{row.name: row for row in (control, gentle, plain, free)}}
+
+
+_SLOW = Lag(start=0.25, rate=0.0005, cap=0.999, every="iteration")
+_LATE = Lag(flat=750, rate=0.0075, cap=0.999, every="iteration")
 
 
 def _with(row: Case, name: str, label: str, objective: Objective) -> Case:
