@@ -139,7 +139,7 @@ def demo_table(records: Sequence[Record], rows: Mapping[str, Case]) -> list[str]
     lines = [
         "## The demo model",
         "",
-        f"{world.budget.seconds:g} s of counted work a run, the best rate of each method.",
+        f"{world.budget.seconds:g} s of counted work a run; of each method the best of the rates that were tried.",
         "",
     ]
     if baseline:
