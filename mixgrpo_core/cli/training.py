@@ -17,8 +17,9 @@ from ..runs.older import present_settings
 from ..settings.config import TrainConfig
 from ..settings.prompts import Prompts
 from ..settings.values import checked
+from ..support.micro_batches import ran_out
 from ..support.setting import described, setting, settings_of
-from ..training.forecast import foretold
+from ..training.forecast import Forecast, foretold
 from ..training.loop import train
 from ..training.out_of_memory import OutOfMemory as OneImageTooLarge
 from ..training.out_of_memory import within_memory
@@ -129,6 +130,16 @@ def from_run(run: RunFolder) -> RunConfig:
     return from_values({**setup, "train": present_settings(run.config), "out": str(run.path)})
 
 
+def _foretold(work: Workload, model: "PipelineModel", prompt: str, run: RunFolder, done: int) -> Forecast | None:
+    """What the run will take; None where even the timed step lacks memory, which the training itself then tells."""
+    try:
+        return foretold(work, model, prompt, run.path.parent.iterdir(), run.config["setup"], done=done)
+    except (RuntimeError, MemoryError) as error:
+        if not ran_out(error):
+            raise
+        return None
+
+
 def drive(
     settings: RunConfig, run: RunFolder, model: "PipelineModel", rewards: Mapping[str, Reward], console: Console
 ) -> int:
@@ -145,7 +156,8 @@ def drive(
     work = workload(settings, prompts)
     known = None
     if done < settings.train.end:
-        known = foretold(work, model, needed[0], run.path.parent.iterdir(), run.config["setup"], done=done)
+        known = _foretold(work, model, needed[0], run, done)
+    if known is not None:
         console.print(known.words, highlight=False, soft_wrap=True)
     pace = Pace(work, None if known is None else known.rates)
 
