@@ -213,7 +213,7 @@ def test_what_is_only_watched_is_drawn_from_the_start_with_a_scale_of_its_own(op
         view.tell("report", report=made, iterations=60)
     chip = view.element.locator(".mg-chip", has_text="adherence")
     expect(chip).to_have_attribute("aria-pressed", "true", timeout=10_000)
-    expect(view.element.locator(".mg-readout")).to_contain_text("adherence 0.900")
+    expect(view.element.locator(".mg-readout")).to_contain_text("adherence 0.90")
     shown = "() => app.graph.getNodeById(12).mixgrpo.view.parts[1].chart.series.at(-1)"
     assert view.page.evaluate(f"(({shown})().show, ({shown})().scale)") == "watched"
     chip.click()

@@ -1,8 +1,9 @@
 // Calls somebody who looks elsewhere: the title of the tab, and a notification where that was asked for, when a run ends
 // or waits for a vote.
 
-import { make, write } from "./dom.mjs";
+import { draw, make, write } from "./dom.mjs";
 
+const BELL = "M10 2a5 5 0 0 0-5 5v4l-2 3v1h14v-1l-2-3V7a5 5 0 0 0-5-5zM8 16a2 2 0 0 0 4 0z";
 const KEPT_AS = "mixgrpo.notify";
 const ENDS = {
   finished: "has finished", stopped: "has stopped", paused: "is paused", failed: "has failed", interrupted: "was cancelled",
@@ -10,7 +11,9 @@ const ENDS = {
 
 export class Attention {
   constructor() {
-    this.button = make("button.notify", { type: "button", onclick: () => this.#ask() }, "Notify me");
+    this.button = make("button.notify", { type: "button", onclick: () => this.#ask() },
+      draw("svg", { viewBox: "0 0 20 20", "aria-hidden": "true" }, draw("path", { d: BELL })));
+    this.button.setAttribute("aria-label", "Notify me");
     this.trouble = make("span.denied");
     this.element = make("div.attention", {}, this.trouble, this.button);
     this.before = {};
@@ -36,7 +39,7 @@ export class Attention {
 
   #draw() {
     this.button.setAttribute("aria-pressed", wanted());
-    this.button.title = "A notification when a run ends or waits for a vote while you look elsewhere, for all workflows of this browser.";
+    this.button.title = "Notify me: a notification when a run ends or waits for a vote while you look elsewhere, for all workflows of this browser.";
   }
 }
 

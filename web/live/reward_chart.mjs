@@ -140,7 +140,7 @@ export class RewardChart {
     for (const [name, values] of points) {
       let last = at;
       while (last >= 0 && values[last] == null) last--;
-      if (last >= 0) parts.push(`${name} ${short(values[last], 3)}${last < at ? ` at ${x[last]}` : ""}`);
+      if (last >= 0) parts.push(`${name} ${short(values[last], this.watched.size ? 2 : 3)}${last < at ? ` at ${x[last]}` : ""}`);
     }
     write(this.readout, parts.join(" · "));
   }
