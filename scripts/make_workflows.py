@@ -24,7 +24,7 @@ BUILD = (Path(__file__).parent / "workflows" / "build.js").read_text(encoding="u
 def main(addresses: list[str]) -> None:
     with open_page(*addresses, files=[*MODEL_FILES, f"loras/{DEMO_LORA}"]) as page:
         for story in STORIES:
-            show(page)
+            show(page, vue=True)
             path = EXAMPLES / f"{story.name}.json"
             path.write_text(json.dumps(build(page, story), indent=1) + "\n", encoding="utf-8")
 

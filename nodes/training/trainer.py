@@ -10,7 +10,7 @@ import comfy.sd
 import comfy.utils
 import folder_paths
 import torch
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
 
 from ...mixgrpo_core import TrainConfig
@@ -294,4 +294,5 @@ def _outputs(
     text += f"\nsettings for: {family}" if family else ""
     losses = {"loss": [report["update"]["loss"] or 0.0 for report in metrics]}
     image = curve(metrics, config, run.path / "report.png", grid)
-    return io.NodeOutput(with_lora, lora, picture, image, losses, text, ui=ui.PreviewImage(picture, cls=TrainLora))
+    # without a preview for the host, which shows it at whatever node has this number in the workflow that is open
+    return io.NodeOutput(with_lora, lora, picture, image, losses, text)

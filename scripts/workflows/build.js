@@ -1,8 +1,12 @@
-// Builds one story in the page's graph and gives back what the frontend saves.
-(story) => {
+// Builds one story in the page's graph, as high as Vue draws its nodes, and gives back what the frontend saves.
+async (story) => {
   const { app, LiteGraph } = window
+  const BELOW = 30 // below a node, besides the title of the next
   const problems = []
   app.graph.clear()
+  await new Promise((later) => setTimeout(later, 800)) // the page may still be opening what it showed last
+  app.graph.clear()
+  await new Promise((later) => setTimeout(later, 300))
   const nodes = {}
   for (const told of story.nodes) {
     const node = LiteGraph.createNode(told.type)
@@ -10,7 +14,6 @@
       problems.push(`no node ${told.type}`)
       continue
     }
-    node.pos = [...told.at]
     if (told.title) node.title = told.title
     if (told.mode) node.mode = told.mode
     app.graph.add(node)
@@ -26,8 +29,6 @@
       widget.value = value
       widget.callback?.(value, app.canvas, node)
     }
-    const least = node.computeSize()
-    node.setSize([Math.max(least[0], told.size?.[0] ?? 0), Math.max(least[1], told.size?.[1] ?? 0)])
   }
   for (const [from, output, to, input] of story.wires) {
     const slot = nodes[to]?.inputs?.findIndex((each) => each.name === input) ?? -1
@@ -35,16 +36,26 @@
     if (slot < 0 || place < 0) problems.push(`no wire ${from}.${output} - ${to}.${input}`)
     else if (!nodes[from].connect(place, nodes[to], slot)) problems.push(`${from}.${output} - ${to}.${input} is refused`)
   }
-  for (const { title, bounds, color } of story.groups) {
-    const group = new LiteGraph.LGraphGroup(title)
-    group.pos = bounds.slice(0, 2)
-    group.size = bounds.slice(2)
-    group.color = color
-    app.graph.add(group)
+  for (const told of story.nodes) {
+    const node = nodes[told.key]
+    node?.setSize([story.columns[told.column].width, Math.max(node.computeSize()[1], told.height)])
   }
+  await new Promise((later) => setTimeout(later, 1500)) // Vue makes nodes as high as they need to be
+  let left = 0
+  story.columns.forEach(({ width, top, gap }, column) => {
+    let y = top
+    left += gap
+    for (const { key, collapsed } of story.nodes.filter((told) => told.column === column)) {
+      const node = nodes[key]
+      if (!node) continue
+      node.pos = [left, y]
+      if (collapsed) node.collapse()
+      y += (collapsed ? 0 : node.size[1]) + LiteGraph.NODE_TITLE_HEIGHT + BELOW
+    }
+    left += width
+  })
+  await new Promise((later) => setTimeout(later, 500))
   const workflow = app.graph.serialize()
-  const left = Math.min(...app.graph.nodes.map((node) => node.pos[0]))
-  const top = Math.min(...app.graph.nodes.map((node) => node.pos[1]))
-  workflow.extra = { ds: { scale: 0.7, offset: [120 - left, 140 - top] } } // the page's buttons lie over its edges
+  workflow.extra = { ds: { scale: 0.7, offset: [90, 100] } } // the page's buttons lie over its edges
   return { workflow, problems }
 }

@@ -28,10 +28,11 @@ def open_page(address: str = "", *, files: Iterable[str]) -> Iterator[Page]:
         yield page
 
 
-def show(page: Page) -> None:
-    """The frontend, loaded anew: it keeps the values of nodes by their ids."""
+def show(page: Page, *, vue: bool = False) -> None:
+    """The frontend in one of the ways that it draws nodes, loaded anew: it keeps the values of nodes by their ids."""
     page.goto("/")
     page.wait_for_function(READY, timeout=120_000)
+    page.evaluate("(vue) => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', vue)", vue)
 
 
 def place_files(models: Path, files: Iterable[str]) -> None:

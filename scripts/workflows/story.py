@@ -1,4 +1,4 @@
-"""How an example workflow is told: nodes with a key, wires between them, groups around them."""
+"""How an example workflow is told: columns of nodes with a key, from left to right, and wires between them."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -6,34 +6,46 @@ from typing import Any
 
 @dataclass
 class Story:
-    """One example workflow; ``name`` is its file's."""
+    """One example workflow; ``name`` is its file's. Where nodes stand follows from their columns and real heights."""
 
     name: str
+    columns: list[dict[str, int]] = field(default_factory=list)
     nodes: list[dict[str, Any]] = field(default_factory=list)
     wires: list[tuple[str, str, str, str]] = field(default_factory=list)
-    groups: list[dict[str, Any]] = field(default_factory=list)
+
+    def column(self, width: int, top: int = 0, *, gap: int = 60) -> None:
+        """Begin the next column, ``gap`` behind the last; its nodes stand one below the other from ``top`` on.
+
+        A wire that passes over a column needs that column to begin below it, and long ones side by side a wide gap.
+        """
+        self.columns.append({"width": width, "top": top, "gap": gap if self.columns else 0})
 
     def node(
         self,
         key: str,
         type: str,
-        at: tuple[int, int],
         values: dict[str, Any] | None = None,
         *,
-        size: tuple[int, int] | None = None,
+        height: int = 0,
         title: str = "",
+        mode: int = 0,
+        collapsed: bool = False,
         **inputs: str,
     ) -> None:
-        """Add a node; ``inputs`` are wires, ``input="key.output name"``."""
-        self.nodes.append({"key": key, "type": type, "at": at, "values": values or {}, "size": size, "title": title})
+        """Add a node to the column, no lower than it needs to be; ``inputs`` are wires, ``input="key.output name"``."""
+        place = {"column": len(self.columns) - 1, "height": height, "title": title}
+        told = {"key": key, "type": type, "values": values or {}, "mode": mode, "collapsed": collapsed}
+        self.nodes.append({**told, **place})
         self.wires += [(*source.split(".", 1), key, name) for name, source in inputs.items()]
 
-    def note(self, at: tuple[int, int], size: tuple[int, int], text: str) -> None:
+    def note(self, height: int, text: str) -> None:
         """Words on the canvas, as Markdown."""
-        self.node(f"note {len(self.nodes)}", "MarkdownNote", at, {"": text}, size=size, title="Read me")
+        self.node(f"note {len(self.nodes)}", "MarkdownNote", {"": text}, height=height, title="Read me")
 
-    def group(self, title: str, bounds: tuple[int, int, int, int], color: str = "#3f789e") -> None:
-        self.groups.append({"title": title, "bounds": bounds, "color": color})
+    def rewards(self, *keys: str) -> None:
+        """Combine Rewards, of the rewards that have these keys."""
+        self.node("both", "MixGRPO_CombineRewards")
+        self.wires += [(key, "reward", "both", f"rewards.reward{place}") for place, key in enumerate(keys)]
 
     def plain(self) -> dict[str, Any]:
         return asdict(self)

@@ -3,17 +3,14 @@
 With ``--pictures=docs`` its screenshots become the README's.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from first_story import TRAINER, WORKFLOW, quick
 from frontend import PLACE, load, ready
 from playwright.sync_api import Page, expect
 
-ROOT = Path(__file__).resolve().parents[2]
-WORKFLOW = json.loads((ROOT / "example_workflows" / "1_first_lora_on_the_demo_model.json").read_text(encoding="utf-8"))
-[TRAINER] = [node["id"] for node in WORKFLOW["nodes"] if node["type"] == "MixGRPO_TrainLora"]
 X, Y = -360, 60
 POINTS = f"() => app.graph.getNodeById({TRAINER}).mixgrpo.view.parts[1].chart.data[0].length"
 
@@ -158,19 +155,6 @@ def test_pictures_for_the_readme(request, open_page):
     )
     page.wait_for_timeout(1500)
     page.screenshot(path=Path(folder) / "workflow.png")
-
-
-def quick(workflow, run):
-    """The workflow with another name for the run, one held-out caption, and iterations of one small group."""
-    copy = json.loads(json.dumps(workflow))
-    for node in copy["nodes"]:
-        if node["type"] == "MixGRPO_TrainLora":
-            node["widgets_values"][0] = run
-        if node["type"] == "MixGRPO_PromptSet":
-            node["widgets_values"][2] = "\n".join(node["widgets_values"][2].splitlines()[:1])
-        if node["type"] == "MixGRPO_TrainerSettings":
-            node["widgets_values"][3:6] = [300, 6, 1]  # iterations, images per prompt, prompts per iteration
-    return copy
 
 
 def wait_for_points(page, count, seconds=280):

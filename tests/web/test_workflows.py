@@ -14,7 +14,6 @@ from comfy_client import Client
 from frontend import load
 from PIL import Image
 from workflows.page import EXAMPLES, place_files
-from workflows.reward_stories import score_and_rank, your_taste
 from workflows.stories import (
     DEMO_LORA,
     MODEL_FILES,
@@ -22,8 +21,10 @@ from workflows.stories import (
     compare,
     first_lora,
     flux,
+    score_and_rank,
     sd35,
     window_sampling,
+    your_taste,
 )
 
 BYPASSED = 4
@@ -143,8 +144,7 @@ def first(host, nodes, show):
 def test_the_first_story_makes_a_lora(first, client):
     number, run, lora = first
     assert len(run.named("mixgrpo.report")) == QUICK["iterations"]
-    assert len(set(pixels(run, client, number["show"]))) == 8
-    for key in ("train", "grid", "curve"):
+    for key in ("grid", "curve"):
         assert pictures(run, client, number[key])
     assert lora.stat().st_size > 10_000
 
@@ -152,7 +152,7 @@ def test_the_first_story_makes_a_lora(first, client):
 def test_the_fifth_story_compares_the_lora_of_the_first(first, sent, client):
     story = compare()
     number, graph = ids(story), sent(story)
-    graph[number["compare"]]["inputs"]["most_prompts"] = 2
+    graph[number["compare"]]["inputs"] |= {"most_prompts": 2, "images": 2}
     run = client.queue(graph)
     assert run.left_out == {}
     assert run.wait(300).end == "success", run.error
@@ -160,14 +160,13 @@ def test_the_fifth_story_compares_the_lora_of_the_first(first, sent, client):
     assert pictures(run, client, number["compare"])
 
 
-def test_the_second_story_shows_what_a_window_adds(sent, client):
+def test_the_last_story_shows_what_a_window_adds(sent, client):
     story = window_sampling()
     number, graph = ids(story), sent(story)
     run = client.queue(graph)
     assert run.left_out == {}
     assert run.wait().end == "success", run.error
     assert len(set(pixels(run, client, number["show"]))) == 8
-    assert pictures(run, client, number["plan"])
     del graph[number["sampler"]]["inputs"]["window"]
     graph[number["sampler"]]["inputs"]["window_size"] = 0
     run = client.run(graph)
@@ -190,7 +189,7 @@ def test_the_sixth_story_ranks_what_it_draws(sent, client):
     assert len(lines) == 16 and sum(shape[:4]) / 4 > 0.5 > sum(shape[-4:]) / 4
 
 
-def test_the_seventh_story_waits_for_votes_and_can_be_left(sent, client):
+def test_the_second_story_waits_for_votes_and_can_be_left(sent, client):
     story = your_taste()
     graph = quick(sent(story), ids(story))
     run = client.queue(graph)
