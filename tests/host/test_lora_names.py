@@ -6,7 +6,7 @@ import comfy.sd
 import diffusers
 import pytest
 import torch
-from mixgrpo_pack.mixgrpo_core.models.diffusers.peft_lora import SD3_LINEARS
+from mixgrpo_pack.mixgrpo_core.models.families.sd3 import SD3
 from mixgrpo_pack.mixgrpo_core.models.lora_file import save_lora
 from mixgrpo_pack.nodes.host.bypass_lora import HostLora
 from mixgrpo_pack.nodes.host.lora_names import block_of, trained_layers
@@ -141,7 +141,7 @@ def test_names_and_shapes_are_those_of_diffusers_and_none_is_left_out(name):
 @pytest.mark.parametrize("name", ["SD3", "SD3.5 medium"])
 def test_sd3_has_the_layers_of_the_headless_lora(name):
     names = list(sizes(name))
-    assert all(re.fullmatch(SD3_LINEARS, found) for found in names)
+    assert all(re.fullmatch(SD3.linears, found) for found in names)
     dual = name == "SD3.5 medium"
     assert sum(".attn2." in found for found in names) == 4 * dual
     assert len(names) == 12 + 9 + 4 * dual  # the last block has no text to give on

@@ -260,7 +260,7 @@ LIGHT = """() => [...document.querySelectorAll(".mg-candidate img")].map((pictur
 def voted_workflow(run):
     """The first example with a Human Vote for its reward, and brightness that is only watched."""
     found = json.loads(EXAMPLE.read_text(encoding="utf-8"))
-    nodes = {node["id"]: node for node in found["nodes"] if 1 < node["id"] < 7}
+    nodes = {node["id"]: node for node in found["nodes"] if node["id"] < 7 and node["type"] != "MarkdownNote"}
     prompts, settings, trainer = nodes[3], nodes[5], nodes[6]
     values = prompts["widgets_values"]
     values[0], values[2] = ("\n".join(text.splitlines()[::40]) for text in (values[0], values[2] * 5))
