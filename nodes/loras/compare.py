@@ -52,9 +52,9 @@ class CompareLora(io.ComfyNode):
     def execute(
         cls, model, model_with_lora, vae, prompts, settings, which, most_prompts, images, hybrid, seed, rewards=None
     ) -> io.NodeOutput:
-        settings = for_model(settings, model)
         numbers = {"most_prompts": most_prompts, "images": images, "hybrid": hybrid, "seed": seed}
         require_in_range(cls.define_schema().inputs, numbers)
+        settings = for_model(settings, model)
         scored = rewards.unattended if rewards is not None else {}
         shown = _chosen(prompts, which, most_prompts)
         with (

@@ -9,6 +9,7 @@ import pytest
 import torch
 from comfy.ldm.modules.attention import attention_basic
 from mixgrpo_pack.mixgrpo_core.models.diffusers.peft_lora import PeftLora
+from mixgrpo_pack.mixgrpo_core.models.families.sd3 import SD3
 from mixgrpo_pack.nodes.host.bypass_lora import ATTENTION, HostLora
 from mixgrpo_pack.nodes.host.gradients import block_checkpointing, trainable
 from tiny_models import CPU, Tiny, tiny
@@ -70,7 +71,7 @@ def both():
 
 def test_fresh_values_are_those_of_the_headless_lora(both):
     network, model = both
-    there = PeftLora(network, rank=4, alpha=8.0, seed=5).state()
+    there = PeftLora(network, SD3.linears, rank=4, alpha=8.0, seed=5).state()
     here = HostLora(model.model, rank=4, alpha=8.0, seed=5, device=CPU).state()
     assert list(here) == list(there)
     assert all(torch.equal(here[name], there[name]) for name in there)
@@ -80,7 +81,7 @@ def test_fresh_values_are_those_of_the_headless_lora(both):
 
 def test_velocities_and_gradients_are_those_of_the_headless_lora(both):
     network, model = both
-    there = PeftLora(network, rank=4, alpha=8.0, seed=5)
+    there = PeftLora(network, SD3.linears, rank=4, alpha=8.0, seed=5)
     stir(there)
     here = HostLora(model.model, rank=4, alpha=8.0, seed=5, device=CPU)
     here.load_state(there.state())

@@ -18,8 +18,8 @@ def test_captions_give_the_conditioning_of_the_headless_model(here):
         clip = load_clip()
         [[tokens, extra]] = clip.encode_from_tokens_scheduled(clip.tokenize(CAPTION))
     cond = here.encode(CAPTION)
-    assert torch.equal(tokens, cond.embeds)
-    assert torch.equal(extra["pooled_output"], cond.pooled)
+    assert torch.equal(tokens, cond.positive["prompt_embeds"])
+    assert torch.equal(extra["pooled_output"], cond.positive["pooled_prompt_embeds"])
 
 
 def test_an_unknown_word_is_named():

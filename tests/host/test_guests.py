@@ -196,7 +196,7 @@ def test_the_pack_looks_for_guests_when_it_is_loaded(monkeypatch):
 
     monkeypatch.setattr(kinds, "_FINDERS", [])
     for name in ("register_folder", "register_routes"):
-        monkeypatch.setattr(nodes, name, lambda: None)
+        monkeypatch.setattr(nodes, name, lambda *_: None)
     asyncio.run(nodes.MixGRPOExtension().on_load())
     assert [guests._find] == kinds._FINDERS
 

@@ -184,7 +184,7 @@ def test_a_probe_leaves_nothing_behind_and_tells_what_the_model_refuses(parts, m
         home.probe(CAPTION)
         assert all(parameter.grad is None for parameter in home.parameters())
         assert all(torch.equal(tensor, before[name]) for name, tensor in home.lora_state().items())
-    with policy(*parts, width=1024, height=1024) as home, pytest.raises(ValueError, match="1024 x 1024"):
+    with pytest.raises(ValueError, match="1024 x 1024"), policy(*parts, width=1024, height=1024) as home:
         home.probe(CAPTION)
     with policy(*parts) as home:  # a host whose kernels have no backward
         monkeypatch.setattr(

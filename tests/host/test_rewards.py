@@ -212,7 +212,7 @@ def test_a_transform_that_cannot_be_is_refused_before_the_queue(host):
 
     sink = {"class_type": "Test_RewardSink", "inputs": {"rewards": ["2", 0]}}
     assert transformed("clip", low=0.0, high=0.5).rewards["contrast"].transform == Clip(low=0.0, high=0.5)
-    assert any("low below high" in line for line in transformed("clip", low=1.0, high=0.5))
+    assert any("high lies above low" in line for line in transformed("clip", low=1.0, high=0.5))
     assert any("width lies above 0" in line for line in transformed("sigmoid", centre=0.0, width=0.0))
     assert any("not 0" in line for line in transformed("scale and shift", scale=0.0, shift=1.0))
     assert transformed("rank").rewards["contrast"].transform == Rank()
