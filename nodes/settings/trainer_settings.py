@@ -47,7 +47,7 @@ class TrainerSettingsNode(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, input_types: Mapping[str, str] | None = None, **values):
         wired = input_types or {}
-        if "details" in values and (values["details"] or {}).get("details") not in (FROM_PRESET, BY_HAND):
+        if (values.get("details") or {}).get("details") not in (FROM_PRESET, BY_HAND):
             return f"details: expected one of {FROM_PRESET}, {BY_HAND}, found none of them"
         items = numbers_and_choices()
         defaults = defaults_of(items)

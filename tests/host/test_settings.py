@@ -265,9 +265,9 @@ def test_messages_in_plain_words():
     assert "learning_rate lies in 0..1" in refusal(learning_rate=float("nan"))
     assert "iterations lies in" in refusal(iterations=-3)
     assert "expected one of" in refusal(preset="../MixGRPO")
-    said = TrainerSettingsNode.validate_inputs(input_types={"window": "LATENT"}, **BASE)
+    said = TrainerSettingsNode.validate_inputs(input_types={"window": "LATENT"}, **nested(BASE))
     assert said == "window takes a wire of type MIXGRPO_WINDOW, found LATENT"
-    assert TrainerSettingsNode.validate_inputs(input_types={"details.steps": "INT"}, **BASE) is True, (
+    assert TrainerSettingsNode.validate_inputs(input_types={"details.steps": "INT"}, **nested(BASE)) is True, (
         "checked when it is there"
     )
     with pytest.raises(ValueError, match="steps lies in"):

@@ -93,10 +93,10 @@ def pipeline(file):
     )
     pipe.set_progress_bar_config(disable=True)
     pipe.load_lora_weights(str(file))
-    text = load_demo().encode(PROMPT)
+    text = load_demo().encode(PROMPT).positive
     latents = pipe(
-        prompt_embeds=text.embeds.expand(IMAGES, -1, -1),
-        pooled_prompt_embeds=text.pooled.expand(IMAGES, -1),
+        prompt_embeds=text["prompt_embeds"].expand(IMAGES, -1, -1),
+        pooled_prompt_embeds=text["pooled_prompt_embeds"].expand(IMAGES, -1),
         guidance_scale=1.0,
         latents=noise(),
         sigmas=[1 - i / STEPS for i in range(STEPS)],  # it shifts them itself
