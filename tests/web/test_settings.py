@@ -271,6 +271,7 @@ def test_the_model_is_seen_and_own_settings_are_kept_in_the_users_folder(setting
     settings.shows("kl", 0.01, "● kl")
     settings.shows("preset", "DanceGRPO")
     settings.shows("seed", 4)
+    settings.shows("rank", 5, "● rank")
     assert settings.sent()["rank"] == 5
 
     file.write_text("{", encoding="utf-8")  # a damaged file is told and not written over
