@@ -1,7 +1,7 @@
 """Nodes as they come onto the canvas: found by the words people have for them, and large enough to be read."""
 
 import pytest
-from frontend import PLACE, load
+from frontend import PLACE, load, ready
 
 TRAINER, SETTINGS, VOTE = "MixGRPO Train", "Trainer Settings", "Human Vote"
 WORDS = {
@@ -30,6 +30,8 @@ TITLE = """() => {
 
 def test_the_hosts_search_finds_the_nodes_by_what_people_call_them(open_page):
     page = open_page()
+    page.reload()  # a list that another test left open would take the clicks
+    ready(page)
     load(page, EMPTY)
     for typed, (wanted, among) in WORDS.items():
         page.mouse.dblclick(700, 800)
