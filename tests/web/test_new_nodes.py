@@ -30,11 +30,12 @@ TITLE = """() => {
 
 def test_the_hosts_search_finds_the_nodes_by_what_people_call_them(open_page):
     page = open_page()
+    page.set_viewport_size({"width": 1100, "height": 1240})
     page.reload()  # a list that another test left open would take the clicks
     ready(page)
     load(page, EMPTY)
     for typed, (wanted, among) in WORDS.items():
-        page.mouse.dblclick(700, 800)
+        page.mouse.dblclick(600, 600)
         page.wait_for_timeout(400)
         page.keyboard.type(typed)
         results = page.get_by_test_id("result-item").or_(page.get_by_role("option"))
