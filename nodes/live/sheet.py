@@ -99,30 +99,7 @@ def columns_for(count: int, size: tuple[int, int]) -> int:
     return min(range(1, count + 1), key=cost)
 
 
-@dataclass(frozen=True, kw_only=True)
-class CaptionedSheet:
-    """A grid of equal tiles with words under each, row by row.
-
-    Attributes:
-        image: the picture; every tile has a frame of ``FRAME // 2`` pixels, and the words below that.
-        columns: tiles in a row.
-        size: width and height of a tile, pixels.
-        foot: height of the words, pixels.
-    """
-
-    image: Image.Image
-    columns: int
-    size: tuple[int, int]
-    foot: int
-
-    def layout(self) -> dict[str, Any]:
-        """JSON values that let a browser cut the tiles out of the picture."""
-        width, height = self.size
-        tile = {"width": width, "height": height, "frame": FRAME // 2, "foot": self.foot}
-        return {"columns": self.columns, "tile": tile}
-
-
-def captioned(images: Tensor, captions: list[str]) -> CaptionedSheet:
+def captioned(images: Tensor, captions: list[str]) -> Image.Image:
     """``[B, H, W, 3]`` in a grid, a caption under each; captions may have several lines."""
     if len(captions) != len(images):
         raise ValueError(f"expected a caption for each of {len(images)} images, found {len(captions)}")
@@ -142,7 +119,7 @@ def captioned(images: Tensor, captions: list[str]) -> CaptionedSheet:
         image.paste(picture.resize((width, height), Image.Resampling.NEAREST), (left, top))
         for place, text in enumerate(words):
             draw.text((left, top + height + 2 + place * line), text, fill=_INK, font=font)
-    return CaptionedSheet(image=image, columns=columns, size=(width, height), foot=foot)
+    return image
 
 
 def save(sheet: Sheet, run: str) -> Path:

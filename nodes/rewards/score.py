@@ -88,4 +88,4 @@ class ScoreImages(io.ComfyNode):
 
 def _sheet(images: torch.Tensor, found: Ranking):
     captions = ["\n".join([f"{place}. image {i + 1}", *found.words(i)]) for place, i in enumerate(found.order, start=1)]
-    return captioned(images[list(found.order)], captions).image
+    return captioned(images[list(found.order)], captions)

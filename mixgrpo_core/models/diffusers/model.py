@@ -201,7 +201,7 @@ class PipelineModel(WithLora[PeftLora]):
         try:
             return pass_memory(self._network.network, self.lora, calls, self._blocks, checkpointing=checkpointing)
         except (RuntimeError, ValueError, TypeError, AttributeError, NotImplementedError) as error:
-            _log.info("the memory that %s needs cannot be told (%s)", self.family.name, error)
+            _log.warning("The memory that %s needs cannot be told (%s): batches are as set", self.family.name, error)
             return None
 
     def places(self, maps: Tensor) -> Tensor:

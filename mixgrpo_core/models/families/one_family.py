@@ -32,19 +32,19 @@ def load_family(
     family: Family | None,
     folder: str | Path,
     *,
-    rank: int | None = None,
-    alpha: float | None = None,
-    resolution: tuple[int, int] | None = None,
-    guidance: float = 1.0,
+    rank: int | None,
+    alpha: float | None,
+    resolution: tuple[int, int] | None,
+    guidance: float,
+    dtype: torch.dtype,
+    device: torch.device | str,
+    gradient_checkpointing: bool,
+    lora: str | Path | None,
+    seed: int,
+    pipeline_grid: bool,
     embedded_guidance: float | None = None,
-    dtype: torch.dtype = torch.bfloat16,
-    device: torch.device | str = "cpu",
-    gradient_checkpointing: bool = False,
-    lora: str | Path | None = None,
-    seed: int = 0,
-    pipeline_grid: bool = False,
 ) -> PipelineModel:
-    """A folder of one family; see `load_pipeline`. None is one that no row is about."""
+    """A folder of one family; `load_pipeline` says what is usual. None is one that no row is about."""
     require_range(dtype)
     folder = Path(folder)
     require_folder(folder, (INDEX, "transformer", "vae", "scheduler"))
