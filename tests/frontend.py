@@ -1,5 +1,7 @@
 """Working with ComfyUI's page in a browser."""
 
+import time
+
 SETTINGS = """async (settings) => {
   for (const [name, value] of Object.entries(settings)) await app.extensionManager.setting.set(name, value);
 }"""
@@ -24,3 +26,14 @@ def load(page, workflow, x=20, y=30, scale=1):
     page.evaluate("(workflow) => app.loadGraphData(workflow)", workflow)
     page.evaluate(PLACE, {"x": x, "y": y, "scale": scale})
     page.wait_for_timeout(500)
+
+
+def until(true, words=lambda: "it did not happen", seconds=60):
+    """Wait until something is true; ``words()`` says what was expected where it does not come to be.
+
+    Asked from here: ``page.wait_for_function`` takes the promise of an asynchronous predicate for true.
+    """
+    stop = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < stop, words()
+        time.sleep(0.05)

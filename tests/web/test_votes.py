@@ -6,13 +6,12 @@ With ``--pictures=docs`` the README's picture is taken.
 import json
 import shutil
 import statistics
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
-from frontend import PLACE, load, ready
+from frontend import PLACE, load, ready, until
 from live_page import RENDERINGS, View, store, workflow
 from playwright.sync_api import expect
 
@@ -64,13 +63,6 @@ class Asking(View):
     def shows(self, *marks):
         for number, mark in enumerate(marks, start=1):
             expect(self.candidate(number)).to_have_attribute("data-vote", mark, timeout=10_000)
-
-
-def until(true, words=lambda: "it did not happen", seconds=10):
-    stop = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < stop, words()
-        time.sleep(0.05)
 
 
 @pytest.fixture
