@@ -56,7 +56,7 @@ PAGES     := $(if $(CHROMIUM),tests/web)
 NO_PAGES  := @echo "The browser tests are skipped: no chromium was found. Install it and run make test-web."
 
 LONG_CORE := recipe kills fuzz-run-files fuzz-prompts fuzz-loras fuzz-checkpoints fuzz-rewards fuzz-judges soak
-LONG_HOST := benchmark canvas host-kills fuzz-endpoints fuzz-conversions host-soak
+LONG_HOST := benchmark canvas host-kills fuzz-endpoints fuzz-conversions host-soak users
 LONG      := $(LONG_CORE) $(LONG_HOST)
 PART      ?= $(LONG)
 CODE      := $(wildcard $(shell git ls-files ':!*.md' ':!benchmarks/*.json'))
@@ -106,7 +106,7 @@ $(LONG_CORE:%=.long/%): .long/%: $(CODE) | $(VENV)/.dev
 	@mkdir -p $(@D) && touch $@
 
 $(LONG_HOST:%=.long/%): .long/%: $(CODE) | get-host
-	$(HOST_TEST) --long=$* $(SIZES) tests/host
+	$(HOST_TEST) --long=$* $(SIZES) tests/host $(PAGES)
 	@mkdir -p $(@D) && touch $@
 
 $(patsubst %,.long/%,$(filter %kills fuzz-% %soak,$(LONG))): .long/sizes

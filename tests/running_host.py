@@ -20,12 +20,15 @@ def use(config):
 
 @pytest.fixture(scope="session")
 def start_host(request, tmp_path_factory):
-    """A function that starts another ComfyUI than ``host``, of another version. It takes 15 to 40 s."""
+    """A function that starts another ComfyUI than ``host``: of another version, or with ``flags``. It takes 15 to 40 s."""
     running = []
 
-    def start(comfyui):
+    def start(comfyui, *flags):
         base = base_folder(tmp_path_factory.mktemp("host"))
-        running.append(Host(comfyui, base, python=sys.executable, environment=ONE_THREAD).start())
+        arguments = ("--cpu", *flags)
+        running.append(
+            Host(comfyui, base, python=sys.executable, arguments=arguments, environment=ONE_THREAD).start()
+        )
         return running[-1]
 
     yield start
