@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from statistics import median
 from typing import Any
 
+from ..objectives.own_step import AUTO
 from .evidence import Evidence, mean_of
 from .port import Finding
 
@@ -43,15 +44,19 @@ def too_large(run: Evidence) -> Finding | None:
     words += [f"the gradient grew to {growth:.1f} times that of the beginning"] if norms else []
     words += ["the training reward fell far below its start"] if fallen or told else []
     move = max(run.figures("move"), default=0.0)
-    words += [f"an iteration moves the policy by {move:.0%} of its velocity"] if move > _FAR else []
+    words += [_moved(run)] if move > _FAR else []
     signs = (move > _FAR, most is not None and most > _CLIPPED, growth > _GRADIENT, fallen or told)
     found = ", ".join(words)
     if not any(signs):
         return Finding(sign="step size", found=found)
-    change = (
-        f"the steps are too large: start again with a tenth of the learning rate ({run.train.learning_rate}), or "
-        "make fewer updates per iteration; the LoRA named best is from before"
-    )
+    if run.train.learning_rate == AUTO:
+        change = "the steps came out larger than the trainer asked for: take more images per iteration"
+    else:
+        change = (
+            f"the steps are too large: start again with a tenth of the learning rate ({run.train.learning_rate}), with "
+            "learning_rate = 'auto', or with fewer updates per iteration"
+        )
+    change += "; the LoRA named best is from before"
     return Finding(sign="step size", found=found, change=change, gravity=0.97 if fallen or told else 0.8)
 
 
@@ -60,17 +65,16 @@ def too_small(run: Evidence) -> Finding | None:
     moved, moves = run.figures("ratio_max"), run.figures("move")
     if not (moved or moves) or len(run.reports) < 3:
         return None
-    found = (
-        f"an iteration moves the policy by {max(moves):.1%} of its velocity at most"
-        if moves
-        else (f"an update changes an image's probability by {max(moved):.1g} at most")
-    )
+    found = _moved(run) if moves else f"an update changes an image's probability by {max(moved):.1g} at most"
     trend = run.trend()
     if not stands_still(run) or (trend is not None and trend.rises):
         return Finding(sign="movement", found=found)
-    change = (
-        f"the policy hardly moves: raise the learning rate ({run.train.learning_rate}) three- to tenfold, or make "
-        "more updates per iteration"
+    own = run.train.learning_rate == AUTO
+    change = "the policy hardly moves: " + (
+        "the trainer asked for so small steps; look whether the reward fell or images broke, and what it says of that"
+        if own
+        else f"raise the learning rate ({run.train.learning_rate}) three- to tenfold, make more updates per iteration, "
+        "or let the trainer set both: learning_rate = 'auto' and updates = 'auto'"
     )
     return Finding(sign="movement", found=found, change=change, gravity=0.7)
 
@@ -79,6 +83,13 @@ def stands_still(run: Evidence) -> bool:
     """Whether updates hardly change the policy."""
     moved, moves = run.figures("ratio_max"), run.figures("move")
     return max(moves) < _STILL if moves else bool(moved) and max(moved) <= _MOVES
+
+
+def _moved(run: Evidence) -> str:
+    """How far an iteration moves the policy, and how far it should where the trainer says that."""
+    found = f"an iteration moves the policy by {max(run.figures('move')):.1%} of its velocity at most"
+    targets = run.figures("move_target")
+    return f"{found}; asked for lately: {targets[-1]:.1%}" if targets else found
 
 
 def _clipped(report: Mapping[str, Any]) -> float | None:

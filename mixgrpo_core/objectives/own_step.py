@@ -44,9 +44,9 @@ LEAST_UPDATES, MOST_UPDATES, MEMBERS = 4, 16, 6
 of each."""
 
 
-def target(iteration: int) -> float:
-    """The move that iteration ``iteration`` (from 0) should end at."""
-    return TARGET / sqrt(1 + iteration / FALL)
+def target(iteration: int, share: float = 1.0) -> float:
+    """The move that iteration ``iteration`` (from 0) should end at; ``share`` is less than 1 where that did harm."""
+    return share * TARGET / sqrt(1 + iteration / FALL)
 
 
 def steered(rate: float, move: float, wanted: float) -> float:
@@ -69,13 +69,11 @@ class Steering:
 
     Args:
         updates: of a pass over the members; later passes are neither measured nor steered.
-        iteration: of the run, from 0.
-        own: whether the rate is set here.
+        wanted: the move that they should end at; None where the rate is fixed.
     """
 
-    def __init__(self, optimizer: Optimizer, updates: int, iteration: int, *, own: bool) -> None:
-        self._optimizer, self._updates, self._own = optimizer, updates, own
-        self._target = target(iteration)
+    def __init__(self, optimizer: Optimizer, updates: int, wanted: float | None) -> None:
+        self._optimizer, self._updates, self._wanted = optimizer, updates, wanted
         self._done, self._noise = 0, 0.0
         self._change: Tensor | float = 0.0
         self._size: Tensor | float = 0.0
@@ -103,9 +101,8 @@ class Steering:
             self._noise = change / size
         elif size > 0:
             self.move = sqrt(max(change / size - self._noise, 0.0))
-            if self._own:
-                wanted = self._target * self._done / self._updates
-                self._set(steered(self.rate, self.move, wanted))
+            if self._wanted is not None:
+                self._set(steered(self.rate, self.move, self._wanted * self._done / self._updates))
         self._done += 1
         self._change = self._size = 0.0
 
@@ -122,4 +119,4 @@ class Steering:
     def figures(self) -> dict[str, float]:
         """For the report; no move where nothing could tell it."""
         moved = {} if self.move is None else {"move": self.move}
-        return {**moved, **({"move_target": self._target, "rate": self.rate} if self._own else {})}
+        return moved if self._wanted is None else {**moved, "move_target": self._wanted, "rate": self.rate}

@@ -48,7 +48,7 @@ class Updating:
 
     Attributes:
         updates: optimizer steps per pass over the groups.
-        own_rate: the learning rate steers to a move of the policy (`own_step`).
+        move: share of the velocity that the learning rate steers to (`own_step`); None where it is fixed.
         epochs: passes over the groups.
         batch: rows per forward and backward; more than one piece is gradient accumulation.
         max_grad_norm: the gradient's norm is clipped to it.
@@ -57,7 +57,7 @@ class Updating:
     """
 
     updates: int = 4
-    own_rate: bool = False
+    move: float | None = None
     epochs: int = 1
     batch: int = 16
     max_grad_norm: float = 1.0
@@ -92,7 +92,7 @@ def update_policy(
     if not chunks:
         return UpdateStats(steps=0)
     states = _states(model, objective, updating.regularisers, lagged)
-    steering = Steering(optimizer, len(chunks), moment.iteration, own=updating.own_rate)
+    steering = Steering(optimizer, len(chunks), updating.move)
     run = _Updater(model, objective, optimizer, updating, clock, states, steering)
     noise, chunks = run.without_noise(chunks)
     figures: list[Step] = []

@@ -57,6 +57,20 @@ class Stop(TypedDict):
     guards: list[Any]
 
 
+class StepNotes(TypedDict, total=False):
+    """What a run that sets its own step remembers of it.
+
+    Attributes:
+        share: of the usual move.
+        best: the best held-out reward and its standard error.
+        harm: the memory of what looks for harm.
+    """
+
+    share: float
+    best: list[float]
+    harm: dict[str, Any]
+
+
 class Notes(GuardNotes, total=False):
     """JSON values that belong to the story of a run. Replaced and never changed in place: snapshots hold them, too.
 
@@ -65,6 +79,7 @@ class Notes(GuardNotes, total=False):
         updates: steps of the optimizer.
         prompts: digest of the prompts.
         learned: what planner and prompt source remember.
+        steps: how large the steps are that a run sets itself.
     """
 
     before: dict[str, float]
@@ -75,6 +90,7 @@ class Notes(GuardNotes, total=False):
     prompts: int
     stopped: Stop
     learned: dict[str, dict[str, Any]]
+    steps: StepNotes
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -244,7 +244,6 @@ class TrainConfig:
         """How groups become optimizer steps; ``sigmas`` is the base grid."""
         return Updating(
             updates=self.update_count,
-            own_rate=self.learning_rate == AUTO,
             epochs=self.epochs,
             batch=self.update_batch,
             max_grad_norm=self.max_grad_norm,

@@ -2,20 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 from torch import Tensor
 
-from ..advantages.combine import credited, figures_of, initial
-from ..advantages.port import Advantages, Looked, ScoredGroup
-from ..evaluation.guards import Alarm
+from ..advantages.combine import initial
+from ..advantages.port import ScoredGroup
+from ..evaluation.guards import Alarm, Iterated
 from ..evaluation.guards.watch import Watch
 from ..evaluation.held_out import Evaluation, HeldOut, Prompted, evaluate
 from ..models.policy import OLD, REFERENCE
 from ..objectives.figures import UpdateStats
+from ..objectives.own_step import target
 from ..objectives.pieces import Group, Moment
-from ..objectives.update import update_policy
+from ..objectives.update import Updating, update_policy
 from ..rewards.port import Origin, Reward, RewardBatch, Scores, about
 from ..rewards.scoring import Failure, score
 from ..rewards.stats import RewardStats, all_stats
@@ -30,7 +30,9 @@ from ..settings.prompt_sources.port import chosen_prompts
 from ..support.memory import NOTHING, Memory
 from ..support.phases import PhaseClock, peak_memory, reset_peak_memory
 from ..support.seeds import derive_seed
+from .backing_off import BackingOff
 from .hearing import iterated, learned
+from .taught import Rolled, taught
 from .visits import prompt_draw
 
 
@@ -41,17 +43,6 @@ class RewardsFailed(RuntimeError):
 def spread_floor(name: str, reward: Reward, config: TrainConfig) -> float:
     """Least standard deviation that a group's scores of this reward are divided by."""
     return config.spread_floors.get(name, max(config.spread_floor, about(reward).spread_floor))
-
-
-@dataclass(frozen=True)
-class _Rolled:
-    """A scored group: what it would be trained on, its prompt's number, what stages of credit saw in its images."""
-
-    cond: Any
-    prompt: int
-    group: ScoredGroup
-    first: Advantages
-    looked: Sequence[Looked]
 
 
 class Iteration:
@@ -77,6 +68,7 @@ class Iteration:
         self.weights = {name: config.reward_weights.get(name, 1.0) for name in self.rewards}
         self.trained = {name: reward for name, reward in self.rewards.items() if self.weights[name] > 0}
         self.floors = {name: spread_floor(name, reward, config) for name, reward in self.trained.items()}
+        self.backing_off = BackingOff(config, {name: self.weights[name] for name in self.trained})
         self.watch = Watch(config.guards, {name: self.weights[name] for name in self.trained})
 
     def run(self) -> StepReport:
@@ -98,17 +90,17 @@ class Iteration:
             rolled.append(self._scored(trajectory, plan, item, index, place))
             kept_bytes += trajectory.nbytes
         self._require_scores()
-        groups = self._groups(rolled)
-        update = self._update(groups)
+        groups, credit_figures = taught(rolled, self.config)
+        update = self._update(groups).beside(credit_figures)
         self._learn(rolled, memories)
         rewards, scored = all_stats(self.scores), [one.group for one in rolled]
-        self.alarms.extend(
-            self.watch.hear(iterated(scored, rewards, self.watch.weights, update, self.config), self.state.notes)
-        )
+        heard = iterated(scored, rewards, self.watch.weights, update, self.config)
+        self.alarms.extend(self.watch.hear(heard, self.state.notes))
         if self._evaluating:
             self.watch.note(rewards, self.state.notes)
             if (number + 1) % self.config.eval_every == 0 or number + 1 == self.config.iterations:
                 evaluations.append(self._evaluate(number + 1))
+        self._back_off(heard, evaluations)
         flat = 1 - len(groups) / len(rolled)
         return self._report(rewards, evaluations, update, flat, rolled[0].group.plan, kept_bytes)
 
@@ -141,12 +133,13 @@ class Iteration:
             return nullcontext()
         return self.model.using(None if sampler == REFERENCE else self.state.lagged[sampler].weights)
 
-    def _scored(self, trajectory: Trajectory, plan: StepPlan, item: Prompted, index: int, place: int) -> _Rolled:
+    def _scored(self, trajectory: Trajectory, plan: StepPlan, item: Prompted, index: int, place: int) -> Rolled:
         """The group with the advantages that it has on its own."""
         number = self.state.iteration
         with self.clock.phase("decode"):
             images = decode(self.model, trajectory.final, self.config.decode_batch)
         self.watch.look(images)
+        self.backing_off.look(images)
         seed = derive_seed(self.config.seed, number, place)
         context = replace(item.context, iteration=number, seed=seed)
         with self.clock.phase("reward"):
@@ -179,34 +172,9 @@ class Iteration:
         self.observer(
             GroupScored(iteration=number, prompt=item.prompt, images=images, scores=scores, advantage=first.values)
         )
-        return _Rolled(item.cond, index, group, first, looked)
+        return Rolled(item.cond, index, group, first, looked)
 
-    def _groups(self, rolled: Sequence[_Rolled]) -> list[Group]:
-        """What is trained on: groups that teach something, with their final credit, of the members that count."""
-        advantages = credited(
-            self.config.credit,
-            [one.group for one in rolled],
-            [one.first for one in rolled],
-            [one.looked for one in rolled],
-        )
-        self.credit_figures = figures_of(advantages)
-        groups = []
-        for one, credit in zip(rolled, advantages, strict=True):
-            if self.config.objective.teaches(credit.values) and bool(credit.counted.any()):
-                device = one.group.trajectory.final.device
-                group = Group(
-                    cond=one.cond,
-                    trajectory=one.group.trajectory,
-                    advantage=credit.values.to(device),
-                    prompt=one.group.prompt,
-                    place=one.group.place,
-                    parts=credit.parts,
-                    scores=one.group.scores,
-                )
-                groups.append(group.select(credit.counted.nonzero()[:, 0].to(device)))
-        return groups
-
-    def _learn(self, rolled: Sequence[_Rolled], memories: Mapping[str, Memory]) -> None:
+    def _learn(self, rolled: Sequence[Rolled], memories: Mapping[str, Memory]) -> None:
         """Planner and prompt source hear of the groups; what they remember is among the run's notes."""
         heard = [Heard(prompt=one.prompt, plan=one.group.plan, scores=one.group.scores) for one in rolled]
         kept = learned(heard, self.config, memories)
@@ -235,7 +203,7 @@ class Iteration:
                 groups,
                 self.config.objective,
                 self.state.optimizer,
-                self.updating,
+                self._updating,
                 clock=self.clock,
                 moment=Moment(seed=self.config.seed, iteration=number),
                 ema=self.state.ema,
@@ -244,7 +212,22 @@ class Iteration:
             )
             for policy in self.state.lagged.values():
                 policy.passed("iteration", self.model.lora_state())
-        return update.beside(self.credit_figures)
+        return update
+
+    @property
+    def _updating(self) -> Updating:
+        """How groups become steps; where the step sets itself, as large as it should be now."""
+        if not self.backing_off.own:
+            return self.updating
+        share = self.state.notes.get("steps", {}).get("share", 1.0)
+        return replace(self.updating, move=target(self.state.iteration, share))
+
+    def _back_off(self, heard: Iterated, evaluations: Sequence[Evaluation]) -> None:
+        """Where the step sets itself: by how much the next ones are smaller is among the run's notes."""
+        alarms, notes = self.backing_off.after(heard, evaluations, self.state.notes.get("steps", {}))
+        self.alarms.extend(alarms)
+        if notes:
+            self.state.notes["steps"] = notes
 
     def _evaluate(self, iteration: int) -> Evaluation:
         total = len(self.held_out.prompts)

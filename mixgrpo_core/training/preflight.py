@@ -132,7 +132,7 @@ def _check_objective(model: FlowModel, config: TrainConfig) -> None:
             "take more prompts per iteration"
         )
     if config.learning_rate == AUTO:
-        _check_own_rate(config)
+        require_steerable(config)
     kept = {REFERENCE, OLD, *objective.policies}
     sampler = objective.sampled_by(0)
     if sampler is not None and sampler not in kept:
@@ -146,8 +146,8 @@ def _check_objective(model: FlowModel, config: TrainConfig) -> None:
             )
 
 
-def _check_own_rate(config: TrainConfig) -> None:
-    """A rate that steers itself has something to steer by."""
+def require_steerable(config: TrainConfig) -> None:
+    """Raise ``ValueError`` where a rate that sets itself has nothing to steer by, or too few updates to do it."""
     name, count = type(config.objective).__name__, config.update_count
     if TRANSITIONS not in config.objective.needs:
         raise ValueError(
@@ -155,9 +155,14 @@ def _check_own_rate(config: TrainConfig) -> None:
             "give learning_rate a number, such as 3e-4"
         )
     if count < LEAST_UPDATES:
+        mend = (
+            "take more images"
+            if config.updates == AUTO
+            else f"set updates to {AUTO!r} or to 8 to 16, or take more images"
+        )
         raise ValueError(
             f"learning_rate = {AUTO!r} is set from update to update and needs {LEAST_UPDATES} of them an iteration at "
-            f"least, found {count}: set updates to {AUTO!r} or to 8 to 16, or take more images"
+            f"least, found {count}: {mend}"
         )
 
 

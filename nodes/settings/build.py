@@ -7,16 +7,19 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ...mixgrpo_core import TrainConfig
 from ...mixgrpo_core.objectives import Objective
+from ...mixgrpo_core.objectives.own_step import AUTO as OWN_RATE
 from ...mixgrpo_core.sampling.kernels import Kernel
 from ...mixgrpo_core.sampling.planners import Planner, WindowPlanner
 from ...mixgrpo_core.sampling.solvers import Solver
 from ...mixgrpo_core.sampling.windows import Window
 from ...mixgrpo_core.support.setting import changed, fields_of
+from ...mixgrpo_core.training.preflight import require_steerable
 from ..checks import defaults_of
 from ..sockets import TrainerSettings
 from .choices import choices
-from .inputs import FROM_PRESET, GUARDS, ON, TOLD, detail_inputs, settings_inputs, unset
+from .inputs import FIXED, FROM_PRESET, GUARDS, ON, SETS_ITSELF, TOLD, detail_inputs, settings_inputs, unset
 from .more_settings import Line, read_settings, with_settings
 from .presets import AUTO, FAMILIES, local_config, memory_of, with_window
 
@@ -113,10 +116,13 @@ def _built(asked: _Asked, name: str) -> TrainerSettings:
         kernel=_kernel(preset.kernel, asked["kernel"], asked["eta"]),
         objective=_objective(preset.objective, asked),
         **_given(asked),
+        **_steps(asked, preset, family.learning_rate),
     )
     more = read_settings(asked["more_settings"], elsewhere=asked.plain)
     _require_once({line.name: line for line in more}, asked)
     config = with_settings(config, more)
+    if config.learning_rate == OWN_RATE:
+        require_steerable(config)
     side = min(family.side, memory.side or family.side)
     rank = asked["rank"] or memory.rank
     checkpointing = asked["checkpointing"]
@@ -146,6 +152,21 @@ def _given(asked: _Asked) -> dict[str, Any]:
     if asked["guards"] != FROM_PRESET:
         given["guards"] = GUARDS[asked["guards"]]
     return given
+
+
+def _steps(asked: _Asked, preset: TrainConfig, usual: float) -> dict[str, Any]:
+    """Learning rate and updates where the choice of step_size decides them; ``usual`` is the family's rate."""
+    by_hand = {name for name in ("learning_rate", "updates") if asked[name] != unset(name)}
+    if asked["step_size"] == SETS_ITSELF:
+        if "learning_rate" in by_hand:
+            raise ValueError(
+                f"learning_rate is set by hand ({asked['learning_rate']:g}), and step_size says that it sets itself: "
+                "put learning_rate back to 0, or choose step_size fixed"
+            )
+        return {"learning_rate": OWN_RATE} | ({} if "updates" in by_hand else {"updates": OWN_RATE})
+    if asked["step_size"] == FIXED and preset.learning_rate == OWN_RATE and "learning_rate" not in by_hand:
+        return {"learning_rate": usual}
+    return {}
 
 
 def _planner(preset: Planner, asked: _Asked) -> Planner:

@@ -24,6 +24,7 @@ from .presets import AUTO, FAMILIES, MEMORY, PRESETS
 GROUP = "mixgrpo_group"
 """What tells the page of an input in which group of the details it stands."""
 FROM_PRESET, BY_HAND, ON, OFF = "from preset", "set by hand", "on", "off"
+SETS_ITSELF, FIXED = "sets itself", "fixed"
 GUARDS: Mapping[str, tuple[Guard, ...]] = MappingProxyType(
     {
         "warn": (HeldOutFall(), DiversityLoss(), PixelDrift(), Collapse(stop=None)),
@@ -56,6 +57,13 @@ def settings_inputs() -> list[io.Input]:
             optional=True,
             tooltip="Settings that have no input of their own, one on a line as in a run file's [train] table: "
             'credit = ["CentredRewards()", "TimeCredit()"]. Objects are calls in quotes; # begins a comment.',
+        ),
+        _choice(
+            "step_size",
+            (SETS_ITSELF, FIXED),
+            "sets itself: the trainer measures how far an iteration moves the model, and steers the learning rate so "
+            "that it is 5 % of the velocity, less as the run goes on, and half as much where rewards fall or images "
+            "tear; it makes up to 16 updates of an iteration's images. fixed: learning_rate and updates as they stand.",
         ),
     ]
 

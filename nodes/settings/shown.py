@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 from ... import mixgrpo_core
 from ...mixgrpo_core import FrozenWindow
 from ...mixgrpo_core.objectives import Objective
+from ...mixgrpo_core.objectives.own_step import AUTO as OWN_RATE
 from ...mixgrpo_core.sampling.kernels import Kernel
 from ...mixgrpo_core.sampling.solvers import Solver
 from ...mixgrpo_core.sampling.windows import Window
@@ -17,7 +18,7 @@ from ..host.model_file import family_of_file, family_of_path
 from ..sockets import OpenSettings, TrainerSettings
 from .build import numbers_and_choices, possible
 from .choices import choices
-from .inputs import GUARDS, OFF, ON
+from .inputs import FIXED, GUARDS, OFF, ON, SETS_ITSELF
 from .model_family import family_of, for_family
 from .presets import AUTO
 
@@ -131,6 +132,9 @@ def _held(settings: TrainerSettings, names: Sequence[str]) -> dict[str, Held]:
         "guards": next((label for label, guards in GUARDS.items() if guards == train.guards), None),
         "ema": train.ema or 0.0,
         "eval_steps": train.eval_steps or train.steps,
+        "learning_rate": None if train.learning_rate == OWN_RATE else train.learning_rate,
+        "updates": train.update_count,
+        "step_size": SETS_ITSELF if train.learning_rate == OWN_RATE else FIXED,
     }
     special |= {name: getattr(objective, name) if name in of_objective else None for name in ("clip", "adv_clip", "kl")}
     return {name: special[name] if name in special else getattr(train, name) for name in names}
@@ -150,4 +154,6 @@ def _note(name: str, found: Sequence[Held], settings: TrainerSettings) -> str:
         return OF_THE_MODEL
     if name == "clip" and hasattr(settings.train.objective, "clip"):
         return "by size"
+    if name == "learning_rate":
+        return SETS_ITSELF
     return "no window" if name == "tail_ratio" else "the preset's" if name == "guards" else "none here"

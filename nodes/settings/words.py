@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ...mixgrpo_core.objectives.own_step import AUTO as OWN_RATE
 from ...mixgrpo_core.support.spelling import spell
 from ..sockets import TrainerSettings
 from .presets import AUTO
@@ -60,7 +61,8 @@ def _images(of: TrainerSettings) -> str:
 
 
 def _learning(of: TrainerSettings) -> str:
-    return f"{spell(of.train.objective)}, rate {of.train.learning_rate}"
+    rate = of.train.learning_rate
+    return f"{spell(of.train.objective)}, " + ("a rate that sets itself" if rate == OWN_RATE else f"rate {rate}")
 
 
 def _updates(of: TrainerSettings) -> str:

@@ -184,9 +184,10 @@ CHANGES = {
     "checkpoint_every": (50, "checkpoint_every"),
     "checkpoint_minutes": (5.0, "checkpoint_minutes"),
     "keep": (1, "keep"),
+    "step_size": ("sets itself", "learning_rate"),
     "more_settings": ('credit = "WeightedRewards()"', "credit"),
 }
-FOLLOWS = {"rank": {"alpha"}, "shift": {"model_shift"}}
+FOLLOWS = {"rank": {"alpha"}, "step_size": {"updates"}, "shift": {"model_shift"}}
 
 
 def flat(found):
@@ -252,6 +253,19 @@ def test_a_window_by_wire_replaces_the_presets():
     assert settings(window=FrozenWindow(size=2), steps=4).train.steps == 4
     with pytest.raises(ValueError, match="does not fit"):
         TrainerSettingsNode.execute(window=RandomWindow(size=25), **BASE)
+
+
+def test_a_step_that_sets_itself_takes_rate_and_updates_and_says_what_does_not_go_with_it():
+    own = settings(step_size="sets itself").train
+    assert (own.learning_rate, own.updates, own.update_count) == ("auto", "auto", 4)
+    assert settings(step_size="sets itself", updates=8).train.updates == 8
+    fixed = settings(step_size="fixed").train
+    assert fixed == settings().train and fixed.learning_rate == 3e-4
+    assert "learning_rate is set by hand (0.001)" in refusal(step_size="sets itself", learning_rate=1e-3)
+    assert "found 2: take more images" in refusal(step_size="sets itself", memory="8 GB")
+    assert "AWM has none" in refusal(step_size="sets itself", objective="AWM", cfg=1.0)
+    told = TrainerSettingsNode.execute(**nested({**BASE, "step_size": "sets itself"})).args[1]
+    assert "a rate that sets itself, 4 updates per iteration" in told
 
 
 def test_messages_in_plain_words():

@@ -74,6 +74,13 @@ def test_what_has_no_number_says_why():
     assert nft["notes"]["clip"] == nft["notes"]["guidance"] == "none here"
 
 
+def test_a_step_that_sets_itself_has_no_rate_and_shows_its_updates():
+    assert shown(SD35, **NOWHERE)["values"]["step_size"] == "fixed"
+    own = shown({**SD35, "step_size": "sets itself"}, **NOWHERE)
+    assert own["values"]["learning_rate"] is None and own["notes"]["learning_rate"] == "sets itself"
+    assert (own["values"]["updates"], own["values"]["step_size"]) == (8, "sets itself")
+
+
 def test_with_auto_only_what_all_models_have_is_a_number():
     auto = {**SD35, "model_family": "auto"}
     found = shown(auto, **NOWHERE)

@@ -154,6 +154,7 @@ def test_missing_figures_are_gaps_and_not_zeros(open_view):
 
 
 ADVICE = {
+    "move": [report(i, 0.1, update={"move": 0.07 * (i + 1)}) for i in range(3)],
     "clipped": [report(i, 0.1, update={"clip_low": 0.4, "clip_high": 0.3}) for i in range(3)],
     "flat groups": [report(i, 0.1, flat_groups=0.8) for i in range(3)],
     "ratio": [report(i, 0.1, update={"ratio_first": 0.004}) for i in range(3)],
@@ -163,6 +164,7 @@ ADVICE = {
     ],
 }
 WORDS = {
+    "move": "let the trainer set it",
     "clipped": "lower the learning rate",
     "flat groups": "more images per prompt",
     "ratio": "higher precision",

@@ -57,7 +57,7 @@ def measured(kernel, window, *, change=0.05, noise=0.0):
             for i, step in enumerate(group.trajectory.transitions)
         ]
         group = replace(group, trajectory=replace(group.trajectory, transitions=tuple(shifted)))
-    steering = Steering(torch.optim.SGD(model.parameters(), lr=0.1), 2, 0, own=False)
+    steering = Steering(torch.optim.SGD(model.parameters(), lr=0.1), 2, None)
     squares = torch.zeros(2)
 
     def hear(velocity):

@@ -206,3 +206,13 @@ def test_without_held_out_prompts_the_best_is_kept_by_training_reward_and_resume
     model.load_lora_state(before)
     expected = load_file(export_lora(model, tmp_path / "expected.safetensors", {}))
     assert all(torch.equal(files[0][name], expected[name]) for name in expected)
+
+
+def test_a_move_of_more_than_a_tenth_is_told_and_the_advice_fits_who_sets_the_rate():
+    _, memory = Collapse().hear(heard(0, [0.5] * 8, move=0.02), {})
+    assert Collapse().hear(heard(1, [0.5] * 8, move=0.08), memory)[0] is None
+    fixed, _ = Collapse().hear(heard(1, [0.5] * 8, move=0.13), memory)
+    assert fixed.level == "warn" and fixed.sentence.startswith("an iteration moves the policy by 13% of its velocity:")
+    assert "start again with a tenth of it" in fixed.sentence
+    own, _ = Collapse().hear(heard(1, [0.5] * 8, move=0.13, move_target=0.05), memory)
+    assert "sets itself" in own.sentence and "tenth" not in own.sentence

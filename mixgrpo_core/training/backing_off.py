@@ -1,0 +1,81 @@
+"""A step that sets itself becomes smaller where it does harm, and as large again as it was where it helps.
+
+The share of the usual move is halved after an iteration in which the held-out reward is below its best by more than two
+standard errors, or in which the training reward fell below its start or images tear (the guard `Collapse`, which looks
+here whether it is among the run's guards or not). A new best of the held-out reward doubles it again.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from math import isfinite, sqrt
+
+from torch import Tensor
+
+from ..evaluation.guards import Alarm, Collapse, Iterated
+from ..evaluation.held_out import Evaluation
+from ..objectives.own_step import AUTO
+from ..runs.checkpoint import StepNotes
+from ..settings.config import TrainConfig
+
+LEAST_SHARE = 1 / 8
+_ERRORS = 2  # standard errors that a fall must exceed
+_HARM = Collapse(warn=1, stop=None, clipped=1 - 1e-9, gradient=1e9, moved=1e9)  # of images and rewards alone
+_NAME = "StepSize"
+
+
+class BackingOff:
+    """Watches one run that sets its own step; of another it says and remembers nothing.
+
+    Args:
+        weights: of the trained rewards.
+    """
+
+    def __init__(self, config: TrainConfig, weights: Mapping[str, float]) -> None:
+        self.own, self._weights = config.learning_rate == AUTO, weights
+        self._measured: dict[str, list[float]] = {}
+
+    def look(self, images: Tensor) -> None:
+        """Measure the rolled out images ``[G, H, W, 3]`` of the next prompt."""
+        if self.own:
+            for name, values in _HARM.look(images).items():
+                self._measured.setdefault(name, []).extend(values)
+
+    def after(
+        self, heard: Iterated, evaluations: Sequence[Evaluation], notes: StepNotes
+    ) -> tuple[list[Alarm], StepNotes]:
+        """What is told after an iteration and its evaluations, and the new memory; ``notes`` is not changed."""
+        if not self.own:
+            return [], notes
+        notes = notes.copy()
+        before = notes.get("share", 1.0)
+        alarm, memory = _HARM.hear(replace(heard, measured=self._measured), notes.get("harm", {}))
+        notes["harm"], self._measured = dict(memory), {}
+        harm, share = ([] if alarm is None else [alarm.sentence.partition(":")[0]]), before
+        for evaluation in evaluations:
+            found = _held_out(evaluation, self._weights)
+            if found is None:
+                continue
+            best = notes.get("best")
+            if best is None or found[0] > best[0]:
+                share, notes["best"] = (min(1.0, 2 * share) if best else share), list(found)
+            elif best[0] - found[0] > _ERRORS * sqrt(best[1] ** 2 + found[1] ** 2):
+                harm.append(f"the held-out reward fell ({found[0]:.3g}, was {best[0]:.3g})")
+        notes["share"] = max(before / 2, LEAST_SHARE) if harm else share
+        if not harm or notes["share"] == before:
+            return [], notes
+        sentence = f"{' and '.join(harm)}: from now on an iteration takes {notes['share']:.3g} of its usual step"
+        return [Alarm(guard=_NAME, level="warn", sentence=sentence)], notes
+
+
+def _held_out(evaluation: Evaluation, weights: Mapping[str, float]) -> tuple[float, float] | None:
+    """The weighted held-out reward and its standard error; None where no trained reward has any."""
+    known = {
+        name: stats
+        for name, stats in evaluation.rewards.items()
+        if weights.get(name, 0.0) > 0 and stats.valid > 1 and isfinite(stats.mean) and isfinite(stats.spread)
+    }
+    total = sum(weights[name] for name in known)
+    if not total:
+        return None
+    variance = sum((weights[name] * stats.spread) ** 2 / stats.valid for name, stats in known.items())
+    return sum(weights[name] * stats.mean for name, stats in known.items()) / total, sqrt(variance) / total
