@@ -20,15 +20,13 @@ def use(config):
 
 @pytest.fixture(scope="session")
 def start_host(request, tmp_path_factory):
-    """A function that starts another ComfyUI than ``host``: of another version, or with ``flags``. It takes 15 to 40 s."""
+    """A function that starts another ComfyUI than ``host``: another version, or with ``flags``. It takes 15 to 40 s."""
     running = []
 
     def start(comfyui, *flags):
         base = base_folder(tmp_path_factory.mktemp("host"))
         arguments = ("--cpu", *flags)
-        running.append(
-            Host(comfyui, base, python=sys.executable, arguments=arguments, environment=ONE_THREAD).start()
-        )
+        running.append(Host(comfyui, base, python=sys.executable, arguments=arguments, environment=ONE_THREAD).start())
         return running[-1]
 
     yield start
