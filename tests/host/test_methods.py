@@ -1,4 +1,7 @@
-"""A method on the canvas is the method without it: one of each way through planners, credit, losses and policies."""
+"""A method on the canvas is the method without it: one of each way through planners, credit, losses and policies.
+
+All others are a part of ``make test-long``.
+"""
 
 from dataclasses import replace
 
@@ -7,6 +10,7 @@ import torch
 from canvas import loaded, policy, prompt_set
 from mixgrpo_pack.mixgrpo_core import train
 from mixgrpo_pack.mixgrpo_core.models.families.demo import load_demo
+from mixgrpo_pack.mixgrpo_core.rewards.port import Context
 from mixgrpo_pack.mixgrpo_core.rewards.shapes import ShapeCleanliness, ShapeReward
 from mixgrpo_pack.mixgrpo_core.settings.presets import METHODS
 from mixgrpo_pack.nodes.settings.presets import DEMO, PRESETS, Memory, local_config
@@ -27,6 +31,8 @@ WAYS = {
     "awm": "the policy before the update, an average that pulls",
 }
 
+OTHERS = [name for name in METHODS if name not in WAYS]
+
 
 @pytest.fixture(scope="module")
 def parts():
@@ -39,19 +45,21 @@ def small(name):
     if label in PRESETS:
         fitted = local_config(label, FAMILY, MEMORY)
     else:  # methods of final images are for run files
-        images = {"images_per_prompt": 4, "prompts_per_iteration": 2, "rollout_batch": 8, "update_batch": 8}
+        count = 12 if name == "pareto_slider" else 4  # three slots
+        images = {"images_per_prompt": count, "prompts_per_iteration": 2, "rollout_batch": 8, "update_batch": 8}
         fitted = replace(METHODS[name].config, steps=FAMILY.steps, iterations=1, **images)
     return replace(fitted, eval_every=0, guards=())
 
 
 def trained(name, home, prompts):
-    rewards = {"shape": ShapeReward(), "clean": ShapeCleanliness()}
-    chosen = dict(list(rewards.items())[: len(METHODS[name].rewards)])
-    (report,) = train(home, prompts, chosen, small(name))
+    rewards = dict(zip(METHODS[name].rewards, (ShapeReward(), ShapeCleanliness()), strict=False))
+    mask = (torch.arange(64) < 32).float().expand(64, 64)
+    contexts = {prompt: Context(mask=mask) for prompt in prompts} if METHODS[name].masks else {}
+    (report,) = train(home, prompts, rewards, small(name), contexts=contexts)
     return report, {key: tensor.clone() for key, tensor in home.lora_state().items()}
 
 
-@pytest.mark.parametrize("name", WAYS)
+@pytest.mark.parametrize("name", [*WAYS, *(pytest.param(name, marks=pytest.mark.long("methods")) for name in OTHERS)])
 def test_a_method_is_the_same_in_both_homes(name, parts):
     prompts = prompt_set(parts[1], train=2, held_out=0).train
     there, there_state = trained(name, load_demo(rank=2, seed=0), prompts)
