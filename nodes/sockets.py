@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..mixgrpo_core import TrainConfig
 from ..mixgrpo_core.advantages import Credit
+from ..mixgrpo_core.models.lora_layers import USUAL, Layers
 from ..mixgrpo_core.rewards.port import Reward, about
 from ..mixgrpo_core.sampling.windows import Window
 
@@ -55,6 +56,7 @@ class TrainerSettings:
         model_shift: take the timestep shift of the loaded model.
         rank, alpha: of the LoRA.
         checkpointing: compute the blocks' activations again in the backward pass.
+        layers: which layers of the blocks carry the LoRA.
         family: the family of models that they are for, by its name on the canvas; empty for any.
     """
 
@@ -67,6 +69,7 @@ class TrainerSettings:
     rank: int = 32
     alpha: float = 64.0
     checkpointing: bool = True
+    layers: Layers = USUAL
     family: str = ""
 
 

@@ -20,8 +20,9 @@ from ..evaluation.held_out import Evaluation, HeldOut, Prompted, evaluate, win_r
 from ..rewards.port import Reward
 from ..views.grids import labelled_grid, strip
 from .imports import WORDS
+from .model_config import ModelConfig
 from .pictures import check_counts, check_share, grid_of, loaded, new_folder, read_words, with_lora
-from .settings import ModelConfig, PromptConfig, RunConfig
+from .settings import PromptConfig, RunConfig
 
 _TILE = 96
 """Height of a picture in the grid, in pixels."""

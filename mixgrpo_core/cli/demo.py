@@ -7,7 +7,8 @@ import tyro
 from rich.console import Console
 
 from ..demo import demo_config, held_out_prompts, train_prompts
-from .settings import ModelConfig, PromptConfig, RunConfig
+from .model_config import ModelConfig
+from .settings import PromptConfig, RunConfig
 from .training import start
 
 

@@ -101,7 +101,12 @@ def memory_words(settings: RunConfig) -> str:
         return ""
     compute: torch.dtype = getattr(torch, chosen.dtype)
     network = unloaded_sd3(
-        chosen.folder, rank=chosen.rank, lora=chosen.lora, resolution=settings.resolution(), dtype=compute
+        chosen.folder,
+        rank=chosen.rank,
+        lora=chosen.lora,
+        layers=chosen.layers,
+        resolution=settings.resolution(),
+        dtype=compute,
     )
     rows = 2 if chosen.guidance > 1 else 1
     lines = [f"memory (computed): weights {_gib(network.weights)}, besides them"]

@@ -14,7 +14,8 @@ from ..models.port import FlowModel
 from ..sampling.schedule import flow_sigmas
 from ..settings.prompt_files import SUFFIXES
 from ..settings.prompts import read_prompts
-from .settings import ModelConfig, RunConfig
+from .model_config import ModelConfig
+from .settings import RunConfig
 
 if TYPE_CHECKING:  # it imports diffusers
     from ..models.diffusers.model import PipelineModel

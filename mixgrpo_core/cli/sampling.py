@@ -14,8 +14,8 @@ from ..sampling.ode import decode, sample
 from ..support.pixels import to_image
 from ..support.seeds import derive_seed
 from ..views.grids import labelled_grid, strip
+from .model_config import ModelConfig
 from .pictures import check_counts, check_share, grid_of, loaded, new_folder, read_words, with_lora
-from .settings import ModelConfig
 
 if TYPE_CHECKING:  # it imports diffusers
     from ..models.diffusers.model import PipelineModel

@@ -16,9 +16,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
-import torch
 import tyro
 
 from ..rewards.port import Reward
@@ -32,65 +31,13 @@ from ..support.quoting import brief, shown
 from ..support.setting import described, require_ranges, setting
 from ..support.spelling import spell, suggest
 from . import reward_calls
-from .devices import usable_device
 from .imports import WORDS
+from .model_config import ModelConfig
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
-
-
-@described
-@dataclass(frozen=True, kw_only=True)
-class ModelConfig:
-    """Which model, and its LoRA."""
-
-    folder: str = setting(
-        "demo",
-        "``demo`` (the shipped one) or a local diffusers folder: Stable Diffusion 3 or 3.5, FLUX, Qwen-Image, Z-Image, "
-        "Lumina 2, SANA, Chroma, HiDream, Wan 2.1.",
-    )
-    rank: int | None = setting(
-        None, "Size of the LoRA; without one the LoRA file's, or 8 for the demo and 32 else.", least=1, below=65537
-    )
-    alpha: float | None = setting(None, "Scale of the LoRA times its rank; without one twice the rank.", above=0)
-    lora: str | None = setting(None, "A LoRA file to start from.")
-    height: int | None = setting(
-        None, "Of the images, in pixels; without one the model's own. The demo model draws one size only.", least=1
-    )
-    width: int | None = setting(None, "See height.", least=1)
-    guidance: float = setting(
-        1.0,
-        "Classifier-free guidance; 1 is off, above 1 every step costs two. Distilled models have none.",
-        least=1,
-    )
-    embedded_guidance: float | None = setting(
-        None,
-        "What a network that was distilled with guidance is told, as FLUX.1 dev; without one the model's own (3.5).",
-        least=0,
-    )
-    dtype: Literal["float32", "bfloat16"] = setting(
-        "bfloat16",
-        "Of the frozen weights and their products; the LoRA and the sampler's mathematics are always float32, and so "
-        "is all of the demo model. There is no float16: the gradient of a mean log-probability is about 1e-8, which "
-        "is 0 in it.",
-    )
-    device: str | None = setting(None, "``cpu``, ``cuda``, ``cuda:1``, ``mps``; without one a GPU if there is one.")
-    gradient_checkpointing: bool = setting(
-        False,
-        "Less memory in training, for a third more time in the update. A new run that could not train one image "
-        "without it has it on.",
-    )
-    seed: int = setting(0, "Of the LoRA's first values.")
-    pipeline_grid: bool = setting(
-        False,
-        "Whether steps lie where diffusers' own pipeline has them, to compare images with it: the ends of its grid are "
-        "shifted twice. Without it the levels are even and shifted once, as the publications train.",
-    )
-
-    def __post_init__(self) -> None:
-        require_ranges(self)
 
 
 @described
@@ -131,58 +78,17 @@ class RunConfig:
 
     def make_model(self) -> Any:
         """The model with its LoRA. Imports diffusers, so only here."""
-        from diffusers.utils import logging as diffusers_logging
-        from transformers.utils import logging as transformers_logging
-
-        diffusers_logging.set_verbosity_error()  # their hints are for callers of theirs, not for users of a command
-        transformers_logging.set_verbosity_error()
-        from ..models.families.demo import load_demo
-        from ..models.families.loading import load_pipeline
-
-        settings, resolution = self.model, self.resolution()
-        common: dict[str, Any] = {
-            "rank": settings.rank,
-            "alpha": settings.alpha,
-            "lora": settings.lora,
-            "seed": settings.seed,
-            "guidance": settings.guidance,
-            "device": usable_device(
-                settings.device or ("cuda" if torch.cuda.is_available() else "cpu"), "model.device"
-            ),
-            "gradient_checkpointing": settings.gradient_checkpointing,
-            "pipeline_grid": settings.pipeline_grid,
-        }
-        if settings.folder == "demo":
-            if settings.embedded_guidance is not None:
-                raise ValueError("the demo model is told of no guidance: leave model.embedded_guidance out")
-            return load_demo(**common)
-        return load_pipeline(
-            settings.folder,
-            dtype=getattr(torch, settings.dtype),
-            resolution=resolution,
-            embedded_guidance=settings.embedded_guidance,
-            prove=False,  # sampling asks for less
-            **common,
-        )
+        return self.model.make()
 
     def resolution(self) -> tuple[int, int] | None:
         """``(H, W)`` of the images; None is the model's own."""
-        height, width = self.model.height, self.model.width
-        if height is None and width is None:
-            return None
-        if self.model.folder == "demo":
-            raise ValueError("the demo model draws 64 x 64 pixels only: leave model.height and model.width out")
-        if height is None or width is None:
-            raise ValueError(
-                f"expected both model.height and model.width, found {height} and {width}: give both or none"
-            )
-        return height, width
+        return self.model.resolution()
 
     def setup(self) -> dict[str, Any]:
         """What a resume needs besides the training settings, as JSON values; files of prompts are written out."""
         prompts = self.make_prompts()
         return {
-            "model": asdict(self.model),
+            "model": {**asdict(self.model), "loras": list(self.model.loras)},
             "prompts": {"train": list(prompts.train), "held_out": list(prompts.held_out)},
             "rewards": dict(self.rewards),
         }

@@ -96,7 +96,8 @@ class Lora:
         if lost:
             raise ValueError(
                 f"the LoRA also changes {len(lost)} layers that are not trained here ({some(lost)}) and would be lost: "
-                "merge it into the model, or load it before the trainer, and start a new LoRA from that"
+                "choose layers that hold them, or merge it into the model (load it before the trainer) and start a new "
+                "LoRA from that"
             )
         if file.rank != self.rank:
             raise ValueError(

@@ -119,7 +119,7 @@ def lora_of(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], where: s
             f"{where} has the names of kohya ({some(kohya)}), whose layers are those of ComfyUI: write it in the "
             "layout of diffusers with the node MixGRPO Convert LoRA"
         )
-    state = {_layer(name): tensor.float() for name, tensor in tensors.items()}
+    state = {layer_of(name): tensor.float() for name, tensor in tensors.items()}
     modules = _pairs(state, where)
     rank = max(state[module + DOWN].shape[0] for module in modules)
     for module in modules:
@@ -132,7 +132,8 @@ def lora_of(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], where: s
     return LoraFile(state=state, metadata=metadata, rank=rank)
 
 
-def _layer(name: str) -> str:
+def layer_of(name: str) -> str:
+    """A tensor's name without what tools put before diffusers' own."""
     prefix = next((prefix for prefix in (PREFIX, *_FLAT) if name.startswith(prefix)), "")
     return name.removeprefix(prefix)
 

@@ -17,6 +17,7 @@ from torch.nn import Parameter
 from torch.nn.functional import linear
 
 from ...mixgrpo_core.models.lora import Lora
+from ...mixgrpo_core.models.lora_layers import USUAL, Layers
 from ...mixgrpo_core.models.lora_names import DOWN, UP, some
 from .attention import attention_with_gradient
 from .float16_range import Float16Range, compute_dtype
@@ -37,6 +38,7 @@ class PartsAdapter(WeightAdapterTrainBase):
         super().__init__()
         self._cast = float16.cast
         self._names = [part.name for part in layer.parts]
+        self._gaps = _gaps(layer)
         self._scale = scale
         self._worn: list[tuple[Parameter, Parameter]] = []
 
@@ -50,12 +52,17 @@ class PartsAdapter(WeightAdapterTrainBase):
         return base + self.h(x, base) if self._worn else base
 
     def h(self, x: Tensor, base_out: Tensor) -> Tensor:
-        """``scale * B A x`` of all parts side by side ``[..., out]``, computed in the dtype of the activations."""
+        """``scale * B A x`` of all parts side by side ``[..., out]``, computed in the dtype of the activations.
+
+        Rows between the parts stay as they are.
+        """
         # rows of a matrix: for more dimensions PyTorch takes another kernel where a gradient is wanted
         rows = x.to(base_out.dtype).reshape(-1, x.shape[-1])
         down = torch.cat([self._cast(a, base_out.dtype) for a, _ in self._worn])
         inner = linear(rows, down).chunk(len(self._worn), dim=-1)
         outer = [linear(piece, self._cast(b, base_out.dtype)) for piece, (_, b) in zip(inner, self._worn, strict=True)]
+        for place, width in self._gaps:
+            outer.insert(place, outer[0].new_zeros(len(rows), width))
         delta = outer[0] if len(outer) == 1 else torch.cat(outer, dim=-1)
         return delta.reshape(base_out.shape) * self._scale
 
@@ -64,8 +71,19 @@ class PartsAdapter(WeightAdapterTrainBase):
         return 0
 
 
+def _gaps(layer: Layer) -> list[tuple[int, int]]:
+    """Where rows without a part lie: the place in the list of all pieces, and how many rows."""
+    found: list[tuple[int, int]] = []
+    edge = 0
+    for number, (start, stop) in enumerate([*((part.start, part.stop) for part in layer.parts), (layer.rows,) * 2]):
+        if start > edge:
+            found.append((number + len(found), start - edge))
+        edge = stop
+    return found
+
+
 class HostLora(Lora):
-    """A trainable LoRA on the attention and MLP layers of every block of a model of the host.
+    """A trainable LoRA on the attention and MLP layers of every block of a model of the host, or on others.
 
     Names, shapes and fresh values are those of the same LoRA in diffusers.
 
@@ -73,13 +91,22 @@ class HostLora(Lora):
         float16: keeps its gradients, where the model computes in float16.
     """
 
-    def __init__(self, model: BaseModel, *, rank: int, alpha: float, seed: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        model: BaseModel,
+        *,
+        rank: int,
+        alpha: float,
+        seed: int,
+        device: torch.device,
+        layers: Layers = USUAL,
+    ) -> None:
         """Make a fresh LoRA for ``model``; ``attach`` puts it on.
 
         Raises:
             ValueError: no layer for it to sit on, or rank or alpha are none.
         """
-        self._layers = trained_layers(model)
+        self._layers = trained_layers(model, layers)
         self.float16 = Float16Range()
         scale = alpha / max(rank, 1)
         self._adapters = {layer.path: PartsAdapter(layer, scale, self.float16) for layer in self._layers}

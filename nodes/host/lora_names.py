@@ -6,12 +6,13 @@ its rows. A model whose table is empty or does not fit keeps the host's own name
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import comfy.lora
 from comfy.model_base import BaseModel
 
 from ...mixgrpo_core.models.lora_file import PREFIX
+from ...mixgrpo_core.models.lora_layers import ALL, ATTENTION, USUAL, Layers, is_attention, list_of
 
 _BLOCK = re.compile(r"diffusion_model\.(?:[A-Za-z_]\w*\.)+?\d+(?=\.)")
 _NOT_TRAINED = re.compile(
@@ -37,35 +38,56 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """A linear layer of the host and its parts, which tile its rows in their order.
+    """A linear layer of the host and those of its parts that are trained, in the order of its rows.
 
     Attributes:
         path: from the host's model down: ``diffusion_model.joint_blocks.0.x_block.attn.qkv``.
         inputs: columns of the weight.
+        rows: of the weight; the parts tile them, unless only some kinds of layers are trained.
     """
 
     path: str
     inputs: int
+    rows: int
     parts: tuple[Part, ...]
 
 
-def trained_layers(model: BaseModel) -> list[Layer]:
-    """The attention and MLP layers of all blocks, in the order of the model's modules.
+def trained_layers(model: BaseModel, kind: Layers = USUAL) -> list[Layer]:
+    """The attention and MLP layers of all blocks, in the order of the model's modules, or those of another kind.
 
     Raises:
         ValueError: the model has none.
     """
-    sizes = _sizes(model)
-    named = {path: _tiled(parts, sizes[path][1]) for path, parts in _table(model, sizes).items()}
-    if not named or not all(named.values()):
-        named = {path: (Part(name=path, start=0, stop=rows),) for path, (_, rows) in sizes.items()}
-    layers = [Layer(path=path, inputs=sizes[path][0], parts=named[path]) for path in sizes if path in named]
+    found = _named(model, _sizes(model))
+    if kind == ATTENTION:
+        found = [replace(layer, parts=tuple(filter(_of_attention, layer.parts))) for layer in found]
+    elif kind == ALL:
+        lists = {list_of(layer.path) for layer in found}
+        more = {path: size for path, size in _sizes(model, all_of_them=True).items() if list_of(path) in lists}
+        found = _named(model, more)
+    layers = [layer for layer in found if layer.parts]
     if not layers:
         raise ValueError(
             f"expected a transformer whose blocks have attention and MLP layers for a LoRA to sit on, found "
             f"{type(model).__name__} without any: this model cannot be trained"
         )
     return layers
+
+
+def _of_attention(part: Part) -> bool:
+    return is_attention(part.name)
+
+
+def _named(model: BaseModel, sizes: dict[str, tuple[int, int]]) -> list[Layer]:
+    """Layers with their names in LoRA files; those that the host has no name for are left out, unless it is all."""
+    named = {path: _tiled(parts, sizes[path][1]) for path, parts in _table(model, sizes).items()}
+    if not named or not all(named.values()):
+        named = {path: (Part(name=path, start=0, stop=rows),) for path, (_, rows) in sizes.items()}
+    return [
+        Layer(path=path, inputs=inputs, rows=rows, parts=named[path])
+        for path, (inputs, rows) in sizes.items()
+        if path in named
+    ]
 
 
 def block_of(path: str) -> str:
@@ -76,11 +98,13 @@ def block_of(path: str) -> str:
     return found.group()
 
 
-def _sizes(model: BaseModel) -> dict[str, tuple[int, int]]:
-    """Columns and rows of attention and MLP layers by path. The host's quantised linear layers are no ``nn.Linear``."""
+def _sizes(model: BaseModel, *, all_of_them: bool = False) -> dict[str, tuple[int, int]]:
+    """Columns and rows by path, of attention and MLP layers or of all that are in a list. The host's quantised linear
+    layers are no ``nn.Linear``."""
     found: dict[str, tuple[int, int]] = {}
     for path, module in model.named_modules():
-        if not _BLOCK.match(path) or _NOT_TRAINED.search(path.removeprefix("diffusion_model")):
+        usual = all_of_them or not _NOT_TRAINED.search(path.removeprefix("diffusion_model"))
+        if not (usual and _BLOCK.match(path)):
             continue
         inputs, outputs = getattr(module, "in_features", None), getattr(module, "out_features", None)
         if isinstance(inputs, int) and isinstance(outputs, int) and hasattr(module, "weight"):

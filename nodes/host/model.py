@@ -16,6 +16,7 @@ from comfy.sd import VAE
 from torch import Tensor
 
 from ...mixgrpo_core.models.lora import WithLora
+from ...mixgrpo_core.models.lora_layers import USUAL, Layers
 from ...mixgrpo_core.models.lora_metadata import model_metadata
 from ...mixgrpo_core.models.port import LoraAbout, Velocity
 from ...mixgrpo_core.settings.config import TrainConfig
@@ -59,12 +60,13 @@ class HostModel(WithLora[HostLora], HostField):
         cfg: float = 1.0,
         guidance: float | None = None,
         checkpointing: bool = True,
+        layers: Layers = USUAL,
     ) -> None:
         """Attach a fresh LoRA to a clone of ``model``; ``model`` itself stays as it is.
 
         Args:
             width, height, cfg, guidance: see ``HostField``.
-            rank, alpha, seed: of the LoRA.
+            rank, alpha, seed, layers: of the LoRA.
             checkpointing: compute each block's activations again in the backward pass.
 
         Raises:
@@ -75,7 +77,9 @@ class HostModel(WithLora[HostLora], HostField):
         self._checkpointing = checkpointing
         ask_for_bfloat16(self.patcher)
         with torch.inference_mode(False):
-            self.lora = HostLora(self.patcher.model, rank=rank, alpha=alpha, seed=seed, device=self.device)
+            self.lora = HostLora(
+                self.patcher.model, rank=rank, alpha=alpha, seed=seed, device=self.device, layers=layers
+            )
         self.lora.attach(self.patcher)
         self.make_room(TrainConfig(rollout_batch=1, update_batch=1))
 

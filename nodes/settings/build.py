@@ -8,6 +8,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ...mixgrpo_core import TrainConfig
+from ...mixgrpo_core.models.lora_layers import USUAL
 from ...mixgrpo_core.objectives import Objective
 from ...mixgrpo_core.objectives.own_step import AUTO as OWN_RATE
 from ...mixgrpo_core.sampling.kernels import Kernel
@@ -136,6 +137,7 @@ def _built(asked: _Asked, name: str) -> TrainerSettings:
         rank=rank,
         alpha=asked["alpha"] or 2.0 * rank,
         checkpointing=memory.checkpointing if checkpointing == FROM_PRESET else checkpointing == ON,
+        layers=USUAL if asked["layers"] == FROM_PRESET else asked["layers"],
         family=name,
     )
 

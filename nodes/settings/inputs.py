@@ -12,6 +12,7 @@ from comfy_api.latest import io
 
 from ...mixgrpo_core import TrainConfig
 from ...mixgrpo_core.evaluation.guards import Collapse, DiversityLoss, Guard, HeldOutFall, PixelDrift
+from ...mixgrpo_core.models.lora_layers import LAYERS
 from ...mixgrpo_core.objectives import Objective
 from ...mixgrpo_core.sampling.kernels import Kernel
 from ...mixgrpo_core.sampling.solvers import Solver
@@ -64,6 +65,15 @@ def settings_inputs() -> list[io.Input]:
             "sets itself: the trainer measures how far an iteration moves the model, and steers the learning rate so "
             "that it is 5 % of the velocity, less as the run goes on, and half as much where rewards fall or images "
             "tear; it makes up to 16 updates of an iteration's images. fixed: learning_rate and updates as they stand.",
+        ),
+        io.Combo.Input(
+            "layers",
+            options=[FROM_PRESET, *LAYERS],
+            default=FROM_PRESET,
+            optional=True,
+            advanced=True,
+            tooltip="Which layers of the model's blocks carry the LoRA: 'attention' alone makes a smaller file that "
+            "changes less, 'all linear' adds those of modulation. The presets take attention and MLP.",
         ),
     ]
 

@@ -122,6 +122,7 @@ def _held(settings: TrainerSettings, names: Sequence[str]) -> dict[str, Held]:
         "guidance": settings.guidance,
         "rank": settings.rank,
         "alpha": settings.alpha,
+        "layers": settings.layers,
         "checkpointing": ON if settings.checkpointing else OFF,
         "kernel": _label(Kernel, train.kernel),
         "eta": getattr(train.kernel, "eta", None),

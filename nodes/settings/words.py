@@ -36,7 +36,7 @@ def summary(settings: Sequence[TrainerSettings], values: Mapping[str, Any]) -> s
             + said("solver", lambda of: spell(of.train.tail_solver)),
             f"credit: {said('stages', lambda of: ', '.join(map(spell, of.train.credit)))}",
             f"learning: {said('objective', _learning)}, {said('updates', _updates)}",
-            said("LoRA", lambda of: f"LoRA of rank {of.rank}, alpha {of.alpha:g}"),
+            said("LoRA", lambda of: f"LoRA of rank {of.rank}, alpha {of.alpha:g}, on {of.layers} layers"),
             said("batches", _batches),
         )
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ...mixgrpo_core import TrainConfig
+from ...mixgrpo_core.models.lora_layers import USUAL, Layers
 from ...mixgrpo_core.runs.folder import LORAS, RunError
 from ...mixgrpo_core.support.files import write_atomically
 from ..live.canvas_run import CanvasRun, lora_file, loras_folder, name_of, runs_folder
@@ -89,6 +90,11 @@ def state_of_runs(name: str) -> list[tuple[str, int, int]]:
 def _age(path: Path | None) -> int:
     """When a file was written; 0 where there is none."""
     return path.stat().st_mtime_ns if path is not None and path.exists() else 0
+
+
+def layers_told(layers: Layers) -> dict[str, str]:
+    """Which layers carry the LoRA, where they are not the usual ones: runs from before there was a choice go on."""
+    return {} if layers == USUAL else {"layers": layers}
 
 
 class Settled:

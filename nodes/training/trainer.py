@@ -41,7 +41,7 @@ from ..sockets import LoraWeights, PromptsSocket, Rewards, RewardSocket, Setting
 from .expected import forecast, shown_of, workload
 from .loop import Training, probe
 from .outcome import curve, grid_that_fits, guard_stop, summary, to_tensor
-from .runs import open_run, require_name, require_writable, settled
+from .runs import layers_told, open_run, require_name, require_writable, settled
 
 NEW = "none"
 OUTPUTS = 6
@@ -239,6 +239,7 @@ def host_model(model: Any, vae: Any, prompts: PromptSet, settings: TrainerSettin
         cfg=settings.cfg,
         guidance=settings.guidance,
         checkpointing=settings.checkpointing,
+        layers=settings.layers,
     )
     policy.make_room(settings.train)
     if start_from != NEW:
@@ -271,6 +272,7 @@ def run_setup(
         "guidance": settings.guidance,
         "rank": settings.rank,
         "alpha": settings.alpha,
+        **layers_told(settings.layers),
         "start": NEW if start_from == NEW else f"{start_from} {lora_digest(policy.lora_state())}",
     }
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from mixgrpo_pack.mixgrpo_core.models.families.sd3 import SD3
 from mixgrpo_pack.mixgrpo_core.models.lora_file import save_lora
+from mixgrpo_pack.mixgrpo_core.models.lora_layers import is_attention, list_of
 from mixgrpo_pack.nodes.host.bypass_lora import HostLora
 from mixgrpo_pack.nodes.host.lora_names import block_of, trained_layers
 from safetensors.torch import load_file
@@ -172,10 +173,28 @@ def test_parts_tile_their_layers_in_order(name):
         assert layer.path.startswith(block_of(layer.path) + ".")
 
 
-@pytest.mark.parametrize("name", FAMILIES)
-def test_the_hosts_own_loader_reads_the_file_and_gives_the_same_velocity(name, tmp_path, caplog):
+@pytest.mark.parametrize("name", TWINS)
+def test_every_choice_of_layers_is_that_of_diffusers(name):
+    linear = twin(name)
+    usual = {path for path in linear if is_attention_or_mlp(path)}
+    lists = {list_of(path) for path in usual}
+    for kind in ("attention", "all linear"):
+        found = {part.name for layer in trained_layers(tiny(name).model, kind) for part in layer.parts}
+        every = {path for path in linear if list_of(path) in lists}
+        every -= {"transformer_blocks.1.norm1_context.linear"} if name == "SD3" else set()  # the host swaps its rows
+        expected = {path for path in usual if is_attention(path)} if kind == "attention" else every
+        assert found == expected, kind
+
+
+CHOICES = [(name, "attention and MLP") for name in FAMILIES]
+CHOICES += [(name, kind) for name in ("SD3", "FLUX.1 dev", "FLUX.2") for kind in ("attention", "all linear")]
+
+
+@pytest.mark.parametrize("name, kind", CHOICES)
+def test_the_hosts_own_loader_reads_the_file_and_gives_the_same_velocity(name, kind, tmp_path, caplog):
     model = tiny(name)
-    lora = HostLora(model.model, rank=2, alpha=4.0, seed=0, device=CPU)
+    layers = trained_layers(model.model, kind)
+    lora = HostLora(model.model, rank=2, alpha=4.0, seed=0, device=CPU, layers=kind)
     draw = torch.Generator().manual_seed(3)
     lora.load_state({key: torch.randn(tensor.shape, generator=draw) / 8 for key, tensor in lora.trained.items()})
     state = load_file(save_lora(tmp_path / "lora.safetensors", lora.state(), scale=lora.scale))
@@ -185,8 +204,8 @@ def test_the_hosts_own_loader_reads_the_file_and_gives_the_same_velocity(name, t
     with torch.no_grad():
         base = model.velocity()
         loaded, _ = comfy.sd.load_lora_for_models(model.patcher, None, state, 1.0, 0.0)
-        assert len(loaded.patches) == len(trained_layers(model.model))
-        assert sum(map(len, loaded.patches.values())) == len(sizes(name))
+        assert len(loaded.patches) == len(layers)
+        assert sum(map(len, loaded.patches.values())) == sum(len(layer.parts) for layer in layers)
         assert "not loaded" not in caplog.text
         loaded.patch_model()
         patched = model.velocity()

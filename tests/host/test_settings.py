@@ -185,6 +185,7 @@ CHANGES = {
     "checkpoint_minutes": (5.0, "checkpoint_minutes"),
     "keep": (1, "keep"),
     "step_size": ("sets itself", "learning_rate"),
+    "layers": ("attention", "layers"),
     "more_settings": ('credit = "WeightedRewards()"', "credit"),
 }
 FOLLOWS = {"rank": {"alpha"}, "step_size": {"updates"}, "shift": {"model_shift"}}

@@ -1,7 +1,7 @@
 """A peft LoRA on the block linears of a diffusers transformer."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
@@ -14,24 +14,30 @@ from torch.utils.checkpoint import checkpoint
 
 from ..lora import Lora, lora_scale
 from ..lora_file import LoraFile
+from ..lora_layers import USUAL, Layers, chosen, covering
 from ..lora_names import DOWN, UP, some
 
 ADAPTER = "mixgrpo"
 
 
 class PeftLora(Lora):
-    """A trainable LoRA on the layers ``linears`` (a regular expression); the rest of ``network`` is frozen."""
+    """A trainable LoRA on ``layers`` out of those that ``linears`` (a regular expression) names as the usual ones; the
+    rest of ``network`` is frozen."""
 
-    def __init__(self, network: ModelMixin, linears: str, *, rank: int, alpha: float, seed: int) -> None:
+    def __init__(
+        self, network: ModelMixin, linears: str, *, rank: int, alpha: float, seed: int, layers: Layers = USUAL
+    ) -> None:
         lora_scale(rank, alpha)
         require_every_block(network, linears)
+        all_linear = [name for name, module in network.named_modules() if isinstance(module, Linear)]
+        carrying = chosen(layers, usual_layers(network, linears), all_linear)
         network.requires_grad_(False).eval()
         with torch.random.fork_rng(devices=[]):  # peft draws its own start from the global generator; ours replaces it
             network.add_adapter(
                 LoraConfig(
                     r=rank,
                     lora_alpha=alpha,  # type: ignore[arg-type]  # peft only divides it by the rank, a fraction as well
-                    target_modules=linears,
+                    target_modules="|".join(map(re.escape, carrying)),
                     bias="none",
                 ),
                 adapter_name=ADAPTER,
@@ -66,6 +72,11 @@ class PeftLora(Lora):
                 layer.lora_B[ADAPTER].weight = choice[name + UP]
 
 
+def usual_layers(network: Module, linears: str) -> set[str]:
+    """The names of the modules that ``linears`` matches."""
+    return {name for name, _ in network.named_modules() if re.fullmatch(linears, name)}
+
+
 def require_every_block(network: Module, linears: str) -> None:
     """Raise unless the layers ``linears`` are linear ones, in every block of each list of blocks that has some."""
     found = {name: module for name, module in network.named_modules() if re.fullmatch(linears, name)}
@@ -93,11 +104,25 @@ def attach_lora(
     seed: int,
     file: LoraFile | None,
     default_rank: int,
+    layers: Layers | None = None,
 ) -> PeftLora:
-    """A fresh LoRA, or the one of ``file``, whose rank is taken where none is asked for; alpha is 2 rank by default."""
+    """A fresh LoRA, or the one of ``file``, whose rank and layers are taken where none are asked for.
+
+    alpha is twice the rank by default.
+    """
     if rank is None:
         rank = default_rank if file is None else file.rank
-    lora = PeftLora(network, linears, rank=rank, alpha=2 * rank if alpha is None else alpha, seed=seed)
+    if layers is None:
+        names = () if file is None else {name.removesuffix(DOWN).removesuffix(UP) for name in file.state}
+        layers = _covering(network, linears, names)
+    alpha = 2 * rank if alpha is None else alpha
+    lora = PeftLora(network, linears, rank=rank, alpha=alpha, seed=seed, layers=layers)
     if file is not None:
         lora.load_file(file)
     return lora
+
+
+def _covering(network: ModelMixin, linears: str, names: Collection[str]) -> Layers:
+    """The layers for a file; one of another network's names gets the usual ones, and is then told."""
+    known = {name for name, module in network.named_modules() if isinstance(module, Linear)}
+    return covering(usual_layers(network, linears), names) if known.issuperset(names) else USUAL

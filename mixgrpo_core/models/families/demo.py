@@ -3,18 +3,21 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from diffusers import StableDiffusion3Pipeline
 
 from ..diffusers.family import NEGATIVE, Config, Embeds
+from ..diffusers.frozen_loras import Loras, merge_loras, names_of
 from ..diffusers.grid import read_grid
 from ..diffusers.loading import load_network, load_vae, read_json, require_folder
 from ..diffusers.model import PipelineModel
 from ..diffusers.peft_lora import attach_lora
 from ..diffusers.probe import Probe
 from ..lora_file import load_lora
+from ..lora_layers import Layers
 from .caption_encoder import TOKENS, CaptionEncoder
 from .sd3 import SD3
 
@@ -28,6 +31,8 @@ def load_demo(
     rank: int | None = None,
     alpha: float | None = None,
     lora: str | Path | None = None,
+    layers: Layers | None = None,
+    loras: Loras = MappingProxyType({}),
     seed: int = 0,
     guidance: float = 1.0,
     device: torch.device | str = "cpu",
@@ -41,6 +46,7 @@ def load_demo(
         rank: of the LoRA; None is the rank of ``lora``, or 8.
         alpha: None is twice the rank.
         lora: a LoRA file to go on from.
+        layers, loras: see `load_pipeline`.
         seed: draws the LoRA's first values.
         folder: where another model of the same make stands.
         pipeline_grid: see `load_sd3`.
@@ -48,6 +54,7 @@ def load_demo(
     folder = Path(folder)
     require_folder(folder, ("transformer", "vae", "scheduler", _CAPTIONS))
     network = load_network(folder / "transformer", "SD3Transformer2DModel", torch.float32)
+    merge_loras(network, StableDiffusion3Pipeline, loras)
     file = None if lora is None else load_lora(lora)
     parts: dict[str, Any] = {
         "transformer": network,
@@ -59,12 +66,12 @@ def load_demo(
         pipe,
         replace(SD3, example=_example),
         CaptionTexts(CaptionEncoder.load(folder / _CAPTIONS)),
-        attach_lora(network, SD3.linears, rank=rank, alpha=alpha, seed=seed, file=file, default_rank=8),
+        attach_lora(network, SD3.linears, rank=rank, alpha=alpha, seed=seed, file=file, default_rank=8, layers=layers),
         guidance=guidance,
         device=device,
         gradient_checkpointing=gradient_checkpointing,
         architecture="mixgrpo-demo",
-        base_model="mixgrpo-demo",
+        base_model=" + ".join(filter(None, ("mixgrpo-demo", names_of(loras)))),
     )
     model.grid = read_grid(folder / "scheduler", tokens=256, pipeline=pipeline_grid)
     return model

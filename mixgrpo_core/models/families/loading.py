@@ -1,13 +1,16 @@
 """A model of any family from a local diffusers folder."""
 
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 
 from ..diffusers.arguments import require_range
+from ..diffusers.frozen_loras import Loras
 from ..diffusers.loading import INDEX, read_json, require_folder
 from ..diffusers.model import PipelineModel
 from ..diffusers.proof import prove as proven
+from ..lora_layers import Layers
 from .one_family import load_family
 from .table import family_of
 from .unlisted import attempted
@@ -25,28 +28,30 @@ def load_pipeline(
     device: torch.device | str = "cpu",
     gradient_checkpointing: bool = False,
     lora: str | Path | None = None,
+    layers: Layers | None = None,
+    loras: Loras = MappingProxyType({}),
     seed: int = 0,
     pipeline_grid: bool = False,
     prove: bool = True,
 ) -> PipelineModel:
     """A model from a local diffusers folder, of the family that its ``model_index.json`` names.
 
-    Nothing is ever downloaded. Text encoders are loaded with the first prompt, and let go when all are encoded. A
-    pipeline that no row of the table is about is read from its own code, without guidance: the proof tells whether that
-    is right.
+    Nothing is ever downloaded. Text encoders are loaded with the first prompt and let go when all are encoded. Where no
+    row of the table is about a pipeline, its own code is read, without guidance, and the proof tells whether rightly.
 
     Args:
-        rank: of the LoRA; None is the rank of ``lora``, or 32.
-        alpha: None is twice the rank.
+        rank, alpha: of the LoRA; None is the rank of ``lora``, or 32, and twice the rank.
         resolution: ``(H, W)``; None is the pipeline's own.
         guidance: classifier-free guidance; 1 is off, above it every velocity costs two evaluations.
         embedded_guidance: what a network distilled with guidance is told (FLUX.1 dev, FLUX.2 dev); None is the
             family's own.
         dtype: of the frozen weights and, below float32, of autocast. The LoRA and the VAE stay float32.
         lora: a LoRA file to go on from.
+        layers: which layers carry the LoRA; None is those of ``lora``, or attention and MLP.
+        loras: LoRA files that lie under it, with their strengths: they are merged, and part of the base model.
         seed: draws the LoRA's first values.
         pipeline_grid: whether steps lie as in diffusers' own pipeline where that shifts the ends twice.
-        prove: whether velocity and gradient are proven on one image first; where there is no row, they always are.
+        prove: whether velocity and gradient are proven on one image; where there is no row, they always are.
 
     Raises:
         ValueError: the folder is none, or is not whole, or of a pipeline whose code does not say enough; a size or
@@ -71,6 +76,8 @@ def load_pipeline(
             device=device,
             gradient_checkpointing=gradient_checkpointing,
             lora=lora,
+            layers=layers,
+            loras=loras,
             seed=seed,
             pipeline_grid=pipeline_grid,
         )

@@ -1,11 +1,13 @@
 """A model from a local diffusers folder, by its family's row."""
 
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 
 from ..diffusers.arguments import require_range
 from ..diffusers.family import Family
+from ..diffusers.frozen_loras import Loras, merge_loras, names_of
 from ..diffusers.grid import read_grid
 from ..diffusers.loading import (
     INDEX,
@@ -22,6 +24,7 @@ from ..diffusers.peft_lora import attach_lora
 from ..diffusers.probe import Probe
 from ..diffusers.texts import PipelineTexts
 from ..lora_file import load_lora
+from ..lora_layers import Layers
 from .unlisted import family_from, with_shapes
 
 DEFAULT_RANK = 32
@@ -42,6 +45,8 @@ def load_family(
     lora: str | Path | None,
     seed: int,
     pipeline_grid: bool,
+    layers: Layers | None = None,
+    loras: Loras = MappingProxyType({}),
     embedded_guidance: float | None = None,
 ) -> PipelineModel:
     """A folder of one family; `load_pipeline` says what is usual. None is one that no row is about."""
@@ -56,8 +61,16 @@ def load_family(
         family = with_shapes(family, texts(_ANY_PROMPT))
         texts.release()
     file = None if lora is None else load_lora(lora)
+    merge_loras(network, index.pipeline, loras)
     adapter = attach_lora(
-        network, family.linears, rank=rank, alpha=alpha, seed=seed, file=file, default_rank=DEFAULT_RANK
+        network,
+        family.linears,
+        rank=rank,
+        alpha=alpha,
+        seed=seed,
+        file=file,
+        default_rank=DEFAULT_RANK,
+        layers=layers,
     )
     for module in network.modules():
         module.training = type(module).__name__ in family.training
@@ -80,7 +93,7 @@ def load_family(
         device=device,
         gradient_checkpointing=gradient_checkpointing,
         architecture=family.architecture(network.config),
-        base_model=folder.name,
+        base_model=" + ".join(filter(None, (folder.name, names_of(loras)))),
     )
     if family.even_grid:
         height, width = model.latent_shape[-2:]

@@ -2,14 +2,17 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
 
 from ..diffusers.arguments import require_range
 from ..diffusers.family import Config, Embeds, Family
+from ..diffusers.frozen_loras import Loras
 from ..diffusers.loading import INDEX, ModelFilesError, read_json, require_folder
 from ..diffusers.model import PipelineModel
+from ..lora_layers import Layers
 from .one_family import load_family
 
 _CLIP_TOKENS, _TEXT_TOKENS = 77, 333  # of a prompt: 77 of CLIP's, and 256 of T5's behind them
@@ -73,6 +76,8 @@ def load_sd3(
     device: torch.device | str = "cpu",
     gradient_checkpointing: bool = False,
     lora: str | Path | None = None,
+    layers: Layers | None = None,
+    loras: Loras = MappingProxyType({}),
     seed: int = 0,
     pipeline_grid: bool = False,
 ) -> PipelineModel:
@@ -93,6 +98,8 @@ def load_sd3(
         device=device,
         gradient_checkpointing=gradient_checkpointing,
         lora=lora,
+        layers=layers,
+        loras=loras,
         seed=seed,
         pipeline_grid=pipeline_grid,
     )

@@ -14,6 +14,7 @@ from ..diffusers.memory import pass_memory
 from ..diffusers.peft_lora import PeftLora, attach_lora
 from ..diffusers.sizes import latent_shape, pixels_of
 from ..lora_file import load_lora
+from ..lora_layers import Layers
 from .sd3 import SD3
 
 
@@ -64,6 +65,7 @@ def unloaded_sd3(
     *,
     rank: int | None = None,
     lora: str | Path | None = None,
+    layers: Layers | None = None,
     resolution: tuple[int, int] | None = None,
     dtype: torch.dtype = torch.bfloat16,
 ) -> Unloaded:
@@ -76,7 +78,9 @@ def unloaded_sd3(
     side = pixels_of(read_json(folder / "vae" / "config.json"))
     file = None if lora is None else load_lora(lora)
     rank = rank or (32 if file is None else file.rank)
-    adapter = attach_lora(transformer, SD3.linears, rank=rank, alpha=None, seed=0, file=None, default_rank=32)
+    adapter = attach_lora(
+        transformer, SD3.linears, rank=rank, alpha=None, seed=0, file=None, default_rank=32, layers=layers
+    )
     return Unloaded(
         transformer=transformer,
         adapter=adapter,

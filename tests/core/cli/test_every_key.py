@@ -5,7 +5,8 @@ from dataclasses import fields
 import pytest
 
 from mixgrpo_core.cli import main
-from mixgrpo_core.cli.settings import ModelConfig, PromptConfig, RunConfig
+from mixgrpo_core.cli.model_config import ModelConfig
+from mixgrpo_core.cli.settings import PromptConfig, RunConfig
 from mixgrpo_core.settings.config import TrainConfig
 
 VALUES = ['"x"', "3", "-7", "1.5", "nan", "true", "[]", "{}", "[1]", "[[]]", "{ a = 1 }", "2026-01-01", f"{10**25}"]

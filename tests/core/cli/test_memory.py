@@ -11,7 +11,8 @@ from tiny_sd3 import make_folder, transformer
 
 from mixgrpo_core.cli import memory, training
 from mixgrpo_core.cli.memory import OutOfMemory, fitted
-from mixgrpo_core.cli.settings import ModelConfig, RunConfig
+from mixgrpo_core.cli.model_config import ModelConfig
+from mixgrpo_core.cli.settings import RunConfig
 from mixgrpo_core.models.diffusers.model import PipelineModel
 from mixgrpo_core.models.diffusers.peft_lora import attach_lora
 from mixgrpo_core.models.families.sd3 import SD3

@@ -8,7 +8,8 @@ from typing import Any, get_args, get_origin
 import pytest
 
 from mixgrpo_core import TrainConfig
-from mixgrpo_core.cli.settings import ModelConfig, PromptConfig
+from mixgrpo_core.cli.model_config import ModelConfig
+from mixgrpo_core.cli.settings import PromptConfig
 from mixgrpo_core.models.families.demo import load_demo
 from mixgrpo_core.rewards import wrappers
 from mixgrpo_core.rewards.port import StatelessReward

@@ -9,7 +9,8 @@ from typing import get_args, get_type_hints
 import pytest
 
 from mixgrpo_core import TrainConfig
-from mixgrpo_core.cli.settings import ModelConfig, PromptConfig, RunConfig
+from mixgrpo_core.cli.model_config import ModelConfig
+from mixgrpo_core.cli.settings import PromptConfig, RunConfig
 from mixgrpo_core.runs.settings_file import FREE
 from mixgrpo_core.support.setting import described, require_ranges, setting, settings_of
 

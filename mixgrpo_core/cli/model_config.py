@@ -1,0 +1,122 @@
+"""Which model a run is about, and its LoRA."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from ..models.lora_layers import Layers
+from ..support.setting import described, require_ranges, setting
+from .devices import usable_device
+from .frozen_loras import frozen_loras
+
+
+@described
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Which model, and its LoRA."""
+
+    folder: str = setting(
+        "demo",
+        "``demo`` (the shipped one) or a local diffusers folder: Stable Diffusion 3 or 3.5, FLUX, Qwen-Image, Z-Image, "
+        "Lumina 2, SANA, Chroma, HiDream, Wan 2.1.",
+    )
+    rank: int | None = setting(
+        None, "Size of the LoRA; without one the LoRA file's, or 8 for the demo and 32 else.", least=1, below=65537
+    )
+    alpha: float | None = setting(None, "Scale of the LoRA times its rank; without one twice the rank.", above=0)
+    lora: str | None = setting(None, "A LoRA file to start from.")
+    layers: Layers | None = setting(
+        None,
+        "Which layers of the blocks carry the LoRA: ``attention``, ``attention and MLP`` or ``all linear``, those of "
+        "modulation too; without one the LoRA file's, or attention and MLP.",
+    )
+    loras: tuple[str, ...] = setting(
+        (),
+        "LoRA files that lie under the one in training and stay as they are: a character, and taste on top. ``FILE`` "
+        "or ``FILE:0.8`` with a strength. They are merged into the model, and no part of the files that come out.",
+    )
+    height: int | None = setting(
+        None, "Of the images, in pixels; without one the model's own. The demo model draws one size only.", least=1
+    )
+    width: int | None = setting(None, "See height.", least=1)
+    guidance: float = setting(
+        1.0,
+        "Classifier-free guidance; 1 is off, above 1 every step costs two. Distilled models have none.",
+        least=1,
+    )
+    embedded_guidance: float | None = setting(
+        None,
+        "What a network that was distilled with guidance is told, as FLUX.1 dev; without one the model's own (3.5).",
+        least=0,
+    )
+    dtype: Literal["float32", "bfloat16"] = setting(
+        "bfloat16",
+        "Of the frozen weights and their products; the LoRA and the sampler's mathematics are always float32, and so "
+        "is all of the demo model. There is no float16: the gradient of a mean log-probability is about 1e-8, which "
+        "is 0 in it.",
+    )
+    device: str | None = setting(None, "``cpu``, ``cuda``, ``cuda:1``, ``mps``; without one a GPU if there is one.")
+    gradient_checkpointing: bool = setting(
+        False,
+        "Less memory in training, for a third more time in the update. A new run that could not train one image "
+        "without it has it on.",
+    )
+    seed: int = setting(0, "Of the LoRA's first values.")
+    pipeline_grid: bool = setting(
+        False,
+        "Whether steps lie where diffusers' own pipeline has them, to compare images with it: the ends of its grid are "
+        "shifted twice. Without it the levels are even and shifted once, as the publications train.",
+    )
+
+    def __post_init__(self) -> None:
+        require_ranges(self)
+
+    def make(self) -> Any:
+        """The model with its LoRA. Imports diffusers, so only here."""
+        from diffusers.utils import logging as diffusers_logging
+        from transformers.utils import logging as transformers_logging
+
+        diffusers_logging.set_verbosity_error()  # their hints are for callers of theirs, not for users of a command
+        transformers_logging.set_verbosity_error()
+        from ..models.families.demo import load_demo
+        from ..models.families.loading import load_pipeline
+
+        resolution = self.resolution()
+        common: dict[str, Any] = {
+            "rank": self.rank,
+            "alpha": self.alpha,
+            "lora": self.lora,
+            "layers": self.layers,
+            "loras": frozen_loras(self.loras),
+            "seed": self.seed,
+            "guidance": self.guidance,
+            "device": usable_device(self.device or ("cuda" if torch.cuda.is_available() else "cpu"), "model.device"),
+            "gradient_checkpointing": self.gradient_checkpointing,
+            "pipeline_grid": self.pipeline_grid,
+        }
+        if self.folder == "demo":
+            if self.embedded_guidance is not None:
+                raise ValueError("the demo model is told of no guidance: leave model.embedded_guidance out")
+            return load_demo(**common)
+        return load_pipeline(
+            self.folder,
+            dtype=getattr(torch, self.dtype),
+            resolution=resolution,
+            embedded_guidance=self.embedded_guidance,
+            prove=False,  # sampling asks for less
+            **common,
+        )
+
+    def resolution(self) -> tuple[int, int] | None:
+        """``(H, W)`` of the images; None is the model's own."""
+        height, width = self.height, self.width
+        if height is None and width is None:
+            return None
+        if self.folder == "demo":
+            raise ValueError("the demo model draws 64 x 64 pixels only: leave model.height and model.width out")
+        if height is None or width is None:
+            raise ValueError(
+                f"expected both model.height and model.width, found {height} and {width}: give both or none"
+            )
+        return height, width
