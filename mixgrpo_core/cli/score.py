@@ -47,7 +47,13 @@ class ScoreFlags:
 
 def score_command(arguments: Sequence[str]) -> int:
     """A table of the pictures, best first."""
-    flags = tyro.cli(ScoreFlags, args=arguments, prog="mixgrpo score", description=f"Score and rank pictures. {WORDS}")
+    return scored(
+        tyro.cli(ScoreFlags, args=arguments, prog="mixgrpo score", description=f"Score and rank pictures. {WORDS}")
+    )
+
+
+def scored(flags: ScoreFlags) -> int:
+    """What was asked for, as a table; the exit status."""
     rewards = reward_calls.made(flags.rewards)
     unknown = sorted(flags.weights.keys() - rewards.keys())
     if unknown:

@@ -4,8 +4,8 @@ of each folder what stands inside their calls.
 function, pixels/, shapes              no network                 image_reward/, embedders/, classifier/
 clip/, siglip/                         prompt against image       edits/                                 a picture
 judges/                                vision-language models     people/                                votes
-wrappers/                              what wraps a reward        ocr/                                   words
-networks/                              what families with a network share
+wrappers/                              what wraps a reward        taste/                      what votes taught
+networks/          what families with a network share             ocr/                                   words
 """
 
 from .classifier import ImageClassifier
@@ -21,6 +21,7 @@ from .pixels import PixelReward
 from .port import Context, DifferentiableReward, Reward, RewardBatch, Scores, StatelessReward
 from .shapes import ShapeAdherence, ShapeCleanliness, ShapeReward
 from .siglip import SigLIPScore
+from .taste import TasteReward
 from .wrappers import Gated, Penalised, Transformed
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "ShapeReward",
     "SigLIPScore",
     "StatelessReward",
+    "TasteReward",
     "TextAccuracy",
     "Transformed",
 ]

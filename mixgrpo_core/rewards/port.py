@@ -163,6 +163,15 @@ def about(reward: Reward) -> About:
     return getattr(reward, "about", About(differentiable=isinstance(reward, DifferentiableReward)))
 
 
+def figures_of(rewards: Mapping[str, Reward]) -> dict[str, float]:
+    """What rewards tell of themselves for the charts of a run (``figures``), by their names; most tell nothing."""
+    return {
+        f"{name}_{figure}": value
+        for name, reward in rewards.items()
+        for figure, value in getattr(reward, "figures", {}).items()
+    }
+
+
 class StatelessReward:
     """A reward with nothing to prepare and nothing to remember, but for what its class says otherwise."""
 

@@ -16,7 +16,7 @@ from ..objectives.figures import UpdateStats
 from ..objectives.own_step import target
 from ..objectives.pieces import Group, Moment
 from ..objectives.update import Updating, update_policy
-from ..rewards.port import Origin, Reward, RewardBatch, Scores, about
+from ..rewards.port import Origin, Reward, RewardBatch, Scores, about, figures_of
 from ..rewards.scoring import Failure, score
 from ..rewards.stats import RewardStats, all_stats
 from ..runs.checkpoint import TrainState
@@ -91,7 +91,7 @@ class Iteration:
             kept_bytes += trajectory.nbytes
         self._require_scores()
         groups, credit_figures = taught(rolled, self.config)
-        update = self._update(groups).beside(credit_figures)
+        update = self._update(groups).beside({**credit_figures, **figures_of(self.trained)})
         self._learn(rolled, memories)
         rewards, scored = all_stats(self.scores), [one.group for one in rolled]
         heard = iterated(scored, rewards, self.watch.weights, update, self.config)
