@@ -9,7 +9,7 @@ from ..runs.folder import RunError
 from ..support.micro_batches import ran_out
 from ..support.quoting import cause
 from ..training.iteration import RewardsFailed
-from . import compare, demo, doctor, keep, methods, plan, sampling, score, taste, training, verify
+from . import compare, demo, doctor, keep, methods, plan, probe, sampling, score, taste, training, verify
 from .imports import WORDS, take_imports
 from .memory import OutOfMemory
 from .stopping import Listener, status_of, stopped_by_signals
@@ -25,13 +25,14 @@ COMMANDS: Mapping[str, tuple[Callable[[Sequence[str]], int], str]] = MappingProx
         "plan": (plan.plan_command, "what is trained when, and what it costs, before anything runs"),
         "sample": (sampling.sample_command, "images of prompts: with a LoRA, without, and hybrid"),
         "score": (score.score_command, "score and rank pictures by rewards"),
+        "probe-reward": (probe.probe_command, "before a run: can rewards be learned from, with these prompts?"),
         "taste": (taste.taste_command, "learn a person's taste from votes, score pictures by it, say what it knows"),
         "verify-rewards": (verify.verify_command, "do the weights of rewards that you have behave as they should?"),
         "evaluate": (compare.evaluate_command, "two LoRAs (or none) on the same prompts and seeds"),
     }
 )
 
-_SPELLING = ("train", "resume", "doctor", "plan", "score", "verify-rewards", "evaluate")
+_SPELLING = ("train", "resume", "doctor", "plan", "score", "probe-reward", "verify-rewards", "evaluate")
 """Commands that read spelled objects, and so take ``--import``."""
 
 

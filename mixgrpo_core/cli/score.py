@@ -15,6 +15,7 @@ from rich.table import Table
 from ..evaluation.ranking import Ranking, in_words, ranking_of, weights_of
 from ..rewards.port import Context, Reward, Scores, about
 from ..rewards.scoring import Failure, score
+from ..rewards.taste.reward import alone
 from ..support.files import read_text
 from . import reward_calls
 from .imports import WORDS
@@ -54,7 +55,7 @@ def score_command(arguments: Sequence[str]) -> int:
 
 def scored(flags: ScoreFlags) -> int:
     """What was asked for, as a table; the exit status."""
-    rewards = reward_calls.made(flags.rewards)
+    rewards = {name: alone(reward) for name, reward in reward_calls.made(flags.rewards).items()}
     unknown = sorted(flags.weights.keys() - rewards.keys())
     if unknown:
         raise ValueError(f"--weights names {unknown}, but the rewards are {sorted(rewards)}: correct the names")

@@ -15,6 +15,7 @@ from ..networks.places import Place, Precision, Resident
 from ..people.votes import HumanVote, HumanVoteAt
 from ..people.voting import Way
 from ..port import About, Reward, RewardBatch, Scores
+from ..wrappers.exchange import exchanged
 from .asking import confidence, telling
 from .looks import ColoursAndEdges, Look
 from .memory import TasteMemory
@@ -72,7 +73,11 @@ class TasteReward(Reward):
 
     @property
     def about(self) -> About:
-        return About(licence=self.encoder.licence, memory=self._memory_bytes, held_out=self._told.taste is not None)
+        return About(
+            licence=self.encoder.licence,
+            memory=self._memory_bytes,
+            held_out=self._told.taste is not None or bool(self.file),
+        )
 
     @property
     def taste(self) -> Taste | None:
@@ -175,6 +180,11 @@ class TasteReward(Reward):
     @cached_property
     def _told(self) -> TasteMemory:
         return TasteMemory()
+
+
+def alone(reward: Reward) -> Reward:
+    """The reward with tastes, also those within it, that ask nobody and never abstain: for images of no training."""
+    return exchanged(reward, TasteReward, lambda found: replace(found, ask=None, confidence=0.0))
 
 
 def _part(batch: RewardBatch, places: Sequence[int]) -> RewardBatch:
