@@ -93,10 +93,10 @@ def host_model(seed: int) -> Any:
     """The demo model as the trainer's node makes it from what the Demo Model node hands on."""
     import torch
     from mixgrpo_pack.mixgrpo_core.demo import train_prompts
+    from mixgrpo_pack.mixgrpo_core.models.facts import FACTS as FAMILIES
     from mixgrpo_pack.nodes.demo import load_clip, load_model, load_vae
     from mixgrpo_pack.nodes.host.model import HostModel
     from mixgrpo_pack.nodes.host.texts import PromptSet
-    from mixgrpo_pack.nodes.settings.presets import FAMILIES
 
     with torch.inference_mode():  # as nodes run
         model, clip, vae = load_model(), load_clip(), load_vae()

@@ -105,10 +105,10 @@ def families() -> str:
     for family in FAMILIES:
         own = "" if family.embedded_value is None else f"embedded, {family.embedded_value:g}"
         free = "" if family.guidance is None else "classifier-free"
-        rows.append(
-            (family.name, ", ".join(f"`{name}`" for name in family.pipelines), "; ".join(filter(None, (own, free))))
-        )
-    return table(("model", "pipeline", "guidance"), rows)
+        usual = f"{family.facts.steps} steps, guidance {family.facts.cfg:g}"
+        pipelines = ", ".join(f"`{name}`" for name in family.pipelines)
+        rows.append((family.name, pipelines, "; ".join(filter(None, (own, free))), usual))
+    return table(("model", "pipeline", "guidance", "`fitted`"), rows)
 
 
 def settings() -> str:

@@ -1,10 +1,12 @@
 """Which model a run is about, and its LoRA."""
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
 
+from ..models.facts import DEMO, Facts
 from ..models.lora_layers import Layers
 from ..support.setting import described, require_ranges, setting
 from .devices import usable_device
@@ -107,6 +109,21 @@ class ModelConfig:
             prove=False,  # sampling asks for less
             **common,
         )
+
+    def facts(self) -> Facts:
+        """What its family wants. Raises ``ValueError`` for a folder that is none."""
+        if self.folder == "demo":
+            return DEMO
+        from ..models.families.facts_of import facts_of
+
+        return facts_of(self.folder, frozen_loras(self.loras))
+
+    def fitted(self, facts: Facts, given: Collection[str]) -> "ModelConfig":
+        """The guidance and size of its family, but for those that were ``given``."""
+        usual: dict[str, Any] = {} if "guidance" in given else {"guidance": facts.cfg}
+        if self.folder != "demo" and not {"height", "width"} & {*given}:
+            usual |= {"height": facts.side, "width": facts.side}
+        return replace(self, **usual)
 
     def resolution(self) -> tuple[int, int] | None:
         """``(H, W)`` of the images; None is the model's own."""

@@ -22,6 +22,7 @@ import tyro
 
 from ..rewards.port import Reward
 from ..settings.config import RENAMED, TrainConfig, from_dict
+from ..settings.fitted import fitted
 from ..settings.kinds import SETTINGS
 from ..settings.presets import PRESETS
 from ..settings.prompts import Prompts, read_prompts
@@ -115,21 +116,29 @@ def read_toml(path: str | Path) -> RunConfig:
 def from_values(values: Mapping[str, Any]) -> RunConfig:
     """A run from plain values (a TOML file, or the ``setup`` and ``train`` of a run folder).
 
-    ``preset`` names a function of ``mixgrpo_core.settings.presets``; what ``train`` sets is changed in it.
+    ``preset`` names a function of ``mixgrpo_core.settings.presets``; what ``train`` sets is changed in it. With
+    ``fitted`` it is made for the model's family first: its steps, window and course, and for ``model`` its guidance and
+    size.
     """
-    known = {"preset", *(item.name for item in fields(RunConfig))}
+    known = {"preset", "fitted", *(item.name for item in fields(RunConfig))}
     for name in values:
         if name not in known:
             raise ValueError(f"unknown table or key {shown(name)}; {suggest(name, known)}")
     preset = values.get("preset")
     if preset is not None and not (isinstance(preset, str) and preset in PRESETS):
         raise ValueError(f"unknown preset {shown(preset)}; {suggest(str(preset), PRESETS)}")
+    base = PRESETS[preset]() if preset else None
+    model = ModelConfig(**_table("model", ModelConfig, values))
+    if checked("fitted", bool, values.get("fitted", False)):
+        facts = model.facts()
+        base = fitted(base or TrainConfig(), facts)
+        model = model.fitted(facts, values.get("model", {}))
     plain = {"out": str, "rewards": dict[str, str]}
     return RunConfig(
         **{name: checked(name, hint, values[name]) for name, hint in plain.items() if name in values},
-        model=ModelConfig(**_table("model", ModelConfig, values)),
+        model=model,
         prompts=PromptConfig(**_table("prompts", PromptConfig, values)),
-        train=from_dict(values.get("train", {}), PRESETS[preset]() if preset else None),
+        train=from_dict(values.get("train", {}), base),
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ...mixgrpo_core import TrainConfig
+from ...mixgrpo_core.models.facts import FACTS
 from ...mixgrpo_core.models.lora_layers import USUAL
 from ...mixgrpo_core.objectives import Objective
 from ...mixgrpo_core.objectives.own_step import AUTO as OWN_RATE
@@ -22,7 +23,7 @@ from ..sockets import TrainerSettings
 from .choices import choices
 from .inputs import FIXED, FROM_PRESET, GUARDS, ON, SETS_ITSELF, TOLD, detail_inputs, settings_inputs, unset
 from .more_settings import Line, read_settings, with_settings
-from .presets import AUTO, FAMILIES, local_config, memory_of, with_window
+from .presets import AUTO, local_config, memory_of, with_window
 
 _UNIT = 16  # pixels per token side of the models at hand
 _OF_OBJECTIVES = ("clip", "adv_clip", "kl")
@@ -50,7 +51,7 @@ def families(values: Mapping[str, Any]) -> list[str]:
     """The families that the chosen one may turn out to be."""
     if values["model_family"] != AUTO:
         return [values["model_family"]]
-    return ["demo"] if values["preset"] == "Demo" else list(FAMILIES)
+    return ["demo"] if values["preset"] == "Demo" else list(FACTS)
 
 
 def possible(values: Mapping[str, Any], window: Window | None) -> list[TrainerSettings]:
@@ -107,7 +108,7 @@ class _Asked:
 
 
 def _built(asked: _Asked, name: str) -> TrainerSettings:
-    family = FAMILIES[name]
+    family = FACTS[name]
     memory = memory_of(family, asked["memory"])
     preset = local_config(asked["preset"], family, memory)
     config = replace(
@@ -217,10 +218,10 @@ def _require_once(more: Mapping[str, Line], asked: _Asked) -> None:
 
 
 def _cfg(name: str, asked: float, objective: Objective) -> float:
-    cfg = asked or FAMILIES[name].cfg
+    cfg = asked or FACTS[name].cfg
     if cfg < 1:
         raise ValueError(f"CFG is 1 (off) or more, found {cfg:g}")
-    if cfg > 1 and FAMILIES[name].distilled:
+    if cfg > 1 and FACTS[name].distilled:
         raise ValueError(
             f"{name} has its guidance distilled into it and makes worse images with CFG: set cfg to 1 (or 0, from the "
             "preset). For a variant that wants CFG choose the family 'other flow model'"

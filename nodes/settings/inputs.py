@@ -12,6 +12,7 @@ from comfy_api.latest import io
 
 from ...mixgrpo_core import TrainConfig
 from ...mixgrpo_core.evaluation.guards import Collapse, DiversityLoss, Guard, HeldOutFall, PixelDrift
+from ...mixgrpo_core.models.facts import FACTS
 from ...mixgrpo_core.models.lora_layers import LAYERS
 from ...mixgrpo_core.objectives import Objective
 from ...mixgrpo_core.sampling.kernels import Kernel
@@ -20,7 +21,7 @@ from ...mixgrpo_core.support.setting import settings_of
 from ..checks import LARGEST_SEED
 from ..sockets import WindowSocket
 from .choices import choices
-from .presets import AUTO, FAMILIES, MEMORY, PRESETS
+from .presets import AUTO, MEMORY, PRESETS
 
 GROUP = "mixgrpo_group"
 """What tells the page of an input in which group of the details it stands."""
@@ -110,7 +111,7 @@ def _choices() -> list[io.Input]:
         ),
         io.Combo.Input(
             "model_family",
-            options=[AUTO, *FAMILIES],
+            options=[AUTO, *FACTS],
             default=AUTO,
             tooltip="The kind of model that is trained: sets steps, window, image size, CFG and guidance. auto reads "
             "it from the MODEL, and from its file's name whether it is distilled. Take 'distilled, 4-8 steps' for a "

@@ -1,10 +1,10 @@
 """Settings beside the MODEL that they are for: the family that is read from it, a size that it can take."""
 
 import logging
-import re
 
 from comfy.model_patcher import ModelPatcher
 
+from ...mixgrpo_core.models.facts import is_fast
 from ..host.family import Family, require_flow_model
 from ..sockets import OpenSettings, TrainerSettings
 from .build import build
@@ -13,8 +13,6 @@ from .presets import AUTO
 _log = logging.getLogger(__name__)
 OTHER, FEW_STEPS = "other flow model", "distilled, 4-8 steps"
 _OF_CLASSES = {"SD3": "SD3.5", "QwenImage": "Qwen-Image", "Chroma": "Chroma", "ChromaRadiance": "Chroma"}
-_FAST = re.compile(r"turbo|lightning|schnell|hyper|flash|distill|(?<!\d)[48][-_ ]?steps?|hidream.*fast", re.IGNORECASE)
-"""What files of models are called that are distilled to few steps: nothing in their weights says so."""
 _DEMO_TEXT = 64  # channels of the demo model's captions; SD3's are 4096
 _DEMO = "demo"
 
@@ -50,7 +48,7 @@ def family_of(about: Family) -> str:
     known = _of_weights(about)
     if known in (_DEMO, FEW_STEPS):
         return known
-    if _FAST.search(about.base_model):
+    if is_fast(about.base_model):
         return FEW_STEPS
     klein = about.name == "Flux2" and not about.guided
     if not about.base_model and (klein or known == "Z-Image"):

@@ -9,11 +9,12 @@ import pytest
 import torch
 from canvas import loaded, policy, prompt_set
 from mixgrpo_pack.mixgrpo_core import train
+from mixgrpo_pack.mixgrpo_core.models.facts import DEMO
 from mixgrpo_pack.mixgrpo_core.models.families.demo import load_demo
 from mixgrpo_pack.mixgrpo_core.rewards.port import Context
 from mixgrpo_pack.mixgrpo_core.rewards.shapes import ShapeCleanliness, ShapeReward
 from mixgrpo_pack.mixgrpo_core.settings.presets import METHODS
-from mixgrpo_pack.nodes.settings.presets import DEMO, PRESETS, Memory, local_config
+from mixgrpo_pack.nodes.settings.presets import PRESETS, Memory, local_config
 
 FAMILY = replace(DEMO, steps=6, iterations=1, prompts=2)
 MEMORY = Memory(images=4, rollout=8, decode=8, update=8)

@@ -5,13 +5,14 @@ from dataclasses import fields, replace
 import pytest
 from mixgrpo_pack.mixgrpo_core import FrozenWindow, RandomWindow, SlidingWindow, TrainConfig, WindowPlanner
 from mixgrpo_pack.mixgrpo_core.demo import demo_config
+from mixgrpo_pack.mixgrpo_core.models.facts import FACTS as FAMILIES
 from mixgrpo_pack.mixgrpo_core.objectives import AWM, TMPO, DiffusionNFT
 from mixgrpo_pack.mixgrpo_core.sampling.kernels import DanceSDE, FlowCPS, FlowSDE
 from mixgrpo_pack.mixgrpo_core.sampling.solvers import DPMpp2M, Euler
 from mixgrpo_pack.mixgrpo_core.support.setting import settings_of
 from mixgrpo_pack.mixgrpo_core.training.cost import iteration_cost
 from mixgrpo_pack.nodes.settings.inputs import BY_HAND, FROM_PRESET, detail_inputs
-from mixgrpo_pack.nodes.settings.presets import FAMILIES, MEMORY, PRESETS, memory_of
+from mixgrpo_pack.nodes.settings.presets import MEMORY, PRESETS, memory_of
 from mixgrpo_pack.nodes.settings.trainer_settings import TrainerSettingsNode
 
 DETAILS = {item.id for item in detail_inputs()}

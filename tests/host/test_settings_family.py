@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 from canvas import loaded
+from mixgrpo_pack.mixgrpo_core.models.facts import FACTS as FAMILIES
 from mixgrpo_pack.nodes.host.family import require_flow_model
 from mixgrpo_pack.nodes.sampling.window_plan import WindowPlan
 from mixgrpo_pack.nodes.settings.model_family import FEW_STEPS, OTHER, for_model
-from mixgrpo_pack.nodes.settings.presets import FAMILIES
 from mixgrpo_pack.nodes.settings.trainer_settings import TrainerSettingsNode
 from mixgrpo_pack.nodes.sockets import OpenSettings
 from tiny_models import FAMILIES as TINY

@@ -6,6 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
+from ..facts import OTHER, Facts
+
 Config = Mapping[str, Any]
 Embeds = Mapping[str, Tensor]
 """What text encoders made of one text: tensors by the argument of the pipeline's call, of one row."""
@@ -26,7 +28,7 @@ class Family:
         guidance: the call's argument of classifier-free guidance; None where it has none.
         unguided: its value that is off. What is asked for counts from 1 on, as in v_neg + g (v - v_neg).
         embedded: the call's argument of the guidance that the network was distilled with, where it has one.
-        embedded_value: the family's own.
+        facts: what it wants, which a folder of it may do without.
         fixed: further arguments of the call, by height and width.
         side: how many latents of a side make a patch.
         rows: the dimension of an argument's rows, where it is not the first.
@@ -49,7 +51,7 @@ class Family:
     guidance: str | None = "guidance_scale"
     unguided: float = 1.0
     embedded: str | None = None
-    embedded_value: float | None = None
+    facts: Facts = OTHER
     fixed: Callable[[int, int], Mapping[str, Any]] = field(default=lambda height, width: {})
     side: int = 2
     rows: Mapping[str, int] = field(default_factory=dict)
@@ -61,6 +63,11 @@ class Family:
     optional: tuple[str, ...] = ()
     one_area: bool = False
     said: Callable[[Any, Embeds], Mapping[str, Tensor]] | None = None
+
+    @property
+    def embedded_value(self) -> float | None:
+        """The family's own embedded guidance."""
+        return self.facts.guidance if self.embedded else None
 
     @property
     def negatives(self) -> bool:

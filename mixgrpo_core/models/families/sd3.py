@@ -12,6 +12,7 @@ from ..diffusers.family import Config, Embeds, Family
 from ..diffusers.frozen_loras import Loras
 from ..diffusers.loading import INDEX, ModelFilesError, read_json, require_folder
 from ..diffusers.model import PipelineModel
+from ..facts import SD35
 from ..lora_layers import Layers
 from .one_family import load_family
 
@@ -46,6 +47,7 @@ def _example(network: Config, draw: Callable[..., Tensor]) -> Embeds:
 
 SD3 = Family(
     name="Stable Diffusion 3 / 3.5",
+    facts=SD35,
     pipelines=("StableDiffusion3Pipeline",),
     architecture=_architecture,
     returns=("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds"),

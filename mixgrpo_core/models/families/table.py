@@ -9,6 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from .. import facts
 from ..diffusers.family import Config, Embeds, Family
 from .sd3 import SD3
 
@@ -71,6 +72,7 @@ _BOTH_MASKED = (
 
 FLUX = Family(
     name="FLUX.1",
+    facts=facts.FLUX_DEV,
     pipelines=("FluxPipeline",),
     architecture=lambda network: "flux-1-dev" if network["guidance_embeds"] else "flux-1-schnell",
     returns=("prompt_embeds", "pooled_prompt_embeds", ""),
@@ -78,11 +80,11 @@ FLUX = Family(
     linears=_FLUX,
     guidance="true_cfg_scale",
     embedded="guidance_scale",
-    embedded_value=3.5,
     distilled=lambda pipeline, network: not network["guidance_embeds"],
 )
 KONTEXT = Family(
     name="FLUX.1 Kontext",
+    facts=facts.FLUX_DEV,
     pipelines=("FluxKontextPipeline",),
     architecture=lambda network: "flux-1-kontext-dev",
     returns=FLUX.returns,
@@ -90,11 +92,11 @@ KONTEXT = Family(
     linears=_FLUX,
     guidance="true_cfg_scale",
     embedded="guidance_scale",
-    embedded_value=3.5,
     fixed=lambda height, width: {"max_area": height * width},
 )
 FLUX2 = Family(
     name="FLUX.2 dev",
+    facts=facts.FLUX2,
     pipelines=("Flux2Pipeline",),
     architecture=lambda network: "flux-2-dev",
     returns=("prompt_embeds", ""),
@@ -102,7 +104,6 @@ FLUX2 = Family(
     linears=_FLUX2,
     guidance=None,
     embedded="guidance_scale",
-    embedded_value=4.0,
 )
 KLEIN = Family(
     name="FLUX.2 klein",
@@ -115,6 +116,7 @@ KLEIN = Family(
 )
 QWEN = Family(
     name="Qwen-Image",
+    facts=facts.QWEN,
     pipelines=("QwenImagePipeline",),
     architecture=lambda network: "qwen-image",
     returns=("prompt_embeds", "prompt_embeds_mask"),
@@ -124,6 +126,7 @@ QWEN = Family(
 )
 Z_IMAGE = Family(
     name="Z-Image",
+    facts=facts.Z_IMAGE,
     pipelines=("ZImagePipeline",),
     architecture=lambda network: "z-image",
     returns=("prompt_embeds", "negative_prompt_embeds"),
@@ -153,6 +156,7 @@ SANA = Family(
 )
 CHROMA = Family(
     name="Chroma",
+    facts=facts.CHROMA,
     pipelines=("ChromaPipeline",),
     architecture=lambda network: "chroma",
     returns=(

@@ -3,16 +3,16 @@
 from dataclasses import replace
 from itertools import accumulate, pairwise
 
-from ...mixgrpo_core import FlowCPS, SlidingWindow, WindowPlanner
-from ...mixgrpo_core.objectives import GCPO
-from ...mixgrpo_core.objectives.clipped import ClippedObjective
-from ...mixgrpo_core.objectives.port import Objective
-from ...mixgrpo_core.sampling import BranchPlanner, BranchStepPlanner, TreePlanner, WanderingTreePlanner
-from ...mixgrpo_core.sampling.kernels import Kernel
-from ...mixgrpo_core.sampling.planners import Planner
-from ...mixgrpo_core.sampling.schedule import flow_sigmas
-from ...mixgrpo_core.settings.prompt_sources import PocaCurriculum, PromptSource
-from ...mixgrpo_core.support.setting import changed
+from ..objectives import GCPO
+from ..objectives.clipped import ClippedObjective
+from ..objectives.port import Objective
+from ..sampling import BranchPlanner, BranchStepPlanner, TreePlanner, WanderingTreePlanner
+from ..sampling.kernels import FlowCPS, Kernel
+from ..sampling.planners import Planner, WindowPlanner
+from ..sampling.schedule import flow_sigmas
+from ..sampling.windows import SlidingWindow
+from ..support.setting import changed
+from .prompt_sources import PocaCurriculum, PromptSource
 
 
 def fitted_objective(objective: Objective, trained: int) -> Objective:
