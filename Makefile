@@ -5,6 +5,8 @@
 #   PYTHON    the Python that makes the virtual environments
 #   OUT       where the demo's run goes; it must not exist yet
 #
+# make docs builds the site from docs/ into site/.
+#
 # make host starts a ComfyUI with this pack and prints its address; Ctrl-C stops it. It gets ComfyUI and a virtual
 # environment for it into HOST (about 2 GB) and works in HOST/base. With another TORCH, name torchvision and torchaudio
 # in it too. To use a ComfyUI that you have, with its own Python and its models:
@@ -26,6 +28,7 @@
 PYTHON   ?= python3
 VENV     ?= .venv
 TORCH    ?= $(shell grep '^torch==' requirements-dev.txt)
+MKDOCS   := $(shell grep '^mkdocs==' requirements-dev.txt)
 PIP_ARGS ?=
 OUT      ?= runs/demo-$(shell date +%Y%m%d-%H%M%S)
 BIN      := $(VENV)/bin
@@ -70,7 +73,7 @@ SIZES      := --kills=$(KILLS) --host-kills=$(HOST_KILLS) --fuzz=$(FUZZ) --minut
 # Where a machine forbids it, every process that the tests start would compile ComfyUI anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo host test test-core test-host test-nodes test-server test-web test-long lint lint-nodes bench \
+.PHONY: demo docs host test test-core test-host test-nodes test-server test-web test-long lint lint-nodes bench \
         reliability accept-nodes get-host FORCE
 
 demo: $(VENV)/.headless  ## train a LoRA on the demo model and show what it did
@@ -126,7 +129,10 @@ ifndef COMFYUI
 	$(PYTHON) scripts/host.py install $(GET_HOST) --version $(NEWEST)
 endif
 
-lint: $(VENV)/.dev
+docs: $(VENV)/.docs  ## the site, in site/; a link to nothing fails it
+	$(BIN)/mkdocs build --quiet --strict
+
+lint: $(VENV)/.dev docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -149,4 +155,8 @@ $(VENV)/.headless: $(VENV)/.torch pyproject.toml
 
 $(VENV)/.dev: $(VENV)/.torch pyproject.toml judge/pyproject.toml
 	$(BIN)/pip install $(PIP_ARGS) -e ".[headless,dev]" -e ./judge
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.dev requirements-dev.txt
+	$(BIN)/pip install $(PIP_ARGS) $(MKDOCS)
 	@touch $@

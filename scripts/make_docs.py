@@ -1,4 +1,4 @@
-"""Writes the tables of README and of the help pages from the code: kinds, presets and settings.
+"""Writes the tables of README, of the site and of the help pages from the code: kinds, presets, settings and nodes.
 
     .venv/bin/python scripts/make_docs.py
 
@@ -6,6 +6,7 @@ A table stands between ``<!-- table: NAME -->`` and ``<!-- end -->``; what a cla
 docstring, and what a setting is, stands in its field. A test compares (``tests/pack/test_docs.py``).
 """
 
+import json
 import re
 import sys
 from collections.abc import Callable, Mapping
@@ -42,7 +43,7 @@ def pages() -> list[Path]:
     candidates = [
         ROOT / "README.md",
         *sorted((ROOT / "web" / "docs").glob("*.md")),
-        *sorted((ROOT / "docs").glob("*.md")),
+        *sorted((ROOT / "docs").rglob("*.md")),
     ]
     return [page for page in candidates if _TABLE.search(page.read_text(encoding="utf-8"))]
 
@@ -121,6 +122,17 @@ def settings() -> str:
     return table(("setting", "what it is", "range", "default", "may change on resume"), rows)
 
 
+def nodes() -> str:
+    """A part per node: what it is, and a row per input, as the page shows them."""
+    words = json.loads((ROOT / "locales" / "en" / "nodeDefs.json").read_text(encoding="utf-8"))
+    parts = []
+    for node in sorted(words.values(), key=lambda node: node["display_name"]):
+        rows = [(f"`{each['name']}`", each.get("tooltip", "")) for each in node.get("inputs", {}).values()]
+        inputs = f"\n{table(('input', 'what it is'), rows)}" if rows else ""
+        parts.append(f"\n## {node['display_name']}\n\n{node['description']}\n{inputs}")
+    return "".join(parts) + "\n"
+
+
 def _spelled(value: object) -> str:
     """The class of an object without its settings: they are in the class's own table."""
     if isinstance(value, tuple):
@@ -140,6 +152,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "shared rows": sharing,
     "works without a preset": elsewhere,
     "settings": settings,
+    "nodes": nodes,
     "planners": lambda: kinds(Planner),
     "windows": lambda: kinds(Window),
     "kernels": lambda: kinds(Kernel),
