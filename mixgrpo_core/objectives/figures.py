@@ -5,6 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from .port import RATIO_DEVIATION, LossReport
 
 Step = tuple[dict[str, float], dict[str, float]]
@@ -20,13 +23,16 @@ class UpdateStats:
         figures: by name: what objective, regularisers and stages of credit reported, averaged (maxima: the largest),
             ``loss`` and ``grad_norm``. Of ratios ``ratio_first``, the largest ``|ratio - 1|`` before the first step,
             which is the noise between rollout and update, and ``ratio_max``.
-        ratio_noise: what the probe found of that noise; None for an objective without a ratio.
+        ratio_noise: what the probe found of that noise; None for an objective without a ratio, and where it was not
+            asked.
+        noise_allowed: how much of it there may be; None without a ratio.
         recomputed: it exceeded a tenth of the clip range, so old log-probs were taken again in the update's batches.
     """
 
     steps: int
     figures: Mapping[str, float] = field(default_factory=dict)
     ratio_noise: float | None = None
+    noise_allowed: float | None = None
     recomputed: bool = False
 
     def beside(self, figures: Mapping[str, float]) -> "UpdateStats":
@@ -53,25 +59,66 @@ RESERVED = frozenset({*UpdateStats(steps=0).to_json(), *_OF_STEPS}) - {
 
 
 class Figures:
-    """Sums of an update: means weighted by the share of the cells, and maxima."""
+    """Sums of an update: means weighted by the share of the cells, and maxima.
+
+    What is added stays where it was computed until all of it is read: a number asked of a GPU waits for it.
+    """
 
     def __init__(self) -> None:
-        self.means: dict[str, float] = defaultdict(float)
-        self.maxima: dict[str, float] = {}
+        self._means: list[tuple[str, Tensor | float, float]] = []
+        self._maxima: list[tuple[str, Tensor | float]] = []
+        self._pulls: list[tuple[Sequence[tuple[float, Tensor | float]], float]] = []
 
     def add(self, report: LossReport, share: float) -> None:
-        self.means["loss"] += float(report.loss) * share
+        self._means.append(("loss", _kept(report.loss), share))
         self.add_means(report.means, share)
         for name, value in report.maxima.items():
             if name in RESERVED - {RATIO_DEVIATION}:
                 raise ValueError(f"the figure {name!r} is the update's own: report yours by another name")
-            self.maxima[name] = max(self.maxima.get(name, float("-inf")), float(value))
+            self._maxima.append((name, _kept(value)))
 
     def add_means(self, means: Mapping[str, Any], share: float) -> None:
         for name, value in means.items():
             if name in RESERVED:
                 raise ValueError(f"the figure {name!r} is the update's own: report yours by another name")
-            self.means[name] += float(value) * share
+            self._means.append((name, _kept(value), share))
+
+    def add_to_loss(self, weighted: Sequence[tuple[float, Any]], share: float) -> None:
+        """Means times their weights, besides what reports say of the loss."""
+        self._pulls.append(([(weight, _kept(value)) for weight, value in weighted], share))
+
+    def read(self) -> Step:
+        """Means and maxima as numbers."""
+        pulls = [value for weighted, _ in self._pulls for _, value in weighted]
+        values = iter(_numbers([value for _, value, _ in self._means] + [value for _, value in self._maxima] + pulls))
+        means: dict[str, float] = defaultdict(float)
+        maxima: dict[str, float] = {}
+        for name, _, share in self._means:
+            means[name] += next(values) * share
+        for name, _ in self._maxima:
+            maxima[name] = max(maxima.get(name, float("-inf")), next(values))
+        means["loss"] += sum(
+            sum(weight * next(values) for weight, _ in weighted) * share for weighted, share in self._pulls
+        )
+        return dict(means), maxima
+
+
+def _kept(value: Any) -> Tensor | float:
+    return value.detach().reshape(()) if isinstance(value, Tensor) else float(value)
+
+
+def _numbers(values: Sequence[Tensor | float]) -> list[float]:
+    """The values as numbers, with one wait for all that lie in one place."""
+    places: dict[tuple[torch.device, torch.dtype], list[int]] = defaultdict(list)
+    for place, value in enumerate(values):
+        if isinstance(value, Tensor):
+            places[value.device, value.dtype].append(place)
+    found = [0.0 if isinstance(value, Tensor) else value for value in values]
+    for chosen in places.values():
+        together = torch.stack([value for place in chosen if isinstance(value := values[place], Tensor)])
+        for place, number in zip(chosen, together.tolist(), strict=True):
+            found[place] = float(number)
+    return found
 
 
 def finite(value: float) -> bool:

@@ -17,13 +17,19 @@ from .port import MEAN_OLD, TRANSITIONS, Objective, RatioObjective
 MakePolicy = Callable[[Velocity], Policy]
 
 
-@torch.no_grad()
-def rollout_noise(
-    model: FlowModel, objective: Objective, group: Group, batch: int, policy: MakePolicy
-) -> tuple[float, float] | None:
-    """How far first ratios of the last trained step are from 1, and how far they may be; None without a ratio."""
+def noise_allowed(objective: Objective, group: Group) -> float | None:
+    """How far first ratios may be from 1; None without a ratio of recorded steps."""
     if not isinstance(objective, RatioObjective) or TRANSITIONS not in objective.needs:
         return None
+    elements, channels = group.trajectory.final[0].numel(), group.trajectory.final.shape[1]
+    return min(objective.clip_range(elements, channels)) / 10
+
+
+@torch.no_grad()
+def rollout_noise(model: FlowModel, objective: Objective, group: Group, batch: int, policy: MakePolicy) -> float:
+    """How far first ratios of the last trained step are from 1; 0 without a ratio."""
+    if not isinstance(objective, RatioObjective):
+        return 0.0
     last = len(group.trajectory.transitions) - 1
     pieces = [piece for piece in transition_pieces(group, batch) if piece.column.index == last]
     probes = pieces[:1] + pieces[1:][-1:]  # a full batch, and what is left over
@@ -31,8 +37,7 @@ def rollout_noise(
     def deviation(velocity: Velocity) -> float:
         return max(float((objective.log_ratio(policy(velocity), probe).exp() - 1).abs().max()) for probe in probes)
 
-    elements, channels = group.trajectory.final[0].numel(), group.trajectory.final.shape[1]
-    return model.run((group.cond,), deviation), min(objective.clip_range(elements, channels)) / 10
+    return model.run((group.cond,), deviation)
 
 
 @torch.no_grad()

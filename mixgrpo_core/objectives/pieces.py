@@ -197,7 +197,7 @@ def transition_pieces(group: Group, batch: int) -> Iterator[Piece]:
     """One trained step after another, at most ``batch`` distinct rows at a time."""
     for column, transition in zip(transition_columns(group), group.trajectory.transitions, strict=True):
         for rows in torch.arange(len(transition.x)).split(batch):
-            members = torch.isin(transition.parent.cpu(), rows).nonzero()[:, 0]
+            members = torch.isin(transition.parents, rows).nonzero()[:, 0]
             part = transition.select(members)
             final = group.trajectory.final[members]
             yield Piece(column=column, members=members, x=part.x, parent=part.parent, final=final, transition=part)

@@ -19,7 +19,7 @@ from ..models.port import FlowModel, LoraState, Velocity
 from ..support.phases import PhaseClock
 from ..support.seeds import derive_seed
 from .figures import Figures, Step, UpdateStats, finite, summary
-from .noise_probe import rescored, rollout_noise
+from .noise_probe import noise_allowed, rescored, rollout_noise
 from .own_step import Steering
 from .pieces import (
     Column,
@@ -48,6 +48,7 @@ class Updating:
 
     Attributes:
         updates: optimizer steps per pass over the groups.
+        probe: the noise between rollout and update is looked at before the first step.
         move: share of the velocity that the learning rate steers to (`own_step`); None where it is fixed.
         epochs: passes over the groups.
         batch: rows per forward and backward; more than one piece is gradient accumulation.
@@ -57,6 +58,7 @@ class Updating:
     """
 
     updates: int = 4
+    probe: bool = True
     move: float | None = None
     epochs: int = 1
     batch: int = 16
@@ -107,7 +109,13 @@ def update_policy(
                 policy.passed("update", trained)
             on_update(len(figures), total)
     told = {**summary(figures), **steering.figures}
-    return UpdateStats(steps=len(figures), figures=told, ratio_noise=noise, recomputed=run.recomputed)
+    return UpdateStats(
+        steps=len(figures),
+        figures=told,
+        ratio_noise=noise,
+        noise_allowed=noise_allowed(objective, groups[0]),
+        recomputed=run.recomputed,
+    )
 
 
 def split_into_chunks(groups: Sequence[Group], updates: int, *, whole: bool = False) -> list[list[Group]]:
@@ -194,15 +202,16 @@ class _Updater:
             if count:
                 self.model.run((group.cond,), accumulate)
         norm = float(clip_grad_norm_(list(self.model.parameters()), self.updating.max_grad_norm))
-        if not all(map(finite, (figures.means["loss"], norm))):
+        means, maxima = figures.read()
+        if not all(map(finite, (means["loss"], norm))):
             raise NonFiniteLoss(
-                f"the update's loss is {figures.means['loss']} and its gradient norm {norm}; expected finite numbers. "
+                f"the update's loss is {means['loss']} and its gradient norm {norm}; expected finite numbers. "
                 "The weights before it are kept, and the same seed would end here again: start a new run from them "
                 "(the LoRA named last) with a lower learning rate, or compute in float32 if this is bf16"
             )
         self.steering.before_step()
         self.optimizer.step()
-        return {**figures.means, "grad_norm": norm}, dict(figures.maxima)
+        return {**means, "grad_norm": norm}, maxima
 
     def _piece_by_piece(
         self, velocity: Velocity, group: Group, draws: Sequence[Draw], moment: Moment, total: int, figures: Figures
@@ -228,7 +237,6 @@ class _Updater:
         report, slopes = coefficients(self.objective, table, cells)
         whole = len(members) * len(columns) / total
         slopes = {name: slope * whole for name, slope in slopes.items()}
-        pull = 0.0
         for piece in self.pieces(group, draws, moment):
             share = len(piece.members) / total
             policy = self.policy(velocity)
@@ -236,9 +244,8 @@ class _Updater:
             self._hear(policy, piece)
             surrogate.backward()
             figures.add_means(means, share)
-            pull += sum(r.weight * float(means[r.figure]) for r in self.regularisers) * share
+            figures.add_to_loss([(r.weight, means[r.figure]) for r in self.regularisers], share)
         figures.add(report, whole)
-        figures.means["loss"] += pull
 
     def _hear(self, policy: Policy, piece: Piece) -> None:
         if self.by_step:
@@ -246,11 +253,11 @@ class _Updater:
 
     def without_noise(self, chunks: list[list[Group]]) -> tuple[float | None, list[list[Group]]]:
         """The noise between rollout and update, and the groups without it where it is too much."""
+        most = noise_allowed(self.objective, chunks[0][0])
+        if most is None or not self.updating.probe:
+            return None, chunks
         with self.clock.phase("probe"):
-            found = rollout_noise(self.model, self.objective, chunks[0][0], self.updating.batch, self.policy)
-            if found is None:
-                return None, chunks
-            noise, most = found
+            noise = rollout_noise(self.model, self.objective, chunks[0][0], self.updating.batch, self.policy)
             if noise <= most:
                 return noise, chunks
             self.recomputed = True

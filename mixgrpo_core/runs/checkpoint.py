@@ -57,6 +57,13 @@ class Stop(TypedDict):
     guards: list[Any]
 
 
+class ProbeNotes(TypedDict):
+    """When the noise between rollout and update was last looked at and found to be small, and in what circumstances."""
+
+    iteration: int
+    circumstances: str
+
+
 class StepNotes(TypedDict, total=False):
     """What a run that sets its own step remembers of it.
 
@@ -80,6 +87,7 @@ class Notes(GuardNotes, total=False):
         prompts: digest of the prompts.
         learned: what planner and prompt source remember.
         steps: how large the steps are that a run sets itself.
+        probe: when the first ratio was last looked at.
     """
 
     before: dict[str, float]
@@ -91,6 +99,7 @@ class Notes(GuardNotes, total=False):
     stopped: Stop
     learned: dict[str, dict[str, Any]]
     steps: StepNotes
+    probe: ProbeNotes
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -50,10 +50,12 @@ class Gaussian:
     Attributes:
         mean: shape [B, *L].
         std: standard deviation per element, >= 0: a scalar tensor, a number, or a tensor that broadcasts to [B, *L].
+        positive: whether std is above 0 everywhere, where that is known: to look would wait for a GPU.
     """
 
     mean: Tensor
     std: Tensor | float
+    positive: bool | None = None
 
     def sample(self, noise: Tensor) -> Tensor:
         """``mean + std * noise`` in at least float32; `noise` is standard normal with a shape that fits [B, *L]."""
@@ -75,7 +77,7 @@ class Gaussian:
         mean = working(self.mean)
         std = torch.as_tensor(self.std, device=mean.device)
         std = std.to(torch.promote_types(std.dtype, mean.dtype))
-        if not bool((std > 0).all()):
+        if not (bool((std > 0).all()) if self.positive is None else self.positive):
             raise ValueError(
                 f"log_prob needs std > 0, found a smallest std of {float(std.min())!r}: a deterministic step (eta = 0, "
                 "or a step that ends at sigma 0) has no density; score only the steps of the window."
@@ -138,7 +140,8 @@ class Kernel(ABC):
             raise ValueError(f"x and v must have one shape, found {tuple(x.shape)} and {tuple(v.shape)}.")
         a, b, std = self.coefficients(*step_levels(sigma, sigma_next))
         mean = a * working(x) + b * working(v)
-        return Gaussian(mean, torch.full((), std, dtype=mean.dtype, device=mean.device))
+        held = torch.full((), std, dtype=mean.dtype, device=mean.device)
+        return Gaussian(mean, held, positive=std > torch.finfo(mean.dtype).tiny)
 
     def scaled(self: Self, strength: float) -> Self:
         """The same kernel with ``eta * strength``; strength >= 0."""

@@ -6,14 +6,14 @@ group. A branching step multiplies the rows again. Leaves stand in the order of 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from ..models.port import Cond, FlowModel, Velocity
 from ..support.seeds import derive_seed
-from .kernels import Gaussian, Kernel
+from .kernels import Kernel
 from .planners import Step, StepPlan
 from .solvers import Euler, Solver
 from .trajectory import State, Trajectory, Transition
@@ -136,7 +136,7 @@ class _Rollout:
         rows = kernel(x, self._velocities(x, sigma), sigma, sigma_next)
         parent = torch.arange(len(x), device=x.device).repeat_interleave(children)
         noise = self.model.noise(derive_seed(self.seed, "step", i), len(parent))
-        gaussian = Gaussian(rows.mean[parent], rows.std)
+        gaussian = replace(rows, mean=rows.mean[parent])
         x_next = gaussian.sample(noise).to(self.sampling.store_dtype)
         if not step.trained:
             return x_next, None

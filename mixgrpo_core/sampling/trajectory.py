@@ -6,6 +6,7 @@ A row that serves the whole group (the shared first step), a chain (one row each
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -46,18 +47,24 @@ class Transition:
 
     def per_member(self, gaussian: Gaussian) -> Gaussian:
         """The same distribution per member ``[G, *L]``."""
-        return Gaussian(gaussian.mean[self.parent], gaussian.std)
+        return replace(gaussian, mean=gaussian.mean[self.parent])
+
+    @cached_property
+    def parents(self) -> Tensor:
+        """``parent`` on the CPU, fetched once: a GPU is waited for each time that it is asked for numbers."""
+        return self.parent.cpu()
 
     def select(self, members: Tensor) -> "Transition":
         """The transition of some members; rows nobody refers to any more are dropped."""
-        rows, parent = torch.unique(self.parent[members], return_inverse=True)
+        rows, parent = torch.unique(self.parents[members.cpu()], return_inverse=True)
+        rows, chosen = rows.to(self.x.device), members.to(self.x.device)
         return replace(
             self,
             x=self.x[rows],
-            parent=parent,
-            edge=self.edge[members],
-            x_next=self.x_next[members],
-            log_prob_old=self.log_prob_old[members],
+            parent=parent.to(self.parent.device),
+            edge=self.edge[chosen],
+            x_next=self.x_next[chosen],
+            log_prob_old=self.log_prob_old[chosen],
             mean_old=None if self.mean_old is None else self.mean_old[rows],
         )
 
@@ -68,7 +75,7 @@ class Transition:
         if mean is None:
             return replace(self, log_prob_old=log_prob_old)
         mean_old = mean.new_empty(self.x.shape) if self.mean_old is None else self.mean_old.clone()
-        mean_old[torch.unique(self.parent[members])] = mean
+        mean_old[torch.unique(self.parents[members.cpu()]).to(mean.device)] = mean
         return replace(self, log_prob_old=log_prob_old, mean_old=mean_old)
 
     @property

@@ -21,6 +21,7 @@ from ..settings.grids import USUAL
 from ..settings.presets import dance_grpo
 from ..support.phases import PhaseClock
 from ..support.seeds import seeded_noise
+from .probing import EVERY
 
 BACKWARD = 2.0
 """A backward pass costs about two forward passes; with gradient checkpointing, three."""
@@ -44,7 +45,10 @@ MOST_STRETCHES = 30
 @torch.inference_mode(False)
 @torch.enable_grad()
 def iteration_cost(config: TrainConfig, iteration: int, *, evaluations_per_call: int = 1) -> IterationCost:
-    """Count one iteration of ``config``. ``evaluations_per_call`` is 2 where guidance doubles every call."""
+    """Count one iteration of ``config``, with the probe of the ratio that the first one has.
+
+    ``evaluations_per_call`` is 2 where guidance doubles every call.
+    """
     model = _CountingModel(evaluations_per_call)
     clock = PhaseClock(lambda: model.evaluations)
     groups, sigmas = [], config.sigmas(model)
@@ -96,7 +100,7 @@ def method_cost(config: TrainConfig, looks: int = 100) -> MethodCost:
     """The mean over ``looks`` at iterations spread evenly over a run, the first and the last among them.
 
     A look is at one prompt and one update: more would cost the same per image where each update has prompts of its own,
-    but for the probe of the ratio, which looks at one group an iteration and counts by its share.
+    but for the probe of the ratio, which looks at one group in every tenth iteration and counts by its share.
     """
     found, dance = _looked_at(config, looks), _looked_at(_dance_like(config), looks)
     rollout = sum(cost.nfe["rollout"] for cost in found) / looks
@@ -116,7 +120,7 @@ def _looked_at(config: TrainConfig, looks: int) -> list[IterationCost]:
         iteration = (config.foreseen - 1) * look // max(1, looks - 1)
         rows = _rows(one.plan(iteration, 0, sigmas).steps)
         if rows not in counted:
-            counted[rows] = _probed_once(iteration_cost(one, iteration), 1 / config.prompts_per_iteration)
+            counted[rows] = probed_in(iteration_cost(one, iteration), 1 / (config.prompts_per_iteration * EVERY))
         found.append(counted[rows])
     return found
 
@@ -130,7 +134,7 @@ def _rows(steps: Sequence[Step]) -> Hashable:
     return tuple(rolled), tuple(rows for rows, step in zip(rolled, steps, strict=True) if step.trained)
 
 
-def _probed_once(cost: IterationCost, share: float) -> IterationCost:
+def probed_in(cost: IterationCost, share: float) -> IterationCost:
     """The cost with ``share`` of its probe."""
     return replace(cost, nfe={phase: count * (share if phase == "probe" else 1) for phase, count in cost.nfe.items()})
 

@@ -32,6 +32,7 @@ from ..support.phases import PhaseClock, peak_memory, reset_peak_memory
 from ..support.seeds import derive_seed
 from .backing_off import BackingOff
 from .hearing import iterated, learned
+from .probing import circumstances, due, noted
 from .taught import Rolled, taught
 from .visits import prompt_draw
 
@@ -196,6 +197,8 @@ class Iteration:
             self.observer(Progress(iteration=number, phase="train", done=done, total=total))
 
         on_update(0, self.config.update_count * self.config.epochs)
+        notes, now = self.state.notes, circumstances(self.config, groups, self.model.device)
+        probed = notes.get("probe")
         self.state.before_change()
         with self.clock.phase("train"):
             update = update_policy(
@@ -203,7 +206,7 @@ class Iteration:
                 groups,
                 self.config.objective,
                 self.state.optimizer,
-                self._updating,
+                replace(self._updating, probe=due(probed, now, number)),
                 clock=self.clock,
                 moment=Moment(seed=self.config.seed, iteration=number),
                 ema=self.state.ema,
@@ -212,6 +215,9 @@ class Iteration:
             )
             for policy in self.state.lagged.values():
                 policy.passed("iteration", self.model.lora_state())
+        notes.pop("probe", None)
+        if (remembered := noted(probed, now, number, update)) is not None:
+            notes["probe"] = remembered
         return update
 
     @property

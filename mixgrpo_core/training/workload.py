@@ -7,8 +7,9 @@ from typing import Any
 
 from ..runs.reports import StepReport
 from ..settings.config import TrainConfig
-from .cost import iteration_cost, stretches
+from .cost import iteration_cost, probed_in, stretches
 from .gallery import SHOWN_PROMPTS, spacing
+from .probing import EVERY
 
 _SAMPLING, _DECODING, _SCORING, _EVALUATION = "rollout", "decode", "reward", "evaluation"
 
@@ -83,7 +84,7 @@ class Workload:
         """Stretches of iterations, each with the rows that one of them rolls out, and its units of training."""
         found = []
         for first, last, _ in stretches(self.config):
-            cost = iteration_cost(_smaller(self.config), first)
+            cost = probed_in(iteration_cost(_smaller(self.config), first), 1 / EVERY)
             rows = cost.nfe.get(_SAMPLING, 0.0)
             found.append((range(first, last + 1), rows * self.images, (cost.units - rows) * self.images))
         return found

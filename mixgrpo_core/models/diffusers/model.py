@@ -88,6 +88,8 @@ class PipelineModel(WithLora[PeftLora]):
         self._compute = compute
         network: ModelMixin = pipe.transformer.to(self.device)
         self._network = HeardNetwork(network, compute, self.device)
+        if self.low_precision:
+            lora.keep_inputs_low()
         place_vae(pipe.vae, self.device)
         self._texts = texts
         self._embed = KeptTexts(texts)

@@ -59,6 +59,12 @@ class PeftLora(Lora):
             partial(block, **named), *inputs, use_reentrant=False, preserve_rng_state=False, context_fn=contexts
         )
 
+    def keep_inputs_low(self) -> None:
+        """Under autocast: inputs of a low precision stay in it. peft makes float32 of them, of which autocast makes
+        the same numbers again."""
+        for layer in self._layers.values():
+            layer.cast_input_dtype_enabled = False
+
     @property
     def layers(self) -> frozenset[Module]:
         """The modules that carry it."""

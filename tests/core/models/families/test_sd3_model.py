@@ -233,3 +233,35 @@ def test_low_precision_is_near_the_exact_velocity_and_the_lora_stays_float32(fol
 def test_float16_is_refused_before_anything_is_read(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="found float16.*1e-8"):
         load(tmp_path, dtype=torch.float16)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_inputs_that_stay_in_bfloat16_change_no_number_and_keep_less(folder, checkpointing):
+    """Against peft's own way, which makes float32 of every input of a LoRA layer."""
+
+    def passed(model):
+        kept = {}
+
+        def keep(tensor):
+            kept[tensor.untyped_storage().data_ptr()] = tensor.nbytes
+            return tensor
+
+        model.checkpointing = checkpointing
+        x, cond = model.noise(3, 2), model.drawn(torch.Generator().manual_seed(1))
+
+        def body(velocity):
+            v = velocity(x, torch.tensor(0.7))
+            v.square().mean().backward()
+            return v.detach()
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            v = model.run((cond,), body)
+        return v, [parameter.grad.clone() for parameter in model.parameters()], sum(kept.values())
+
+    ours, peft = (stir(load(folder, dtype=torch.bfloat16)) for _ in range(2))
+    for layer in peft.lora.layers:
+        layer.cast_input_dtype_enabled = True
+    (v, gradients, kept), (v_peft, gradients_peft, kept_peft) = passed(ours), passed(peft)
+    assert torch.equal(v, v_peft)
+    assert all(map(torch.equal, gradients, gradients_peft))
+    assert kept == kept_peft if checkpointing else kept < kept_peft  # blocks keep nothing of their inside there
