@@ -147,7 +147,13 @@ class Reward(Protocol):
         ...
 
     @abstractmethod
-    def __call__(self, batch: RewardBatch) -> Scores: ...
+    def __call__(self, batch: RewardBatch) -> Scores:
+        """Score one group: values ``[G]`` in float32, higher is better, and which of them count ``[G]``, bool.
+
+        What it cannot score it masks, with a note that says why. What it raises is caught: the whole group is then
+        masked and the run goes on (`scoring`).
+        """
+        ...
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
@@ -155,7 +161,9 @@ class Reward(Protocol):
         ...
 
     @abstractmethod
-    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what ``state_dict`` gave before the run was stopped."""
+        ...
 
 
 def about(reward: Reward) -> About:
@@ -179,6 +187,7 @@ class StatelessReward:
         """Nothing to prepare."""
 
     def state_dict(self) -> dict[str, Any]:
+        """Nothing to keep."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -193,4 +202,5 @@ class DifferentiableReward(StatelessReward):
         raise NotImplementedError
 
     def __call__(self, batch: RewardBatch) -> Scores:
+        """The values without their gradient; those that are not finite are masked."""
         return Scores.of(self.values(batch))

@@ -175,7 +175,7 @@ class FlowSDE(Kernel):
     eta: float = 0.7
 
     def coefficients(self, sigma: float, sigma_next: float) -> StepCoefficients:
-        """See the class."""
+        """``g = eta sqrt(sigma / (1 - sigma))``, with ``1 - sigma_next`` where ``1 - sigma`` is next to 0."""
         singular = 1 - sigma < min(1e-3, 0.1 * (sigma - sigma_next))
         gap = 1 - (sigma_next if singular else sigma)
         return score_family(self.eta * math.sqrt(sigma / gap), sigma, sigma_next)
@@ -190,7 +190,7 @@ class DanceSDE(Kernel):
     eta: float = 0.3
 
     def coefficients(self, sigma: float, sigma_next: float) -> StepCoefficients:
-        """See the class."""
+        """``g = eta``."""
         return score_family(self.eta, sigma, sigma_next)
 
 
@@ -211,7 +211,7 @@ class FlowCPS(Kernel):
             raise ValueError(f"eta of FlowCPS must be within [0, 1], found {self.eta!r}; 1 replaces all of the noise.")
 
     def coefficients(self, sigma: float, sigma_next: float) -> StepCoefficients:
-        """See the class."""
+        """``std = sigma' sin(eta pi / 2)``."""
         return coefficient_family(sigma_next * math.sin(self.eta * math.pi / 2), sigma, sigma_next)
 
 
@@ -229,7 +229,7 @@ class PreciseSDE(Kernel):
     eta: float = 1.0
 
     def coefficients(self, sigma: float, sigma_next: float) -> StepCoefficients:
-        """See the class."""
+        """``std = sigma' sqrt(1 - rho^(eta^2))``, ``rho = sigma' (1 - sigma) / (sigma (1 - sigma'))``."""
         rho = sigma_next * (1 - sigma) / (sigma * (1 - sigma_next))
         return coefficient_family(sigma_next * math.sqrt(1 - rho ** (self.eta**2)), sigma, sigma_next)
 
@@ -248,7 +248,7 @@ class PreciseDanceSDE(Kernel):
     eta: float = 0.3
 
     def coefficients(self, sigma: float, sigma_next: float) -> StepCoefficients:
-        """See the class."""
+        """``std = sigma' sqrt(1 - rho^2)``, ``rho^2 = exp(-eta^2 (1 / sigma' - 1 / sigma))``."""
         passed = (sigma - sigma_next) / (sigma * sigma_next) if sigma_next else math.inf  # 1 / sigma' - 1 / sigma
         kept = math.exp(-(self.eta**2) * passed) if self.eta else 1.0
         return coefficient_family(sigma_next * math.sqrt(1 - kept), sigma, sigma_next)

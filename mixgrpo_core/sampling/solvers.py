@@ -57,7 +57,7 @@ class Euler:
     def step(
         self, x: Tensor, v: Tensor, sigma: Tensor | float, sigma_next: Tensor | float, state: None
     ) -> tuple[Tensor, None]:
-        """See Solver.step."""
+        """``x' [B, *L]`` at sigma_next, in at least float32, and no memory."""
         sigma, sigma_next = step_levels(sigma, sigma_next)
         return working(x) - (sigma - sigma_next) * working(v), None
 
@@ -89,7 +89,10 @@ class DPMpp2M:
     def step(
         self, x: Tensor, v: Tensor, sigma: Tensor | float, sigma_next: Tensor | float, state: History | None
     ) -> tuple[Tensor, History]:
-        """See Solver.step; ValueError if `state` is not from an earlier, noisier step."""
+        """``x' = (s'/s) x + (1 - s'/s) (m + correction)``, ``m = x - s v``, s = sigma, and the history of this step.
+
+        ``x' [B, *L]`` is in at least float32. Raises ``ValueError`` if ``state`` is not from an earlier, noisier step.
+        """
         sigma, sigma_next = step_levels(sigma, sigma_next)
         x = working(x)
         data = x - sigma * working(v)

@@ -1,1 +1,1 @@
-"""The parts of the model port over ComfyUI."""
+"""The parts of the model port over ComfyUI; ``touched.md`` lists what of ComfyUI's insides they touch."""

@@ -28,7 +28,16 @@ NEEDED = {"__init__.py", "pyproject.toml", "requirements.txt", "README.md", "LIC
 }
 DEVELOPMENT = (
     *(".*", "tests", "scripts", "benchmarks", "judge"),
-    *("Makefile", "mkdocs.yml", "ARCHITECTURE.md", "requirements-dev.txt", "docs"),
+    *(
+        "Makefile",
+        "mkdocs.yml",
+        "examples",
+        "CITATION.cff",
+        "CONTRIBUTING.md",
+        "ARCHITECTURE.md",
+        "requirements-dev.txt",
+        "docs",
+    ),
 )
 
 # Reaching the network, starting programs, running text as code. The pack's own routes need one name of aiohttp.

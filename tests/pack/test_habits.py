@@ -1,0 +1,53 @@
+"""What stands around the code says what is: citation, hooks, templates, links, Pythons."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def read(name):
+    return (ROOT / name).read_text("utf-8")
+
+
+def test_the_citation_is_of_this_version():
+    found = yaml.safe_load(read("CITATION.cff"))
+    [version] = re.findall(r'^version = "(.*)"$', read("pyproject.toml"), re.M)
+    assert found["version"] == version and found["license"] == "Apache-2.0"
+    assert {"cff-version", "message", "title", "authors"} <= found.keys()
+
+
+def test_hooks_before_a_commit_fetch_nothing_and_call_what_there_is():
+    [repository] = yaml.safe_load(read(".pre-commit-config.yaml"))["repos"]
+    assert repository["repo"] == "local"
+    assert {hook["language"] for hook in repository["hooks"]} == {"system"}
+    scripts = [word for hook in repository["hooks"] for word in hook["entry"].split() if word.endswith(".py")]
+    assert [script for script in scripts if not (ROOT / script).exists()] == []
+
+
+@pytest.mark.parametrize("name", ["wrong.md", "add.md"])
+def test_a_template_has_its_head(name):
+    _, head, body = read(f".github/ISSUE_TEMPLATE/{name}").split("---\n", 2)
+    assert {"name", "about", "labels"} == yaml.safe_load(head).keys() and "**" in body
+
+
+def test_every_supported_python_is_tried():
+    [least] = re.findall(r'requires-python = ">=3\.(\d+)"', read("pyproject.toml"))
+    jobs = yaml.safe_load(read(".github/workflows/tests.yml"))["jobs"]
+    for name in ("core", "gradients"):
+        tried = [int(python.split(".")[1]) for python in jobs[name]["strategy"]["matrix"]["python"]]
+        assert tried == [*range(int(least), 14)]
+
+
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "ARCHITECTURE.md", "nodes/host/touched.md"])
+def test_what_is_linked_exists(page):
+    links = re.findall(r"\]\(([^)#\s]+)\)", read(page))
+    assert [link for link in links if "://" not in link and not (ROOT / page).parent.joinpath(link).exists()] == []
+
+
+def test_the_contributors_page_names_targets_of_the_makefile():
+    targets = {*re.findall(r"^([\w-]+):", read("Makefile"), re.M)}
+    assert {*re.findall(r"make ([\w-]+)", read("CONTRIBUTING.md"))} - targets == set()
