@@ -12,6 +12,7 @@ from torch import Tensor
 from ..models.lora_file import load_lora
 from ..models.port import FlowModel
 from ..sampling.schedule import flow_sigmas
+from ..settings.pictures import FileContexts, References, require_pictures
 from ..settings.prompt_files import SUFFIXES
 from ..settings.prompts import read_prompts
 from .model_config import ModelConfig
@@ -73,5 +74,7 @@ def loaded(model: ModelConfig, prompts: Sequence[str], steps: int) -> "PipelineM
     made = RunConfig(model=model).make_model()
     if steps < made.min_steps:
         raise ValueError(f"this model needs at least {made.min_steps} steps to make an image, found --steps {steps}")
+    require_pictures(prompts)
+    made.take_pictures(References(FileContexts(prompts)))
     made.prepare(prompts)
     return made

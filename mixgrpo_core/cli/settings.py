@@ -24,10 +24,12 @@ from ..rewards.port import Reward
 from ..settings.config import RENAMED, TrainConfig, from_dict
 from ..settings.fitted import fitted
 from ..settings.kinds import SETTINGS
+from ..settings.pictures import require_pictures
 from ..settings.presets import PRESETS
 from ..settings.prompts import Prompts, read_prompts
 from ..settings.values import checked
 from ..support.files import read_text
+from ..support.pictured import spelled
 from ..support.quoting import brief, shown
 from ..support.setting import described, require_ranges, setting
 from ..support.spelling import spell, suggest
@@ -75,7 +77,9 @@ class RunConfig:
 
     def make_prompts(self) -> Prompts:
         """The prompts, split into training and held-out."""
-        return read_prompts(self.prompts.train, self.prompts.held_out, self.prompts.held_out_share)
+        found = read_prompts(self.prompts.train, self.prompts.held_out, self.prompts.held_out_share)
+        require_pictures((*found.train, *found.held_out))
+        return found
 
     def make_model(self) -> Any:
         """The model with its LoRA. Imports diffusers, so only here."""
@@ -90,7 +94,7 @@ class RunConfig:
         prompts = self.make_prompts()
         return {
             "model": {**asdict(self.model), "loras": list(self.model.loras)},
-            "prompts": {"train": list(prompts.train), "held_out": list(prompts.held_out)},
+            "prompts": {"train": [*map(spelled, prompts.train)], "held_out": [*map(spelled, prompts.held_out)]},
             "rewards": dict(self.rewards),
         }
 

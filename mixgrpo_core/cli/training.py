@@ -15,6 +15,7 @@ from ..rewards.port import Reward
 from ..runs.folder import RunFolder
 from ..runs.older import present_settings
 from ..settings.config import TrainConfig
+from ..settings.pictures import References
 from ..settings.prompts import Prompts
 from ..settings.values import checked
 from ..support.micro_batches import ran_out
@@ -53,7 +54,8 @@ def start(settings: RunConfig, console: Console) -> int:
     prompts = settings.make_prompts()
     rewards = _prepared(settings, prompts)
     model = _proven(settings)
-    check(model, prompts.train, rewards, settings.train, prompts.held_out)
+    check(model, prompts.train, rewards, settings.train, prompts.held_out, prompts.contexts)
+    model.take_pictures(References(prompts.contexts))
     run = RunFolder.create(settings.out, settings.train, settings.setup())
     try:
         model.keep_texts(run.texts)
@@ -146,6 +148,7 @@ def drive(
     """The training loop of the command line."""
     prompts, done = settings.make_prompts(), _done(run)
     model.keep_texts(run.texts)
+    model.take_pictures(References(prompts.contexts))
     needed = _needed(prompts, settings.train, done)
     model.prepare(needed)
     if done >= settings.train.end:
@@ -201,6 +204,7 @@ def _loop(
         rewards,
         settings.train,
         held_out=prompts.held_out,
+        contexts=prompts.contexts,
         run=run,
         observer=progress.observe,
     )

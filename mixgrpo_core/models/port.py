@@ -7,7 +7,7 @@ scaling, how the LoRA is attached. The core sees tensors and one function, the v
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -71,6 +71,15 @@ class Sampled(Protocol[Cond]):
 
         With ``grad`` the images carry a gradient; where a value was cut off at 0 or 1, only one that leads back inside.
         """
+        ...
+
+
+@runtime_checkable
+class TakesPictures(Protocol):
+    """A model that may condition on a reference picture of each prompt."""
+
+    def take_pictures(self, pictures: Mapping[str, Tensor]) -> None:
+        """The pictures ``[H, W, 3]`` in 0..1 of prompts that are encoded from now on."""
         ...
 
 

@@ -6,6 +6,8 @@
     .csv, .tsv          a table with a column of prompts; its first line names the columns
     a folder            a caption file (.txt, .caption) per picture, or a metadata.jsonl or metadata.csv
 
+An entry of JSON may name a reference picture, ``image``, and a ``mask`` of it, by paths that count from the file.
+
 An object's prompt, or a table's, is called ``prompt``, ``caption`` or ``text``, in capitals or not, or in the plural. A
 suffix may be in capitals; a file of lines that is JSON in truth is read as what it is.
 """
@@ -13,12 +15,13 @@ suffix may be in capitals; a file of lines that is JSON in truth is read as what
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ..support.file_kinds import what_it_is
 from ..support.files import read_text
 from ..support.paths import user_path
+from ..support.pictured import Pictured
 from .caption_folders import captions
 
 LONGEST_LINE = 10_000
@@ -74,14 +77,14 @@ def _of_file(path: Path) -> Found:
 def _prompt(said: object, place: str, path: Path) -> str:
     if not isinstance(said, str):
         raise ValueError(f"{place} of {path}: expected the prompt to be a string, found {type(said).__name__}")
-    said = said.strip()
+    said, words = said.strip(), said
     if len(said) > LONGEST_LINE:
         raise ValueError(
             f"{place} of {path} has {len(said)} characters; expected a prompt of at most {LONGEST_LINE}: split it"
         )
     if not said:
         raise ValueError(f"{place} of {path}: expected a prompt with words, found none: remove the line")
-    return said
+    return Pictured(said, words.picture, words.mask) if isinstance(words, Pictured) else said
 
 
 def _lines(text: str) -> Found:
@@ -140,7 +143,21 @@ def _said(entry: object, place: str, path: Path) -> object:
     if key is None:
         found = f"the keys {', '.join(entry)}"[:100] if isinstance(entry, dict) else type(entry).__name__
         raise ValueError(f'{place} of {path} is not {{"prompt": "..."}}: found {found}')
-    return entry[key]  # type: ignore[index]  # what has a key is a table
+    return _with_pictures(entry[key], entry, place, path)  # type: ignore[index, arg-type]  # what has a key is a table
+
+
+def _with_pictures(said: object, entry: Mapping[str, object], place: str, path: Path) -> object:
+    """The prompt with the pictures that its entry names."""
+    named = {name: entry.get(name) for name in ("image", "mask")}
+    if named["image"] is None and named["mask"] is None:
+        return said
+    if not isinstance(named["image"], str) or not isinstance(named["mask"], str | None):
+        raise ValueError(
+            f"{place} of {path}: expected the path of a picture as image, and perhaps one of a mask, found "
+            f"{named['image']!r} and {named['mask']!r}: write paths that count from the file's folder"
+        )
+    paths = [str((path.parent / file).absolute()) if file else "" for file in (named["image"], named["mask"])]
+    return Pictured(said, *paths) if isinstance(said, str) else said
 
 
 def _key(entry: object) -> str | None:

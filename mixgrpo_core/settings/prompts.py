@@ -1,12 +1,15 @@
 """Prompts and their split into training and held-out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from ..rewards.port import Context
 from ..support.files import BYTE_ORDER_MARK
+from ..support.pictured import Pictured, unspelled
 from ..support.seeds import derive_seeds
+from .pictures import FileContexts
 from .prompt_files import read_prompt_file
 
 
@@ -16,6 +19,11 @@ class Prompts:
 
     train: tuple[str, ...]
     held_out: tuple[str, ...]
+
+    @property
+    def contexts(self) -> Mapping[str, Context]:
+        """The reference pictures and masks of those that have some."""
+        return FileContexts((*self.train, *self.held_out))
 
 
 def read_prompts(
@@ -57,7 +65,12 @@ def split(pool: Sequence[str], count: int, *keys: int | str) -> Prompts:
 
 
 def _unique(prompts: Sequence[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(prompt.replace(BYTE_ORDER_MARK, "").strip() for prompt in prompts))
+    return tuple(dict.fromkeys(map(_clean, prompts)))
+
+
+def _clean(prompt: str) -> str:
+    words = prompt.replace(BYTE_ORDER_MARK, "").strip()
+    return unspelled(words) if not isinstance(prompt, Pictured) else Pictured(words, prompt.picture, prompt.mask)
 
 
 def _of_file(path: str) -> tuple[str, ...]:

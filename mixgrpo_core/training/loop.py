@@ -18,12 +18,13 @@ from ..evaluation.held_out import HeldOut, Prompted
 from ..evaluation.shown import shown_prompts
 from ..models.ema import Ema
 from ..models.lagged import Lagged
-from ..models.port import Cond, FlowModel
+from ..models.port import Cond, FlowModel, TakesPictures
 from ..rewards.port import Context, Reward
 from ..runs.checkpoint import TrainState
 from ..runs.folder import RunFolder
 from ..runs.reports import Observer, StepReport, ignore
 from ..settings.config import TrainConfig
+from ..settings.pictures import References
 from ..support.digests import sampled_digest
 from ..support.seeds import derive_seed
 from .gallery import SHOWN_PROMPTS, GalleryKeeper
@@ -71,6 +72,8 @@ def train(
         RewardsFailed: no image of an iteration got a valid score. NonFiniteLoss: see ``update``.
     """
     check(model, prompts, rewards, config, held_out, contexts)
+    if isinstance(model, TakesPictures):
+        model.take_pictures(References(contexts))
     for reward in rewards.values():
         reward.prepare([*prompts, *held_out])
     texts = _Texts(prompts, held_out, contexts)

@@ -14,6 +14,7 @@ from ..rewards.port import Context, Reward, about
 from ..sampling.planners import StepPlan
 from ..sampling.schedule import check_sigmas
 from ..settings.config import TrainConfig
+from ..settings.pictures import has_mask, without_reference
 from ..support.facts import RunFacts
 from ..support.memory import NOTHING
 from ..support.setting import require_finite
@@ -51,7 +52,8 @@ def check(
             f"held-out prompts must never be trained on, but {len(both)} are in both lists (such as "
             f"{sorted(both)[0]!r}): take them out of one"
         )
-    _check_rewards(rewards, config)
+    bare = next(iter(without_reference(contexts, (*prompts, *held_out))), None)
+    _check_rewards(rewards, config, bare)
     for name, steps in (("steps", config.steps), ("eval_steps", config.eval_steps or config.steps)):
         if steps < model.min_steps:
             raise ValueError(
@@ -70,7 +72,7 @@ def check(
         rewards=trained,
         planner=type(config.planner).__name__,
         groupwise=tuple(name for name in trained if about(rewards[name]).groupwise),
-        masks={prompt: contexts.get(prompt, Context()).mask is not None for prompt in prompts},
+        masks={prompt: has_mask(contexts, prompt) for prompt in prompts},
         candidates=tuple(config.updating(config.sigmas(model)).candidates),
         images=config.images_per_prompt,
         leaves=tuple(sorted({plan.leaves_per_row for plan in plans})),
@@ -166,7 +168,8 @@ def require_steerable(config: TrainConfig) -> None:
         )
 
 
-def _check_rewards(rewards: Mapping[str, Reward], config: TrainConfig) -> None:
+def _check_rewards(rewards: Mapping[str, Reward], config: TrainConfig, bare: str | None) -> None:
+    """``bare`` is a prompt without a reference picture, if there is one."""
     if not rewards:
         raise ValueError("expected at least one reward, found none: GRPO learns from scores")
     for setting in ("reward_weights", "spread_floors"):
@@ -178,8 +181,8 @@ def _check_rewards(rewards: Mapping[str, Reward], config: TrainConfig) -> None:
     for name, reward in rewards.items():
         if is_dataclass(reward):
             require_finite(reward)
-        if about(reward).reference:
+        if about(reward).reference and bare is not None:
             raise ValueError(
-                f"reward {name!r} compares images with a reference picture, of which a training has none of its own: "
-                "give the reward one"
+                f"reward {name!r} compares images with a reference picture, and the prompt {str(bare)[:40]!r} "
+                "has none: give the reward one, or every prompt"
             )

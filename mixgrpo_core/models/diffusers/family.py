@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from PIL import Image
 from torch import Tensor
 
 from ..facts import OTHER, Facts
@@ -39,6 +40,9 @@ class Family:
         training: classes of modules that let no right gradient through unless they are told that they train.
         optional: text encoders that a folder may leave out.
         one_area: whether the pipeline makes images of one area only, its default; what is asked for becomes that.
+        reads_pictures: whether the call takes a reference picture, ``image``.
+        needs_picture: whether it cannot do without.
+        shown: the picture as the call hands it to ``encode_prompt``, by the pipeline, where its text encoder sees it.
         said: what each text encoder on its own said of a prompt, by its name; by argument where it is None.
     """
 
@@ -62,6 +66,9 @@ class Family:
     training: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
     one_area: bool = False
+    reads_pictures: bool = False
+    needs_picture: bool = False
+    shown: Callable[[Any, Image.Image], Image.Image] | None = None
     said: Callable[[Any, Embeds], Mapping[str, Tensor]] | None = None
 
     @property

@@ -11,7 +11,7 @@ So guidance, sign, timestep scale, packing, position ids and masks are the pipel
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
@@ -19,7 +19,11 @@ from torch import Tensor
 
 from ..pictures import within_0_to_1
 from .probe import Enough, Probe
+from .references import PICTURE, Reference
 
+K = TypeVar("K")
+V = TypeVar("V")
+_KEPT = 64  # pictures as latents, of a MiB each at one megapixel
 _PROCESSORS = (("image_processor", "postprocess"), ("video_processor", "postprocess_video"))
 
 
@@ -56,7 +60,12 @@ class PipelineField:
             if hasattr(pipe, processor):
                 setattr(getattr(pipe, processor), name, self._keep_image)
         self._x: Tensor | None = None
-        self._rest: dict[int, tuple[object, ...]] = {}
+        self._reference: Reference | None = None
+        self._rest: dict[tuple[int, str], tuple[object, ...]] = {}
+        self._seen: dict[object, Tensor] = {}
+        if hasattr(pipe, "_encode_vae_image"):
+            self._encode: Callable[..., Tensor] = pipe._encode_vae_image
+            pipe._encode_vae_image = self._encoded
         self._asked: dict[str, Any] = {}
         self._ask(torch.ones(()), None, embeds, "latent")
         found = self.noise(0, 1)
@@ -65,7 +74,8 @@ class PipelineField:
 
     def noise(self, seed: int, count: int) -> Tensor:
         """What the pipeline starts from, ``[count, *L]`` in float32: numbers of the CPU, then packed."""
-        made = self._drawn(count, torch.Generator().manual_seed(seed))
+        told = {name: None if name == PICTURE else value for name, value in self._asked.items()}
+        made = self._drawn(count, torch.Generator().manual_seed(seed), told)
         return made[0] if isinstance(made, tuple) else made
 
     def velocity(self, x: Tensor, sigma: Tensor, embeds: Mapping[str, object]) -> Tensor:
@@ -92,6 +102,10 @@ class PipelineField:
     ) -> Any:
         self._probe.asked, self._x = level, x
         asked = {"num_inference_steps": 1, **self._fixed, **embeds, **more}
+        reference = asked.get(PICTURE)
+        self._reference = reference if isinstance(reference, Reference) else None
+        if self._reference is not None:
+            asked[PICTURE] = self._reference.image
         try:
             return self._call(self._pipe, **asked, output_type=output, return_dict=False)
         except Enough:
@@ -105,20 +119,38 @@ class PipelineField:
             bound = inspect.signature(self._prepare).bind(*args, **named)
             self._asked = dict(bound.arguments)
             raise Enough
-        rows = len(self._x)
-        if rows not in self._rest:
-            made = self._drawn(rows, torch.Generator().manual_seed(0))
-            self._rest[rows] = made[1:] if isinstance(made, tuple) else ()
-        rest = self._rest[rows]
+        key = (len(self._x), "" if self._reference is None else self._reference.key)
+        if key not in self._rest:
+            told = self._asked
+            if self._reference is not None:
+                told = dict(inspect.signature(self._prepare).bind(*args, **named).arguments)
+            made = self._drawn(len(self._x), torch.Generator().manual_seed(0), told)
+            _keep(self._rest, key, made[1:] if isinstance(made, tuple) else ())
+        rest = self._rest[key]
         return (self._x, *rest) if rest else self._x
 
-    def _drawn(self, rows: int, generator: torch.Generator) -> Any:
+    def _drawn(self, rows: int, generator: torch.Generator, told: Mapping[str, Any]) -> Any:
         with torch.no_grad():
-            return self._prepare(**{**self._asked, "batch_size": rows, "generator": generator, "latents": None})
+            return self._prepare(**{**told, "batch_size": rows, "generator": generator, "latents": None})
+
+    def _encoded(self, image: Tensor, generator: object = None) -> Tensor:
+        """In the place of the pipeline's own: a picture goes through the autoencoder once, and not at every step."""
+        key = (None if self._reference is None else self._reference.key, image.shape)
+        if key not in self._seen:
+            with torch.no_grad():
+                _keep(self._seen, key, self._encode(image=image, generator=generator))
+        return self._seen[key]
 
     def _keep_image(self, image: Tensor, *args: object, **named: object) -> None:
         self._image = image
         raise Enough
+
+
+def _keep(kept: dict[K, V], key: K, value: V) -> None:
+    """The newest, and a few before it."""
+    while len(kept) >= _KEPT:
+        del kept[next(iter(kept))]
+    kept[key] = value
 
 
 def _at(pipeline: type[DiffusionPipeline], device: torch.device) -> type[DiffusionPipeline]:

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +26,7 @@ from .field import PipelineField
 from .kept_texts import KeptTexts
 from .memory import pass_memory
 from .peft_lora import ADAPTER, PeftLora
+from .references import Reference, References
 from .rows import Prompts, Rows
 from .texts import TextEmbedder
 
@@ -40,10 +41,12 @@ class PipelineCond:
 
     Attributes:
         negative: the same for the empty prompt, where guidance is on.
+        picture: the reference that is conditioned on.
     """
 
     positive: Embeds
     negative: Embeds
+    picture: Reference | None = None
 
 
 class PipelineModel(WithLora[PeftLora]):
@@ -93,7 +96,7 @@ class PipelineModel(WithLora[PeftLora]):
         place_vae(pipe.vae, self.device)
         self._texts = texts
         self._embed = KeptTexts(texts)
-        self._rows = Rows(family, self.device)
+        self._rows, self._references = Rows(family, self.device), References(family)
         self._blank = family.example(network.config, torch.zeros)
         asked = arguments(pipe, family, resolution, guidance, embedded_guidance)
         self._field = PipelineField(pipe, self._told_blank(1), asked, self.device)
@@ -149,7 +152,16 @@ class PipelineModel(WithLora[PeftLora]):
 
     def encode(self, prompt: str) -> PipelineCond:
         """The conditioning of one prompt; each text goes through the text encoders once."""
-        return PipelineCond(positive=self._embed(prompt), negative=self._embed.negative() if self.guided else {})
+        words, picture = str(prompt), self._picture(prompt)
+        negative = self._embed.negative(picture) if self.guided else {}
+        return PipelineCond(positive=self._embed(words, picture), negative=negative, picture=picture)
+
+    def take_pictures(self, pictures: Mapping[str, Tensor]) -> None:
+        """The reference pictures of prompts; a family that conditions on none leaves them to rewards."""
+        self._references.take(pictures)
+
+    def _picture(self, prompt: str) -> Reference | None:
+        return self._references.of(prompt, self.resolution[0] * self.resolution[1])
 
     def drawn(self, generator: torch.Generator) -> PipelineCond:
         """A conditioning of numbers and no prompt, to ask the network with."""
@@ -159,14 +171,17 @@ class PipelineModel(WithLora[PeftLora]):
 
         positive, negative = (self.family.example(self._network.network.config, draw) for _ in range(2))
         renamed = {NEGATIVE + name: tensor for name, tensor in negative.items()}
-        return PipelineCond(positive=positive, negative=renamed if self.guided else {})
+        picture = self._references.blank
+        return PipelineCond(positive=positive, negative=renamed if self.guided else {}, picture=picture)
 
     def prepare(self, prompts: Sequence[str]) -> None:
         """Encode every prompt, and let go of the text encoders; a prompt that comes later loads them again.
 
         Raises ``ValueError`` when a text encoder reads different prompts as one.
         """
-        self._embed.prepare(prompts, negative=self.guided)
+        pictured = {(str(prompt), self._picture(prompt)): None for prompt in prompts} if self._texts.sees else {}
+        plain = dict.fromkeys((str(prompt), None) for prompt in prompts)
+        self._embed.prepare(pictured or plain, negative=self.guided)
 
     def keep_texts(self, folder: Path) -> None:
         """Keep what the text encoders made of prompts in files, and not in main memory. Raises ``OSError``."""
@@ -193,7 +208,7 @@ class PipelineModel(WithLora[PeftLora]):
         embeds = self._embed.last or self._blank
         if self.guided:
             embeds = {**embeds, **{NEGATIVE + name: tensor for name, tensor in embeds.items()}}
-        prompts = self._rows.of([embeds])
+        prompts = self._rows.of([embeds], [self._references.last])
 
         def calls(images: int) -> list[Call]:
             with torch.no_grad(), self._network.recording() as heard:
@@ -221,7 +236,8 @@ class PipelineModel(WithLora[PeftLora]):
                     f"expected a conditioning with its negative for guidance {self.guidance}, found none; "
                     "encode the prompt with this model"
                 )
-        prompts = self._rows.of([{**cond.positive, **(cond.negative if self.guided else {})} for cond in conds])
+        told = [{**cond.positive, **(cond.negative if self.guided else {})} for cond in conds]
+        prompts = self._rows.of(told, [cond.picture for cond in conds])
 
         def velocity(x: Tensor, sigma: Tensor, rows: Tensor | None = None) -> Tensor:
             return self._velocity(x.float(), sigma, prompts, [0] * len(x) if rows is None else rows.tolist())
@@ -248,4 +264,4 @@ class PipelineModel(WithLora[PeftLora]):
     def _told_blank(self, rows: int) -> dict[str, object]:
         """A call in which the text does not matter."""
         off = {} if self.family.guidance is None else {self.family.guidance: self.family.unguided}
-        return {**self._rows.told(self._blank, rows), **off}
+        return {**self._rows.told(self._blank, rows, self._references.blank), **off}

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from .family import NEGATIVE, Embeds, Family
+from .references import PICTURE, Reference
 
 
 class Rows:
@@ -18,13 +19,14 @@ class Rows:
     def __init__(self, family: Family, device: torch.device) -> None:
         self._family, self._device = family, device
 
-    def of(self, embeds: Sequence[Embeds]) -> "Prompts":
+    def of(self, embeds: Sequence[Embeds], pictures: Sequence[Reference | None]) -> "Prompts":
         """Prompts by their number, on the device; fractions as float32, in which the latents then are."""
-        return Prompts(self, [{name: self._placed(tensor) for name, tensor in each.items()} for each in embeds])
+        placed = [{name: self._placed(tensor) for name, tensor in each.items()} for each in embeds]
+        return Prompts(self, placed, pictures)
 
-    def told(self, embeds: Embeds, rows: int) -> dict[str, object]:
+    def told(self, embeds: Embeds, rows: int, picture: Reference | None) -> dict[str, object]:
         """The arguments of ``rows`` rows of one prompt."""
-        return self.of([embeds]).told([0] * rows)
+        return self.of([embeds], [picture]).told([0] * rows)
 
     def dimension(self, name: str) -> int:
         """Where the rows of an argument lie."""
@@ -44,21 +46,25 @@ class Prompts:
 
     rows: Rows
     embeds: Sequence[Mapping[str, Tensor]]
+    pictures: Sequence[Reference | None]
 
     def told(self, own: Sequence[int]) -> dict[str, object]:
-        """The arguments of a batch whose rows are of these prompts, which are alike in shape."""
-        names = self.embeds[own[0]]
+        """The arguments of a batch whose rows are of these prompts, which are alike in shape and have one picture."""
+        names, picture = self.embeds[own[0]], self.pictures[own[0]]
+        seen = {} if picture is None else {PICTURE: picture}
         if self.rows.listed:
-            return {name: [self.embeds[number][name][0] for number in own] for name in names}
-        return {
+            return {**{name: [self.embeds[number][name][0] for number in own] for name in names}, **seen}
+        joined = {
             name: torch.cat([self.embeds[number][name] for number in own], dim=self.rows.dimension(name))
             for name in names
         }
+        return {**joined, **seen}
 
     def calls(self, own: Sequence[int]) -> Iterator[list[int]]:
-        """The places of a batch by call: all of them where the prompts are alike, else those of each shape."""
+        """The places of a batch by call: all of them where prompts are alike, else those of one shape and picture."""
         shapes: dict[object, list[int]] = {}
         for place, number in enumerate(own):
             shape = None if self.rows.listed else tuple(tensor.shape for tensor in self.embeds[number].values())
-            shapes.setdefault(shape, []).append(place)
+            picture = self.pictures[number]
+            shapes.setdefault((shape, None if picture is None else picture.key), []).append(place)
         yield from shapes.values()

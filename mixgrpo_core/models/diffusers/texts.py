@@ -13,6 +13,7 @@ from transformers import __version__ as transformers_version
 from ...support.digests import files_digest
 from .family import NEGATIVE, Embeds, Family
 from .loading import Index, ModelFilesError, load_text_part, pipeline_of
+from .references import Reference
 
 _PROMPTS = ("prompt", NEGATIVE, "num_images_per_prompt", "num_videos_per_prompt")
 
@@ -20,10 +21,15 @@ _PROMPTS = ("prompt", NEGATIVE, "num_images_per_prompt", "num_videos_per_prompt"
 class TextEmbedder(Protocol):
     """What a pipeline's call is told of a prompt: tensors of one row, by argument."""
 
-    def __call__(self, text: str) -> Embeds: ...
+    def __call__(self, text: str, picture: Reference | None = None) -> Embeds: ...
 
-    def negative(self) -> Embeds:
+    def negative(self, picture: Reference | None = None) -> Embeds:
         """The same of the empty prompt, as the negative of any other."""
+        ...
+
+    @property
+    def sees(self) -> bool:
+        """Whether it looks at the picture of a prompt, too."""
         ...
 
     @property
@@ -61,17 +67,21 @@ class PipelineTexts:
         self._pipeline: DiffusionPipeline | None = None
         index.require_text_parts()
 
-    def __call__(self, text: str) -> Embeds:
-        made = self._encoded(text, guided=False)
+    def __call__(self, text: str, picture: Reference | None = None) -> Embeds:
+        made = self._encoded(text, picture, guided=False)
         return {name: made[name] for name in self._family.positives if name in made}
 
-    def negative(self) -> Embeds:
+    def negative(self, picture: Reference | None = None) -> Embeds:
         if not self._family.negatives:
-            return {NEGATIVE + name: made for name, made in self("").items()}
-        made = self._encoded("", guided=True)
+            return {NEGATIVE + name: made for name, made in self("", picture).items()}
+        made = self._encoded("", picture, guided=True)
         return {name: tensor for name, tensor in made.items() if name.startswith(NEGATIVE)}
 
-    def _encoded(self, text: str, *, guided: bool) -> dict[str, Tensor]:
+    @property
+    def sees(self) -> bool:
+        return self._family.shown is not None
+
+    def _encoded(self, text: str, picture: Reference | None, *, guided: bool) -> dict[str, Tensor]:
         self._pipeline = pipeline = self._pipeline or self._load()
         takes = inspect.signature(pipeline.encode_prompt).parameters
         asked: dict[str, Any] = {
@@ -82,6 +92,8 @@ class PipelineTexts:
         asked.update({name: text for name, item in takes.items() if item.default is item.empty})  # prompt, prompt_2, ..
         own = {"prompt": text, NEGATIVE + "prompt": "", "device": self._device, "do_classifier_free_guidance": guided}
         asked.update({name: value for name, value in own.items() if name in takes})
+        if self._family.shown is not None and picture is not None:
+            asked["image"] = self._family.shown(pipeline, picture.image)
         with torch.no_grad():
             made = pipeline.encode_prompt(**asked)
         named = zip(self._family.returns, made, strict=True)  # None and an empty list are no say

@@ -16,6 +16,7 @@ from ..diffusers.loading import load_network, load_vae, read_json, require_folde
 from ..diffusers.model import PipelineModel
 from ..diffusers.peft_lora import attach_lora
 from ..diffusers.probe import Probe
+from ..diffusers.references import Reference
 from ..lora_file import load_lora
 from ..lora_layers import Layers
 from .caption_encoder import TOKENS, CaptionEncoder
@@ -87,11 +88,13 @@ class CaptionTexts:
     def __init__(self, encoder: CaptionEncoder) -> None:
         self._encoder = encoder
 
-    def __call__(self, text: str) -> Embeds:
+    def __call__(self, text: str, picture: Reference | None = None) -> Embeds:
         embeds, pooled = self._encoder([text])
         return {"prompt_embeds": embeds, "pooled_prompt_embeds": pooled}
 
-    def negative(self) -> Embeds:
+    sees = False
+
+    def negative(self, picture: Reference | None = None) -> Embeds:
         return {NEGATIVE + name: tensor for name, tensor in self("").items()}
 
     @property

@@ -92,7 +92,8 @@ KONTEXT = Family(
     linears=_FLUX,
     guidance="true_cfg_scale",
     embedded="guidance_scale",
-    fixed=lambda height, width: {"max_area": height * width},
+    fixed=lambda height, width: {"max_area": height * width, "_auto_resize": False},
+    reads_pictures=True,
 )
 FLUX2 = Family(
     name="FLUX.2 dev",
@@ -104,6 +105,7 @@ FLUX2 = Family(
     linears=_FLUX2,
     guidance=None,
     embedded="guidance_scale",
+    reads_pictures=True,
 )
 KLEIN = Family(
     name="FLUX.2 klein",
@@ -112,6 +114,7 @@ KLEIN = Family(
     returns=("prompt_embeds", ""),
     example=_joint,
     linears=_FLUX2,
+    reads_pictures=True,
     distilled=lambda pipeline, network: bool(pipeline.get("is_distilled")),
 )
 QWEN = Family(
