@@ -177,7 +177,8 @@ def test_the_grid_is_a_schedule(model, steps) -> None:
     sigmas = model.grid(steps)
     assert sigmas.shape == (steps + 1,)
     assert (sigmas.dtype, sigmas.device.type) == (torch.float32, "cpu")
-    assert (float(sigmas[0]), float(sigmas[-1])) == (1.0, 0.0)
+    assert 0.5 < float(sigmas[0]) <= 1  # a diffusion model knows no pure noise
+    assert float(sigmas[-1]) == 0.0
     assert bool((sigmas.diff() < 0).all())
 
 

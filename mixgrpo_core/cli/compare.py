@@ -18,10 +18,11 @@ from rich.table import Table
 
 from ..evaluation.held_out import Evaluation, HeldOut, Prompted, evaluate, win_rate
 from ..rewards.port import Reward
+from ..settings.grids import grid_of
 from ..views.grids import labelled_grid, strip
 from .imports import WORDS
 from .model_config import ModelConfig
-from .pictures import check_counts, check_share, grid_of, loaded, new_folder, read_words, with_lora
+from .pictures import check_counts, check_share, loaded, new_folder, read_words, with_lora
 from .settings import PromptConfig, RunConfig
 
 _TILE = 96

@@ -7,10 +7,7 @@ from os.path import exists
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torch import Tensor
-
 from ..models.lora_file import load_lora
-from ..models.port import FlowModel
 from ..sampling.schedule import flow_sigmas
 from ..settings.pictures import FileContexts, References, require_pictures
 from ..settings.prompt_files import SUFFIXES
@@ -38,11 +35,6 @@ def check_counts(steps: int, shift: float | None, images: int, batch: int) -> No
             raise ValueError(f"--{name} must be at least 1, found {value}")
     if shift is not None:
         flow_sigmas(steps, shift)
-
-
-def grid_of(model: FlowModel, steps: int, shift: float | None) -> Tensor:
-    """The sigma grid of plain sampling: the model's own, or the one of ``shift``."""
-    return model.grid(steps) if shift is None else flow_sigmas(steps, shift)
 
 
 def check_share(flag: str, share: float) -> None:

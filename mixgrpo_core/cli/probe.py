@@ -13,12 +13,13 @@ from ..evaluation.reward_probe import Probed, extremes, probe
 from ..rewards.port import Context, Origin, RewardBatch
 from ..rewards.taste.reward import alone
 from ..sampling.ode import decode, sample
+from ..settings.grids import grid_of
 from ..support.seeds import derive_seed
 from ..views.grids import labelled_grid
 from . import reward_calls
 from .imports import WORDS
 from .model_config import ModelConfig
-from .pictures import check_counts, grid_of, loaded, new_folder, read_words, with_lora
+from .pictures import check_counts, loaded, new_folder, read_words, with_lora
 
 if TYPE_CHECKING:  # it imports diffusers
     from ..models.diffusers.model import PipelineModel

@@ -11,11 +11,12 @@ from rich.console import Console
 from torch import Tensor
 
 from ..sampling.ode import decode, sample
+from ..settings.grids import grid_of
 from ..support.pixels import to_image
 from ..support.seeds import derive_seed
 from ..views.grids import labelled_grid, strip
 from .model_config import ModelConfig
-from .pictures import check_counts, check_share, grid_of, loaded, new_folder, read_words, with_lora
+from .pictures import check_counts, check_share, loaded, new_folder, read_words, with_lora
 
 if TYPE_CHECKING:  # it imports diffusers
     from ..models.diffusers.model import PipelineModel

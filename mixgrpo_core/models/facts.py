@@ -50,6 +50,8 @@ FLUX2 = Facts(steps=25, side=768, guidance=4.0, distilled=True, large=True)
 QWEN = Facts(steps=20, side=768, cfg=4.0, large=True)
 Z_IMAGE = Facts(steps=20, side=768, cfg=4.0)
 CHROMA = Facts(steps=20, side=512, cfg=4.0)
+SDXL = Facts(steps=20, side=1024, cfg=5.0)
+SD1 = Facts(steps=20, side=512, cfg=7.0, prompts=4)
 FEW = Facts(steps=6, side=768, window=2, pace=2, distilled=True, prompts=4, few_steps=True)
 OTHER = Facts(steps=20, side=512, cfg=3.5)
 DEMO = Facts(steps=25, side=64, pace=0.2, last=3, prompts=8, iterations=55, learning_rate=5e-4)
@@ -62,6 +64,8 @@ FACTS: Mapping[str, Facts] = MappingProxyType(
         "Qwen-Image": QWEN,
         "Z-Image": Z_IMAGE,
         "Chroma": CHROMA,
+        "SDXL": SDXL,
+        "SD 1.5": SD1,
         "distilled, 4-8 steps": FEW,
         "other flow model": OTHER,
         "demo": DEMO,

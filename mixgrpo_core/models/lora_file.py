@@ -1,8 +1,8 @@
 """The LoRA file that every host reads: diffusers names, alpha baked in, one safetensors file.
 
-``transformer.<module>.lora_A.weight [r, in]`` and ``transformer.<module>.lora_B.weight [out, r]``; the change of the
-weight is ``B @ A`` and nothing else. A file without ``.alpha`` means a factor of 1 to ComfyUI and to diffusers alike,
-so ``alpha / r`` is multiplied into B when the file is written.
+``transformer.<module>.lora_A.weight [r, in]`` and ``transformer.<module>.lora_B.weight [out, r]``, or the names of a
+UNet (`unet_names`); the change of the weight is ``B @ A`` and nothing else. A file without ``.alpha`` means a factor of
+1 to ComfyUI and to diffusers alike, so ``alpha / r`` is multiplied into B when the file is written.
 """
 
 import math
@@ -19,11 +19,11 @@ from ..support.seeds import derive_seed
 from ..support.tensor_files import write_tensors
 from .lora_names import DOWN, UP, LoraFileError, some
 from .lora_reading import ADAPTER_METADATA, read_lora
+from .unet_names import KOHYA, UNET, as_written, of_a_unet, read_layer
 
 PREFIX = "transformer."
 NATIVE = "diffusion_model."
 """Names that begin so are ComfyUI's own, of a model that has none in diffusers: they stand in the file as they are."""
-KOHYA = "lora_unet_"
 _FLAT = ("lora_transformer_", "lycoris_")
 """Before names of diffusers whose points are underscores: of OneTrainer and SimpleTuner."""
 
@@ -71,10 +71,17 @@ def save_lora(
         value = tensor.detach().to("cpu", torch.float32)
         value = value * scale if name.endswith(UP) else value
         # clone: tensors that share memory, or views of a larger one, are not what a safetensors file can hold
-        key = name if name.startswith(NATIVE) else PREFIX + name
-        tensors[key] = value.to(dtype).clone(memory_format=torch.contiguous_format)
-    _write(path, tensors, {**header, "format": "pt"})
+        tensors[name] = value.to(dtype).clone(memory_format=torch.contiguous_format)
+    _write(path, in_file(tensors), {**header, "format": "pt"})
     return path
+
+
+def in_file(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors under the names that a file has for them: a UNet's are those of sd-scripts, all others diffusers'."""
+    unet = {name: tensor for name, tensor in state.items() if of_a_unet(name)}
+    rest = {name: tensor for name, tensor in state.items() if name not in unet}
+    named = {name if name.startswith(NATIVE) else PREFIX + name: tensor for name, tensor in rest.items()}
+    return {**named, **as_written(unet)}
 
 
 def _write(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> None:
@@ -113,7 +120,7 @@ def load_lora(path: str | Path) -> LoraFile:
 
 def lora_of(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], where: str) -> LoraFile:
     """The LoRA of pairs A and B, with or without diffusers' prefix, of one rank or several. Raises `LoraFileError`."""
-    kohya = [name for name in tensors if name.startswith(KOHYA)]
+    kohya = [name for name in tensors if name.startswith(KOHYA) and read_layer(name) is None]
     if kohya:
         raise LoraFileError(
             f"{where} has the names of kohya ({some(kohya)}), whose layers are those of ComfyUI: write it in the "
@@ -135,7 +142,7 @@ def lora_of(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], where: s
 def layer_of(name: str) -> str:
     """A tensor's name without what tools put before diffusers' own."""
     prefix = next((prefix for prefix in (PREFIX, *_FLAT) if name.startswith(prefix)), "")
-    return name.removeprefix(prefix)
+    return (read_layer(name) if name.startswith((KOHYA, UNET)) else None) or name.removeprefix(prefix)
 
 
 def fresh_down(rank: int, incoming: int, seed: int) -> Tensor:

@@ -15,7 +15,7 @@ ATTENTION: Layers = "attention"
 ALL: Layers = "all linear"
 LAYERS: tuple[Layers, ...] = get_args(Layers)
 
-_ATTENTION = re.compile(r"(^|\.)\w*(attn|attention)\w*\.")
+_ATTENTION = re.compile(r"(^|\.)(?!attentions\.)\w*(attn|attention)\w*\.")  # a UNet's transformers are ``attentions``
 _LIST = re.compile(r"(.+?)\.\d+\.")
 
 

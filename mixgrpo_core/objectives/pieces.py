@@ -16,6 +16,7 @@ from torch import Tensor
 from ..models.port import FlowModel
 from ..rewards.port import Scores
 from ..sampling.kernels import Kernel
+from ..sampling.schedule import noise_of_start
 from ..sampling.trajectory import Trajectory, Transition
 from ..support.seeds import derive_seed
 
@@ -242,6 +243,6 @@ def _noise(group: Group, draw: Draw, column: Column, model: FlowModel, seed: int
         start = group.trajectory.states[0]
         if start.step != 0:
             raise ValueError(KEPT_NO_START)
-        return start.x[start.parent]
+        return noise_of_start(start.x, start.sigma)[start.parent]
     state, sigma = group.trajectory.states[draw.state], column.sigma.to(group.trajectory.final.device)
     return (state.x[state.parent] - (1 - sigma) * group.trajectory.final) / sigma

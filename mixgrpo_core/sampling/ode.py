@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..models.port import Cond, Sampled, Velocity
+from .schedule import start_of
 from .solvers import Euler, Solver
 
 
@@ -23,17 +24,33 @@ def sample(
     """Sample by the plain ODE: latents ``[B, *L]`` at sigma 0.
 
     Args:
-        noise: ``[B, *L]`` at ``sigmas[0]``.
+        noise: standard normal, ``[B, *L]``.
         lora_share: hybrid inference (paper, sec. "Hybrid inference"): the LoRA is on for the first
             ``round(lora_share * T)`` steps and the base model does the rest; 0 is the base model, 1 the LoRA alone.
     """
+    start = start_of(noise, sigmas)
+    return carried(model, cond, start, sigmas, solver=solver, lora_share=lora_share, batch=batch)
+
+
+@torch.no_grad()
+def carried(
+    model: Sampled[Cond],
+    cond: Cond,
+    x: Tensor,
+    sigmas: Tensor,
+    *,
+    solver: Solver = Euler(),  # noqa: B008 (frozen)
+    lora_share: float = 1.0,
+    batch: int = 16,
+) -> Tensor:
+    """As `sample`, from latents ``x [B, *L]`` at ``sigmas[0]`` to the last level."""
     if not 0 <= lora_share <= 1:
         raise ValueError(f"lora_share lies in 0..1 (the share of the steps with the LoRA on), found {lora_share}")
     steps = len(sigmas) - 1
     with_lora = round(lora_share * steps)
 
     def body(velocity: Velocity) -> Tensor:
-        return torch.cat([trajectory(velocity, x) for x in noise.split(batch)])
+        return torch.cat([trajectory(velocity, rows) for rows in x.split(batch)])
 
     def trajectory(velocity: Velocity, x: Tensor) -> Tensor:
         state = solver.init()

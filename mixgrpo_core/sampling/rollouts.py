@@ -15,6 +15,7 @@ from ..models.port import Cond, FlowModel, Velocity
 from ..support.seeds import derive_seed
 from .kernels import Kernel
 from .planners import Step, StepPlan
+from .schedule import start_of
 from .solvers import Euler, Solver
 from .trajectory import State, Trajectory, Transition
 
@@ -94,7 +95,8 @@ class _Rollout:
     def run(self, on_step: Callable[[int], None]) -> Trajectory:
         stochastic = self.plan.stochastic
         first, last = (stochastic[0], stochastic[-1]) if stochastic else (len(self.plan.steps), -1)
-        x = self.model.noise(derive_seed(self.seed, "start"), 1 if self.sampling.shared_noise else self.roots)
+        noise = self.model.noise(derive_seed(self.seed, "start"), 1 if self.sampling.shared_noise else self.roots)
+        x = start_of(noise, self.plan.sigmas)
         nfe = {"prefix": 0, "window": 0, "suffix": 0}
         transitions: list[Transition] = []
         states: list[State] = []

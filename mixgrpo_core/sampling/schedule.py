@@ -45,6 +45,19 @@ def check_sigmas(sigmas: Tensor) -> None:
         )
 
 
+def start_of(noise: Tensor, sigmas: Tensor) -> Tensor:
+    """What a full run starts from: standard normal ``noise``, as large as ``x`` is at ``sigmas[0]`` where latents have
+    variance 1. At 1 that is the noise itself; a model whose noise ends below (SDXL) has never seen a larger one."""
+    first = float(sigmas[0])
+    return noise if first == 1 else noise * math.hypot(first, 1 - first)
+
+
+def noise_of_start(x: Tensor, sigma: Tensor) -> Tensor:
+    """The standard normal noise that ``x`` is, the start of a full run at ``sigma``."""
+    first = float(sigma)
+    return x if first == 1 else x / math.hypot(first, 1 - first)
+
+
 def flow_sigmas(steps: int, shift: float = 1.0) -> Tensor:
     """Evenly spaced levels, shifted towards the noise: ``shift u / (1 + (shift - 1) u)`` with u = 1, 1 - 1/T, ..., 0.
 

@@ -21,13 +21,12 @@ from ..objectives.port import GROUP, MEAN_OLD, NEEDS, START, TRANSITIONS, Object
 from ..sampling.kernels import FlowSDE, Kernel
 from ..sampling.planners import Planner, StepPlan, WindowPlanner
 from ..sampling.rollouts import Sampling
-from ..sampling.schedule import flow_sigmas
 from ..sampling.solvers import Euler, Solver
 from ..support.memory import NOTHING, Memory
 from ..support.quoting import shown
 from ..support.setting import described, require_ranges, setting
 from ..support.spelling import spell, suggest
-from .grids import USUAL, Gridded
+from .grids import USUAL, Gridded, grid_of
 from .prompt_sources import PromptSource, Shuffled
 from .values import checked
 
@@ -210,7 +209,7 @@ class TrainConfig:
         return self._grid(model, self.eval_steps or self.steps)
 
     def _grid(self, model: Gridded, steps: int) -> torch.Tensor:
-        return model.grid(steps) if self.shift is None else flow_sigmas(steps, self.shift)
+        return grid_of(model, steps, self.shift)
 
     def plan(self, iteration: int, prompt: int, sigmas: torch.Tensor, memory: Memory = NOTHING) -> StepPlan:
         """How a group is rolled out: the planner's plan, without trained steps where the objective looks at none."""

@@ -24,3 +24,20 @@ class UsualGrid:
 
 
 USUAL = UsualGrid()
+
+
+def grid_of(model: Gridded, steps: int, shift: float | None) -> torch.Tensor:
+    """The sigmas ``[steps + 1]`` of a model: its own, or those of ``shift``.
+
+    Raises:
+        ValueError: a shift, which begins at pure noise, for a model that knows none (SDXL).
+    """
+    if shift is None:
+        return model.grid(steps)
+    first = float(model.grid(steps)[0])
+    if first < 1:
+        raise ValueError(
+            f"expected no shift for this model, found {shift:g}: its noise begins at {first:.3g} and not at 1, and the "
+            "levels are its own. Leave shift out (0 on the canvas)"
+        )
+    return flow_sigmas(steps, shift)

@@ -1,7 +1,7 @@
 """What ComfyUI's class says of a model: whether it is a flow model, its latents, sizes, timestep shift and name."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import cast
@@ -11,6 +11,11 @@ from comfy.latent_formats import LatentFormat
 from comfy.model_base import BaseModel
 from comfy.model_patcher import ModelPatcher
 from comfy.model_sampling import CONST, IMG_TO_IMG_FLOW, ModelSamplingDiscreteFlow, ModelSamplingFlux
+from torch import Tensor
+
+from ...mixgrpo_core.models.diffusion_flow import even_timesteps
+from ...mixgrpo_core.sampling.schedule import flow_sigmas
+from .diffusion import noises_of, require_images_from_noise
 
 ARCHITECTURES = MappingProxyType(
     {
@@ -22,9 +27,14 @@ ARCHITECTURES = MappingProxyType(
         "Lumina2": "lumina-2",
         "AuraFlow": "auraflow",
         "HiDream": "hidream-i1",
+        "SDXL": "stable-diffusion-xl-v1-base",
+        "SD15": "stable-diffusion-v1",
+        "SD20": "stable-diffusion-v2",
     }
 )
 """The ``modelspec.architecture`` of ComfyUI's classes, for the headers of LoRA files; others go by their class."""
+
+_FlowSampling = ModelSamplingDiscreteFlow | ModelSamplingFlux
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +52,9 @@ class Family:
         text_width: channels of a text token that it takes; None where it does not say.
         guided: whether it takes a guidance as an input, as FLUX.1-dev does.
         frames: whether latents have a frame dimension ``[C, 1, H, W]`` (models that share a video VAE).
-        shift: timestep shift of the model's own schedule: ``sigma = shift t / (1 + (shift - 1) t)``.
+        shift: timestep shift of the model's own schedule: ``sigma = shift t / (1 + (shift - 1) t)``; None where it has
+            levels of its own.
+        noises: the levels that a diffusion model has in the place of a shift (``diffusion.py``).
     """
 
     name: str
@@ -53,10 +65,17 @@ class Family:
     pixels: int
     patch: int
     frames: bool
-    shift: float
+    shift: float | None
     most: int | None
     text_width: int | None
     guided: bool
+    noises: Tensor | None = field(default=None, compare=False)
+
+    def grid(self, steps: int) -> Tensor:
+        """The model's own sigmas ``[steps + 1]``: even levels with its timestep shift, or even timesteps of its own."""
+        if self.noises is not None:
+            return even_timesteps(steps, self.noises)
+        return flow_sigmas(steps, 1.0 if self.shift is None else self.shift)
 
     def latent_shape(self, width: int, height: int) -> tuple[int, ...]:
         """Shape of one latent. Raises ``ValueError`` for a size that does not divide into tokens, or is too large."""
@@ -78,12 +97,16 @@ def require_flow_model(model: ModelPatcher) -> Family:
     base = getattr(model, "model", None)
     if not isinstance(base, BaseModel):
         raise ValueError(f"expected a MODEL of ComfyUI, found {type(model).__name__}: connect a model loader")
-    name = type(base).__name__
+    name = _name(base)
     sampling = model.get_model_object("model_sampling")
-    if not isinstance(sampling, CONST) or isinstance(sampling, IMG_TO_IMG_FLOW):
+    noises = noises_of(sampling)
+    if noises is not None:
+        require_images_from_noise(base, sampling, name)
+    elif not isinstance(sampling, CONST) or isinstance(sampling, IMG_TO_IMG_FLOW):
         raise ValueError(
-            f"MixGRPO trains flow-matching models (SD3.5, FLUX, Qwen-Image, Z-Image, ...), found {name}, which is "
-            "none: its noise is of another kind. Load a flow model"
+            f"MixGRPO trains flow-matching models (SD3.5, FLUX, Qwen-Image, Z-Image, ...) and UNets of noise or "
+            f"v-prediction (SDXL, Illustrious, Pony, SD 1.5), found {name}, which is none: its noise is of another "
+            "kind. Load one of these models"
         )
     if getattr(sampling, "noise_scale", 1.0) != 1.0:
         raise ValueError(
@@ -103,11 +126,17 @@ def require_flow_model(model: ModelPatcher) -> Family:
         pixels=latent.spacial_downscale_ratio,
         patch=patch,
         frames=latent.latent_dimensions == 3,
-        shift=_shift(cast(ModelSamplingDiscreteFlow | ModelSamplingFlux, sampling)),  # which flow models' are made of
+        shift=None if noises is not None else _shift(cast(_FlowSampling, sampling)),  # which flow models' are made of
+        noises=noises,
         most=_most(network, patch * latent.spacial_downscale_ratio),
         text_width=getattr(getattr(network, "context_embedder", None), "in_features", None),
         guided=bool(getattr(getattr(network, "params", None), "guidance_embed", False)),
     )
+
+
+def _name(base: BaseModel) -> str:
+    """ComfyUI's class, or that of the settings where the class is none of the model's own (SD15)."""
+    return type(base.model_config if type(base) is BaseModel else base).__name__
 
 
 def _variant(base: BaseModel) -> str:
@@ -116,7 +145,7 @@ def _variant(base: BaseModel) -> str:
     return "Ovis" if ovis else type(base.model_config).__name__
 
 
-def _shift(sampling: ModelSamplingDiscreteFlow | ModelSamplingFlux) -> float:
+def _shift(sampling: _FlowSampling) -> float:
     """The shift behind any schedule of the host's flow models, FLUX's exponential one too: read off half way."""
     half = sampling.sigma(torch.tensor(0.5 * getattr(sampling, "multiplier", 1.0), dtype=torch.float64))
     sigma = float(half)

@@ -1,7 +1,7 @@
 """The velocity field of ComfyUI's MODEL, from inside the host's own sampling call.
 
 x0 = guider(x, sigma)          conditioning, guidance, timestep scaling and casting as in every sampler of the host
-v  = (x - x0) / sigma          flow models only: their x0 is x - sigma v
+v  = (x - x0) / sigma          a flow model's x0 is x - sigma v; others are asked in their own scale (`diffusion`)
 """
 
 import math
@@ -22,9 +22,9 @@ from torch import Tensor
 from ...mixgrpo_core.models.pictures import maps_over_latents, within_0_to_1
 from ...mixgrpo_core.models.port import LoraState, R, Velocity
 from ...mixgrpo_core.models.told_apart import ToldApart
-from ...mixgrpo_core.sampling.schedule import flow_sigmas
 from ...mixgrpo_core.support.seeds import seeded_noise
 from ...mixgrpo_core.support.setting import require_number
+from .diffusion import in_its_own_scale
 from .family import Family, require_flow_model
 from .frozen import freeze, quantised_inference_weights
 from .gradients import trainable
@@ -126,8 +126,8 @@ class HostField:
         return model_digest(self.patcher, "diffusion_model")
 
     def grid(self, steps: int) -> Tensor:
-        """The model's own sigmas ``[steps + 1]``: even levels with its timestep shift."""
-        return flow_sigmas(steps, self.family.shift)
+        """The model's own sigmas ``[steps + 1]``."""
+        return self.family.grid(steps)
 
     def places(self, maps: Tensor) -> Tensor:
         """Maps over images ``[B, H, W]`` as ``[B, 1, .., h, w]`` over latents."""
@@ -141,7 +141,8 @@ class HostField:
         for row, pair in enumerate(pairs[1:], 1):  # the host prepares all of a guider's conditionings alike
             guider.inner_set_conds({f"{role} {row}": cond for role, cond in zip(_ROLES, pair, strict=True)})
         guider.set_cfg(self.cfg)
-        inside = _Inside(body, self.loaded(grad=torch.is_grad_enabled()), len(conds))
+        scaled = None if self.family.noises is None else in_its_own_scale
+        inside = _Inside(body, self.loaded(grad=torch.is_grad_enabled()), len(conds), scaled)
         blank = torch.zeros(1, *self.latent_shape)
         try:
             with torch.inference_mode(False), torch.no_grad():
@@ -244,8 +245,14 @@ def _require_no_skips(model: ModelPatcher) -> None:
 class _Inside(comfy.samplers.Sampler, Generic[R]):
     """A sampler to the host: calls ``body`` with the loaded, conditioned network and keeps the answer."""
 
-    def __init__(self, body: Callable[[Velocity], R], loaded: AbstractContextManager[None], prompts: int) -> None:
-        self.body, self.loaded, self.prompts = body, loaded, prompts
+    def __init__(
+        self,
+        body: Callable[[Velocity], R],
+        loaded: AbstractContextManager[None],
+        prompts: int,
+        scaled: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None,
+    ) -> None:
+        self.body, self.loaded, self.prompts, self.scaled = body, loaded, prompts, scaled
         self.result: R
 
     def sample(
@@ -256,7 +263,8 @@ class _Inside(comfy.samplers.Sampler, Generic[R]):
         def of_one(x: Tensor, sigma: Tensor, row: int) -> Tensor:
             if self.prompts > 1:
                 model_wrap.conds = {role: prepared[f"{role} {row}" if row else role] for role in _ROLES}
-            return (x - model_wrap(x, sigma.expand(len(x)), **extra_args)) / sigma
+            given, level = (x, sigma) if self.scaled is None else self.scaled(x, sigma)
+            return (x - model_wrap(given, level.expand(len(x)), **extra_args)) / sigma
 
         def velocity(x: Tensor, sigma: Tensor, rows: Tensor | None = None) -> Tensor:
             comfy.model_management.throw_exception_if_processing_interrupted()

@@ -22,6 +22,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import checkpoint
 
 from .bypass_lora import HostLora
+from .diffusion import parts_of_a_unet
 from .frozen import thaw
 
 _SAME_OUT_OF_PLACE: Mapping[Callable[..., object], Callable[..., Tensor]] = MappingProxyType(
@@ -93,11 +94,12 @@ def trainable(model: nn.Module, *, grad: bool = True) -> Iterator[None]:
 
 @contextmanager
 def block_checkpointing(network: nn.Module, lora: HostLora) -> Iterator[None]:
-    """Inside, each block that holds the LoRA keeps its inputs only and is computed again in the backward pass.
+    """Inside, each block that holds the LoRA, or part of a UNet, keeps its inputs only and is computed again in the
+    backward pass.
 
     The second computation wears the LoRA of the first. ``network`` is the host's ``diffusion_model``.
     """
-    blocks = [network.get_submodule(path.split(".", 1)[1]) for path in lora.blocks]
+    blocks = parts_of_a_unet(network) or [network.get_submodule(path.split(".", 1)[1]) for path in lora.blocks]
     with ExitStack() as stack:
         for block in blocks:
             stack.enter_context(_checkpointed(block, lora))
@@ -141,12 +143,13 @@ class _Run:
     def __init__(self, forward: Callable, args: tuple, options: dict) -> None:
         self._forward, self._args, self._options = forward, args, options
         # the host writes the next block's number into the options it passes around
-        self._kept = {key: dict(value) if isinstance(value, dict) else value for key, value in options.items()}
+        self._kept_args = tuple(_copied(value) for value in args)
+        self._kept = {key: _copied(value) for key, value in options.items()}
         self._versions: list[tuple[Tensor, int]] | None = None
 
     def __call__(self) -> object:
         if self._versions is not None:
-            return self._forward(*self._args, **self._kept)
+            return self._forward(*self._kept_args, **self._kept)
         tensors = [value for value in (*self._args, *self._options.values()) if isinstance(value, Tensor)]
         self._versions = [(tensor, tensor._version) for tensor in tensors if not tensor.is_inference()]
         result = self._forward(*self._args, **self._options)
@@ -156,3 +159,7 @@ class _Run:
                 "gradient would be wrong: switch gradient checkpointing off for this model"
             )
         return result
+
+
+def _copied(value: object) -> object:
+    return dict(value) if isinstance(value, dict) else value

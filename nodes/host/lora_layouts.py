@@ -24,10 +24,11 @@ from comfy.model_base import BaseModel
 from comfy.weight_adapter import LoRAAdapter
 from torch import Tensor
 
-from ...mixgrpo_core.models.lora_file import KOHYA, NATIVE, PREFIX, LoraFile, lora_of
+from ...mixgrpo_core.models.lora_file import NATIVE, PREFIX, LoraFile, in_file, lora_of
 from ...mixgrpo_core.models.lora_names import DOWN, UP, some
 from ...mixgrpo_core.models.lora_reading import PlainLora
-from .lora_names import Part, trained_layers
+from ...mixgrpo_core.models.unet_names import KOHYA, UNET, of_a_unet
+from .lora_names import Part, trained_layers, unet_names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,10 +77,14 @@ def read(state: Mapping[str, Tensor], model: BaseModel) -> list[Piece]:
 
 
 def _host_name(name: str, targets: Mapping[str, object]) -> str:
-    """The name of a tensor as the host's table has it: peft leaves ``transformer.`` away."""
+    """The name of a tensor as the host's table has it: peft leaves ``transformer.`` away, and the host drops a UNet's
+    names of diffusers."""
     if name.startswith(PREFIX + NATIVE):  # a model without names of diffusers is trained under ComfyUI's own
         return name.removeprefix(PREFIX)
     layer = name.removesuffix(DOWN).removesuffix(UP)
+    bare = layer.removeprefix(UNET)
+    if of_a_unet(bare):
+        return KOHYA + bare.replace(".", "_") + name.removeprefix(layer)
     return PREFIX + name if layer not in targets and PREFIX + layer in targets else name
 
 
@@ -91,7 +96,7 @@ def lora_for(lora: PlainLora, model: BaseModel, names: Collection[str], where: s
     """
     if not all(name.removeprefix(PREFIX) in names for name in lora.tensors):  # of another layout, or other layers
         native = any(name.startswith(NATIVE) for name in names)
-        make = to_native if native else to_diffusers
+        make = to_native if native else named_as_in_diffusers
         lora = replace(lora, tensors=make(read(lora.tensors, model), model))
     return lora_of(lora.tensors, lora.metadata, where)
 
@@ -128,7 +133,12 @@ def _require_fit(piece: Piece, model: BaseModel) -> None:
 
 
 def to_diffusers(pieces: Iterable[Piece], model: BaseModel) -> dict[str, Tensor]:
-    """The layout that ComfyUI and diffusers read.
+    """The layout that ComfyUI and diffusers read; raises as `named_as_in_diffusers`."""
+    return in_file(named_as_in_diffusers(pieces, model))
+
+
+def named_as_in_diffusers(pieces: Iterable[Piece], model: BaseModel) -> dict[str, Tensor]:
+    """Pairs A and B of diffusers' layers.
 
     Raises:
         ValueError: layers for which the host knows no name of diffusers.
@@ -143,7 +153,7 @@ def to_diffusers(pieces: Iterable[Piece], model: BaseModel) -> dict[str, Tensor]
     state = {}
     for path, group in _by_path(pieces).items():
         for name, down, up in _taken_apart(group, names[path]):
-            state[PREFIX + name + DOWN], state[PREFIX + name + UP] = down, up
+            state[name + DOWN], state[name + UP] = down, up
     return state
 
 
@@ -238,6 +248,9 @@ def _diffusers_names(model: BaseModel) -> dict[str, tuple[Part, ...]]:
     """The parts of each layer that has diffusers names: those that are trained, and others with exactly one name."""
     keys = comfy.lora.model_lora_keys_unet(model, {})
     rows = _rows(model)
+    unet = unet_names(model)
+    if unet:
+        return {path: (Part(name=unet[path], start=0, stop=rows[path]),) for path in unet if path in rows}
     others: dict[str, list[Part]] = defaultdict(list)
     for key, target in keys.items():
         path = target.removesuffix(".weight") if isinstance(target, str) else ""

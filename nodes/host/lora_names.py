@@ -9,6 +9,8 @@ import re
 from dataclasses import dataclass, replace
 
 import comfy.lora
+import comfy.utils
+from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfy.model_base import BaseModel
 
 from ...mixgrpo_core.models.lora_file import PREFIX
@@ -62,9 +64,10 @@ def trained_layers(model: BaseModel, kind: Layers = USUAL) -> list[Layer]:
     if kind == ATTENTION:
         found = [replace(layer, parts=tuple(filter(_of_attention, layer.parts))) for layer in found]
     elif kind == ALL:
-        lists = {list_of(layer.path) for layer in found}
-        more = {path: size for path, size in _sizes(model, all_of_them=True).items() if list_of(path) in lists}
-        found = _named(model, more)
+        unet = unet_names(model)  # whose blocks are other lists in diffusers
+        lists = {list_of(unet.get(layer.path, layer.path)) for layer in found}
+        more = _sizes(model, all_of_them=True)
+        found = _named(model, {path: more[path] for path in more if list_of(unet.get(path, path)) in lists})
     layers = [layer for layer in found if layer.parts]
     if not layers:
         raise ValueError(
@@ -81,13 +84,29 @@ def _of_attention(part: Part) -> bool:
 def _named(model: BaseModel, sizes: dict[str, tuple[int, int]]) -> list[Layer]:
     """Layers with their names in LoRA files; those that the host has no name for are left out, unless it is all."""
     named = {path: _tiled(parts, sizes[path][1]) for path, parts in _table(model, sizes).items()}
-    if not named or not all(named.values()):
+    unet = unet_names(model)
+    if unet:
+        named = {path: (Part(name=unet[path], start=0, stop=sizes[path][1]),) for path in sizes if path in unet}
+    elif not named or not all(named.values()):
         named = {path: (Part(name=path, start=0, stop=rows),) for path, (_, rows) in sizes.items()}
     return [
         Layer(path=path, inputs=inputs, rows=rows, parts=named[path])
         for path, (inputs, rows) in sizes.items()
         if path in named
     ]
+
+
+def unet_names(model: BaseModel) -> dict[str, str]:
+    """Diffusers' names of the layers of a UNet, by path; the host's table has them with underscores. Empty for other
+    networks."""
+    if not isinstance(model.diffusion_model, UNetModel):
+        return {}
+    table = comfy.utils.unet_to_diffusers(model.model_config.unet_config)
+    return {
+        f"diffusion_model.{path.removesuffix('.weight')}": name.removesuffix(".weight")
+        for name, path in table.items()
+        if name.endswith(".weight")
+    }
 
 
 def block_of(path: str) -> str:
@@ -102,8 +121,10 @@ def _sizes(model: BaseModel, *, all_of_them: bool = False) -> dict[str, tuple[in
     """Columns and rows by path, of attention and MLP layers or of all that are in a list. The host's quantised linear
     layers are no ``nn.Linear``."""
     found: dict[str, tuple[int, int]] = {}
+    unet = isinstance(model.diffusion_model, UNetModel)
     for path, module in model.named_modules():
         usual = all_of_them or not _NOT_TRAINED.search(path.removeprefix("diffusion_model"))
+        usual = usual and (all_of_them or not unet or ".transformer_blocks." in path)
         if not (usual and _BLOCK.match(path)):
             continue
         inputs, outputs = getattr(module, "in_features", None), getattr(module, "out_features", None)

@@ -12,7 +12,8 @@ from ...mixgrpo_core.evaluation.held_out import Evaluation, win_rate
 from ...mixgrpo_core.rewards.port import Reward, RewardBatch, Scores
 from ...mixgrpo_core.rewards.scoring import score
 from ...mixgrpo_core.rewards.stats import RewardStats
-from ...mixgrpo_core.sampling.ode import decode, sample
+from ...mixgrpo_core.sampling.ode import carried, decode
+from ...mixgrpo_core.sampling.schedule import start_of
 from ...mixgrpo_core.support.seeds import derive_seed
 from ..checks import LARGEST_SEED, require_in_range
 from ..host.field import HostField
@@ -178,11 +179,12 @@ class _Comparison:
     def _latents(self, share: float, prompts: Sequence[str], images: int, seed: int) -> list[Tensor]:
         """All prompts by the one model, then all by the other: changing weights takes longer than keeping latents."""
         switch = round(share * (len(self.sigmas) - 1))
-        latents = [self.base.noise(derive_seed("compare", seed, place), images) for place in range(len(prompts))]
+        noise = [self.base.noise(derive_seed("compare", seed, place), images) for place in range(len(prompts))]
+        latents = [start_of(each, self.sigmas) for each in noise]
         for model, sigmas in ((self.with_lora, self.sigmas[: switch + 1]), (self.base, self.sigmas[switch:])):
             if len(sigmas) > 1:
                 latents = [
-                    sample(model, model.encode(prompt), x, sigmas, batch=self.batch)
+                    carried(model, model.encode(prompt), x, sigmas, batch=self.batch)
                     for prompt, x in zip(prompts, latents, strict=True)
                 ]
         return latents

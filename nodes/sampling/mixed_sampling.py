@@ -11,11 +11,13 @@ from comfy.utils import model_trange
 from torch import Tensor
 
 from ...mixgrpo_core import DPMpp2M, Euler, StepPlan, deterministic_plan, flash_sigmas, windowed_plan
+from ...mixgrpo_core.models.diffusion_flow import level_of
 from ...mixgrpo_core.sampling.kernels import Kernel
 from ...mixgrpo_core.sampling.schedule import check_sigmas
 from ...mixgrpo_core.sampling.solvers import Solver
 from ...mixgrpo_core.sampling.windows import Window
 from ...mixgrpo_core.support.seeds import derive_seed, seeded_noise
+from ..host.diffusion import in_its_own_scale, noises_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,11 +57,15 @@ class MixedSampling:
             ValueError: the model is no flow model, the window does not fit, or the schedule does not fall from noise.
         """
         model_sampling = model.inner_model.inner_model.model_sampling
-        check_flow(model_sampling)
+        diffusion = noises_of(model_sampling) is not None
+        if not diffusion:
+            check_flow(model_sampling)
         if self.window is None and isinstance(self.solver, Euler):  # the host's own, whatever the schedule is
             return sample_euler(model, x, sigmas, extra_args=extra_args, callback=callback, disable=disable)
-        plan = self.plan(sigmas)
+        scaled = in_its_own_scale if diffusion else _as_it_is
+        plan = self.plan(level_of(sigmas) if diffusion else sigmas)
         levels = plan.sigmas.to(x.device)
+        x = x * (1 - levels[0]) if diffusion else x
         last = max(plan.stochastic, default=-1)
         extra_args = extra_args or {}
         # x carries noise of this scale (1 but for few models), and what is added must carry the same.
@@ -70,18 +76,18 @@ class MixedSampling:
         places = covered(len(sigmas) - 1, last + 1, count)
         for i in model_trange(count, disable=disable):
             sigma, sigma_next = plan.sigmas[i : i + 2].tolist()
-            level = levels[i]
-            denoised = model(x, level.repeat(len(x)), **extra_args)
+            given, level = scaled(x, levels[i])
+            denoised = model(given, level.repeat(len(x)), **extra_args)
             if callback is not None:
-                callback({"x": x, "i": places[i], "sigma": level, "sigma_hat": level, "denoised": denoised})
-            v = (x - denoised) / level
+                callback({"x": given, "i": places[i], "sigma": level, "sigma_hat": level, "denoised": denoised})
+            v = (x - denoised) / levels[i]
             if plan.steps[i].stochastic:
                 x = self.kernel(x, v, sigma, sigma_next).sample(scale * batch_noise(seed, i, x))
                 solver = DPMpp2M() if i == last and self.tail_ratio < 1 else self.solver
                 state = solver.init()  # a history from before the noise belongs to another path
             else:
                 x, state = solver.step(x, v, sigma, sigma_next, state)
-        return x
+        return scaled(x, levels[count])[0]
 
     def plan(self, sigmas: Tensor) -> StepPlan:
         """What each step is, on the CPU. A schedule that stops above 0 is continued by one step to 0, which is the next
@@ -100,13 +106,18 @@ class MixedSampling:
         return windowed_plan(torch.cat([tail, whole[len(sigmas) :]]), window)
 
 
+def _as_it_is(x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+    return x, sigma
+
+
 def check_flow(model_sampling) -> None:
     """Raise ValueError unless the model predicts a velocity between noise and image."""
     if not isinstance(model_sampling, CONST) or isinstance(model_sampling, IMG_TO_IMG_FLOW):
         kinds = ", ".join(base.__name__ for base in type(model_sampling).__bases__)
         raise ValueError(
-            "The Mixed ODE-SDE Sampler needs a flow model, such as Stable Diffusion 3.5, FLUX, Qwen-Image or Z-Image; "
-            f"the connected model is of another kind ({kinds}). Connect a flow model, or take another sampler."
+            "The Mixed ODE-SDE Sampler needs a flow model, such as Stable Diffusion 3.5, FLUX, Qwen-Image or Z-Image, "
+            f"or SDXL or Stable Diffusion 1.5; the connected model is of another kind ({kinds}). Connect a flow model, "
+            "or take another sampler."
         )
 
 

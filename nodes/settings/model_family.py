@@ -12,7 +12,15 @@ from .presets import AUTO
 
 _log = logging.getLogger(__name__)
 OTHER, FEW_STEPS = "other flow model", "distilled, 4-8 steps"
-_OF_CLASSES = {"SD3": "SD3.5", "QwenImage": "Qwen-Image", "Chroma": "Chroma", "ChromaRadiance": "Chroma"}
+_OF_CLASSES = {
+    "SD3": "SD3.5",
+    "QwenImage": "Qwen-Image",
+    "Chroma": "Chroma",
+    "ChromaRadiance": "Chroma",
+    "SDXL": "SDXL",
+    "SD15": "SD 1.5",
+    "SD20": "SD 1.5",
+}
 _DEMO_TEXT = 64  # channels of the demo model's captions; SD3's are 4096
 _DEMO = "demo"
 
@@ -36,6 +44,9 @@ def for_family(settings: TrainerSettings | OpenSettings, about: Family) -> Train
     elif settings.family:
         _require_family(settings.family, about)
     about.latent_shape(settings.width, settings.height)
+    if about.noises is not None and not settings.model_shift:
+        about_grid = f"{about.name} has noise levels of its own, which no shift moves"
+        raise ValueError(f"expected shift 0, the model's own grid, found {settings.train.shift:g}: {about_grid}")
     return settings
 
 

@@ -164,9 +164,7 @@ def _live(
 
 def _inputs() -> list[io.Input]:
     return [
-        io.Model.Input(
-            "model", tooltip="A flow model: SD3.5, FLUX, Qwen-Image, Z-Image, ... LoRAs that it carries stay."
-        ),
+        io.Model.Input("model", tooltip="A flow model (SD3.5, FLUX, ...), SDXL or SD 1.5. LoRAs that it carries stay."),
         io.Vae.Input("vae", tooltip="The model's VAE: rewards look at images, not at latents."),
         PromptsSocket.Input("prompts", tooltip="What to make images of: a Prompt Set."),
         RewardSocket.Input("rewards", tooltip="What to reward: one reward, or several through Combine Rewards."),

@@ -27,6 +27,8 @@ FOUND = {
     "HiDream": OTHER,
     "AuraFlow": OTHER,
     "Krea 2": OTHER,
+    "SDXL": "SDXL",
+    "SD 1.5": "SD 1.5",
     "Ernie-Image": OTHER,
 }
 """The family of each tiny model, whose file has a name that says nothing."""

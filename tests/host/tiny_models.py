@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 import comfy.model_patcher
 import comfy.ops
 import comfy.supported_models as host
+import tiny_unets
 import torch
+from tiny_unets import SD1, SDXL
 from torch import Tensor
 
 CPU = torch.device("cpu")
@@ -232,6 +234,10 @@ FAMILIES: Mapping[str, Family] = {
     ),
     "AuraFlow": Family(config=host.AuraFlow, unet=AURAFLOW, latent=(4, 8, 8), inputs={"c_crossattn": (5, 12)}),
     "Krea 2": Family(config=host.Krea2, unet=KREA2, latent=(4, 1, 8, 8), inputs={"c_crossattn": (5, 48)}),
+    "SDXL": Family(
+        config=host.SDXL, unet=tiny_unets.of_host(SDXL), latent=(4, 8, 8), inputs={"c_crossattn": (5, 32), "y": (1552,)}
+    ),
+    "SD 1.5": Family(config=host.SD15, unet=tiny_unets.of_host(SD1), latent=(4, 8, 8), inputs={"c_crossattn": (5, 16)}),
     "Ernie-Image": Family(config=host.ErnieImage, unet=ERNIE, latent=(8, 4, 4), inputs={"c_crossattn": (5, 12)}),
 }
 

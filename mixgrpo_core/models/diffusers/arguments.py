@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
-from .family import Family
+from .family import Config, Family
 
 _USUAL = 1024  # pixels, where a pipeline's call decides inside
 
@@ -44,9 +44,15 @@ def arguments(
     return {**asked, **_guidance(pipe, family, guidance), **_embedded(pipe, family, embedded)}
 
 
+def config_of(pipe: DiffusionPipeline, family: Family) -> Config:
+    """The configuration of its network."""
+    found: Config = getattr(pipe, family.network).config
+    return found
+
+
 def _require_size(pipe: DiffusionPipeline, family: Family, resolution: tuple[int, int]) -> None:
     unit = pixels_per_latent(pipe) * family.side
-    patches = pipe.transformer.config.get(family.most_patches) if family.most_patches else None
+    patches = config_of(pipe, family).get(family.most_patches) if family.most_patches else None
     most = math.inf if patches is None else unit * patches
     if any(length < unit or length % unit or length > most for length in resolution):
         to = "" if patches is None else f" up to {most}"
@@ -72,7 +78,7 @@ def default_size(pipe: DiffusionPipeline) -> tuple[int, int]:
 
 
 def _guidance(pipe: DiffusionPipeline, family: Family, guidance: float) -> dict[str, Any]:
-    distilled = family.distilled(pipe.config, pipe.transformer.config)
+    distilled = family.distilled(pipe.config, config_of(pipe, family))
     if guidance > 1 and (distilled or family.guidance is None):
         why = "this folder is distilled, with its guidance in its weights" if distilled else "it has none here"
         raise ValueError(f"expected guidance 1 for {family.name}, found {guidance}: {why}. Leave guidance out")
@@ -80,7 +86,7 @@ def _guidance(pipe: DiffusionPipeline, family: Family, guidance: float) -> dict[
 
 
 def _embedded(pipe: DiffusionPipeline, family: Family, embedded: float | None) -> dict[str, Any]:
-    has = family.embedded is not None and pipe.transformer.config.get("guidance_embeds", True)
+    has = family.embedded is not None and config_of(pipe, family).get("guidance_embeds", True)
     if embedded is not None and not has:
         raise ValueError(
             f"expected no embedded guidance, found {embedded}: this network of {family.name} is not told of any. Leave "

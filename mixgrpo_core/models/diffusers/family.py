@@ -24,6 +24,8 @@ class Family:
         architecture: its modelspec name in the header of LoRA files, by the network's configuration.
         returns: what ``encode_prompt`` returns, each as an argument of the pipeline's call; empty where it is no
             argument. Without a ``negative_`` among them the negative is another call's.
+        network: the part of the pipeline that is its network.
+        diffusion: whether its network predicts noise or diffusion's v, which is made a velocity.
         example: one row of embeddings, drawn by the function that is given, for a network of this configuration.
         linears: a regular expression of the layers that the LoRA sits on.
         guidance: the call's argument of classifier-free guidance; None where it has none.
@@ -52,6 +54,8 @@ class Family:
     returns: tuple[str, ...]
     example: Callable[[Config, Callable[..., Tensor]], Embeds]
     linears: str
+    network: str = "transformer"
+    diffusion: bool = False
     guidance: str | None = "guidance_scale"
     unguided: float = 1.0
     embedded: str | None = None

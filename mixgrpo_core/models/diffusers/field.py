@@ -18,6 +18,7 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from torch import Tensor
 
 from ..pictures import within_0_to_1
+from .diffusion_probe import DiffusionProbe
 from .probe import Enough, Probe
 from .references import PICTURE, Reference
 
@@ -35,7 +36,7 @@ class PipelineField:
         latent_shape: of one latent.
 
     Args:
-        pipe: the pipeline with a `Probe` for its scheduler, which nobody else asks from now on.
+        pipe: the pipeline with a `Probe` or a `DiffusionProbe` for its scheduler, which nobody else asks from now on.
         embeds: arguments of one row, to ask where the text does not matter.
         fixed: further arguments of every call.
         device: where its networks are.
@@ -50,7 +51,7 @@ class PipelineField:
     ) -> None:
         self._pipe, self._embeds, self._fixed = pipe, embeds, fixed
         self._call: Callable[..., Any] = inspect.unwrap(type(pipe).__call__)  # without its no_grad
-        self._probe: Probe = pipe.scheduler
+        self._probe: Probe | DiffusionProbe = pipe.scheduler
         pipe.__class__ = _at(type(pipe), device)
         pipe.progress_bar = _no_bar
         self._prepare: Callable[..., Any] = pipe.prepare_latents

@@ -16,9 +16,10 @@ from torch.nn import Linear
 from ...support.paths import user_path
 from ...support.quoting import cause
 from ...support.setting import require_number
-from ..lora_file import KOHYA, NATIVE, layer_of
+from ..lora_file import NATIVE, layer_of
 from ..lora_names import DOWN, UP, LoraFileError, some
 from ..lora_reading import PlainLora, plain, read_lora
+from ..unet_names import KOHYA, of_a_unet
 
 Loras = Mapping[str | Path, float]
 """The strength of each file."""
@@ -63,7 +64,9 @@ def _converted(file: str | Path, pipeline: type) -> PlainLora:
         raise LoraFileError(
             f"diffusers does not read {file} for {pipeline.__name__} ({cause(error)}): {told}"
         ) from error
-    found = plain(made[0] if isinstance(made, tuple) else made, {}, str(file))
+    state, alphas = (*made, None)[:2] if isinstance(made, tuple) else (made, None)  # a UNet's are told apart
+    told_apart = {name: torch.tensor(float(alpha)) for name, alpha in (alphas or {}).items()}
+    found = plain({**state, **told_apart}, {}, str(file))
     if _foreign(found):
         raise LoraFileError(f"{pipeline.__name__} does not read the names in {file}: {told}")
     return found
@@ -71,7 +74,8 @@ def _converted(file: str | Path, pipeline: type) -> PlainLora:
 
 def _foreign(lora: PlainLora) -> bool:
     """Whether there are names of other tools than diffusers."""
-    return any(name.startswith((KOHYA, NATIVE)) or not name.endswith((DOWN, UP)) for name in lora.tensors)
+    others = (name for name in lora.tensors if not of_a_unet(layer_of(name)))
+    return any(name.startswith((KOHYA, NATIVE)) or not name.endswith((DOWN, UP)) for name in others)
 
 
 def _merge(network: ModelMixin, lora: PlainLora, strength: float, where: str) -> None:

@@ -24,6 +24,8 @@ from .weight_names import variant_of, why
 N = TypeVar("N", bound=ModelMixin)
 _TEXT_PARTS = ("text_encoder", "tokenizer", "processor")
 INDEX = "model_index.json"
+_PLAIN = {"add_watermarker": False, "requires_safety_checker": False}
+"""Rewards see the picture as it is."""
 
 
 class Vae(Protocol):
@@ -128,10 +130,15 @@ def read_index(folder: Path, optional: tuple[str, ...] = ()) -> Index:
     return Index(folder=folder, pipeline=pipeline, parts=parts, settings=settings, optional=optional)
 
 
+def is_flow(scheduler: Mapping[str, Any]) -> bool:
+    """Whether a scheduler's settings are those of a flow model."""
+    flow = "FlowMatch" in str(scheduler.get("_class_name")) or bool(scheduler.get("use_flow_sigmas"))
+    return flow or scheduler.get("prediction_type") == "flow_prediction"
+
+
 def require_flow(scheduler: Mapping[str, Any], folder: Path) -> None:
     """Raise unless a scheduler's settings are those of a flow model."""
-    flow = "FlowMatch" in str(scheduler.get("_class_name")) or scheduler.get("use_flow_sigmas")
-    if not flow and scheduler.get("prediction_type") != "flow_prediction":
+    if not is_flow(scheduler):
         raise ModelFilesError(
             f"expected a flow model in {folder}, found one with the scheduler {scheduler.get('_class_name')}: its "
             "noise is of another kind. Use a flow model (SD3.5, FLUX, Qwen-Image, Z-Image, ...)"
@@ -142,7 +149,7 @@ def pipeline_of(index: Index, **parts: object) -> DiffusionPipeline:
     """The folder's pipeline with these parts; others are left out."""
     modules, optional = DiffusionPipeline._get_signature_keys(index.pipeline)
     rest = {name: None for name in modules if name != "self"}
-    settings = {name: value for name, value in index.settings.items() if name in optional}
+    settings = {name: value for name, value in {**index.settings, **_PLAIN}.items() if name in optional}
     return index.pipeline(**{**rest, **settings, **parts})
 
 

@@ -89,7 +89,7 @@ class PipelineModel(WithLora[PeftLora]):
         self.architecture, self.base_model = architecture, base_model
         self.lora = lora
         self._compute = compute
-        network: ModelMixin = pipe.transformer.to(self.device)
+        network: ModelMixin = getattr(pipe, family.network).to(self.device)
         self._network = HeardNetwork(network, compute, self.device)
         if self.low_precision:
             lora.keep_inputs_low()

@@ -9,7 +9,7 @@ import torch
 from diffusers.models.modeling_utils import ModelMixin
 from peft import LoraConfig
 from peft.tuners.lora import LoraLayer
-from torch.nn import Linear, Module, Parameter
+from torch.nn import Linear, Module, ModuleList, Parameter
 from torch.utils.checkpoint import checkpoint
 
 from ..lora import Lora, lora_scale
@@ -84,7 +84,10 @@ def usual_layers(network: Module, linears: str) -> set[str]:
 
 
 def require_every_block(network: Module, linears: str) -> None:
-    """Raise unless the layers ``linears`` are linear ones, in every block of each list of blocks that has some."""
+    """Raise unless the layers ``linears`` are linear ones, in every block of each list of blocks that has some.
+
+    In a list of blocks of several classes (a UNet's) it is every block of a class of which some have.
+    """
     found = {name: module for name, module in network.named_modules() if re.fullmatch(linears, name)}
     if not found:
         raise ValueError(
@@ -94,10 +97,13 @@ def require_every_block(network: Module, linears: str) -> None:
     others = sorted(name for name, module in found.items() if not isinstance(module, Linear))
     if others:
         raise ValueError(f"expected linear layers for a LoRA, found others in {type(network).__name__}: {some(others)}")
-    for path, blocks in network.named_modules():
-        inside = [any(name.startswith(f"{path}.{place}.") for name in found) for place, _ in blocks.named_children()]
-        if path.count(".") == 0 and any(inside) and not all(inside):
-            bare = [f"{path}.{place}" for place, has in enumerate(inside) if not has]
+    for path, blocks in network.named_children():
+        if not isinstance(blocks, ModuleList):
+            continue
+        has = {place for place, _ in blocks.named_children() if any(n.startswith(f"{path}.{place}.") for n in found)}
+        kinds = {type(block) for place, block in blocks.named_children() if place in has}
+        bare = [f"{path}.{p}" for p, block in blocks.named_children() if p not in has and type(block) in kinds]
+        if bare:
             raise ValueError(f"expected a LoRA in every block of {path}, found none in {some(bare)}")
 
 
@@ -131,4 +137,6 @@ def attach_lora(
 def _covering(network: ModelMixin, linears: str, names: Collection[str]) -> Layers:
     """The layers for a file; one of another network's names gets the usual ones, and is then told."""
     known = {name for name, module in network.named_modules() if isinstance(module, Linear)}
-    return covering(usual_layers(network, linears), names) if known.issuperset(names) else USUAL
+    flat = {name.replace(".", "_"): name for name in known}
+    named = {flat.get(name, name) for name in names}
+    return covering(usual_layers(network, linears), named) if known.issuperset(named) else USUAL

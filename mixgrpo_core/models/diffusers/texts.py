@@ -63,7 +63,7 @@ class PipelineTexts:
     ) -> None:
         self._index, self._family, self._device = index, family, device
         self._computed = f"{family.returns} {dtype} {device.type}"
-        self._load = partial(_text_pipeline, index, network, dtype, device)
+        self._load = partial(_text_pipeline, index, {family.network: network}, dtype, device)
         self._pipeline: DiffusionPipeline | None = None
         index.require_text_parts()
 
@@ -89,8 +89,9 @@ class PipelineTexts:
             for name, item in inspect.signature(type(pipeline).__call__).parameters.items()
             if name in takes and item.default not in (item.empty, None) and not name.startswith(_PROMPTS)
         }
-        asked.update({name: text for name, item in takes.items() if item.default is item.empty})  # prompt, prompt_2, ..
+        asked.update({name: text for name, item in takes.items() if name.startswith("prompt") and _needed(item)})
         own = {"prompt": text, NEGATIVE + "prompt": "", "device": self._device, "do_classifier_free_guidance": guided}
+        own["num_images_per_prompt"] = 1
         asked.update({name: value for name, value in own.items() if name in takes})
         if self._family.shown is not None and picture is not None:
             asked["image"] = self._family.shown(pipeline, picture.image)
@@ -124,12 +125,18 @@ class PipelineTexts:
             torch.cuda.empty_cache()
 
 
+def _needed(item: inspect.Parameter) -> bool:
+    return item.default is item.empty
+
+
 def _one_row(made: Tensor | list[Tensor]) -> Tensor:
     """Of one prompt; a pipeline that takes lists gives one of them."""
     return made[0][None] if isinstance(made, list) else made
 
 
-def _text_pipeline(index: Index, network: nn.Module, dtype: torch.dtype, device: torch.device) -> DiffusionPipeline:
+def _text_pipeline(
+    index: Index, network: Mapping[str, nn.Module], dtype: torch.dtype, device: torch.device
+) -> DiffusionPipeline:
     parts: dict[str, Any] = {}
     for part in sorted(index.text_parts, key=lambda name: not name.startswith("text_encoder")):
         encoder = parts.get(part.replace("tokenizer", "text_encoder"))
@@ -140,4 +147,4 @@ def _text_pipeline(index: Index, network: nn.Module, dtype: torch.dtype, device:
         except ValueError as error:
             raise ModelFilesError(f"the tokenizer is not whole: {error}; get {index.folder / part} again") from error
         parts[part] = loaded.to(device) if isinstance(loaded, nn.Module) else loaded
-    return pipeline_of(index, transformer=network, **parts)
+    return pipeline_of(index, **network, **parts)

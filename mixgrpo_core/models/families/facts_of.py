@@ -16,10 +16,12 @@ def facts_of(folder: str | Path, loras: Iterable[str | Path] = ()) -> Facts:
         ModelFilesError: it is no folder of a pipeline.
     """
     folder = Path(folder)
-    require_folder(folder, (INDEX, "transformer"))
+    require_folder(folder, (INDEX,))
     index = read_json(folder / INDEX)
     family = family_of(str(index.get("_class_name")))
-    network = read_json(folder / "transformer" / "config.json")
+    part = ("unet" if (folder / "unet").is_dir() else "transformer") if family is None else family.network
+    require_folder(folder, (part,))
+    network = read_json(folder / part / "config.json")
     distilled = family is not None and "guidance_embeds" in network and family.distilled(index, network)
     if distilled or bool(index.get("is_distilled")) or any(map(is_fast, (folder.name, *(Path(o).stem for o in loras)))):
         return FEW

@@ -4,13 +4,17 @@ from pathlib import Path
 from types import MappingProxyType
 
 import torch
+from diffusers.models.modeling_utils import ModelMixin
 
 from ..diffusers.arguments import require_range
+from ..diffusers.diffusion_probe import DiffusionProbe
 from ..diffusers.family import Family
 from ..diffusers.frozen_loras import Loras, merge_loras, names_of
 from ..diffusers.grid import read_grid
 from ..diffusers.loading import (
     INDEX,
+    ModelFilesError,
+    is_flow,
     load_network,
     load_vae,
     pipeline_of,
@@ -25,7 +29,7 @@ from ..diffusers.probe import Probe
 from ..diffusers.texts import PipelineTexts
 from ..lora_file import load_lora
 from ..lora_layers import Layers
-from .unlisted import family_from, with_shapes
+from .unlisted import family_from, network_part, with_shapes
 
 DEFAULT_RANK = 32
 _ANY_PROMPT = "a photograph of a red circle on a blue table"
@@ -52,10 +56,14 @@ def load_family(
     """A folder of one family; `load_pipeline` says what is usual. None is one that no row is about."""
     require_range(dtype)
     folder = Path(folder)
-    require_folder(folder, (INDEX, "transformer", "vae", "scheduler"))
+    require_folder(folder, (INDEX,))
     index = read_index(folder, () if family is None else family.optional)
-    network = load_network(folder / "transformer", index.part("transformer"), dtype)
-    listed, family = family is not None, family or family_from(index.pipeline, network)
+    part = network_part(index) if family is None else family.network
+    require_folder(folder, (part, "vae", "scheduler"))
+    probe = _probe(folder, family)
+    network = load_network(folder / part, index.part(part), dtype)
+    _require_images_from_noise(network, folder)
+    listed, family = family is not None, family or family_from(index.pipeline, network, part)
     texts = PipelineTexts(index, family, network, dtype, torch.device(device))
     if not listed:
         family = with_shapes(family, texts(_ANY_PROMPT))
@@ -74,15 +82,9 @@ def load_family(
     )
     for module in network.modules():
         module.training = type(module).__name__ in family.training
-    settings = read_json(folder / "scheduler" / "scheduler_config.json")
-    require_flow(settings, folder)
+    parts = {part: network, "vae": load_vae(folder / "vae", index.part("vae")), "scheduler": probe}
     model = PipelineModel(
-        pipeline_of(
-            index,
-            transformer=network,
-            vae=load_vae(folder / "vae", index.part("vae")),
-            scheduler=Probe.of(settings),
-        ),
+        pipeline_of(index, **parts),
         family,
         texts,
         adapter,
@@ -100,3 +102,27 @@ def load_family(
         patches = (height // family.side) * (width // family.side)
         model.grid = read_grid(folder / "scheduler", patches, pipeline=pipeline_grid)
     return model
+
+
+def _probe(folder: Path, family: Family | None) -> Probe | DiffusionProbe:
+    """What stands in for the folder's scheduler."""
+    settings = read_json(folder / "scheduler" / "scheduler_config.json")
+    if family is not None and family.diffusion and is_flow(settings):
+        raise ModelFilesError(
+            f"expected a scheduler of noise or v-prediction in {folder}, found {settings.get('_class_name')}, with "
+            f"which diffusers does not run a {family.pipelines[0]}: write an EulerDiscreteScheduler there"
+        )
+    if (family is None or family.diffusion) and not is_flow(settings):
+        return DiffusionProbe.of(settings, folder / "scheduler")
+    require_flow(settings, folder)
+    return Probe.of(settings)
+
+
+def _require_images_from_noise(network: ModelMixin, folder: Path) -> None:
+    """Raise for a UNet that is given more than noise: a picture to fill in, to follow or to enlarge."""
+    taken, given = (network.config.get(name) for name in ("in_channels", "out_channels"))
+    if "UNet" in type(network).__name__ and taken != given:
+        raise ModelFilesError(
+            f"expected a model that makes images from noise alone in {folder}, found a UNet that takes {taken} "
+            f"channels for the {given} of an image (inpainting or instructions): use the base model that it was made of"
+        )

@@ -12,6 +12,7 @@ from torch import Tensor
 from .. import facts
 from ..diffusers.family import Config, Embeds, Family
 from .sd3 import SD3
+from .unets import SD1, SDXL
 
 Draw = Callable[..., Tensor]
 _TOKENS = 8
@@ -244,6 +245,8 @@ FAMILIES = (
     AURA_FLOW,
     COGVIEW4,
     KREA2,
+    SDXL,
+    SD1,
 )
 """In the order of the table in README."""
 

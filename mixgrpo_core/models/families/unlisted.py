@@ -21,7 +21,7 @@ from torch.nn import Linear
 from ...support.micro_batches import ran_out
 from ...support.quoting import cause
 from ..diffusers.family import Config, Embeds, Family
-from ..diffusers.loading import ModelFilesError
+from ..diffusers.loading import Index, ModelFilesError
 
 M = TypeVar("M")
 _BLOCK = re.compile(r"[A-Za-z_]\w*\.\d+\.")
@@ -32,7 +32,12 @@ _PLAIN = {"num_frames": 1, "use_resolution_binning": False, "negative_prompt": N
 _GUIDANCE = ("guidance_scale", "true_cfg_scale")
 
 
-def family_from(pipeline: type[DiffusionPipeline], network: ModelMixin) -> Family:
+def network_part(index: Index) -> str:
+    """The part that is the network of a pipeline that no row is about."""
+    return "unet" if "unet" in index.parts and "transformer" not in index.parts else "transformer"
+
+
+def family_from(pipeline: type[DiffusionPipeline], network: ModelMixin, part: str) -> Family:
     """A row for a pipeline's class and its network; its example has no shapes yet.
 
     Raises:
@@ -60,6 +65,7 @@ def family_from(pipeline: type[DiffusionPipeline], network: ModelMixin) -> Famil
         returns=returns,
         example=lambda config, draw: {},
         linears="|".join(map(re.escape, layers)),
+        network=part,
         guidance=None,
         fixed=lambda height, width: fixed,
     )

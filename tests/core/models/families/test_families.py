@@ -8,6 +8,7 @@ from typing import Any
 import diffusers
 import pytest
 import tiny_pipelines
+import tiny_unets
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from tiny_pipelines import SIDE, opened
@@ -163,5 +164,5 @@ def test_what_it_computes_is_proven(model: PipelineModel) -> None:
 
 def test_every_row_of_the_table_is_among_these() -> None:
     made = [*tiny_pipelines.PIPELINES.values(), *tiny_pipelines.OTHERS.values()]
-    tried = {"StableDiffusion3Pipeline", *(pipeline for pipeline, _ in made)}
+    tried = {"StableDiffusion3Pipeline", *(pipeline for pipeline, _ in made), tiny_unets.SDXL, tiny_unets.SD1}
     assert {pipeline for family in LISTED for pipeline in family.pipelines} == tried

@@ -5,18 +5,21 @@ from pathlib import Path
 
 import pytest
 import tiny_pipelines
+import tiny_unets
 import torch
 from port_duties import *  # noqa: F403
 from tiny_pipelines import PIPELINES, opened
 
 from mixgrpo_core.models.diffusers.model import PipelineModel
 
-GUIDED = ("flux2-klein", "qwen-image", "z-image", "lumina2", "sana")  # each way of guidance once
+UNETS = (tiny_unets.SDXL, tiny_unets.SD1)
+GUIDED = ("flux2-klein", "qwen-image", "z-image", "lumina2", "sana", tiny_unets.SDXL)  # each way of guidance once
 
 
-@pytest.fixture(scope="module", params=PIPELINES)
+@pytest.fixture(scope="module", params=[*PIPELINES, *UNETS])
 def made(request, tmp_path_factory: pytest.TempPathFactory) -> PipelineModel:
-    folder: Path = tiny_pipelines.make_folder(request.param, tmp_path_factory.mktemp("models") / request.param)
+    make = tiny_unets.make_folder if request.param in UNETS else tiny_pipelines.make_folder
+    folder: Path = make(request.param, tmp_path_factory.mktemp("models") / request.param)
     return opened(folder, guidance=3.0 if request.param in GUIDED else 1.0)
 
 
