@@ -16,6 +16,7 @@ from .rewards.judge import JudgeNode
 from .rewards.pixels import PaletteRewardNode, PixelRewardNode
 from .rewards.prompted import ClipReward, ImageRewardNode
 from .rewards.score import ScoreImages
+from .rewards.taste import TasteNode
 from .rewards.text import TextReward
 from .rewards.votes import HumanVoteNode
 from .sampling.sampler import Sampler
@@ -51,6 +52,7 @@ NODES: list[type[io.ComfyNode]] = [
     RewardGate,
     ScoreImages,
     HumanVoteNode,
+    TasteNode,
     FitCheck,
     TrainLora,
     CompareLora,

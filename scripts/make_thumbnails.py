@@ -23,7 +23,7 @@ from workflows.story import Story  # noqa: E402
 SIZE = (512, 288)
 PICTURES = {"1": "grid", "5": "compare", "6": "score", "7": "show"}
 """By a story's number the node whose images are shown."""
-ASKS = {"2": "train"}
+ASKS = {"2": "train", "8": "train"}
 """The trainer that waits for votes."""
 PARTS = {"3": ("trained", "watched"), "4": ("trained", "watched")}
 """Nodes that are shown as they are."""

@@ -40,11 +40,13 @@ class Origin:
         seed: of the rollout.
         sigmas: ``[T + 1]``, the grid.
         model: what tells the base model from others; empty where it is not known.
+        shared_noise: all images of the group began with the same noise.
     """
 
     seed: int
     sigmas: Tensor
     model: str = ""
+    shared_noise: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

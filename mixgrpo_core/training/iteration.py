@@ -150,7 +150,7 @@ class Iteration:
                 group=place,
                 context=context,
                 latents=trajectory.final,
-                origin=Origin(seed=seed, sigmas=plan.sigmas, model=self.model.digest),
+                origin=self._origin(seed, plan),
             )
             scores, failures = score(self.trained, batch)
         self.failures.extend(failures)
@@ -174,6 +174,10 @@ class Iteration:
             GroupScored(iteration=number, prompt=item.prompt, images=images, scores=scores, advantage=first.values)
         )
         return Rolled(item.cond, index, group, first, looked)
+
+    def _origin(self, seed: int, plan: StepPlan) -> Origin:
+        shared, model = self.config.shared_noise, self.model.digest
+        return Origin(seed=seed, sigmas=plan.sigmas, model=model, shared_noise=shared)
 
     def _learn(self, rolled: Sequence[Rolled], memories: Mapping[str, Memory]) -> None:
         """Planner and prompt source hear of the groups; what they remember is among the run's notes."""

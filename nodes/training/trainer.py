@@ -18,7 +18,6 @@ from ...mixgrpo_core.advantages import Credit
 from ...mixgrpo_core.models.lora_file import load_lora
 from ...mixgrpo_core.models.lora_reading import read_lora
 from ...mixgrpo_core.rewards.people.votes import unheard, votes_at
-from ...mixgrpo_core.rewards.wrappers.transforms import afresh
 from ...mixgrpo_core.runs.gallery import result_of
 from ...mixgrpo_core.support.seeds import derive_seed
 from ...mixgrpo_core.support.spelling import spell
@@ -34,7 +33,7 @@ from ..host.texts import PromptSet
 from ..live import Command, LiveRun, Preparing
 from ..live.canvas_run import CanvasRun, lora_file, loras_folder, runs_folder
 from ..live.runs import BEFORE_AFTER
-from ..live.voting import VOTES
+from ..live.voting import of_the_run
 from ..names import composed
 from ..settings.model_family import for_model
 from ..sockets import LoraWeights, PromptsSocket, Rewards, RewardSocket, SettingsSocket, TrainerSettings, workflow_note
@@ -121,8 +120,7 @@ class TrainLora(io.ComfyNode):
                 preparing.over()
                 with _live(cls.hidden.unique_id, run, config, policy, prompts, expected) as live:
                     asked = {  # the host keeps what nodes made for other runs: those remember other scores
-                        name: votes_at(afresh(reward), run.path / VOTES, live.voting)
-                        for name, reward in rewards.rewards.items()
+                        name: of_the_run(reward, run.path, live.voting) for name, reward in rewards.rewards.items()
                     }
                     training = Training(policy, prompts, asked, config, run, live)
                     command = training.go()

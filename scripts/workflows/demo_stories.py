@@ -55,6 +55,30 @@ def your_taste() -> Story:
     return story
 
 
+def learnt_taste() -> Story:
+    story = Story("8_train_by_a_learnt_taste")
+    story.column(340)
+    story.node("demo", "MixGRPO_DemoModel")
+    story.note(
+        330,
+        "## It learns what you like\n\nPress **Run**, then vote in the trainer: thumbs up for what you want, down for "
+        "what you do not. Try *only dark backgrounds*, or *only red ones*.\n\nAfter a few groups it knows enough to go "
+        "on alone, and asks only where it is not sure. *Taste* in the trainer says how often it is right about votes "
+        "that it had not seen.\n\n*Saturation* has weight 0: it is only watched.",
+    )
+    story.node("taste", "MixGRPO_TasteReward", {"time_limit": 120, "groups_asked": 12})
+    story.node("watch", "MixGRPO_PixelReward", {"measure": "saturation", "weight": 0.0})
+    story.column(380, _LANE)
+    story.node("prompts", "MixGRPO_PromptSet", demo_prompts(), height=300, clip="demo.clip")
+    story.rewards("taste", "watch")
+    values = {"iterations": 20, "images_per_prompt": 9, "prompts_per_iteration": 4}
+    story.node("settings", "MixGRPO_TrainerSettings", _DEMO | values)
+    story.column(520)
+    _trainer(story, "learnt-taste", "both.rewards")
+    _results(story)
+    return story
+
+
 def _trainer(story: Story, name: str, rewards: str) -> None:
     wires = {"model": "demo.model", "vae": "demo.vae", "prompts": "prompts.prompts", "rewards": rewards}
     story.node("train", "MixGRPO_TrainLora", {"run_name": name}, **wires, settings="settings.settings")

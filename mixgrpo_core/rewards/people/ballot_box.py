@@ -15,6 +15,7 @@ from PIL import Image
 
 from ...support.files import TextFileError, exclusive, read_text, write_atomically
 from .ballot import Ballot, BallotError, State, check_image, from_json
+from .final_latents import FinalLatents
 from .voting import Way
 
 KEPT = 32
@@ -50,11 +51,20 @@ class BallotBox:
         return sorted(folder.glob("*.png"), key=lambda path: (len(path.stem), path.stem))
 
     def opened(
-        self, pictures: Pictures, prompt: str, way: Way, *, iteration: int | None, group: int, seconds: float
+        self,
+        pictures: Pictures,
+        prompt: str,
+        way: Way,
+        *,
+        iteration: int | None,
+        group: int,
+        seconds: float,
+        final: FinalLatents | None = None,
     ) -> Ballot:
         """The ballot of these pictures: a new one, or the one that there is of the same, with its votes.
 
-        One that is still open is open for ``seconds`` from now on; one that was closed stays closed.
+        One that is still open is open for ``seconds`` from now on; one that was closed stays closed. ``final`` is kept
+        beside it.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         prefix = f"{'scored' if iteration is None else f'{iteration:06}'}-{group:03}"
@@ -70,6 +80,8 @@ class BallotBox:
             ballot = self._known(new, pictures, prefix) or new
             if not self.pictures(ballot.id):
                 self._store(ballot.id, pictures)
+            if final is not None:
+                final.save(self.folder, ballot.id)
             if ballot.open:
                 ballot = replace(ballot, closes=time.time() + seconds)
                 self._write(ballot)

@@ -16,6 +16,7 @@ from ..port import About, Reward, RewardBatch, Scores, StatelessReward
 from ..wrappers.exchange import exchanged
 from .ballot import Ballot, State
 from .ballot_box import BallotBox, Pictures
+from .final_latents import FinalLatents
 from .voting import Thumbs, Way
 
 LARGEST = 768
@@ -94,6 +95,7 @@ class HumanVote(StatelessReward):
             iteration=batch.context.iteration,
             group=batch.group,
             seconds=self.seconds,
+            final=_final(batch, len(shown)),
         )
         ballot = self._wait(ballot, box, waiting)
         values = self.way.values(ballot.votes, ballot.images, rest=ballot.state is State.DONE)
@@ -175,6 +177,13 @@ def shown_pictures(images: Tensor) -> Pictures:
     if scale < 1:
         pixels = interpolate(pixels, scale_factor=scale, mode="area")
     return list((pixels.movedim(1, -1) * 255).round().to(torch.uint8).cpu().numpy())
+
+
+def _final(batch: RewardBatch, count: int) -> FinalLatents | None:
+    """The latents of the first images; None where it is not known how they came to be."""
+    if batch.latents is None or batch.origin is None:
+        return None
+    return FinalLatents(latents=batch.latents[:count], origin=batch.origin)
 
 
 def _scores(values: Tensor, images: int) -> Scores:

@@ -5,12 +5,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ...support.files import make_folder
 from ..people.ballot import BallotError
 from ..people.ballot_box import BallotBox
 from .looks import Look
 from .opinions import Opinions
 from .sources import opinions_of, read_picture
 from .taste import LEAST, Taste
+
+NEWEST = "taste.safetensors"
+"""The newest taste of a run, for others."""
 
 Refresh = dict[str, float]
 """``iteration``, ``images`` that were learnt from, and the shares that are ``right`` and ``ordered``."""
@@ -69,6 +73,9 @@ class TasteMemory:
                 return
             self.taste = Taste.learnt(more, look, conditioned=conditioned, sources=("votes of a run",))
         self.fresh = [(when, opinions) for when, opinions in self.fresh if when >= iteration]
+        if corrections:
+            make_folder(Path(corrections))
+            self.taste.save(Path(corrections) / NEWEST)
         told = self.taste.agreement
         self.refreshes.append(
             {

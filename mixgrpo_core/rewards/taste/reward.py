@@ -39,13 +39,14 @@ class TasteReward(Reward):
         encoder: what it sees of pictures: that which the file was learnt on.
         ask: whom it asks: people (``HumanVote()``), or a slow reward; None asks nobody, and it abstains.
         asked: images of a group that are asked about.
-        confidence: share of the spread within a group that the heads must agree on, 0 to 1; 0 never abstains.
+        confidence: share of the spread within a group that the heads must agree on, 0 to 1; 0 asks until ``least``.
         least: images with votes under which it is never sure.
         most: groups that are asked about in a run; then it goes on alone. 0 is no bound.
         caution: standard deviations of the ensemble that are taken from its mean.
         conditioned: a taste that begins here looks at the words of prompts, too.
         precision, place, batch: of the encoder's network.
-        corrections: folder of ballots in which a person said that it is wrong; a trainer on the canvas gives the run's.
+        corrections: folder of ballots in which a person said that it is wrong, and of the newest taste's file; a
+            trainer on the canvas gives the run's.
     """
 
     file: str = ""
@@ -135,7 +136,7 @@ class TasteReward(Reward):
             self.ask.load_state_dict(state["ask"])
 
     def _sure(self, taste: Taste | None, logits: Tensor) -> bool:
-        if self.confidence == 0:
+        if self.confidence == 0 and self.ask is None:
             return True
         return taste is not None and len(taste.opinions) >= self.least and confidence(logits) >= self.confidence
 
@@ -185,6 +186,11 @@ class TasteReward(Reward):
 def alone(reward: Reward) -> Reward:
     """The reward with tastes, also those within it, that ask nobody and never abstain: for images of no training."""
     return exchanged(reward, TasteReward, lambda found: replace(found, ask=None, confidence=0.0))
+
+
+def tastes_at(reward: Reward, folder: Path) -> Reward:
+    """The reward with tastes, also those within it, whose corrections and newest file are in ``folder``."""
+    return exchanged(reward, TasteReward, lambda found: replace(found, corrections=str(folder)))
 
 
 def _part(batch: RewardBatch, places: Sequence[int]) -> RewardBatch:

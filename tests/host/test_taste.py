@@ -1,0 +1,86 @@
+"""Taste Reward on the canvas: the reward that the node makes, what it begins with, and what cannot be."""
+
+import threading
+
+import pytest
+from mixgrpo_pack.mixgrpo_core.rewards.people.ballot import State
+from mixgrpo_pack.mixgrpo_core.rewards.people.ballot_box import BallotBox
+from mixgrpo_pack.mixgrpo_core.rewards.taste.taste import Taste
+from mixgrpo_pack.nodes.rewards.taste import BEGIN, PLAIN, TasteNode, tastes
+from test_live import ears, output
+from test_votes import metrics, parts, queue
+
+__all__ = ["ears", "output", "parts"]
+
+VALUES = {
+    "taste": BEGIN,
+    "sees": PLAIN,
+    "file": "no file found",
+    "way": "thumbs",
+    "images_asked": 3,
+    "confidence": 0.4,
+    "groups_asked": 5,
+    "time_limit": 60,
+    "weight": 0.5,
+}
+
+
+def made(**changes):
+    return TasteNode.execute(**{**VALUES, **changes}).args[0]
+
+
+def test_the_node_makes_the_reward_that_it_shows(output):
+    rewards = made()
+    taste = rewards.rewards["taste"]
+    assert (taste.asked, taste.confidence, taste.most, taste.ask.seconds, taste.file) == (3, 0.4, 5, 60.0, "")
+    assert rewards.weights == {"taste": 0.5}
+    assert rewards.unattended == {}  # it knows nothing yet, and pictures of no training are shown to nobody
+
+
+def test_inputs_that_cannot_be_are_sentences(output):
+    assert "no run with a taste" in TasteNode.validate_inputs(taste="run lost")
+    assert "file: no file was found" in TasteNode.validate_inputs(taste=BEGIN, sees="DINOv2", file="no file found")
+    assert TasteNode.validate_inputs(taste=BEGIN, sees=PLAIN, file="no file found") is True
+    with pytest.raises(ValueError, match="images_asked"):
+        made(images_asked=1)
+
+
+class Thumbs:
+    """Somebody who votes on what is shown, up and down by turns, until the run is over."""
+
+    def __init__(self, folder):
+        self.box, self.over, self.groups = BallotBox(folder), threading.Event(), 0
+        self.work = threading.Thread(target=self.run)
+
+    def run(self):
+        while not self.over.wait(0.05):
+            for id in self.box.ids():
+                ballot = self.box.read(id)
+                if ballot.open:
+                    votes = {image: 1 if image % 2 else -1 for image in range(ballot.images)}
+                    self.box.vote(id, votes, State.DONE)
+                    self.groups += 1
+
+    def __enter__(self):
+        self.work.start()
+        return self
+
+    def __exit__(self, *error):
+        self.over.set()
+        self.work.join()
+
+
+def test_a_run_leaves_a_taste_that_another_begins_with(parts, output, ears):
+    taste = made(images_asked=4, groups_asked=3, confidence=0.0).rewards["taste"]
+    with Thumbs(output / "mixgrpo/first/votes") as voter:
+        queue(parts, taste, "first", iterations=4, images_per_prompt=4)
+    assert voter.groups == 3  # then it went on alone
+    figures = metrics(output, "first")[-1]["update"]
+    assert figures["votes_groups_asked"] == 3 and figures["votes_images"] == 12
+    file = output / "mixgrpo/first/taste/taste.safetensors"
+    assert len(Taste.load(file).opinions) == 12
+    assert tastes()[:2] == [BEGIN, "run first"]
+    again = made(taste="run first").rewards
+    assert again["taste"].file == str(file)
+    assert TasteNode.fingerprint_inputs(taste="run first") != TasteNode.fingerprint_inputs(taste=BEGIN)
+    assert list(made(taste="run first").unattended) == ["taste"]
