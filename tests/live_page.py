@@ -68,7 +68,8 @@ class View:
 
     def report(self, iteration, mean, **changes):
         times = {"seconds_per_iteration": 8.2, "seconds_left": 2460, "peak_memory": 11 << 30, "iterations": 60}
-        self.tell("report", report=report(iteration, mean, **changes), **times)
+        diagnosis = changes.pop("diagnosis", None)
+        self.tell("report", report=report(iteration, mean, **changes), diagnosis=diagnosis, **times)
 
     def says(self, place, words):
         expect(self.element.locator(f".mg-{place}")).to_have_text(words, timeout=10_000)

@@ -15,7 +15,7 @@ from ..diagnosis import Diagnosis, diagnose
 from ..runs.folder import RunFolder
 from ..support.paths import user_path
 
-_GRAVE, _LIGHT = 0.5, 0.25
+_COLOURS = {"bad": "red", "watch": "yellow", "good": "default"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +50,7 @@ def _show(found: Diagnosis, console: Console) -> None:
     console.print(found.verdict, highlight=False, markup=False, soft_wrap=True)
     for number, cause in enumerate(found.causes, 1):
         table = Table.grid(Column(width=4), Column())
-        colour = "red" if cause.gravity >= _GRAVE else "yellow" if cause.gravity >= _LIGHT else "default"
-        table.add_row(f"{number}.", f"[{colour}]{cause.sign}[/]: {escape(cause.found)}")
+        table.add_row(f"{number}.", f"[{_COLOURS[cause.light]}]{cause.sign}[/]: {escape(cause.found)}")
         table.add_row("", escape(f"{cause.change[0].upper()}{cause.change[1:]}."))
         console.print("", table, sep="\n", highlight=False)
     well = [finding for finding in found.findings if not finding.change]

@@ -9,7 +9,7 @@ from .learning import fallback, held_out, lost_images
 from .model_facts import grid, guidance, lora_layers, window
 from .port import Finding, Sign
 from .signal import failures, flat_groups, ties
-from .update_size import precision, too_large, too_small
+from .update_size import drift, precision, too_large, too_small
 
 SIGNS: Sequence[Sign] = (
     failures,
@@ -19,6 +19,7 @@ SIGNS: Sequence[Sign] = (
     too_large,
     flat_groups,
     held_out,
+    drift,
     too_small,
     guidance,
     grid,
@@ -27,6 +28,7 @@ SIGNS: Sequence[Sign] = (
     fallback,
 )
 """In the order in which they are told where they weigh the same."""
+_GRAVEST = 0.75
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +49,12 @@ class Diagnosis:
         return [finding for finding in self.findings if finding.change]
 
     @property
+    def unasked(self) -> Sequence[Finding]:
+        """Causes that are told while a run is watched: the grave ones; while the reward rises only the gravest."""
+        least = _GRAVEST if self.trend is None or self.trend.rises else 0.0
+        return [cause for cause in self.causes if cause.light == "bad" and cause.gravity >= least]
+
+    @property
     def verdict(self) -> str:
         """One sentence."""
         if self.trend is None:
@@ -63,6 +71,10 @@ def diagnose(run: RunFolder) -> Diagnosis:
     Raises:
         RunError: its settings cannot be read.
     """
-    evidence = Evidence.of(run)
+    return diagnosed(Evidence.of(run))
+
+
+def diagnosed(evidence: Evidence) -> Diagnosis:
+    """Look at all signs of what is known of a run."""
     found = [finding for sign in SIGNS if (finding := sign(evidence)) is not None]
     return Diagnosis(trend=evidence.trend(), findings=sorted(found, key=lambda finding: -finding.gravity))

@@ -33,6 +33,7 @@ class Trend:
 
     @property
     def gain(self) -> float:
+        """By how much the mean has risen."""
         return self.now - self.before
 
     @property
@@ -42,6 +43,7 @@ class Trend:
 
     @property
     def falls(self) -> bool:
+        """By more than chance."""
         return -self.gain > max(2 * self.error, 0.05 * self.spread)
 
 
@@ -61,15 +63,17 @@ class Evidence:
 
     @property
     def recent(self) -> Sequence[Mapping[str, Any]]:
+        """The last reports."""
         return self.reports[-RECENT:]
 
     def weight(self, reward: str) -> float:
         """With which a reward is trained; 0 where it is only watched."""
         return self.train.reward_weights.get(reward, 1.0)
 
-    def figures(self, name: str) -> list[float]:
-        """A figure of the recent updates, where it was reported."""
-        return [report["update"][name] for report in self.recent if report["update"].get(name) is not None]
+    def figures(self, name: str, *, before: bool = False) -> list[float]:
+        """A figure of the recent updates, where it was reported; or of as many ``before`` them."""
+        reports = self.reports[-2 * RECENT : -RECENT] if before else self.recent
+        return [report["update"][name] for report in reports if report["update"].get(name) is not None]
 
     def training(self) -> Trend | None:
         """The trained reward, first against last; None before four iterations."""

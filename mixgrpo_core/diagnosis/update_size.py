@@ -1,11 +1,11 @@
 """Whether an update moves the policy by too much, too little, or by rounding."""
 
 from collections.abc import Mapping
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 from ..objectives.own_step import AUTO
-from .evidence import Evidence, mean_of
+from .evidence import RECENT, Evidence, mean_of
 from .port import Finding
 
 _MOVES = 1e-6
@@ -77,6 +77,20 @@ def too_small(run: Evidence) -> Finding | None:
         "or let the trainer set both: learning_rate = 'auto' and updates = 'auto'"
     )
     return Finding(sign="movement", found=found, change=change, gravity=0.7)
+
+
+def drift(run: Evidence) -> Finding | None:
+    """Whether the distance from the base model runs away, where the objective measures it."""
+    now, before = run.figures("kl"), run.figures("kl", before=True)
+    if not now:
+        return None
+    found = f"the distance from the base model (KL) is {fmean(now):.2g}"
+    growth = fmean(now) / fmean(before) if before and fmean(before) > 0 else 1.0
+    if growth <= 2 or len(run.reports) < 3 * RECENT:
+        return Finding(sign="KL", found=found)
+    change = "lower the learning rate or raise the KL weight, and look at the samples: images may lose variety"
+    words = f"{found}, {growth:.1f} times that of {RECENT} iterations before"
+    return Finding(sign="KL", found=words, change=change, gravity=0.78 if growth > 4 else 0.3)
 
 
 def stands_still(run: Evidence) -> bool:

@@ -17,6 +17,7 @@ from ...mixgrpo_core.runs.reports import Event, GroupScored, Pictured, Progress,
 from ...mixgrpo_core.sampling.planners import StepPlan
 from ...mixgrpo_core.training.pace import Pace
 from . import sheet
+from .diagnosis import told_diagnosis
 from .events import Line, harmless, reference, workflow_id
 from .gallery import told_gallery
 from .throttle import Throttle
@@ -130,7 +131,8 @@ class LiveRun:
         self._expected = ""  # from now on its own seconds count
         self._peak = max(self._peak, report.peak_memory)
         with harmless():
-            self._line.send("report", report=report.to_json(), **self._times(report.iteration + 1))
+            told = {"report": report.to_json(), "diagnosis": told_diagnosis(self.folder)}
+            self._line.send("report", **told, **self._times(report.iteration + 1))
             self._line.bar(report.iteration + 1)
 
     def show_gallery(self, problem: str = "", new: int | None = None) -> None:

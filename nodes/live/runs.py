@@ -15,6 +15,7 @@ from ...mixgrpo_core.settings.course import course
 from ..names import is_name
 from .board import PlanOf
 from .canvas_run import lora_file, name_of, runs_folder
+from .diagnosis import told_diagnosis
 from .events import reference
 from .gallery import told_gallery
 
@@ -41,11 +42,12 @@ def holder(name: str) -> str | None:
 
 
 def stored(path: Path) -> dict[str, Any]:
-    """What a run's folder tells: ``config``, ``plan``, ``reports``, ``result``, ``gallery``, and ``problems``."""
+    """What a folder tells: ``config``, ``plan``, ``reports``, ``diagnosis``, ``result``, ``gallery``, ``problems``."""
     problems: list[str] = []
     reports = _reports(path, problems)
     config, plan = _settings(path, reports, problems)
     told = {"config": config, "plan": plan, "reports": reports, "problems": problems}
+    told["diagnosis"] = told_diagnosis(path, reports) if reports else None
     return {**told, "result": _result(path), "gallery": told_gallery(path)}
 
 

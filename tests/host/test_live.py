@@ -13,6 +13,7 @@ import pytest
 import torch
 from aiohttp.test_utils import TestClient, TestServer
 from mixgrpo_pack.mixgrpo_core import SlidingWindow, TrainConfig
+from mixgrpo_pack.mixgrpo_core.diagnosis import diagnose
 from mixgrpo_pack.mixgrpo_core.objectives.update import UpdateStats
 from mixgrpo_pack.mixgrpo_core.rewards.port import Scores
 from mixgrpo_pack.mixgrpo_core.rewards.stats import RewardStats
@@ -531,6 +532,31 @@ def test_not_a_number_never_reaches_the_browser(output, ears):
     (run.path / "metrics.jsonl").write_text(broken + "\n" + broken + "\n")
     status, found = get("/mixgrpo/runs/nan")
     assert status == 200 and found["reports"] == [] and found["problems"]
+
+
+def test_what_the_doctor_says_is_told_with_each_report_and_from_the_folder(output, ears):
+    """The same words, by the same code, as `mixgrpo doctor`."""
+    off = replace(step_report(0), update=UpdateStats(steps=1, figures={"ratio_first": 0.004}))
+    live = live_run(output)
+    run = RunFolder.open(live.folder)
+    with live:
+        run.record(off)
+        live.report(off)
+    (event,) = ears.named("mixgrpo.report")
+    expected = [finding.words for finding in diagnose(run).unasked]
+    assert "higher precision" in expected[0]
+    assert [cause["words"] for cause in event["diagnosis"]["told"]] == expected
+    assert get("/mixgrpo/runs/my run")[1]["diagnosis"] == event["diagnosis"]
+
+
+def test_a_folder_without_reports_or_with_other_peoples_has_no_diagnosis(output, ears):
+    run = RunFolder.create(output / "mixgrpo" / "odd", CONFIG)
+    assert get("/mixgrpo/runs/odd")[1]["diagnosis"] is None
+    report = step_report(0).to_json()
+    (run.path / "metrics.jsonl").write_text(
+        json.dumps({**report, "update": {"clip_low": "a", "clip_high": "b"}}) + "\n"
+    )
+    assert get("/mixgrpo/runs/odd")[1]["diagnosis"] is None
 
 
 @pytest.mark.parametrize("iterations", [-1, 2_000_000_000_000])

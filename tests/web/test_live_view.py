@@ -153,40 +153,37 @@ def test_missing_figures_are_gaps_and_not_zeros(open_view):
     assert view.curve()[4][1] is None
 
 
-ADVICE = {
-    "move": [report(i, 0.1, update={"move": 0.07 * (i + 1)}) for i in range(3)],
-    "clipped": [report(i, 0.1, update={"clip_low": 0.4, "clip_high": 0.3}) for i in range(3)],
-    "flat groups": [report(i, 0.1, flat_groups=0.8) for i in range(3)],
-    "ratio": [report(i, 0.1, update={"ratio_first": 0.004}) for i in range(3)],
-    "KL": [report(i, 0.1, update={"kl": 0.001 * 1.2**i}) for i in range(40)],
-    "held-out": [
-        report(i, 0.01 * i, held_out=[0.2, 0.6, 0.45, 0.3][i // 5] if i % 5 == 4 else None) for i in range(20)
-    ],
-}
-WORDS = {
-    "move": "let the trainer set it",
-    "clipped": "lower the learning rate",
-    "flat groups": "more images per prompt",
-    "ratio": "higher precision",
-    "KL": "runs away",
-    "held-out": "trick the reward",
-}
+def found(sign, gravity, words):
+    light = "bad" if gravity >= 0.5 else "watch" if gravity >= 0.25 else "good"
+    return {"sign": sign, "gravity": gravity, "light": light, "words": words}
 
 
-def test_advice_comes_when_something_goes_wrong_and_only_then(open_view):
+CLIPPED = found("step size", 0.8, "Up to 70% of the ratios are clipped: start again with a tenth of the learning rate.")
+
+
+def test_the_servers_findings_light_the_signs_and_the_gravest_is_told(open_view):
     view = open_view()
-    module = view.page.evaluate("() => comfyAPI && new URL('extensions/mixgrpo/live/advice.mjs', location.href).href")
-    judge = "async ([module, reports]) => (await import(module)).signs(reports, {})"
-    for name, reports in ADVICE.items():
-        signs = {sign["name"]: sign for sign in view.page.evaluate(judge, [module, reports])}
-        assert [sign["name"] for sign in signs.values() if sign["light"] == "bad"] == [name]
-        assert WORDS[name] in signs[name]["advice"]
-    good = [report(i, 0.01 * i, held_out=0.2 + i / 100 if i % 5 == 4 else None) for i in range(20)]
-    assert {sign["light"] for sign in view.page.evaluate(judge, [module, good])} == {"good", "none"}
-    for iteration, made in enumerate(ADVICE["held-out"]):
-        view.tell("report", report=made, iterations=60)
-        assert iteration == made["iteration"]
-    expect(view.element.locator(".mg-advice")).to_contain_text("trick the reward", timeout=10_000)
+    advice = view.element.locator(".mg-advice")
+    grave, light = found("held-out", 0.88, "The reward is tricked: stop."), found("flat groups", 0.4, "Many are flat.")
+    fine = found("precision", 0.0, "All is well.")
+    update = {"kl": 0.001}
+    view.report(0, 0.1, held_out=0.2, update=update, diagnosis={"findings": [light, fine], "told": []})
+    expect(advice).to_have_text("Many are flat.", timeout=10_000)
+    expect(advice).to_have_attribute("data-light", "watch")
+    view.report(1, 0.1, held_out=0.2, diagnosis={"findings": [grave, light, fine], "told": [grave]})
+    expect(advice).to_have_text("The reward is tricked: stop.", timeout=10_000)
+    expect(advice).to_have_attribute("data-light", "bad")
+    cells = view.element.locator(".mg-sign").evaluate_all("cells => cells.map((cell) => cell.dataset.light)")
+    assert cells == ["none", "none", "none", "good", "watch", "bad"]
+    view.report(2, 0.1, diagnosis=None)
+    expect(advice).to_have_text("", timeout=10_000)
+
+
+def test_a_folder_that_was_left_tells_its_diagnosis(open_view, runs):
+    lines = [json.dumps(report(i, 0.3, update={"ratio_first": 0.004})) for i in range(4)]
+    store(runs, "my run", lines)
+    view = open_view(stored="my run")
+    expect(view.element.locator(".mg-advice")).to_contain_text("use a higher precision", timeout=10_000)
 
 
 def test_what_a_guard_found_is_said_until_the_next_look(open_view):
@@ -469,8 +466,9 @@ def test_state_buttons_and_chart_fit_a_laptops_screen_and_the_rest_unfolds(small
         view = small(screen, vue)
         page = view.page
         view.progress(0)
-        for made in ADVICE["clipped"]:
-            view.tell("report", report=made, iterations=60)
+        told = {"findings": [CLIPPED], "told": [CLIPPED]}
+        for iteration in range(3):
+            view.report(iteration, 0.1, update={"clip_low": 0.4, "clip_high": 0.3}, diagnosis=told)
         view.tell("group", **group)
         page.wait_for_timeout(500)
         before = page.evaluate(SIZE)

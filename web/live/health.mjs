@@ -15,7 +15,7 @@ export class Health {
   }
 
   show(state) {
-    const found = signs(state.reports, state.config?.reward_weights);
+    const found = signs(state.reports, state.config?.reward_weights, state.diagnosis?.findings);
     if (!this.cells.children.length) this.#fill(found);
     found.forEach((sign, index) => {
       const { cell, value } = this.made[index];
@@ -24,6 +24,7 @@ export class Health {
       write(value, sign.value);
     });
     this.found = found;
+    this.told = state.diagnosis?.told?.[0];
     this.light = ["bad", "watch", "good"].find((light) => found.some((sign) => sign.light === light)) ?? "none";
     this.alarm = alarms(state.reports)[0];
     this.trouble = [...state.problems, ...(state.reports[state.reports.length - 1]?.failures ?? [])];
@@ -42,13 +43,12 @@ export class Health {
     this.cells.replaceChildren(...this.made.map(({ cell }) => cell));
   }
 
-  /** The worst sign's advice; else what a guard found; else what could not be read or scored. */
+  /** The gravest cause; else what a guard found; else what could not be read or scored; else a sign to watch. */
   #advise() {
-    const bad = this.found.find(({ light }) => light === "bad");
-    const sign = bad ?? (this.alarm || this.trouble.length ? null : this.found.find(({ light }) => light === "watch"));
-    const text = sign ? sign.advice : (this.alarm?.sentence ?? this.trouble[0] ?? "");
-    const light = sign ? sign.light : this.alarm?.level === "stop" ? "bad" : text ? "watch" : "none";
-    write(this.advice, text && !sign ? text[0].toUpperCase() + text.slice(1) : text);
+    const quiet = this.alarm || this.trouble.length ? null : this.found.find(({ light }) => light === "watch");
+    const text = this.told?.words ?? this.alarm?.sentence ?? this.trouble[0] ?? quiet?.advice ?? "";
+    const light = this.told ? this.told.light : this.alarm?.level === "stop" ? "bad" : text ? "watch" : "none";
+    write(this.advice, text && text[0].toUpperCase() + text.slice(1));
     this.advice.dataset.light = light;
     this.advice.title = text;
   }

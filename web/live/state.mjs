@@ -12,7 +12,7 @@ export class RunState {
     Object.assign(this, { run, live: false, state: run ? "loading" : "idle", note: "", notice: "", pending: [] });
     Object.assign(this, { iterations: 0, progress: null, times: {}, group: null, gallery: null });
     Object.assign(this, { ballot: null, result: null });
-    Object.assign(this, { config: null, plan: null, reports: [], problems: [], serial: 0 });
+    Object.assign(this, { config: null, plan: null, reports: [], diagnosis: null, problems: [], serial: 0 });
   }
 
   /** An event of this run. */
@@ -39,6 +39,7 @@ export class RunState {
     this.problems = stored.problems;
     this.result = stored.result;
     this.gallery = stored.gallery;
+    if (!this.reports.length) this.diagnosis = stored.diagnosis;
     this.reports = merged(stored.reports, this.reports);
     this.iterations = stored.plan?.iterations ?? this.iterations;
     if (mine) this.#said(stored.said, stored.live);
@@ -107,6 +108,7 @@ export class RunState {
 
   #report(data) {
     this.reports = merged(this.reports, [data.report]);
+    this.diagnosis = data.diagnosis;
     this.times = { ...this.times, ...data };
   }
 }
