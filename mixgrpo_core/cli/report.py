@@ -80,6 +80,9 @@ def print_summary(run: RunFolder, metrics: Sequence[dict], console: Console) -> 
     _print_guards(run, metrics, console)
     seconds = sum(sum(report["seconds"].values()) for report in metrics)
     console.print(f"{iterations_done(metrics)} iterations in {seconds:.0f} s", highlight=False)
+    if decoded := (metrics[-1].get("decoded") if metrics else None):  # runs of older versions have none
+        tried = f"moved scores by {decoded['moved']:.2g} of a group's spread" if "moved" in decoded else "was not tried"
+        console.print(f"rollouts decoded in {decoded['dtype']}; bfloat16 {tried}", highlight=False)
     gallery = Gallery(run)
     kept = gallery.kept
     for label, path in (

@@ -83,6 +83,15 @@ class TakesPictures(Protocol):
         ...
 
 
+@runtime_checkable
+class DecodesLow(Protocol):
+    """A model that can decode in less than float32, too."""
+
+    def decode_low(self, x: Tensor) -> Tensor:
+        """``Sampled.decode`` computed in bfloat16; the images are float32."""
+        ...
+
+
 class FlowModel(Sampled[Cond], Protocol[Cond]):
     """A flow-matching model with a trainable LoRA.
 

@@ -64,6 +64,14 @@ class ProbeNotes(TypedDict):
     circumstances: str
 
 
+class DecodeNotes(TypedDict):
+    """In which precision rollouts are decoded, by how much scores moved in the lower one, and in what circumstances."""
+
+    dtype: str
+    moved: float
+    circumstances: str
+
+
 class StepNotes(TypedDict, total=False):
     """What a run that sets its own step remembers of it.
 
@@ -88,6 +96,7 @@ class Notes(GuardNotes, total=False):
         learned: what planner and prompt source remember.
         steps: how large the steps are that a run sets itself.
         probe: when the first ratio was last looked at.
+        decode: in which precision rollouts are decoded.
     """
 
     before: dict[str, float]
@@ -100,6 +109,7 @@ class Notes(GuardNotes, total=False):
     learned: dict[str, dict[str, Any]]
     steps: StepNotes
     probe: ProbeNotes
+    decode: DecodeNotes
 
 
 @dataclass(frozen=True, kw_only=True)

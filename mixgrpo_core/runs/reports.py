@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from torch import Tensor
@@ -33,6 +33,8 @@ class StepReport:
             ``evaluation``).
         peak_memory: bytes.
         trajectory_bytes: bytes that the iteration's rollouts kept.
+        decoded: the precision in which its rollouts were decoded, and by how much of a group's spread a lower one moved
+            scores where both were tried; empty where float32 was asked for.
         failures: what rewards failed on.
         warnings: what guards found in it and in its held-out evaluations.
         stopped: why the run ends with it before its time, from the guards that stop it; else empty.
@@ -49,6 +51,7 @@ class StepReport:
     seconds: Mapping[str, float]
     peak_memory: int
     trajectory_bytes: int
+    decoded: Mapping[str, Any] = field(default_factory=dict)
     failures: Sequence[Failure] = ()
     warnings: Sequence[Alarm] = ()
     stopped: str = ""
@@ -62,6 +65,7 @@ class StepReport:
         return _plain(
             {
                 **vars(self),
+                "decoded": dict(self.decoded),
                 "rewards": {name: stats.to_json() for name, stats in self.rewards.items()},
                 "update": self.update.to_json(),
                 "evaluations": evaluations,

@@ -5,7 +5,7 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor
 
-from ..models.port import Cond, Sampled, Velocity
+from ..models.port import Cond, DecodesLow, Sampled, Velocity
 from .schedule import start_of
 from .solvers import Euler, Solver
 
@@ -64,6 +64,7 @@ def carried(
 
 
 @torch.no_grad()
-def decode(model: Sampled, latents: Tensor, batch: int) -> Tensor:
-    """Images ``[B, H, W, 3]`` of latents ``[B, *L]``, a few at a time."""
-    return torch.cat([model.decode(x) for x in latents.split(batch)])
+def decode(model: Sampled, latents: Tensor, batch: int, *, low: bool = False) -> Tensor:
+    """Images ``[B, H, W, 3]`` of latents ``[B, *L]``, a few at a time; ``low``: in bfloat16 by a model that can."""
+    how = model.decode_low if low and isinstance(model, DecodesLow) else model.decode
+    return torch.cat([how(x) for x in latents.split(batch)])

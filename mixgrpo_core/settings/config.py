@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from types import MappingProxyType
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_type_hints
 
 import torch
 
@@ -38,6 +38,9 @@ UNTIL_STOPPED = -1
 """As the number of iterations: the run goes on until somebody or a guard stops it."""
 SHOWN = 1000
 """Iterations for which the plan of such a run is drawn and counted."""
+
+
+DecodeDtype = Literal["float32", "auto"]
 
 
 @described
@@ -127,6 +130,11 @@ class TrainConfig:
         16, "Images sampled at once; fewer need less memory.", least=1, below=100_001, may_change=True
     )
     decode_batch: int = setting(16, "Images decoded at once.", least=1, below=100_001, may_change=True)
+    decode_dtype: DecodeDtype = setting(
+        "float32",
+        "In which precision rollouts are decoded. auto: in bfloat16 where no score of the first group moves by more "
+        "than a tenth of the group's spread; held-out images stay in float32.",
+    )
     update_batch: int = setting(16, "Images trained on at once.", least=1, below=100_001, may_change=True)
     eval_every: int = setting(
         10,

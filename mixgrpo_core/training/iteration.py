@@ -21,7 +21,6 @@ from ..rewards.scoring import Failure, score
 from ..rewards.stats import RewardStats, all_stats
 from ..runs.checkpoint import TrainState
 from ..runs.reports import GroupScored, Observer, Progress, StepReport
-from ..sampling.ode import decode
 from ..sampling.planners import Heard, StepPlan
 from ..sampling.rollouts import rollout
 from ..sampling.trajectory import Trajectory
@@ -31,6 +30,7 @@ from ..support.memory import NOTHING, Memory
 from ..support.phases import PhaseClock, peak_memory, reset_peak_memory
 from ..support.seeds import derive_seed
 from .backing_off import BackingOff
+from .decoding import Decoding
 from .hearing import iterated, learned
 from .probing import circumstances, due, noted
 from .taught import Rolled, taught
@@ -70,6 +70,7 @@ class Iteration:
         self.trained = {name: reward for name, reward in self.rewards.items() if self.weights[name] > 0}
         self.floors = {name: spread_floor(name, reward, config) for name, reward in self.trained.items()}
         self.backing_off = BackingOff(config, {name: self.weights[name] for name in self.trained})
+        self.decoding = Decoding(config, state.model, self.trained)
         self.watch = Watch(config.guards, {name: self.weights[name] for name in self.trained})
 
     def run(self) -> StepReport:
@@ -138,7 +139,7 @@ class Iteration:
         """The group with the advantages that it has on its own."""
         number = self.state.iteration
         with self.clock.phase("decode"):
-            images = decode(self.model, trajectory.final, self.config.decode_batch)
+            images = self.decoding.images(trajectory.final, self.state.notes.get("decode"))
         self.watch.look(images)
         self.backing_off.look(images)
         seed = derive_seed(self.config.seed, number, place)
@@ -153,6 +154,7 @@ class Iteration:
                 origin=self._origin(seed, plan),
             )
             scores, failures = score(self.trained, batch)
+            self.decoding.choose(batch, scores, self.state.notes)
         self.failures.extend(failures)
         for name, values in scores.items():
             self.scores[name].append(values)
@@ -279,6 +281,7 @@ class Iteration:
             seconds=dict(self.clock.seconds),
             peak_memory=peak_memory(self.model.device, self.clock.most_held),
             trajectory_bytes=kept_bytes,
+            decoded=self.decoding.told(self.state.notes.get("decode")),
             failures=self.failures,
             warnings=self.alarms,
             stopped="; ".join(str(alarm) for alarm in self.alarms if alarm.level == "stop"),

@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from ..advantages.port import WIDTHS, Width, widest_of, width_of
 from ..models.policy import OLD, REFERENCE
-from ..models.port import FlowModel
+from ..models.port import DecodesLow, FlowModel
 from ..objectives.own_step import AUTO, LEAST_UPDATES
 from ..objectives.port import GROUP, TRANSITIONS
 from ..rewards.port import Context, Reward, about
@@ -62,6 +62,11 @@ def check(
             )
     plans = _checked_plans(model, config)
     _check_objective(model, config)
+    if config.decode_dtype != "float32" and not isinstance(model, DecodesLow):
+        raise ValueError(
+            f"decode_dtype = {config.decode_dtype!r} compares two precisions, and {type(model).__name__} decodes in "
+            "the one that its host chooses: leave decode_dtype at 'float32', which changes nothing here"
+        )
     unknown = contexts.keys() - {*prompts, *held_out}
     if unknown:
         raise ValueError(f"contexts are of prompts that are in no list (such as {sorted(unknown)[0]!r}): correct them")

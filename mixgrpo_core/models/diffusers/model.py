@@ -256,10 +256,18 @@ class PipelineModel(WithLora[PeftLora]):
 
     def decode(self, x: Tensor, *, grad: bool = False) -> Tensor:
         """Latents ``[B, *L]`` to images ``[B, H, W, 3]`` in 0..1, float32."""
-        at_once = max(1, _DECODED_PIXELS // (self.resolution[0] * self.resolution[1]))
         with torch.set_grad_enabled(grad), torch.autocast(self.device.type, enabled=False):
-            parts = [self._field.decode(part, self._told_blank(len(part))) for part in x.float().split(at_once)]
-            return torch.cat(parts)
+            return self._decoded(x)
+
+    def decode_low(self, x: Tensor) -> Tensor:
+        """The same, computed in bfloat16."""
+        with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, cache_enabled=False):
+            return self._decoded(x)
+
+    def _decoded(self, x: Tensor) -> Tensor:
+        at_once = max(1, _DECODED_PIXELS // (self.resolution[0] * self.resolution[1]))
+        parts = [self._field.decode(part, self._told_blank(len(part))) for part in x.float().split(at_once)]
+        return torch.cat(parts)
 
     def _told_blank(self, rows: int) -> dict[str, object]:
         """A call in which the text does not matter."""
