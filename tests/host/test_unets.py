@@ -206,3 +206,17 @@ def test_the_mixed_sampler_is_the_hosts_euler_without_noise_and_trains_steps_wit
         rounded = max(1e-5, 3e-8 * float(levels[0]))
         assert (sampled(comfy.samplers.KSAMPLER(quiet), sigmas) - want).norm() <= rounded * want.norm()
         assert (sampled(comfy.samplers.KSAMPLER(noisy), sigmas) - want).norm() > 0.05 * want.norm()
+
+
+@pytest.mark.parametrize("layers", ["attention", "all linear"])
+def test_every_choice_of_layers_is_the_same_in_both_homes(homes, layers):
+    model, there, vae, _, folder = homes
+    headless = load_pipeline(folder, rank=2, dtype=torch.float32, resolution=(64, 64), prove=False, layers=layers)
+    with policy(model, there, vae, cfg=1.0, layers=layers) as here:
+        assert here.lora_state().keys() == headless.lora_state().keys()
+        x, sigma, state = here.noise(3, 1), here.grid(4)[3], drawn(headless)
+        for home in (here, headless):
+            home.load_lora_state(state)
+        with torch.no_grad():
+            ours, theirs = (asked(home, x, sigma) for home in (here, headless))
+        assert (ours - theirs).norm() <= ROUNDED * theirs.norm()
