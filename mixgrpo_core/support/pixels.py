@@ -1,5 +1,7 @@
 """Numbers as pictures, and pictures of every mode of Pillow as numbers."""
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
@@ -7,12 +9,23 @@ from torch import Tensor
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 """Suffixes of the files that are taken for pictures in a folder."""
+LEAST = 64
+"""Pixels of a side of a picture that a model is to read."""
 _SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
 
 
 def to_image(pixels: Tensor) -> Image.Image:
     """``[H, W, 3]`` in 0..1 as a picture."""
     return Image.fromarray((pixels.clamp(0, 1) * 255).round().byte().cpu().numpy())
+
+
+def shrunk(image: Image.Image, area: int) -> Image.Image:
+    """Of about ``area`` pixels at most, but with no side shorter than models take of a reference picture."""
+    share = max(math.sqrt(area / (image.width * image.height)), LEAST / min(image.size))
+    if share >= 1:
+        return image
+    width, height = (round(length * share) for length in image.size)
+    return image.resize((width, height), Image.Resampling.LANCZOS)
 
 
 def rgb_of(picture: Image.Image) -> NDArray[np.float32]:

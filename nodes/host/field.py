@@ -29,6 +29,7 @@ from .family import Family, require_flow_model
 from .frozen import freeze, quantised_inference_weights
 from .gradients import trainable
 from .identity import model_digest
+from .references import HostReferences
 from .streaming import weights_asked_again
 from .texts import Conditioning, PromptSet
 
@@ -85,6 +86,7 @@ class HostField:
         self.device = torch.device(model.load_device)
         self.evaluations = 0
         self.vae, self.texts = vae, texts
+        self._references = HostReferences(self.family, vae, texts.contexts, width * height)
         self._room = room
         self.patcher = model.clone()
         self.patcher.remove_additional_models("multigpu")  # copies on other GPUs, which would not wear the LoRA
@@ -94,10 +96,12 @@ class HostField:
 
     def encode(self, prompt: str) -> tuple[Conditioning, Conditioning | None]:
         """The conditioning of one prompt, and the negative one where guidance is on."""
-        positive = self.texts.encode(prompt)
+        positive = self._references.conditioning(self.texts, prompt, prompt)
         if self.guidance is not None:
             positive = node_helpers.conditioning_set_values(positive, {"guidance": self.guidance})
-        return positive, self.texts.encode(self.texts.negative) if self.cfg > 1 else None
+        if self.cfg <= 1:
+            return positive, None
+        return positive, self._references.conditioning(self.texts, self.texts.negative, prompt)
 
     def prepare(self, prompts: Sequence[str]) -> None:
         """Encode every prompt, then let the text encoder go.
@@ -108,7 +112,8 @@ class HostField:
         apart = ToldApart()
         for prompt in prompts:
             self.encode(prompt)
-            apart.hear(prompt, self.texts.by_encoder(prompt))
+        for words in dict.fromkeys(map(str, prompts)):
+            apart.hear(words, self.texts.by_encoder(words))
         self.texts.release()
 
     def noise(self, seed: int, count: int) -> Tensor:

@@ -14,8 +14,12 @@ import torch
 from comfy.sd import CLIP
 from torch import Tensor
 
+from ...mixgrpo_core.rewards.port import Context
 from ...mixgrpo_core.runs.packing import Packer, unpack
 from ...mixgrpo_core.settings.prompts import Prompts
+from ...mixgrpo_core.support.digests import picture_digest
+from ...mixgrpo_core.support.pictured import Pictured
+from ...mixgrpo_core.support.seeds import derive_seed
 from ...mixgrpo_core.support.text_files import TextFiles
 
 _MADE = "made"
@@ -33,12 +37,14 @@ class PromptSet:
     Attributes:
         train, held_out: no prompt is in both, none is in one twice.
         negative: the negative prompt, used where the guidance scale is above 1.
+        contexts: reference pictures and masks, by prompt.
     """
 
     train: tuple[str, ...]
     held_out: tuple[str, ...]
     negative: str
     clip: CLIP
+    contexts: Mapping[str, Context] = field(default_factory=dict, repr=False, compare=False)
     _encoded: TextFiles = field(default_factory=lambda: TextFiles(""), repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -47,22 +53,31 @@ class PromptSet:
         self._encoded.keep_in(folder)
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
 
-    def encode(self, text: str) -> Conditioning:
+    @property
+    def digest(self) -> str:
+        """What must be the same for a run to go on: words, in their order, and pictures."""
+        pictured = [(context.reference, context.mask) for context in self.contexts.values()]
+        pictures = [picture for pair in pictured for picture in pair if picture is not None]
+        return f"{derive_seed(*self.train, 'held out', *self.held_out, *map(picture_digest, pictures)):x}"
+
+    def encode(self, text: str, picture: Tensor | None = None) -> Conditioning:
         """The conditioning of ``text``, on the CPU, in ordinary tensors; each text is encoded once.
 
-        It is the caller's own.
+        It is the caller's own. ``picture`` ``[1, H, W, 3]`` is for text encoders that see.
         """
+        key = text if picture is None else f"{text}\0{picture_digest(picture)}"
         with torch.inference_mode(False):  # its tensors could not be saved for a backward pass
-            kept = self._encoded.get(text)
+            kept = self._encoded.get(key)
             if kept is not None:
                 return unpack(json.loads(kept[1][_MADE]), kept[0], False)
         # As a node of the host encodes, whatever mode the caller is in: no graph of the text encoder is kept.
         with torch.inference_mode():
-            found = self.clip.encode_from_tokens_scheduled(self.clip.tokenize(text))
+            seen = {} if picture is None else {"images": [picture]}
+            found = self.clip.encode_from_tokens_scheduled(self.clip.tokenize(text, **seen))
         with torch.inference_mode(False):
             packer = Packer()
             made = packer.pack("made", found)
-            self._encoded.put(text, packer.tensors, {_MADE: json.dumps(made)})
+            self._encoded.put(key, packer.tensors, {_MADE: json.dumps(made)})
             return unpack(made, packer.tensors, False)
 
     def by_encoder(self, text: str) -> dict[str, Tensor | str]:
@@ -103,4 +118,6 @@ def described(prompts: Prompts, negative: str) -> str:
     parts = [f"{len(prompts.train)} prompts to train on", *(f"  {text}" for text in prompts.train)]
     parts += ["", f"{len(prompts.held_out)} held-out prompts (never trained on)"]
     parts += [f"  {text}" for text in prompts.held_out]
+    many = sum(isinstance(text, Pictured) for text in (*prompts.train, *prompts.held_out))
+    parts += ["", f"{many} of them come with a picture"] if many else []
     return "\n".join([*parts, "", f"negative prompt: {negative}"] if negative else parts)

@@ -8,6 +8,7 @@ import folder_paths
 from comfy_api.latest import io
 
 from ...mixgrpo_core.settings.caption_folders import is_caption_folder
+from ...mixgrpo_core.settings.pictures import require_pictures
 from ...mixgrpo_core.settings.prompt_files import LONGEST_LINE, SUFFIXES, read_prompt_file
 from ...mixgrpo_core.settings.prompts import Prompts, read_prompts
 from ...mixgrpo_core.settings.prompts import split as split_off
@@ -15,6 +16,7 @@ from ...mixgrpo_core.support.files import BYTE_ORDER_MARK
 from ..checks import LARGEST_SEED, defaults_of, require_in_range, verdict
 from ..host.texts import PromptSet, described, require_apart
 from ..sockets import PromptsSocket
+from .wired_pictures import WiredPictures
 
 NO_FILE = "none"
 _GATHERED = ("prompts", "file", "held_out_prompts", "held_out_share", "seed")
@@ -69,15 +71,20 @@ class PromptSetNode(io.ComfyNode):
         return " ".join(f"{path.name} {path.stat().st_mtime_ns} {path.stat().st_size}" for path in files)
 
     @classmethod
-    def execute(cls, clip, prompts, file, held_out_prompts, held_out_share, seed, negative) -> io.NodeOutput:
+    def execute(
+        cls, clip, prompts, file, held_out_prompts, held_out_share, seed, negative, images=None, masks=None
+    ) -> io.NodeOutput:
         if clip is None:
             raise ValueError(
                 "expected a CLIP, found none: this checkpoint has no text encoder, load one with Load CLIP"
             )
         require_in_range(cls.define_schema().inputs, {"held_out_share": held_out_share, "seed": seed})
-        found = gather(prompts, file, held_out_prompts, held_out_share, seed)
+        pictures = WiredPictures.of(images, masks)
+        found = gather(prompts, file, held_out_prompts, held_out_share, seed, pictures)
+        require_pictures(() if pictures else (*found.train, *found.held_out))
         negative = " ".join(negative.split())
-        texts = PromptSet(train=found.train, held_out=found.held_out, negative=negative, clip=clip)
+        contexts = pictures.contexts if pictures else found.contexts
+        texts = PromptSet(train=found.train, held_out=found.held_out, negative=negative, clip=clip, contexts=contexts)
         return io.NodeOutput(texts, described(found, negative))
 
 
@@ -133,6 +140,19 @@ def _inputs() -> list[io.Input]:
             placeholder="negative prompt",
             tooltip="What the images should not show; used only where CFG is above 1.",
         ),
+        io.Image.Input(
+            "images",
+            optional=True,
+            tooltip="For models that edit (FLUX.1 Kontext, FLUX.2, Qwen-Image-Edit), and for rewards that compare with "
+            "a picture: one per typed prompt, in the order of training and held-out prompts, or one for all. With one "
+            "prompt, it is about each of the pictures.",
+        ),
+        io.Mask.Input(
+            "masks",
+            optional=True,
+            tooltip="Where an edit may change the pictures: one per picture, or one for all. Rewards of what was kept "
+            "look outside of it.",
+        ),
     ]
 
 
@@ -147,27 +167,33 @@ def prompt_files() -> list[str]:
     return [*sorted(files), *sorted(folders)]
 
 
-def gather(typed: str, file: str, held_out_typed: str, share: float, seed: int) -> Prompts:
+def gather(
+    typed: str, file: str, held_out_typed: str, share: float, seed: int, pictures: WiredPictures | None = None
+) -> Prompts:
     """Typed prompts and those of ``file``, split into trained and held-out.
 
     Args:
         typed, held_out_typed: a prompt per line.
         file: a name out of ``prompt_files``, or ``NO_FILE``.
         share: 0..0.5, of what is held out where ``held_out_typed`` is empty.
+        pictures: of the typed prompts; a file names its own.
 
     Raises:
         ValueError: no prompts, a prompt in both lists, or a file that cannot be read.
     """
     if not 0 <= share <= 0.5:
         raise ValueError(f"held_out_share lies in 0..0.5, found {share}")
-    train = lines(typed)
+    train, given = lines(typed), lines(held_out_typed)
+    if pictures is not None:
+        if file != NO_FILE:
+            raise ValueError("images are of typed prompts, and a file names its own: take the file off, or the images")
+        train, given = pictures.paired(train, given)
     if file != NO_FILE:
         if file not in prompt_files():
             raise ValueError(f"no prompt file {file!r} in ComfyUI's input folder")
         train += read_prompt_file(_input_folder() / file)
     if not train:
         raise ValueError("expected prompts to train on, found none: write one per line, or choose a file")
-    given = lines(held_out_typed)
     if not given:
         return split(train, share, seed)
     found = read_prompts(train, given)

@@ -76,7 +76,8 @@ def _first_fitting(policy, prompts, rewards, config: TrainConfig, lowered: list[
     trial = replace(config, iterations=1, prompts_per_iteration=1, updates=1, eval_every=0)
 
     def once(config: TrainConfig) -> tuple[StepReport, TrainConfig]:
-        with closing(train(policy, prompts, rewards, config, observer=_stop_when_asked)) as reports:
+        carried = {prompt: policy.texts.contexts[prompt] for prompt in prompts if prompt in policy.texts.contexts}
+        with closing(train(policy, prompts, rewards, config, contexts=carried, observer=_stop_when_asked)) as reports:
             return next(reports), config
 
     def lower(config: TrainConfig, words: str) -> None:

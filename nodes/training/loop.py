@@ -83,6 +83,7 @@ class Training:
             self.rewards,
             self.config,
             held_out=self.prompts.held_out,
+            contexts=self.prompts.contexts,
             run=self.run,
             observer=self.live,
             pictures_wanted=self.live.pictures_wanted,

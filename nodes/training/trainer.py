@@ -19,7 +19,6 @@ from ...mixgrpo_core.models.lora_file import load_lora
 from ...mixgrpo_core.models.lora_reading import read_lora
 from ...mixgrpo_core.rewards.people.votes import unheard, votes_at
 from ...mixgrpo_core.runs.gallery import result_of
-from ...mixgrpo_core.support.seeds import derive_seed
 from ...mixgrpo_core.support.spelling import spell
 from ...mixgrpo_core.training.forecast import Forecast
 from ...mixgrpo_core.training.pace import Pace
@@ -254,13 +253,12 @@ def run_setup(
     policy: HostModel, model: Any, prompts: PromptSet, rewards: Rewards, settings: TrainerSettings, start_from: str
 ) -> dict[str, Any]:
     """What must be the same for a run to go on, besides the core's settings."""
-    words = (*prompts.train, "held out", *prompts.held_out)
     clip = prompts.clip
     return {
         "model": f"{policy.family.name} {model_digest(model, 'diffusion_model')}",
         "text encoder": f"{model_digest(clip.patcher)} {clip.layer_idx}",
         "vae": model_digest(policy.vae.patcher),
-        "prompts": f"{derive_seed(*words):x}",
+        "prompts": prompts.digest,
         "negative": prompts.negative,
         "rewards": {name: _ADDRESS.sub("", recognised(reward)) for name, reward in rewards.rewards.items()},
         "size": [settings.width, settings.height],

@@ -1,6 +1,5 @@
 """Reference pictures as a pipeline's call is handed them."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,12 +8,11 @@ from hashlib import blake2b
 from PIL import Image
 from torch import Tensor
 
-from ...support.pixels import to_image
+from ...support.pixels import LEAST, shrunk, to_image
 from .family import Family
 
 PICTURE = "image"
 """The argument of a pipeline's call."""
-_LEAST = 64  # pixels of a side
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +46,7 @@ class References:
     @cached_property
     def blank(self) -> Reference | None:
         """One where the picture does not matter; None where there need be none."""
-        return Reference(Image.new("RGB", (_LEAST, _LEAST), (128,) * 3)) if self._family.needs_picture else None
+        return Reference(Image.new("RGB", (LEAST, LEAST), (128,) * 3)) if self._family.needs_picture else None
 
     def of(self, prompt: str, area: int) -> Reference | None:
         """That of a prompt, of at most ``area`` pixels: what a picture adds to the network's work is in proportion.
@@ -64,14 +62,5 @@ class References:
                 f"{self._family.name} edits pictures, and the prompt {str(prompt)[:40]!r} has none: give it one, as "
                 '{"prompt": "...", "image": "..."} in a .jsonl file'
             )
-        self.last = None if found is None else Reference(_within(to_image(found), area))
+        self.last = None if found is None else Reference(shrunk(to_image(found), area))
         return self.last
-
-
-def _within(image: Image.Image, area: int) -> Image.Image:
-    """Of about ``area`` pixels at most, but with no side shorter than pipelines take."""
-    share = max(math.sqrt(area / (image.width * image.height)), _LEAST / min(image.size))
-    if share >= 1:
-        return image
-    width, height = (round(length * share) for length in image.size)
-    return image.resize((width, height), Image.Resampling.LANCZOS)
