@@ -109,17 +109,13 @@ class Voter(HumanVote):
         return Scores(values, torch.ones(len(values), dtype=torch.bool), abstained=True)
 
 
-def runs(iterations: int = 40) -> list[dict[str, Any]]:
+def runs(iterations: int = 30) -> list[dict[str, Any]]:
     rows = []
-    for seed in SEEDS:
+    for seed in SEEDS[:2]:
         rewards: Mapping[str, Any] = {
             "honest": {"shape": ShapeReward()},
             "taste, 64 votes": {"taste": TasteReward(ask=Voter(), asked=4, most=16), "shape": ShapeReward()},
             "taste, 128 votes": {"taste": TasteReward(ask=Voter(), asked=4, most=32), "shape": ShapeReward()},
-            "taste, 128 votes, 10 % wrong": {
-                "taste": TasteReward(ask=Voter(wrong=0.1), asked=4, most=32),
-                "shape": ShapeReward(),
-            },
         }
         for name, made in rewards.items():
             weights = {reward: float(len(made) == 1 or reward != "shape") for reward in made}

@@ -9,7 +9,7 @@ from ..runs.folder import RunError
 from ..support.micro_batches import ran_out
 from ..support.quoting import cause
 from ..training.iteration import RewardsFailed
-from . import align, compare, demo, doctor, keep, methods, plan, probe, sampling, score, taste, training, verify
+from . import align, compare, demo, doctor, keep, merge, methods, plan, probe, sampling, score, taste, training, verify
 from .imports import WORDS, take_imports
 from .memory import OutOfMemory
 from .stopping import Listener, status_of, stopped_by_signals
@@ -27,6 +27,7 @@ COMMANDS: Mapping[str, tuple[Callable[[Sequence[str]], int], str]] = MappingProx
         "score": (score.score_command, "score and rank pictures by rewards"),
         "probe-reward": (probe.probe_command, "before a run: can rewards be learned from, with these prompts?"),
         "align": (align.align_command, "a LoRA from votes that are there, without rollouts and without a reward"),
+        "merge-loras": (merge.merge_command, "one LoRA of several, by training without a reward, or exactly"),
         "taste": (taste.taste_command, "learn a person's taste from votes, score pictures by it, say what it knows"),
         "verify-rewards": (verify.verify_command, "do the weights of rewards that you have behave as they should?"),
         "evaluate": (compare.evaluate_command, "two LoRAs (or none) on the same prompts and seeds"),

@@ -63,8 +63,8 @@ def learnt_taste() -> Story:
         330,
         "## It learns what you like\n\nPress **Run**, then vote in the trainer: thumbs up for what you want, down for "
         "what you do not. Try *only dark backgrounds*, or *only red ones*.\n\nAfter a few groups it knows enough to go "
-        "on alone, and asks only where it is not sure. *Taste* in the trainer says how often it is right about votes "
-        "that it had not seen.\n\n*Saturation* has weight 0: it is only watched.",
+        "on alone, and asks only where it is not sure. Its newest taste is in the run's folder, and another run can "
+        "begin with it.\n\n*Saturation* has weight 0: it is only watched.",
     )
     story.node("taste", "MixGRPO_TasteReward", {"time_limit": 120, "groups_asked": 12})
     story.node("watch", "MixGRPO_PixelReward", {"measure": "saturation", "weight": 0.0})

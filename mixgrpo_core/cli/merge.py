@@ -1,0 +1,116 @@
+"""``mixgrpo merge-loras``: several LoRAs become one, by training without a reward, or exactly with a larger rank."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import tyro
+from rich.console import Console
+
+from ..models.lora import export_lora
+from ..models.lora_file import LoraFile, load_lora, save_lora
+from ..models.lora_joining import joined
+from ..models.lora_metadata import training_metadata
+from ..sampling.ode import decode, sample
+from ..support.files import append_line
+from ..support.seeds import derive_seed
+from ..training.merging.loop import MergeConfig, Teacher, merge, teachers_of
+from ..views.grids import labelled_grid
+from .model_config import ModelConfig
+from .pictures import new_folder, read_words
+from .settings import RunConfig
+
+if TYPE_CHECKING:  # it imports diffusers
+    from ..models.diffusers.model import PipelineModel
+
+_SHOWN_PROMPTS, _SHOWN_IMAGES = 3, 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class MergeFlags:
+    """Attributes:
+    teachers: LoRA files by a name of yours: ``--teachers colour a.safetensors shape b.safetensors``.
+    prompts: by the same names, a prompt file with what each is for: ``--prompts colour colours.txt shape shapes.txt``.
+    out: folder for the LoRA, the figures and the pictures; new or empty.
+    how: ``train`` a student on the teachers' prompts, or ``join`` them exactly: ranks add up, and no model is needed.
+    model: the model, and the student's rank.
+    train: how the student is taught.
+    """
+
+    teachers: dict[str, str]
+    prompts: dict[str, str] = field(default_factory=dict)
+    out: str = "merged"
+    how: Literal["train", "join"] = "train"
+    model: ModelConfig = field(default_factory=ModelConfig)
+    train: MergeConfig = field(default_factory=MergeConfig)
+
+
+def merge_command(arguments: Sequence[str]) -> int:
+    """One LoRA; where it was trained also ``merge.jsonl`` and pictures of the base, the teachers and the student."""
+    flags = tyro.cli(MergeFlags, args=arguments, prog="mixgrpo merge-loras", description="Make one LoRA of several.")
+    if len(flags.teachers) < 2:
+        raise ValueError(f"expected two LoRAs or more to merge, found {len(flags.teachers)}: --teachers NAME FILE ...")
+    files = {name: load_lora(path) for name, path in flags.teachers.items()}
+    console = Console()
+    if flags.how == "join":
+        state = joined(list(files.values()), [1.0] * len(files))
+        rank = max(len(tensor) for name, tensor in state.items() if ".lora_A" in name)
+        path = new_folder(flags.out) / "lora.safetensors"
+        save_lora(path, state, metadata=_described(files, rank))
+        console.print(f"{path}: the sum of {', '.join(files)}, rank {rank}", highlight=False, soft_wrap=True)
+        return 0
+    prompts = {name: read_words([path]) for name, path in flags.prompts.items()}
+    model = RunConfig(model=flags.model).make_model()
+    teachers = teachers_of(model, files, prompts)
+    _trained(model, teachers, flags, new_folder(flags.out), console)
+    return 0
+
+
+def _described(files: Mapping[str, LoraFile], rank: int) -> dict[str, str]:
+    """What the first file says of its model, with this one's rank."""
+    first = next(iter(files.values())).metadata
+    kept = {key: word for key, word in first.items() if key.startswith(("modelspec.", "ss_base"))}
+    words = f"the sum of the LoRAs {', '.join(files)}"
+    return {**kept, "ss_network_dim": str(rank), "ss_network_alpha": str(rank), "ss_training_comment": words}
+
+
+def _trained(
+    model: "PipelineModel", teachers: Sequence[Teacher], flags: MergeFlags, folder: Path, console: Console
+) -> None:
+    started = datetime.now(timezone.utc)
+    for report in merge(model, teachers, flags.train):
+        append_line(folder / "merge.jsonl", json.dumps(vars(report)))
+        if report.distances:
+            far = ", ".join(f"{name} {distance:.0%}" for name, distance in report.distances.items())
+            words = f"update {report.update}: loss {report.loss:.4g}; left of the way to {far}"
+            console.print(words, highlight=False, markup=False, soft_wrap=True)
+            metadata = training_metadata(
+                title=folder.name,
+                config={"teachers": list(flags.teachers), **vars(flags.train)},
+                learning_rate=flags.train.learning_rate,
+                seed=flags.train.seed,
+                steps=report.update,
+                rewards_before={},
+                rewards_after={},
+                started=started,
+                optimizer="AdamW",
+            )
+            export_lora(model, folder / "lora.safetensors", metadata, model.lora_state())
+    _pictures(model, teachers, flags, folder)
+
+
+def _pictures(model: "PipelineModel", teachers: Sequence[Teacher], flags: MergeFlags, folder: Path) -> None:
+    sigmas = model.grid(max(flags.train.steps, model.min_steps))
+    prompts = list(dict.fromkeys(prompt for teacher in teachers for prompt in teacher.prompts[:_SHOWN_PROMPTS]))
+    columns = {"base model": None, **{one.name: one.weights for one in teachers}, "merged": model.lora_state()}
+    cells = []
+    for index, prompt in enumerate(prompts):
+        noise, cond, row = model.noise(derive_seed("merge", "grid", index), _SHOWN_IMAGES), model.encode(prompt), []
+        for weights in columns.values():
+            with model.using(weights):
+                row.append(decode(model, sample(model, cond, noise, sigmas), _SHOWN_IMAGES))
+        cells.append(row)
+    labelled_grid(cells, prompts, list(columns), tile=96).save(folder / "before_after.png")
