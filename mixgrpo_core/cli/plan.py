@@ -8,8 +8,9 @@ from rich.console import Console
 from rich.table import Table
 
 from ..settings.config import TrainConfig
-from ..training.cost import IterationCost, dance_iteration_cost, iteration_cost, stretches
+from ..training.cost import IterationCost, iteration_cost, stretches
 from ..training.forecast import UNKNOWN, Forecast, from_earlier
+from ..training.run_cost import RunCost, run_cost
 from ..views.figures import plan_figure
 from .memory import memory_words
 from .settings import RunConfig, parse_flags, read_toml
@@ -62,22 +63,21 @@ class Stretch:
 
 @dataclass(frozen=True, kw_only=True)
 class PlanCosts:
-    """What a run costs, counted; ``dance`` is an iteration of DanceGRPO with the same steps, group and updates."""
+    """What a run costs, counted: in stretches for a table, and as a whole."""
 
     stretches: Sequence[Stretch]
-    dance: float
+    run: RunCost
 
     @property
     def whole(self) -> float:
         """Cost of the run, DanceGRPO's is 1."""
-        units = sum(part.cost.units * (part.last - part.first + 1) for part in self.stretches)
-        return units / (self.dance * (self.stretches[-1].last + 1))
+        return self.run.share
 
     @property
     def caption(self) -> str:
         """The figures of the run in one line."""
         return (
-            f"network evaluations per image: rollout {self._span('rollout')}, training {self._span('train')}; "
+            f"network evaluations per image: rollout {self.run.span('rollout')}, training {self.run.span('train')}; "
             f"cost of the run: {self.whole:.2f} of DanceGRPO's"
         )
 
@@ -87,14 +87,9 @@ class PlanCosts:
         for part in self.stretches:
             nfe = [f"{part.cost.nfe.get(phase, 0):.2f}" for phase in ("rollout", "train")]
             steps = "changing" if part.steps is None else _words(part.steps)
-            table.add_row(f"{part.first}-{part.last}", steps, *nfe, f"{part.cost.units / self.dance:.2f}")
+            table.add_row(f"{part.first}-{part.last}", steps, *nfe, f"{part.cost.units / self.run.dance:.2f}")
         table.caption = f"whole run: {self.whole:.2f} of DanceGRPO's network cost"
         return table
-
-    def _span(self, phase: str) -> str:
-        found = [part.cost.nfe.get(phase, 0) for part in self.stretches]
-        low, high = f"{min(found):.1f}", f"{max(found):.1f}"
-        return low if low == high else f"{low} to {high}"
 
 
 def count_costs(config: TrainConfig, evaluations_per_call: int = 1) -> PlanCosts:
@@ -104,9 +99,7 @@ def count_costs(config: TrainConfig, evaluations_per_call: int = 1) -> PlanCosts
         same = config.plan(last, 0, config.sigmas()).trained == steps
         cost = iteration_cost(config, first, evaluations_per_call=evaluations_per_call)
         parts.append(Stretch(first=first, last=last, steps=steps if same else None, cost=cost))
-    return PlanCosts(
-        stretches=parts, dance=dance_iteration_cost(config, evaluations_per_call=evaluations_per_call).units
-    )
+    return PlanCosts(stretches=parts, run=run_cost(config, guided=evaluations_per_call > 1))
 
 
 def _words(steps: tuple[int, ...]) -> str:

@@ -1,83 +1,19 @@
-"""What a run trains and what it costs, in words. The core counts: its real rollout and update on a counting network."""
+"""What a run trains, in words."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from itertools import groupby
 
-import torch
-
 from ...mixgrpo_core import DecayingWindow, SlidingWindow, StepPlan, TrainConfig, WindowPlanner
-from ...mixgrpo_core.training.cost import IterationCost, dance_iteration_cost, iteration_cost
 
 MOST = 10_000
 """Iterations of a plan that are counted."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunCost:
-    """The cost of each kind of iteration with the number of iterations of it; ``dance`` is one of DanceGRPO's, in the
-    same units."""
-
-    parts: Sequence[tuple[int, IterationCost]]
-    dance: float
-
-    @property
-    def share(self) -> float:
-        """The run's network cost; DanceGRPO's is 1."""
-        units = sum(count * cost.units for count, cost in self.parts)
-        return units / (self.dance * sum(count for count, _ in self.parts))
-
-    def span(self, phase: str) -> str:
-        """Least and most evaluations per image of a phase: "3.1", or "14.0 to 24.1"."""
-        found = [cost.nfe.get(phase, 0) for _, cost in self.parts]
-        low, high = f"{min(found):.1f}", f"{max(found):.1f}"
-        return low if low == high else f"{low} to {high}"
-
-    @property
-    def words(self) -> str:
-        """The figures in two lines."""
-        return (
-            f"Network evaluations per image and iteration: {self.span('rollout')} for sampling, {self.span('train')} "
-            f"for training.\nThe run costs {self.share:.0%} of DanceGRPO's."
-        )
 
 
 def plans_of(config: TrainConfig) -> list[StepPlan]:
     """The plan of every iteration's first prompt, of the first ``MOST`` iterations."""
     sigmas = config.sigmas()
     return [config.plan(iteration, 0, sigmas) for iteration in range(min(config.foreseen, MOST))]
-
-
-def run_cost(
-    config: TrainConfig, plans: Sequence[StepPlan], guided: bool, on_part: Callable[[int, int], None]
-) -> RunCost:
-    """Count one iteration of each kind, and one of DanceGRPO with the same steps, images and updates.
-
-    Args:
-        config: the run's settings.
-        plans: those of its iterations (`plans_of`).
-        guided: guidance makes two evaluations of each.
-        on_part: hears (done, all) after each count; raising from it cancels.
-    """
-    per_call = 2 if guided else 1
-    kinds: dict[tuple, list[int]] = {}
-    for iteration, plan in enumerate(plans):
-        kinds.setdefault(_kind(plan), []).append(iteration)
-    with torch.inference_mode(False), torch.enable_grad():
-        dance = dance_iteration_cost(config, evaluations_per_call=per_call).units
-        parts: list[tuple[int, IterationCost]] = []
-        for iterations in kinds.values():
-            on_part(len(parts) + 1, len(kinds) + 1)
-            parts.append((len(iterations), iteration_cost(config, iterations[0], evaluations_per_call=per_call)))
-        on_part(len(kinds) + 1, len(kinds) + 1)
-    return RunCost(parts=parts, dance=dance)
-
-
-def _kind(plan: StepPlan) -> tuple:
-    """Iterations with the same of this cost the same: how many steps, which are noisy, how many of them are trained,
-    and whether that starts with the step whose input the group shares."""
-    return len(plan.steps), plan.stochastic, len(plan.trained), plan.trained[:1] == plan.stochastic[:1]
 
 
 def coverage_words(config: TrainConfig, plans: Sequence[StepPlan]) -> str:

@@ -14,11 +14,12 @@ from PIL import Image
 from ...mixgrpo_core import DPMpp2M, TrainConfig, WindowPlanner, mixgrpo
 from ...mixgrpo_core.sampling.windows import Window
 from ...mixgrpo_core.support.pixels import rgb_of
+from ...mixgrpo_core.training.run_cost import run_cost
 from ...mixgrpo_core.views.figures import plan_figure
 from ..settings.model_family import for_model
 from ..settings.presets import with_window
 from ..sockets import OpenSettings, SettingsSocket, TrainerSettings, WindowSocket
-from .plan_words import coverage_words, plans_of, run_cost
+from .plan_words import coverage_words, plans_of
 
 INPUTS = [
     WindowSocket.Input(
@@ -120,7 +121,7 @@ class WindowPlan(io.ComfyNode):
                 config = replace(config, planner=with_window(config.planner, window))
         bar = comfy.utils.ProgressBar(1)
         plans = plans_of(config)
-        cost = run_cost(config, plans, chosen is not None and chosen.cfg > 1, lambda *at: bar.update_absolute(*at))
+        cost = run_cost(config, chosen is not None and chosen.cfg > 1, lambda *at: bar.update_absolute(*at))
         image = draw(config, cost.words)
         text = f"{coverage_words(config, plans)}\n{cost.words}"
         return io.NodeOutput(image, text, ui=ui.PreviewImage(image, cls=cls))

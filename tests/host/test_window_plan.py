@@ -9,7 +9,8 @@ from mixgrpo_pack.mixgrpo_core import FrozenWindow, RandomWindow, SlidingWindow,
 from mixgrpo_pack.mixgrpo_core.objectives import AWM
 from mixgrpo_pack.mixgrpo_core.sampling.windows import coverage
 from mixgrpo_pack.mixgrpo_core.training.cost import iteration_cost
-from mixgrpo_pack.nodes.sampling.plan_words import coverage_words, plans_of, run_cost, steps_words
+from mixgrpo_pack.mixgrpo_core.training.run_cost import run_cost
+from mixgrpo_pack.nodes.sampling.plan_words import coverage_words, plans_of, steps_words
 from mixgrpo_pack.nodes.sampling.window_plan import WindowPlan
 from mixgrpo_pack.nodes.sockets import TrainerSettings
 
@@ -74,7 +75,7 @@ def test_a_plan_that_trains_no_step_is_told_in_words():
     config = replace(mixgrpo(), objective=AWM(), iterations=3, steps=8, images_per_prompt=4, prompts_per_iteration=1)
     text = coverage_words(config, plans_of(config))
     assert text.endswith("\nNo step is trained: AWM learns from the images that come out.")
-    assert run_cost(config, plans_of(config), False, lambda done, of: None).share > 0
+    assert run_cost(config, False, lambda done, of: None).share > 0
 
 
 def test_steps_in_words():
@@ -86,7 +87,7 @@ def test_the_cost_is_that_of_every_iteration():
     """One iteration of a kind is counted for all of it: the sum over all iterations must be the same."""
     config = replace(mixgrpo_flash(), steps=8, iterations=9, images_per_prompt=4, prompts_per_iteration=2)
     config = with_window(config, SlidingWindow(size=2, hold=2))
-    cost = run_cost(config, plans_of(config), False, lambda done, of: None)
+    cost = run_cost(config, False, lambda done, of: None)
     every = [iteration_cost(config, iteration) for iteration in range(9)]
     assert sum(count for count, _ in cost.parts) == 9
     units = sum(count * part.units for count, part in cost.parts)
@@ -100,14 +101,14 @@ def test_the_cost_is_that_of_every_iteration():
 def test_random_training_steps_are_counted_once_per_kind_and_right():
     """DanceGRPO draws its steps in every iteration: few kinds, and the run is 100 % of itself."""
     config = replace(dance_grpo(), steps=8, iterations=20, images_per_prompt=4, prompts_per_iteration=1)
-    cost = run_cost(config, plans_of(config), False, lambda done, of: None)
+    cost = run_cost(config, False, lambda done, of: None)
     assert len(cost.parts) <= 2
     assert cost.share == pytest.approx(1, abs=0.05)
 
 
 def test_guidance_doubles_the_evaluations_and_no_share():
     config = replace(mixgrpo(), steps=8, iterations=1, images_per_prompt=4, prompts_per_iteration=1)
-    plain, guided = (run_cost(config, plans_of(config), guided, lambda done, of: None) for guided in (False, True))
+    plain, guided = (run_cost(config, guided, lambda done, of: None) for guided in (False, True))
     assert guided.parts[0][1].nfe["rollout"] == 2 * plain.parts[0][1].nfe["rollout"]
     assert guided.share == pytest.approx(plain.share)
 
@@ -117,7 +118,7 @@ def test_the_cost_can_be_cancelled():
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_cost(mixgrpo(), plans_of(mixgrpo()), False, stop)
+        run_cost(mixgrpo(), False, stop)
 
 
 def cells(image, colour):
