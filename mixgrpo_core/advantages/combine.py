@@ -8,13 +8,14 @@ A failed score is a masked sample, never a 0: it counts neither in a mean nor in
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from ..support.ranks import ALONE, Ranks
 from .group import group_advantages, mix_advantages, normalised_parts
 from .port import Advantages, Credit, Looked, ScoredGroup
 
@@ -102,27 +103,36 @@ def credited(
     groups: Sequence[ScoredGroup],
     first: Sequence[Advantages],
     looked: Sequence[Sequence[Looked]],
+    ranks: Ranks = ALONE,
 ) -> Sequence[Advantages]:
-    """The advantages of all groups of an iteration, after every stage.
+    """The advantages of this rank's groups of an iteration, after every stage.
 
     Args:
         first: of each group, what `initial` made.
         looked: of each group, what each stage kept of its images.
     """
-    advantages = list(stages[0].of_iteration(first))
+    advantages = _of_iteration(stages[0], first, ranks)
     for place, stage in enumerate(stages[1:], 1):
         changed = [
             stage.of_group(group, before, kept[place])
             for group, before, kept in zip(groups, advantages, looked, strict=True)
         ]
-        advantages = list(stage.of_iteration(changed))
+        advantages = _of_iteration(stage, changed, ranks)
     return advantages
 
 
-def figures_of(groups: Sequence[Advantages]) -> dict[str, float]:
-    """What the stages reported, by name: the mean over the groups that it was reported of."""
+def _of_iteration(stage: Credit, own: Sequence[Advantages], ranks: Ranks) -> list[Advantages]:
+    """What a stage makes of this rank's advantages, seeing those of all; most look at none but a group's own."""
+    if type(stage).of_iteration is Credit.of_iteration:
+        return list(own)
+    found = stage.of_iteration(ranks.joined(own))
+    return [found[place] for place in ranks.own(len(found))]
+
+
+def figures_of(groups: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """What the stages reported of groups, by name: the mean over those that it was reported of."""
     found: dict[str, list[float]] = defaultdict(list)
     for group in groups:
-        for name, value in group.figures.items():
+        for name, value in group.items():
             found[name].append(value)
     return {name: sum(values) / len(values) for name, values in found.items()}

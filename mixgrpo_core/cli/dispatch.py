@@ -9,6 +9,7 @@ from ..runs.folder import RunError
 from ..support.micro_batches import ran_out
 from ..support.quoting import cause
 from ..training.iteration import RewardsFailed
+from ..training.ranks import RankFailed
 from . import align, compare, demo, doctor, keep, merge, methods, plan, probe, sampling, score, taste, training, verify
 from .imports import WORDS, take_imports
 from .memory import OutOfMemory
@@ -52,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with stopped_by_signals() as listener:  # while a model is loaded and at the report, too
             return COMMANDS[name][0](take_imports(rest) if name in _SPELLING else rest)
-    except (RewardsFailed, NonFiniteLoss, OutOfMemory) as error:
+    except (RewardsFailed, NonFiniteLoss, OutOfMemory, RankFailed) as error:
         print(f"mixgrpo {name}: {error}", file=sys.stderr)
         return 1
     except (ValueError, RunError, OSError, ImportError) as error:  # the last: an optional package is not there

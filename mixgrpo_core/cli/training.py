@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import fields, make_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
@@ -19,6 +19,7 @@ from ..settings.pictures import References
 from ..settings.prompts import Prompts
 from ..settings.values import checked
 from ..support.micro_batches import ran_out
+from ..support.ranks import ALONE, Ranks
 from ..support.setting import described, setting, settings_of
 from ..training.forecast import Forecast, foretold
 from ..training.loop import train
@@ -28,8 +29,18 @@ from ..training.pace import Pace
 from ..training.preflight import check
 from ..training.visits import visited
 from ..training.workload import Workload
+from .all_ranks import (
+    all_fit,
+    all_ranks,
+    created,
+    own_device,
+    ranks_words,
+    require_one_folder,
+    require_same_file,
+    seen,
+)
 from .imports import WORDS
-from .memory import OutOfMemory, that_fits, training_advice
+from .memory import OutOfMemory, training_advice
 from .progress import RunProgress, run_progress
 from .report import SHOWN_IMAGES, finish, shown_prompts
 from .settings import RunConfig, calls_as_flags, from_values, parse_flags, read_toml
@@ -42,32 +53,37 @@ if TYPE_CHECKING:  # it imports diffusers
 
 def train_command(arguments: Sequence[str]) -> int:
     """``train [RUN.toml] [flags]``."""
-    with_file = bool(arguments) and not arguments[0].startswith("-")
-    default = read_toml(arguments[0]) if with_file else RunConfig()
-    settings = parse_flags(default, arguments[int(with_file) :], "mixgrpo train [RUN.toml]", "Start a new run.")
-    return start(settings, Console())
+    with all_ranks() as ranks:
+        with_file = bool(arguments) and not arguments[0].startswith("-")
+        default = read_toml(arguments[0]) if with_file else RunConfig()
+        settings = parse_flags(default, arguments[int(with_file) :], "mixgrpo train [RUN.toml]", "Start a new run.")
+        return start(settings, Console(quiet=not ranks.is_first), ranks)
 
 
-def start(settings: RunConfig, console: Console) -> int:
+def start(settings: RunConfig, console: Console, ranks: Ranks = ALONE) -> int:
     """Check everything, make the run folder, train, and leave a report."""
-    RunFolder.require_free(settings.out)
+    ranks.from_first(lambda: RunFolder.require_free(settings.out))
+    require_same_file(settings, ranks)
     prompts = settings.make_prompts()
     rewards = _prepared(settings, prompts)
-    model = _proven(settings)
+    model = _proven(settings, ranks)
     check(model, prompts.train, rewards, settings.train, prompts.held_out, prompts.contexts)
     model.take_pictures(References(prompts.contexts))
-    run = RunFolder.create(settings.out, settings.train, settings.setup())
+    run = created(settings, ranks)
     try:
         model.keep_texts(run.texts)
         model.prepare(_needed(prompts, settings.train, 0))
-        settings, words = that_fits(settings, model)
+        settings, words = all_fit(settings, model, ranks)
     except BaseException:  # a prompt that cannot be encoded leaves no run folder behind
-        run.discard()
+        if ranks.is_first:
+            run.discard()
         raise
     if words:
         console.print(words, highlight=False, soft_wrap=True)
-    run.rewrite(settings.train, settings.setup())
-    return drive(from_run(run), run, model, rewards, console)
+    if ranks.is_first:
+        run.rewrite(settings.train, settings.setup())
+    run.config = ranks.from_first(lambda: run.config)
+    return drive(from_run(run), run, model, rewards, console, ranks)
 
 
 _HINTS = get_type_hints(TrainConfig)
@@ -97,14 +113,17 @@ def resume_command(arguments: Sequence[str]) -> int:
         description=f"Go on with a run; what is not named stays as it was. {WORDS}",
         registry=calls_as_flags(),
     )
-    run = RunFolder.open(arguments[0])
-    run.require_checkpoints()
-    settings = from_run(run)
-    changes = {item.name: getattr(flags, item.name) for item in fields(ResumeFlags)}
-    changes = {name: value for name, value in changes.items() if value is not None}
-    settings = replace(settings, train=replace(settings.train, **changes))
-    rewards = _prepared(settings, settings.make_prompts())
-    return drive(settings, run, _proven(settings), rewards, Console())
+    with all_ranks() as ranks:
+        run = seen(arguments[0], ranks)
+        require_one_folder(run, ranks)
+        ranks.from_first(run.require_checkpoints)
+        settings = from_run(run)
+        changes = {item.name: getattr(flags, item.name) for item in fields(ResumeFlags)}
+        changes = {name: value for name, value in changes.items() if value is not None}
+        settings = replace(settings, train=replace(settings.train, **changes))
+        require_same_file(settings, ranks)
+        rewards = _prepared(settings, settings.make_prompts())
+        return drive(settings, run, _proven(settings, ranks), rewards, Console(quiet=not ranks.is_first), ranks)
 
 
 def _prepared(settings: RunConfig, prompts: Prompts) -> dict[str, Reward]:
@@ -115,9 +134,9 @@ def _prepared(settings: RunConfig, prompts: Prompts) -> dict[str, Reward]:
     return rewards
 
 
-def _proven(settings: RunConfig) -> "PipelineModel":
+def _proven(settings: RunConfig, ranks: Ranks) -> "PipelineModel":
     """The model, after a look at what a training would learn from it; the shipped one is known."""
-    model: PipelineModel = settings.make_model()
+    model: PipelineModel = replace(settings.model, device=own_device(settings.model.device, ranks)).make()
     if settings.model.folder != "demo":
         from ..models.diffusers.proof import prove
 
@@ -143,10 +162,15 @@ def _foretold(work: Workload, model: "PipelineModel", prompt: str, run: RunFolde
 
 
 def drive(
-    settings: RunConfig, run: RunFolder, model: "PipelineModel", rewards: Mapping[str, Reward], console: Console
+    settings: RunConfig,
+    run: RunFolder,
+    model: "PipelineModel",
+    rewards: Mapping[str, Reward],
+    console: Console,
+    ranks: Ranks = ALONE,
 ) -> int:
     """The training loop of the command line."""
-    prompts, done = settings.make_prompts(), _done(run)
+    prompts, done = settings.make_prompts(), ranks.from_first(lambda: _done(run))
     model.keep_texts(run.texts)
     model.take_pictures(References(prompts.contexts))
     needed = _needed(prompts, settings.train, done)
@@ -155,10 +179,12 @@ def drive(
         words = f"{run.path} is finished ({done} iterations); extend it: mixgrpo resume {run.path} --iterations N"
         console.print(words, highlight=False, soft_wrap=True)
     console.print(_announcement(settings, run, model), highlight=False, soft_wrap=True)
+    if ranks.size > 1:
+        console.print(ranks_words(ranks, settings), highlight=False, soft_wrap=True)
 
     work = workload(settings, prompts)
     known = None
-    if done < settings.train.end:
+    if done < settings.train.end and ranks.is_first:
         known = _foretold(work, model, needed[0], run, done)
     if known is not None:
         console.print(known.words, highlight=False, soft_wrap=True)
@@ -166,13 +192,13 @@ def drive(
 
     def attempt(config: TrainConfig) -> RunConfig:
         trying = replace(settings, train=config)
-        _loop(trying, run, model, rewards, prompts, progress, events)
+        _loop(trying, run, model, rewards, prompts, progress, events, ranks)
         return trying
 
     with (
         stopped_by_signals(),
         run_progress(pace, done, console) as progress,
-        EventLog(run.path, done) as events,
+        EventLog(run.path, done) if ranks.is_first else nullcontext() as events,
     ):
         try:
             settings = within_memory(attempt, settings.train, lambda _, words: progress.note(words))
@@ -182,6 +208,8 @@ def drive(
             return status_of(stop)
         except OneImageTooLarge as error:
             raise OutOfMemory(training_advice(error, settings.model.gradient_checkpointing)) from error
+    if not ranks.is_first:
+        return 0
     try:
         within_memory(lambda config: finish(replace(settings, train=config), run, model, console), settings.train)
     except OneImageTooLarge as error:
@@ -196,7 +224,8 @@ def _loop(
     rewards: Mapping[str, Reward],
     prompts: Prompts,
     progress: RunProgress,
-    events: EventLog,
+    events: EventLog | None,
+    ranks: Ranks,
 ) -> None:
     reports = train(
         model,
@@ -207,10 +236,12 @@ def _loop(
         contexts=prompts.contexts,
         run=run,
         observer=progress.observe,
+        ranks=ranks,
     )
     with closing(reports):  # Ctrl-C in the loop's body must reach the generator too, which then saves
         for report in reports:
-            events.write(report)
+            if events is not None:
+                events.write(report)
             progress.report(report)
 
 

@@ -11,8 +11,10 @@ from ..models.port import Cond, FlowModel, LoraState
 from ..rewards.port import Context, Origin, Reward, RewardBatch, Scores, about
 from ..rewards.scoring import Failure, score
 from ..rewards.stats import RewardStats
+from ..rewards.turns import Turns
 from ..sampling.ode import decode, sample
 from ..sampling.solvers import Euler, Solver
+from ..support.ranks import ALONE, Ranks
 from ..support.seeds import derive_seed
 
 
@@ -76,16 +78,19 @@ def evaluate(
     weights: LoraState | None = None,
     lora_share: float = 1.0,
     on_prompt: Callable[[int, Tensor], None] = lambda index, images: None,
+    ranks: Ranks = ALONE,
 ) -> Evaluation:
     """Score held-out samples of the model as it stands, or of ``weights`` (an EMA, say).
 
     A reward that does not score held-out images (``About.held_out``) is not asked and has no figures.
-    ``on_prompt`` hears each prompt's index and images ``[n, H, W, 3]``; raising from it cancels.
+    ``on_prompt`` hears the index and images ``[n, H, W, 3]`` of each prompt that is this rank's; raising from it
+    cancels.
     """
     rewards = {name: reward for name, reward in rewards.items() if about(reward).held_out}
-    scores: dict[str, list[Scores]] = {name: [] for name in rewards}
-    failures: list[Failure] = []
-    for index, item in enumerate(held_out.prompts):
+    own: list[tuple[dict[str, Scores], list[Failure]]] = []
+    turns = Turns(rewards, ranks, len(held_out.prompts))
+    for index in ranks.own(len(held_out.prompts)):
+        item = held_out.prompts[index]
         with nullcontext() if weights is None else model.using(weights):
             noise = held_out.noise(model, index)
             latents = sample(
@@ -107,11 +112,13 @@ def evaluate(
             latents=latents,
             origin=Origin(seed=seed, sigmas=held_out.sigmas, model=model.digest),
         )
-        found, failed = score(rewards, batch)
-        failures.extend(failed)
-        for name in rewards:
-            scores[name].append(found[name])
+        with turns.at(index):
+            own.append(score(rewards, batch))
         on_prompt(index, images)
+    turns.finish()
+    told = ranks.joined(own)
+    scores = {name: [found[name] for found, _ in told] for name in rewards}
+    failures = [failure for _, failed in told for failure in failed]
     stats = {name: RewardStats.of(groups) for name, groups in scores.items()}
     return Evaluation(iteration=iteration, rewards=stats, scores=scores, failures=failures)
 

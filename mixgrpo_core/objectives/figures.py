@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..support.ranks import Ranks
 from .port import RATIO_DEVIATION, LossReport
 
 Step = tuple[dict[str, float], dict[str, float]]
@@ -119,6 +120,21 @@ def _numbers(values: Sequence[Tensor | float]) -> list[float]:
         for place, number in zip(chosen, together.tolist(), strict=True):
             found[place] = float(number)
     return found
+
+
+def joined(own: Step, ranks: Ranks) -> Step:
+    """Sums and maxima over all ranks."""
+    parts = ranks.told(own)
+    if len(parts) == 1:
+        return own
+    means: dict[str, float] = defaultdict(float)
+    maxima: dict[str, float] = {}
+    for theirs, most in parts:
+        for name, value in theirs.items():
+            means[name] += value
+        for name, value in most.items():
+            maxima[name] = max(maxima.get(name, float("-inf")), value)
+    return dict(means), maxima
 
 
 def finite(value: float) -> bool:

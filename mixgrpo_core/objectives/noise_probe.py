@@ -4,8 +4,9 @@ Both compute the same numbers in other batches. The first ratio should be 1; wha
 first optimizer step.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from math import prod
 
 import torch
 
@@ -17,12 +18,11 @@ from .port import MEAN_OLD, TRANSITIONS, Objective, RatioObjective
 MakePolicy = Callable[[Velocity], Policy]
 
 
-def noise_allowed(objective: Objective, group: Group) -> float | None:
+def noise_allowed(objective: Objective, latent_shape: Sequence[int]) -> float | None:
     """How far first ratios may be from 1; None without a ratio of recorded steps."""
     if not isinstance(objective, RatioObjective) or TRANSITIONS not in objective.needs:
         return None
-    elements, channels = group.trajectory.final[0].numel(), group.trajectory.final.shape[1]
-    return min(objective.clip_range(elements, channels)) / 10
+    return min(objective.clip_range(prod(latent_shape), latent_shape[0])) / 10
 
 
 @torch.no_grad()

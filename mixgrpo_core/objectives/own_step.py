@@ -30,6 +30,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from ..models.policy import Policy
+from ..support.ranks import ALONE, Ranks
 from .clipped import log_prob
 from .pieces import Piece
 
@@ -70,9 +71,11 @@ class Steering:
     Args:
         updates: of a pass over the members; later passes are neither measured nor steered.
         wanted: the move that they should end at; None where the rate is fixed.
+        ranks: whose moves are one.
     """
 
-    def __init__(self, optimizer: Optimizer, updates: int, wanted: float | None) -> None:
+    def __init__(self, optimizer: Optimizer, updates: int, wanted: float | None, ranks: Ranks = ALONE) -> None:
+        self._ranks = ranks
         self._optimizer, self._updates, self._wanted = optimizer, updates, wanted
         self._done, self._noise = 0, 0.0
         self._change: Tensor | float = 0.0
@@ -96,7 +99,7 @@ class Steering:
 
         The first update sees the policy of the rollout: what moves there is rounding, and is taken off later.
         """
-        size, change = float(self._size), float(self._change)
+        size, change = self._ranks.added(float(self._size), float(self._change))
         if size > 0 and self._done == 0:
             self._noise = change / size
         elif size > 0:

@@ -111,6 +111,11 @@ class Group:
         return torch.arange(self.trajectory.group_size) if self.members is None else self.members
 
     @property
+    def count(self) -> int:
+        """G."""
+        return self.trajectory.group_size
+
+    @property
     def whole_size(self) -> int:
         """How many images the rollout had."""
         return self.trajectory.group_size if self.size is None else self.size
@@ -127,6 +132,17 @@ class Group:
             members=self.numbers[here],
             size=self.whole_size,
         )
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """A group that another rank trains on: only how many members it has matters here."""
+
+    count: int
+
+    def select(self, members: Tensor) -> "Elsewhere":
+        """The group of some members."""
+        return Elsewhere(len(members))
 
 
 @dataclass(frozen=True, kw_only=True)

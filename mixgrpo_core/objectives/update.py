@@ -17,13 +17,15 @@ from ..models.lagged import Lagged
 from ..models.policy import OLD, REFERENCE, Policy
 from ..models.port import FlowModel, LoraState, Velocity
 from ..support.phases import PhaseClock
+from ..support.ranks import ALONE, Ranks
 from ..support.seeds import derive_seed
-from .figures import Figures, Step, UpdateStats, finite, summary
+from .figures import Figures, Step, UpdateStats, finite, joined, summary
 from .noise_probe import noise_allowed, rescored, rollout_noise
 from .own_step import Steering
 from .pieces import (
     Column,
     Draw,
+    Elsewhere,
     Group,
     Moment,
     Piece,
@@ -69,7 +71,7 @@ class Updating:
 
 def update_policy(
     model: FlowModel,
-    groups: Sequence[Group],
+    groups: Sequence[Group | Elsewhere],
     objective: Objective,
     optimizer: torch.optim.Optimizer,
     updating: Updating,
@@ -79,6 +81,7 @@ def update_policy(
     ema: Ema | None = None,
     lagged: Mapping[str, Lagged] = MappingProxyType({}),
     on_update: Callable[[int, int], None] = lambda done, total: None,
+    ranks: Ranks = ALONE,
 ) -> UpdateStats:
     """Take ``updates * epochs`` optimizer steps (fewer when there are fewer members than updates).
 
@@ -86,6 +89,7 @@ def update_policy(
         moment: the first update's; forward draws are a function of it.
         ema, lagged: policies that follow the trained one after every step; the objective may ask lagged ones by name.
         on_update: hears how many steps are done, of how many.
+        ranks: who train on the groups together.
 
     Raises:
         NonFiniteLoss: before a step would be taken with a loss or gradient that is not finite.
@@ -94,13 +98,13 @@ def update_policy(
     if not chunks:
         return UpdateStats(steps=0)
     states = _states(model, objective, updating.regularisers, lagged)
-    steering = Steering(optimizer, len(chunks), updating.move)
-    run = _Updater(model, objective, optimizer, updating, clock, states, steering)
-    noise, chunks = run.without_noise(chunks)
+    steering = Steering(optimizer, len(chunks), updating.move, ranks)
+    run = _Updater(model, objective, optimizer, updating, clock, states, steering, ranks)
+    noise, own = run.without_noise(chunks)
     figures: list[Step] = []
     total = len(chunks) * updating.epochs
     for _ in range(updating.epochs):
-        for chunk in chunks:
+        for chunk in own:
             figures.append(run.step(chunk, replace(moment, update=moment.update + len(figures))))
             trained = model.lora_state()
             if ema is not None:
@@ -113,12 +117,14 @@ def update_policy(
         steps=len(figures),
         figures=told,
         ratio_noise=noise,
-        noise_allowed=noise_allowed(objective, groups[0]),
+        noise_allowed=noise_allowed(objective, model.latent_shape),
         recomputed=run.recomputed,
     )
 
 
-def split_into_chunks(groups: Sequence[Group], updates: int, *, whole: bool = False) -> list[list[Group]]:
+def split_into_chunks(
+    groups: Sequence[Group | Elsewhere], updates: int, *, whole: bool = False
+) -> list[list[Group | Elsewhere]]:
     """Groups dealt out to ``updates`` chunks: whole groups while there are enough, else interleaved members of each.
 
     Whole groups keep the shared first step one evaluation per group; nothing is dropped. With ``whole`` groups are
@@ -128,10 +134,10 @@ def split_into_chunks(groups: Sequence[Group], updates: int, *, whole: bool = Fa
     if parts_per_group == 1:
         return [list(groups[i::updates]) for i in range(min(updates, len(groups)))]
     parts = [
-        group.select(torch.arange(start, group.trajectory.group_size, parts_per_group))
+        group.select(torch.arange(start, group.count, parts_per_group))
         for start in range(parts_per_group)
         for group in groups
-        if start < group.trajectory.group_size
+        if start < group.count
     ]
     return [chunk for chunk in (parts[i::updates] for i in range(updates)) if chunk]
 
@@ -156,6 +162,7 @@ class _Updater:
     clock: PhaseClock
     states: Mapping[str, LoraState | None]
     steering: Steering
+    ranks: Ranks
     recomputed: bool = False
 
     def __post_init__(self) -> None:
@@ -188,21 +195,23 @@ class _Updater:
         return Policy(velocity, self.model.using, self.states, self.clock.phase)
 
     def step(self, chunk: Sequence[Group], moment: Moment) -> Step:
-        """One optimizer step on the mean loss over the chunk's members and columns."""
+        """One optimizer step on the mean loss over members and columns: this rank's are those of ``chunk``."""
         figures = Figures()
         work = [(group, self.draws(group, moment)) for group in chunk]
-        cells = [len(self.columns(group, draws)) * group.trajectory.group_size for group, draws in work]
+        cells = [len(self.columns(group, draws)) * group.count for group, draws in work]
+        (total,) = self.ranks.added(sum(cells))
         self.optimizer.zero_grad(set_to_none=True)
         for (group, draws), count in zip(work, cells, strict=True):
 
             def accumulate(velocity: Velocity, group: Group = group, draws: Sequence[Draw] = draws) -> None:
                 accumulated = self._in_two_passes if self.whole_table else self._piece_by_piece
-                accumulated(velocity, group, draws, moment, sum(cells), figures)
+                accumulated(velocity, group, draws, moment, int(total), figures)
 
             if count:
                 self.model.run((group.cond,), accumulate)
+        means, maxima = joined(figures.read(), self.ranks)
+        self.ranks.sum_gradients(self.model.parameters())
         norm = float(clip_grad_norm_(list(self.model.parameters()), self.updating.max_grad_norm))
-        means, maxima = figures.read()
         if not all(map(finite, (means["loss"], norm))):
             raise NonFiniteLoss(
                 f"the update's loss is {means['loss']} and its gradient norm {norm}; expected finite numbers. "
@@ -251,17 +260,24 @@ class _Updater:
         if self.by_step:
             self.steering.hear(policy, piece)
 
-    def without_noise(self, chunks: list[list[Group]]) -> tuple[float | None, list[list[Group]]]:
-        """The noise between rollout and update, and the groups without it where it is too much."""
-        most = noise_allowed(self.objective, chunks[0][0])
+    def without_noise(
+        self, chunks: Sequence[Sequence[Group | Elsewhere]]
+    ) -> tuple[float | None, Sequence[Sequence[Group]]]:
+        """The noise between rollout and update, and this rank's groups without it where it is too much."""
+        own = [[group for group in chunk if isinstance(group, Group)] for chunk in chunks]
+        most, first = noise_allowed(self.objective, self.model.latent_shape), chunks[0][0]
         if most is None or not self.updating.probe:
-            return None, chunks
+            return None, own
         with self.clock.phase("probe"):
-            noise = rollout_noise(self.model, self.objective, chunks[0][0], self.updating.batch, self.policy)
+            (noise,) = self.ranks.added(
+                rollout_noise(self.model, self.objective, first, self.updating.batch, self.policy)
+                if isinstance(first, Group)
+                else 0.0
+            )
             if noise <= most:
-                return noise, chunks
+                return noise, own
             self.recomputed = True
             return noise, [
                 [rescored(self.model, self.objective, group, self.updating.batch, self.policy) for group in chunk]
-                for chunk in chunks
+                for chunk in own
             ]

@@ -35,6 +35,7 @@ class StepReport:
         trajectory_bytes: bytes that the iteration's rollouts kept.
         decoded: the precision in which its rollouts were decoded, and by how much of a group's spread a lower one moved
             scores where both were tried; empty where float32 was asked for.
+        by_rank: of each of several ranks; ``seconds`` and ``peak_memory`` are those of the first, and the largest.
         failures: what rewards failed on.
         warnings: what guards found in it and in its held-out evaluations.
         stopped: why the run ends with it before its time, from the guards that stop it; else empty.
@@ -52,6 +53,7 @@ class StepReport:
     peak_memory: int
     trajectory_bytes: int
     decoded: Mapping[str, Any] = field(default_factory=dict)
+    by_rank: Sequence["RankReport"] = ()
     failures: Sequence[Failure] = ()
     warnings: Sequence[Alarm] = ()
     stopped: str = ""
@@ -62,9 +64,11 @@ class StepReport:
             {"iteration": e.iteration, "rewards": {name: stats.to_json() for name, stats in e.rewards.items()}}
             for e in self.evaluations
         ]
+        ranks = {"by_rank": [asdict(rank) for rank in self.by_rank]} if self.by_rank else {}
         return _plain(
             {
-                **vars(self),
+                **{name: value for name, value in vars(self).items() if name != "by_rank"},
+                **ranks,
                 "decoded": dict(self.decoded),
                 "rewards": {name: stats.to_json() for name, stats in self.rewards.items()},
                 "update": self.update.to_json(),
@@ -73,6 +77,16 @@ class StepReport:
                 "warnings": [asdict(alarm) for alarm in self.warnings],
             }
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankReport:
+    """One of several processes in an iteration: the seconds that were counted, those that it waited for others among
+    them, and its most memory in bytes."""
+
+    seconds: float
+    waited: float
+    peak_memory: int
 
 
 def is_report(found: object) -> bool:

@@ -16,6 +16,7 @@ from ..evaluation.held_out import Evaluation
 from ..objectives.own_step import AUTO
 from ..runs.checkpoint import StepNotes
 from ..settings.config import TrainConfig
+from ..support.ranks import ALONE, Ranks
 
 LEAST_SHARE = 1 / 8
 _ERRORS = 2  # standard errors that a fall must exceed
@@ -28,17 +29,17 @@ class BackingOff:
 
     Args:
         weights: of the trained rewards.
+        ranks: who roll out by turns.
     """
 
-    def __init__(self, config: TrainConfig, weights: Mapping[str, float]) -> None:
-        self.own, self._weights = config.learning_rate == AUTO, weights
-        self._measured: dict[str, list[float]] = {}
+    def __init__(self, config: TrainConfig, weights: Mapping[str, float], ranks: Ranks = ALONE) -> None:
+        self.own, self._weights, self._ranks = config.learning_rate == AUTO, weights, ranks
+        self._measured: list[Mapping[str, Sequence[float]]] = []
 
     def look(self, images: Tensor) -> None:
-        """Measure the rolled out images ``[G, H, W, 3]`` of the next prompt."""
+        """Measure the rolled out images ``[G, H, W, 3]`` of this rank's next prompt."""
         if self.own:
-            for name, values in _HARM.look(images).items():
-                self._measured.setdefault(name, []).extend(values)
+            self._measured.append(_HARM.look(images))
 
     def after(
         self, heard: Iterated, evaluations: Sequence[Evaluation], notes: StepNotes
@@ -48,8 +49,12 @@ class BackingOff:
             return [], notes
         notes = notes.copy()
         before = notes.get("share", 1.0)
-        alarm, memory = _HARM.hear(replace(heard, measured=self._measured), notes.get("harm", {}))
-        notes["harm"], self._measured = dict(memory), {}
+        measured: dict[str, list[float]] = {}
+        for one in self._ranks.joined(self._measured):
+            for name, values in one.items():
+                measured.setdefault(name, []).extend(values)
+        alarm, memory = _HARM.hear(replace(heard, measured=measured), notes.get("harm", {}))
+        notes["harm"], self._measured = dict(memory), []
         harm, share = ([] if alarm is None else [alarm.sentence.partition(":")[0]]), before
         for evaluation in evaluations:
             found = _held_out(evaluation, self._weights)

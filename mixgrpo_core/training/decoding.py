@@ -20,6 +20,7 @@ from ..rewards.stats import is_flat
 from ..runs.checkpoint import DecodeNotes, Notes
 from ..sampling.ode import decode
 from ..settings.config import TrainConfig
+from ..support.ranks import ALONE, Ranks
 
 SHARE = 0.1
 FLOAT32, BFLOAT16 = "float32", "bfloat16"
@@ -30,11 +31,15 @@ class Decoding:
 
     Args:
         rewards: that are trained on.
+        ranks: several try nothing, for they would not choose alike; a choice that the run remembers counts for them.
     """
 
-    def __init__(self, config: TrainConfig, model: FlowModel, rewards: Mapping[str, Reward]) -> None:
+    def __init__(
+        self, config: TrainConfig, model: FlowModel, rewards: Mapping[str, Reward], ranks: Ranks = ALONE
+    ) -> None:
         self._batch, self._model, self._rewards = config.decode_batch, model, rewards
         asked_once = [name for name, reward in rewards.items() if not about(reward).held_out]
+        self._several = ranks.size > 1
         self._auto = config.decode_dtype == "auto"
         self._open = self._auto and not asked_once
         kinds = ", ".join(f"{name} {type(reward).__name__}" for name, reward in sorted(rewards.items()))
@@ -60,7 +65,7 @@ class Decoding:
     def choose(self, batch: RewardBatch, scores: Mapping[str, Scores], notes: Notes) -> None:
         """Where it is open: the precision of the next groups, from a group that was scored, is among the notes."""
         latents = batch.latents
-        if not self._open or latents is None or self.known(notes.get("decode")) is not None:
+        if not self._open or self._several or latents is None or self.known(notes.get("decode")) is not None:
             return
         if any(int(one.valid.sum()) < 2 or is_flat(one.values[one.valid]) for one in scores.values()):
             return  # a group without a spread tells nothing

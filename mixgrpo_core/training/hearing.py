@@ -4,9 +4,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..advantages.port import ScoredGroup
 from ..evaluation.guards import Iterated
 from ..objectives.figures import UpdateStats
+from ..rewards.port import Scores
 from ..rewards.stats import RewardStats
 from ..sampling.planners import Heard
 from ..settings.config import TrainConfig
@@ -14,19 +14,20 @@ from ..support.memory import NOTHING, Memory
 
 
 def iterated(
-    groups: Sequence[ScoredGroup],
+    iteration: int,
+    groups: Sequence[Mapping[str, Scores]],
     rewards: Mapping[str, RewardStats],
     weights: Mapping[str, float],
     update: UpdateStats,
     config: TrainConfig,
 ) -> Iterated:
-    """An iteration as guards hear of it."""
+    """An iteration as guards hear of it; ``groups`` are their scores."""
     means = [
-        {name: float(scores.values[scores.valid].mean()) for name, scores in group.scores.items() if scores.valid.any()}
+        {name: float(scores.values[scores.valid].mean()) for name, scores in group.items() if scores.valid.any()}
         for group in groups
     ]
     return Iterated(
-        iteration=groups[0].iteration,
+        iteration=iteration,
         rewards=rewards,
         weights=weights,
         groups=means,

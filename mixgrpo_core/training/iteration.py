@@ -14,11 +14,12 @@ from ..evaluation.held_out import Evaluation, HeldOut, Prompted, evaluate
 from ..models.policy import OLD, REFERENCE
 from ..objectives.figures import UpdateStats
 from ..objectives.own_step import target
-from ..objectives.pieces import Group, Moment
+from ..objectives.pieces import Elsewhere, Group, Moment
 from ..objectives.update import Updating, update_policy
 from ..rewards.port import Origin, Reward, RewardBatch, Scores, about, figures_of
 from ..rewards.scoring import Failure, score
 from ..rewards.stats import RewardStats, all_stats
+from ..rewards.turns import Turns
 from ..runs.checkpoint import TrainState
 from ..runs.reports import GroupScored, Observer, Progress, StepReport
 from ..sampling.planners import Heard, StepPlan
@@ -27,18 +28,16 @@ from ..sampling.trajectory import Trajectory
 from ..settings.config import TrainConfig
 from ..settings.prompt_sources.port import chosen_prompts
 from ..support.memory import NOTHING, Memory
-from ..support.phases import PhaseClock, peak_memory, reset_peak_memory
+from ..support.phases import PhaseClock, reset_peak_memory
+from ..support.ranks import ALONE, Ranks
 from ..support.seeds import derive_seed
 from .backing_off import BackingOff
 from .decoding import Decoding
+from .effort import Effort, by_rank, evaluations_of
 from .hearing import iterated, learned
 from .probing import circumstances, due, noted
-from .taught import Rolled, taught
+from .taught import RewardsFailed, Rolled, taught, told
 from .visits import prompt_draw
-
-
-class RewardsFailed(RuntimeError):
-    """No image of an iteration got a valid score: there is nothing to train on."""
 
 
 def spread_floor(name: str, reward: Reward, config: TrainConfig) -> float:
@@ -60,7 +59,9 @@ class Iteration:
         config: TrainConfig,
         held_out: HeldOut,
         observer: Observer,
+        ranks: Ranks = ALONE,
     ) -> None:
+        self.ranks = ranks
         self.state, self.model, self.rewards = state, state.model, state.rewards
         self.pool, self.pool_size, self.config = pool, pool_size, config
         self.held_out, self.observer = held_out, observer
@@ -69,15 +70,15 @@ class Iteration:
         self.weights = {name: config.reward_weights.get(name, 1.0) for name in self.rewards}
         self.trained = {name: reward for name, reward in self.rewards.items() if self.weights[name] > 0}
         self.floors = {name: spread_floor(name, reward, config) for name, reward in self.trained.items()}
-        self.backing_off = BackingOff(config, {name: self.weights[name] for name in self.trained})
-        self.decoding = Decoding(config, state.model, self.trained)
-        self.watch = Watch(config.guards, {name: self.weights[name] for name in self.trained})
+        self.backing_off = BackingOff(config, {name: self.weights[name] for name in self.trained}, ranks)
+        self.decoding = Decoding(config, state.model, self.trained, ranks)
+        self.watch = Watch(config.guards, {name: self.weights[name] for name in self.trained}, ranks)
 
     def run(self) -> StepReport:
         number = self.state.iteration
         self.clock = PhaseClock(lambda: self.model.evaluations, self.model.device)
+        self.ranks.time_waits(self.clock)
         reset_peak_memory(self.model.device)
-        self.scores: dict[str, list[Scores]] = {name: [] for name in self.trained}
         self.failures: list[Failure] = []
         self.alarms: list[Alarm] = []
         evaluations = [self._evaluate(0)] if number == 0 and self._evaluating else []
@@ -85,26 +86,32 @@ class Iteration:
         memories = self.state.notes.get("learned", {})
         draw = prompt_draw(self.config, number, self.pool_size)
         chosen = chosen_prompts(self.config.prompt_source, draw, memories.get("prompt_source", NOTHING))
-        for place, index in enumerate(chosen):
-            plan = self.config.plan(number, index, self.sigmas, memories.get("planner", NOTHING))
-            item = self.pool[index]
+        plans = [self.config.plan(number, index, self.sigmas, memories.get("planner", NOTHING)) for index in chosen]
+        self.turns = Turns(self.trained, self.ranks, len(chosen))
+        for place in self.ranks.own(len(chosen)):
+            item, plan = self.pool[chosen[place]], plans[place]
             trajectory = self._rollout(plan, item, place)
-            rolled.append(self._scored(trajectory, plan, item, index, place))
+            rolled.append(self._scored(trajectory, plan, item, place))
             kept_bytes += trajectory.nbytes
-        self._require_scores()
-        groups, credit_figures = taught(rolled, self.config)
-        update = self._update(groups).beside({**credit_figures, **figures_of(self.trained)})
-        self._learn(rolled, memories)
-        rewards, scored = all_stats(self.scores), [one.group for one in rolled]
-        heard = iterated(scored, rewards, self.watch.weights, update, self.config)
+        self.turns.finish()
+        scored, failures = told(rolled, number, self.ranks)
+        self.failures.extend(failures)
+        groups, credit_figures = taught(rolled, self.config, self.ranks)
+        figures = self.ranks.from_first(lambda: figures_of(self.trained))
+        update = self._update(groups, plans).beside({**credit_figures, **figures})
+        self._learn(
+            [Heard(prompt=p, plan=s, scores=g) for p, s, g in zip(chosen, plans, scored, strict=True)], memories
+        )
+        rewards = all_stats({name: [scores[name] for scores in scored] for name in self.trained})
+        heard = iterated(number, scored, rewards, self.watch.weights, update, self.config)
         self.alarms.extend(self.watch.hear(heard, self.state.notes))
         if self._evaluating:
             self.watch.note(rewards, self.state.notes)
             if (number + 1) % self.config.eval_every == 0 or number + 1 == self.config.iterations:
                 evaluations.append(self._evaluate(number + 1))
         self._back_off(heard, evaluations)
-        flat = 1 - len(groups) / len(rolled)
-        return self._report(rewards, evaluations, update, flat, rolled[0].group.plan, kept_bytes)
+        flat = 1 - len(groups) / len(chosen)
+        return self._report(rewards, evaluations, update, flat, plans[0], kept_bytes)
 
     @property
     def _evaluating(self) -> bool:
@@ -135,7 +142,7 @@ class Iteration:
             return nullcontext()
         return self.model.using(None if sampler == REFERENCE else self.state.lagged[sampler].weights)
 
-    def _scored(self, trajectory: Trajectory, plan: StepPlan, item: Prompted, index: int, place: int) -> Rolled:
+    def _scored(self, trajectory: Trajectory, plan: StepPlan, item: Prompted, place: int) -> Rolled:
         """The group with the advantages that it has on its own."""
         number = self.state.iteration
         with self.clock.phase("decode"):
@@ -144,7 +151,7 @@ class Iteration:
         self.backing_off.look(images)
         seed = derive_seed(self.config.seed, number, place)
         context = replace(item.context, iteration=number, seed=seed)
-        with self.clock.phase("reward"):
+        with self.clock.phase("reward"), self.turns.at(place):
             batch = RewardBatch(
                 images=images,
                 prompts=(item.prompt,) * len(images),
@@ -155,9 +162,6 @@ class Iteration:
             )
             scores, failures = score(self.trained, batch)
             self.decoding.choose(batch, scores, self.state.notes)
-        self.failures.extend(failures)
-        for name, values in scores.items():
-            self.scores[name].append(values)
         group = ScoredGroup(
             prompt=item.prompt,
             place=place,
@@ -175,35 +179,28 @@ class Iteration:
         self.observer(
             GroupScored(iteration=number, prompt=item.prompt, images=images, scores=scores, advantage=first.values)
         )
-        return Rolled(item.cond, index, group, first, looked)
+        return Rolled(item.cond, group, first, looked, failures)
 
     def _origin(self, seed: int, plan: StepPlan) -> Origin:
         shared, model = self.config.shared_noise, self.model.digest
         return Origin(seed=seed, sigmas=plan.sigmas, model=model, shared_noise=shared)
 
-    def _learn(self, rolled: Sequence[Rolled], memories: Mapping[str, Memory]) -> None:
+    def _learn(self, heard: Sequence[Heard], memories: Mapping[str, Memory]) -> None:
         """Planner and prompt source hear of the groups; what they remember is among the run's notes."""
-        heard = [Heard(prompt=one.prompt, plan=one.group.plan, scores=one.group.scores) for one in rolled]
         kept = learned(heard, self.config, memories)
         self.state.notes.pop("learned", None)
         if kept:
             self.state.notes["learned"] = kept
 
-    def _require_scores(self) -> None:
-        if not any(found.abstained or bool(found.valid.any()) for groups in self.scores.values() for found in groups):
-            raise RewardsFailed(
-                f"expected scores for iteration {self.state.iteration}, but no image got a valid one "
-                f"({self.failures[-1]}). The run is kept as it was before this iteration: mend the reward and resume"
-            )
-
-    def _update(self, groups: list[Group]) -> UpdateStats:
+    def _update(self, groups: list[Group | Elsewhere], plans: Sequence[StepPlan]) -> UpdateStats:
         number = self.state.iteration
 
         def on_update(done: int, total: int) -> None:
             self.observer(Progress(iteration=number, phase="train", done=done, total=total))
 
         on_update(0, self.config.update_count * self.config.epochs)
-        notes, now = self.state.notes, circumstances(self.config, groups, self.model.device)
+        notes = self.state.notes
+        now = self.ranks.from_first(lambda: circumstances(self.config, plans, self.model.device))
         probed = notes.get("probe")
         self.state.before_change()
         with self.clock.phase("train"):
@@ -218,6 +215,7 @@ class Iteration:
                 ema=self.state.ema,
                 lagged=self.state.lagged,
                 on_update=on_update,
+                ranks=self.ranks,
             )
             for policy in self.state.lagged.values():
                 policy.passed("iteration", self.model.lora_state())
@@ -251,7 +249,13 @@ class Iteration:
         with self.clock.phase("evaluation"):
             weights = None if self.state.ema is None else self.state.ema.average
             found = evaluate(
-                self.model, self.held_out, self.rewards, iteration=iteration, weights=weights, on_prompt=on_prompt
+                self.model,
+                self.held_out,
+                self.rewards,
+                iteration=iteration,
+                weights=weights,
+                on_prompt=on_prompt,
+                ranks=self.ranks,
             )
             self.alarms.extend(self.watch.judge(found, self.state.notes))
         self.failures.extend(found.failures)
@@ -268,7 +272,9 @@ class Iteration:
     ) -> StepReport:
         images = self.config.prompts_per_iteration * self.config.images_per_prompt
         held_out = max(1, len(evaluations) * len(self.held_out.prompts) * self.held_out.images_per_prompt)
-        per = {name: held_out if name == "evaluation" else images for name in self.clock.evaluations}
+        efforts = self.ranks.told(Effort.of(self.clock, self.model.device, kept_bytes))
+        evaluated = evaluations_of(efforts)
+        per = {name: held_out if name == "evaluation" else images for name in evaluated}
         return StepReport(
             iteration=self.state.iteration,
             rewards=rewards,
@@ -277,10 +283,11 @@ class Iteration:
             flat_groups=flat,
             window=(plan.trained[0], plan.trained[-1] + 1) if plan.trained else (0, 0),
             sigmas=[round(level, 6) for level in self.sigmas.tolist()],
-            nfe={name: count / per[name] for name, count in self.clock.evaluations.items() if count},
-            seconds=dict(self.clock.seconds),
-            peak_memory=peak_memory(self.model.device, self.clock.most_held),
-            trajectory_bytes=kept_bytes,
+            nfe={name: count / per[name] for name, count in evaluated.items() if count},
+            seconds=efforts[0].seconds,
+            peak_memory=max(one.memory for one in efforts),
+            trajectory_bytes=sum(one.kept for one in efforts),
+            by_rank=by_rank(efforts),
             decoded=self.decoding.told(self.state.notes.get("decode")),
             failures=self.failures,
             warnings=self.alarms,

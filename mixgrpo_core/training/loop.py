@@ -26,7 +26,9 @@ from ..runs.reports import Observer, StepReport, ignore
 from ..settings.config import TrainConfig
 from ..settings.pictures import References
 from ..support.digests import sampled_digest
+from ..support.ranks import ALONE, Ranks
 from ..support.seeds import derive_seed
+from .alike import AFTER, START, after_an_iteration, at_the_start
 from .gallery import SHOWN_PROMPTS, GalleryKeeper
 from .iteration import Iteration
 from .preflight import check
@@ -48,6 +50,7 @@ def train(
     observer: Observer = ignore,
     make_optimizer: MakeOptimizer | None = None,
     pictures_wanted: Callable[[], bool] = lambda: False,
+    ranks: Ranks = ALONE,
 ) -> Generator[StepReport, None, None]:
     """Train the model's LoRA, yielding a report per iteration.
 
@@ -65,6 +68,8 @@ def train(
         observer: hears what happens inside an iteration.
         make_optimizer: makes the optimizer of the LoRA's parameters; AdamW by default.
         pictures_wanted: asked between iterations, whether the gallery is to have the policy as it stands.
+        ranks: the processes that train together, each with a model of its own; the first one's ``run`` is written, and
+            the others start from the first one's state (`training.ranks.launched`).
 
     Raises:
         ValueError: settings, prompts and rewards that do not fit, before any work.
@@ -78,7 +83,8 @@ def train(
         reward.prepare([*prompts, *held_out])
     texts = _Texts(prompts, held_out, contexts)
     make_optimizer = make_optimizer or partial(adamw, config=config)
-    return _train(model, texts, rewards, config, run, observer, make_optimizer, pictures_wanted)
+    own = run if ranks.is_first else None
+    return _train(model, texts, rewards, config, own, observer, make_optimizer, pictures_wanted, ranks)
 
 
 @dataclass(frozen=True)
@@ -141,13 +147,15 @@ def _train(
     observer: Observer,
     make_optimizer: MakeOptimizer,
     pictures_wanted: Callable[[], bool],
+    ranks: Ranks,
 ) -> Generator[StepReport, None, None]:
-    with run.locked() if run else nullcontext():
+    with ranks.together(), run.locked() if run else nullcontext():
+        ranks.require_alike(lambda: at_the_start(model, config, texts.digest, list(rewards)), START)
         with _gradients():
             state = _fresh_state(model, rewards, config, make_optimizer)
             session = Session(state, config, run, prompts_digest=texts.digest)
-            session.resume()
-            iteration = _iteration(state, texts, config, observer)
+            session.resume(ranks)
+            iteration = _iteration(state, texts, config, observer, ranks)
             look = _gallery(run, state, texts, config, observer, pictures_wanted)
         try:
             while state.iteration < config.end and not session.stopped:
@@ -155,6 +163,7 @@ def _train(
                     look(over=False)
                     session.begin()
                     report = iteration.run()
+                    ranks.require_alike(partial(after_an_iteration, state), AFTER)
                     session.finish(report)
                 yield report
             with _gradients():
@@ -185,7 +194,7 @@ def _gallery(
     return GalleryKeeper(run, state, config, texts.shown, observer, wanted).visit
 
 
-def _iteration(state: TrainState, texts: _Texts, config: TrainConfig, observer: Observer) -> Iteration:
+def _iteration(state: TrainState, texts: _Texts, config: TrainConfig, observer: Observer, ranks: Ranks) -> Iteration:
     """Encode what will be used, and make the object that runs iterations."""
     model = state.model
     needed = visited(config, state.iteration, len(texts.train))
@@ -197,7 +206,7 @@ def _iteration(state: TrainState, texts: _Texts, config: TrainConfig, observer: 
         batch=config.rollout_batch,
         decode_batch=config.decode_batch,
     )
-    return Iteration(state, _Asked(model, texts, texts.train), len(texts.train), config, evaluation, observer)
+    return Iteration(state, _Asked(model, texts, texts.train), len(texts.train), config, evaluation, observer, ranks)
 
 
 def _fresh_state(

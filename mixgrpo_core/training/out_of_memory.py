@@ -31,8 +31,18 @@ _BATCHES: Mapping[CodeType, tuple[str, str]] = MappingProxyType(
 """Per function what it does, and the setting that decides how much memory it takes."""
 
 
+class OutOfMemoryElsewhere(MemoryError):
+    """Memory ran out on another rank: the batch is halved on all of them."""
+
+    def __init__(self, rank: int, work: str, name: str) -> None:
+        super().__init__(f"out of memory on rank {rank} while {work}")
+        self.work, self.name = work, name
+
+
 def too_large(error: BaseException) -> tuple[str, str]:
     """What was being done when memory ran out ("sampling", "decoding", "training"), and the batch that decides it."""
+    if isinstance(error, OutOfMemoryElsewhere):
+        return error.work, error.name
     code = [frame.f_code for frame, _ in walk_tb(error.__traceback__)]
     return next((_BATCHES[at] for at in reversed(code) if at in _BATCHES), ("training", "update_batch"))
 

@@ -10,17 +10,17 @@ from collections.abc import Sequence
 import torch
 
 from ..objectives.figures import UpdateStats
-from ..objectives.pieces import Group
 from ..runs.checkpoint import ProbeNotes
+from ..sampling.planners import StepPlan
 from ..settings.config import TrainConfig
 
 EVERY = 10
 _SMALL = 0.1  # of what is allowed: below it the noise is not looked at in every iteration
 
 
-def circumstances(config: TrainConfig, groups: Sequence[Group], device: torch.device) -> str:
+def circumstances(config: TrainConfig, plans: Sequence[StepPlan], device: torch.device) -> str:
     """What the noise follows from, but for the weights."""
-    steps = sorted({transition.step for group in groups for transition in group.trajectory.transitions})
+    steps = sorted({step for plan in plans for step in plan.trained})
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return f"batches {config.rollout_batch} and {config.update_batch}, steps {steps}, {name}, torch {torch.__version__}"
 

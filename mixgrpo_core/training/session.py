@@ -14,6 +14,7 @@ from ..runs.folder import RunError, RunFolder
 from ..runs.reports import StepReport
 from ..settings.config import UNTIL_STOPPED, TrainConfig, to_dict
 from ..support.background import Background, in_peace
+from ..support.ranks import Ranks
 from .best import TrainingBest
 from .lora_files import LoraFiles
 
@@ -124,10 +125,14 @@ class Session:
         self._disk = None if run is None else _OnDisk(run, state, config, prompts_digest, self._best)
         state.before_change = self._keep_weights
 
-    def resume(self) -> None:
-        """Go on from the run's newest checkpoint; a new run gets one right away."""
+    def resume(self, ranks: Ranks) -> None:
+        """Go on from the run's newest checkpoint, all ranks alike; a new run gets one right away."""
         if self._disk is not None:
             self._disk.resume()
+        if ranks.size > 1:
+            snapshot = ranks.from_first(self.state.capture)
+            if not ranks.is_first:
+                self.state.restore(snapshot)
 
     @property
     def stopped(self) -> bool:

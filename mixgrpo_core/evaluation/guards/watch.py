@@ -8,6 +8,7 @@ from typing import Any, TypedDict
 from torch import Tensor
 
 from ...rewards.stats import RewardStats
+from ...support.ranks import ALONE, Ranks
 from ..held_out import Evaluation
 from .port import Alarm, Guard, Iterated, Memory, Seen
 
@@ -42,21 +43,21 @@ class Watch:
 
     Args:
         weights: of the trained rewards.
+        ranks: who measure images by turns; all of them judge.
     """
 
-    def __init__(self, guards: Sequence[Guard], weights: Mapping[str, float]) -> None:
+    def __init__(self, guards: Sequence[Guard], weights: Mapping[str, float], ranks: Ranks = ALONE) -> None:
+        self.ranks = ranks
         self.guards, self.weights = dict(zip(names(guards), guards, strict=True)), weights
         self._held_out, self._rolled_out = _Measured(), _Measured()
 
     def see(self, images: Tensor) -> None:
-        """Measure the images ``[n, H, W, 3]`` of the next held-out prompt."""
-        for name, guard in self.guards.items():
-            self._held_out.add(name, guard.measure, images)
+        """Measure the images ``[n, H, W, 3]`` of this rank's next held-out prompt."""
+        self._held_out.add({name: guard.measure for name, guard in self.guards.items()}, images)
 
     def look(self, images: Tensor) -> None:
-        """Measure the rolled out images ``[G, H, W, 3]`` of the next prompt."""
-        for name, guard in self.guards.items():
-            self._rolled_out.add(name, guard.look, images)
+        """Measure the rolled out images ``[G, H, W, 3]`` of this rank's next prompt."""
+        self._rolled_out.add({name: guard.look for name, guard in self.guards.items()}, images)
 
     def note(self, rollouts: Mapping[str, RewardStats], notes: GuardNotes) -> None:
         """Note the trained rewards of one iteration's rollouts for the next evaluation."""
@@ -72,21 +73,23 @@ class Watch:
             weights=self.weights,
             rollouts=_average(notes.get("rollouts", ())),
         )
+        measured = self._held_out.joined(self.ranks)
 
         def asked(name: str, guard: Guard, memory: Memory) -> tuple[Alarm | None, Memory]:
-            return guard.judge(replace(seen, measured=self._held_out.of(name)), memory)
+            return guard.judge(replace(seen, measured=measured.of(name)), memory)
 
-        alarms = self._ask(asked, "this evaluation", self._held_out, notes)
+        alarms = self._ask(asked, "this evaluation", measured, notes)
         self._held_out, notes["rollouts"] = _Measured(), []
         return alarms
 
     def hear(self, heard: Iterated, notes: GuardNotes) -> list[Alarm]:
         """What the guards say of an iteration at whose images they have looked."""
+        measured = self._rolled_out.joined(self.ranks)
 
         def asked(name: str, guard: Guard, memory: Memory) -> tuple[Alarm | None, Memory]:
-            return guard.hear(replace(heard, measured=self._rolled_out.of(name)), memory)
+            return guard.hear(replace(heard, measured=measured.of(name)), memory)
 
-        alarms = self._ask(asked, "this iteration", self._rolled_out, notes)
+        alarms = self._ask(asked, "this iteration", measured, notes)
         self._rolled_out = _Measured()
         return alarms
 
@@ -111,24 +114,39 @@ class Watch:
         return alarms
 
 
+_Measures = Mapping[str, Callable[[Tensor], Mapping[str, Sequence[float]]]]
+
+
 class _Measured:
-    """What guards measured of the images of some prompts, and which of them failed."""
+    """What guards, by name, measured of the images of prompts, and why some of them failed."""
 
-    def __init__(self) -> None:
-        self.failed: dict[str, str] = {}
-        self._values: dict[str, dict[str, list[float]]] = {}
+    def __init__(self, prompts: Sequence[Mapping[str, Mapping[str, Sequence[float]] | str]] = ()) -> None:
+        self._prompts = list(prompts)
+        self.failed = {name: found for one in prompts for name, found in one.items() if isinstance(found, str)}
 
-    def add(self, name: str, measure: Callable[[Tensor], Mapping[str, Sequence[float]]], images: Tensor) -> None:
-        try:
-            measured = measure(images.clone())  # others look at them, too
-        except Exception as error:  # told when the guard is asked
-            self.failed[name] = f"{type(error).__name__}: {error}"
-            return
-        for key, values in measured.items():
-            self._values.setdefault(name, {}).setdefault(key, []).extend(values)
+    def add(self, measures: _Measures, images: Tensor) -> None:
+        """The next prompt's images."""
+        found: dict[str, Mapping[str, Sequence[float]] | str] = {}
+        for name, measure in measures.items():
+            try:
+                found[name] = measure(images.clone())  # others look at them, too
+            except Exception as error:  # told when the guard is asked
+                found[name] = f"{type(error).__name__}: {error}"
+        self._prompts.append(found)
+
+    def joined(self, ranks: Ranks) -> "_Measured":
+        """Of the prompts of all ranks, in their order."""
+        return _Measured(ranks.joined(self._prompts))
 
     def of(self, name: str) -> Mapping[str, Sequence[float]]:
-        return self._values.get(name, {})
+        """A guard's numbers, joined over the prompts."""
+        values: dict[str, list[float]] = {}
+        for one in self._prompts:
+            measured = one.get(name, {})
+            if not isinstance(measured, str):
+                for key, numbers in measured.items():
+                    values.setdefault(key, []).extend(numbers)
+        return values
 
 
 def _average(rollouts: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, tuple[float, float]]:
