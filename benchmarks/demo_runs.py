@@ -22,8 +22,8 @@ from mixgrpo_core.rewards.stats import RewardStats
 from mixgrpo_core.runs.reports import StepReport
 from mixgrpo_core.sampling.schedule import flow_sigmas
 from mixgrpo_core.settings.config import TrainConfig, to_dict
-from mixgrpo_core.training.iteration import RewardsFailed
 from mixgrpo_core.training.loop import train
+from mixgrpo_core.training.taught import RewardsFailed
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -8,8 +8,8 @@ from ..objectives.update import NonFiniteLoss
 from ..runs.folder import RunError
 from ..support.micro_batches import ran_out
 from ..support.quoting import cause
-from ..training.iteration import RewardsFailed
 from ..training.ranks import RankFailed
+from ..training.taught import RewardsFailed
 from . import align, compare, demo, doctor, keep, merge, methods, plan, probe, sampling, score, taste, training, verify
 from .imports import WORDS, take_imports
 from .memory import OutOfMemory

@@ -21,7 +21,7 @@ def at_the_start(model: FlowModel, config: TrainConfig, prompts: int, rewards: l
         **settings,
         "the list of prompts": f"{prompts:x}",
         "the list of rewards": rewards,
-        "the model": model.digest or type(model).__name__,
+        "the model": model.digest,
         "the shape of the LoRA": _digest(shapes),
     }
 

@@ -16,7 +16,7 @@ from ..objectives.figures import UpdateStats
 from ..objectives.own_step import target
 from ..objectives.pieces import Elsewhere, Group, Moment
 from ..objectives.update import Updating, update_policy
-from ..rewards.port import Origin, Reward, RewardBatch, Scores, about, figures_of
+from ..rewards.port import Origin, Reward, RewardBatch, about, figures_of
 from ..rewards.scoring import Failure, score
 from ..rewards.stats import RewardStats, all_stats
 from ..rewards.turns import Turns
@@ -36,7 +36,7 @@ from .decoding import Decoding
 from .effort import Effort, by_rank, evaluations_of
 from .hearing import iterated, learned
 from .probing import circumstances, due, noted
-from .taught import RewardsFailed, Rolled, taught, told
+from .taught import Rolled, taught, told
 from .visits import prompt_draw
 
 

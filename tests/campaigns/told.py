@@ -3,6 +3,6 @@
 from mixgrpo_core.cli.memory import OutOfMemory
 from mixgrpo_core.objectives.update import NonFiniteLoss
 from mixgrpo_core.runs.folder import RunError
-from mixgrpo_core.training.iteration import RewardsFailed
+from mixgrpo_core.training.taught import RewardsFailed
 
 TOLD = (RewardsFailed, NonFiniteLoss, OutOfMemory, ValueError, RunError, OSError, ImportError)

@@ -27,7 +27,7 @@ from mixgrpo_core.sampling.windows import FrozenWindow
 from mixgrpo_core.settings import presets
 from mixgrpo_core.support.micro_batches import ran_out
 from mixgrpo_core.training.cost import MethodCost
-from mixgrpo_core.training.iteration import RewardsFailed
+from mixgrpo_core.training.taught import RewardsFailed
 
 PROMPTS = ["a small red circle on the left", "a large blue cross in the middle", "a small green square at the top"]
 SMALL = """

@@ -32,8 +32,8 @@ from mixgrpo_core.sampling.trajectory import Trajectory
 from mixgrpo_core.sampling.windows import FrozenWindow
 from mixgrpo_core.settings.config import TrainConfig
 from mixgrpo_core.support.phases import PhaseClock
-from mixgrpo_core.training.iteration import RewardsFailed
 from mixgrpo_core.training.loop import adamw, train
+from mixgrpo_core.training.taught import RewardsFailed
 
 PLAN = windowed_plan(flow_sigmas(8, 3.0), range(2, 5))
 WIDTH = 3  # trained steps of PLAN

@@ -28,7 +28,7 @@ from mixgrpo_core.runs.checkpoint import CorruptCheckpoint, TrainState, read_che
 from mixgrpo_core.runs.folder import RunError
 from mixgrpo_core.runs.gallery import Gallery
 from mixgrpo_core.runs.reports import GroupScored, Progress
-from mixgrpo_core.training.iteration import RewardsFailed
+from mixgrpo_core.training.taught import RewardsFailed
 
 PROMPTS = ["a red circle", "a blue square", "green"]
 HELD_OUT = ["a yellow star", "grey"]
