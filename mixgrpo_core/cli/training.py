@@ -136,7 +136,9 @@ def _prepared(settings: RunConfig, prompts: Prompts) -> dict[str, Reward]:
 
 def _proven(settings: RunConfig, ranks: Ranks) -> "PipelineModel":
     """The model, after a look at what a training would learn from it; the shipped one is known."""
-    model: PipelineModel = replace(settings.model, device=own_device(settings.model.device, ranks)).make()
+    model: PipelineModel = replace(
+        settings, model=replace(settings.model, device=own_device(settings.model.device, ranks))
+    ).make_model()
     if settings.model.folder != "demo":
         from ..models.diffusers.proof import prove
 

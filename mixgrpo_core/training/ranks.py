@@ -8,13 +8,12 @@ teller is well: an error or a stop of one rank reaches the others where they nex
 for a reward may be slow, and people who vote are.
 """
 
-import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from datetime import timedelta
 from functools import partial
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -62,6 +61,19 @@ def launched() -> Ranks:
     if not dist.is_initialized():
         dist.init_process_group("gloo", timeout=_PATIENCE)
     return SeveralRanks() if dist.get_world_size() > 1 else ALONE
+
+
+def _on_the_cpu(value: Any) -> Any:
+    """The same with its tensors in main memory: another process has other devices."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().cpu()
+    if isinstance(value, Mapping):
+        return {name: _on_the_cpu(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(_on_the_cpu, value))
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{part.name: _on_the_cpu(getattr(value, part.name)) for part in fields(value)})
+    return value
 
 
 def local_rank() -> int:
@@ -164,14 +176,10 @@ class SeveralRanks(Ranks):
         return RankFailed(f"rank {rank} of {self.size} failed: {failure.words}")
 
     def _exchanged(self, value: object) -> list[object]:
-        packed = io.BytesIO()
-        torch.save(value, packed)
-        found: list[bytes] = [b""] * self.size
-        self._undisturbed(lambda: dist.all_gather_object(found, packed.getvalue(), group=self._group))
-        return [
-            value if rank == self.rank else torch.load(io.BytesIO(part), map_location="cpu", weights_only=False)
-            for rank, part in enumerate(found)
-        ]
+        found: list[object] = [None] * self.size
+        sent = _on_the_cpu(value)
+        self._undisturbed(lambda: dist.all_gather_object(found, sent, group=self._group))
+        return [value if rank == self.rank else theirs for rank, theirs in enumerate(found)]
 
     def _undisturbed(self, exchange: Callable[[], object]) -> None:
         """A stop in the middle of it would leave the others in the middle; it is raised after it."""
