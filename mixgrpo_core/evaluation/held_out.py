@@ -1,6 +1,6 @@
 """Held-out evaluation: prompts never trained on, plain ODE sampling, fixed seeds."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Generic
@@ -12,7 +12,7 @@ from ..rewards.port import Context, Origin, Reward, RewardBatch, Scores, about
 from ..rewards.scoring import Failure, score
 from ..rewards.stats import RewardStats
 from ..rewards.turns import Turns
-from ..sampling.ode import decode, sample
+from ..sampling.ode import decode, sample_together
 from ..sampling.solvers import Euler, Solver
 from ..support.ranks import ALONE, Ranks
 from ..support.seeds import derive_seed
@@ -89,19 +89,7 @@ def evaluate(
     rewards = {name: reward for name, reward in rewards.items() if about(reward).held_out}
     own: list[tuple[dict[str, Scores], list[Failure]]] = []
     turns = Turns(rewards, ranks, len(held_out.prompts))
-    for index in ranks.own(len(held_out.prompts)):
-        item = held_out.prompts[index]
-        with nullcontext() if weights is None else model.using(weights):
-            noise = held_out.noise(model, index)
-            latents = sample(
-                model,
-                item.cond,
-                noise,
-                held_out.sigmas,
-                solver=held_out.solver,
-                lora_share=lora_share,
-                batch=held_out.batch,
-            )
+    for index, item, latents in _sampled(model, held_out, ranks.own(len(held_out.prompts)), weights, lora_share):
         images = decode(model, latents, held_out.decode_batch)
         seed = held_out.seed(index)
         batch = RewardBatch(
@@ -121,6 +109,31 @@ def evaluate(
     failures = [failure for _, failed in told for failure in failed]
     stats = {name: RewardStats.of(groups) for name, groups in scores.items()}
     return Evaluation(iteration=iteration, rewards=stats, scores=scores, failures=failures)
+
+
+def _sampled(
+    model: FlowModel[Cond],
+    held_out: HeldOut[Cond],
+    own: Sequence[int],
+    weights: LoraState | None,
+    lora_share: float,
+) -> Iterator[tuple[int, Prompted[Cond], Tensor]]:
+    """The prompts ``own`` with their numbers and latents ``[n, *L]``: those that fill a call go together."""
+    together = max(1, held_out.batch // held_out.images_per_prompt)
+    for first in range(0, len(own), together):
+        numbers = own[first : first + together]
+        items = [held_out.prompts[index] for index in numbers]
+        with nullcontext() if weights is None else model.using(weights):
+            latents = sample_together(
+                model,
+                [item.cond for item in items],
+                [held_out.noise(model, index) for index in numbers],
+                held_out.sigmas,
+                solver=held_out.solver,
+                lora_share=lora_share,
+                batch=held_out.batch,
+            )
+        yield from zip(numbers, items, latents, strict=True)
 
 
 def win_rate(a: Evaluation, b: Evaluation, reward: str) -> float:

@@ -1,5 +1,6 @@
 """Plain ODE sampling and decoding: what held-out images, previews and comparisons are made with."""
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 
 import torch
@@ -33,6 +34,30 @@ def sample(
 
 
 @torch.no_grad()
+def sample_together(
+    model: Sampled[Cond],
+    conds: Sequence[Cond],
+    noise: Sequence[Tensor],
+    sigmas: Tensor,
+    *,
+    solver: Solver = Euler(),  # noqa: B008 (frozen)
+    lora_share: float = 1.0,
+    batch: int = 16,
+) -> list[Tensor]:
+    """As `sample` for several prompts, each with noise of its own: calls of the network are filled up with their rows.
+
+    The latents are those of each prompt alone, up to the rounding of larger calls; of one prompt they are the same.
+    """
+    if len(conds) == 1:
+        return [sample(model, conds[0], noise[0], sigmas, solver=solver, lora_share=lora_share, batch=batch)]
+    counts = [len(of) for of in noise]
+    own = torch.arange(len(conds)).repeat_interleave(torch.tensor(counts))
+    x = start_of(torch.cat(list(noise)), sigmas)
+    made = _carried(model, conds, x, own, sigmas, solver, lora_share, batch)
+    return list(made.split(counts))
+
+
+@torch.no_grad()
 def carried(
     model: Sampled[Cond],
     cond: Cond,
@@ -44,23 +69,38 @@ def carried(
     batch: int = 16,
 ) -> Tensor:
     """As `sample`, from latents ``x [B, *L]`` at ``sigmas[0]`` to the last level."""
+    return _carried(model, (cond,), x, None, sigmas, solver, lora_share, batch)
+
+
+def _carried(
+    model: Sampled[Cond],
+    conds: Sequence[Cond],
+    x: Tensor,
+    own: Tensor | None,
+    sigmas: Tensor,
+    solver: Solver,
+    lora_share: float,
+    batch: int,
+) -> Tensor:
+    """``own [B]``: which of the conditionings each row belongs to; None is the first."""
     if not 0 <= lora_share <= 1:
         raise ValueError(f"lora_share lies in 0..1 (the share of the steps with the LoRA on), found {lora_share}")
     steps = len(sigmas) - 1
     with_lora = round(lora_share * steps)
 
     def body(velocity: Velocity) -> Tensor:
-        return torch.cat([trajectory(velocity, rows) for rows in x.split(batch)])
+        owners = [None] * -(-len(x) // batch) if own is None else own.split(batch)
+        return torch.cat([trajectory(velocity, *each) for each in zip(x.split(batch), owners, strict=True)])
 
-    def trajectory(velocity: Velocity, x: Tensor) -> Tensor:
+    def trajectory(velocity: Velocity, x: Tensor, rows: Tensor | None) -> Tensor:
         state = solver.init()
         for i in range(steps):
             with nullcontext() if i < with_lora else model.using(None):
-                v = velocity(x, sigmas[i])
+                v = velocity(x, sigmas[i]) if rows is None else velocity(x, sigmas[i], rows)
             x, state = solver.step(x, v, sigmas[i], sigmas[i + 1], state)
         return x
 
-    return model.run((cond,), body)
+    return model.run(conds, body)
 
 
 @torch.no_grad()
