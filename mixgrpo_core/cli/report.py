@@ -1,6 +1,6 @@
 """What a finished run leaves to look at: ``report.png`` with its before/after grid, and where everything is."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from ..evaluation import shown
 from ..models.lora_file import load_lora
 from ..models.port import FlowModel
+from ..rewards.port import Reward
 from ..runs.folder import RunFolder
 from ..runs.gallery import Gallery
 from ..runs.metrics import iterations_done
@@ -22,6 +23,7 @@ from ..settings.prompts import Prompts
 from ..support.seeds import derive_seed
 from ..views.figures import report_figure
 from ..views.grids import labelled_grid
+from .card import write_card
 from .settings import RunConfig
 
 if TYPE_CHECKING:  # it imports diffusers
@@ -30,8 +32,10 @@ if TYPE_CHECKING:  # it imports diffusers
 SHOWN_PROMPTS, SHOWN_IMAGES = 6, 4
 
 
-def finish(settings: RunConfig, run: RunFolder, model: "PipelineModel", console: Console) -> None:
-    """Draw the grid and the report, and print where they are.
+def finish(
+    settings: RunConfig, run: RunFolder, model: "PipelineModel", rewards: Mapping[str, Reward], console: Console
+) -> None:
+    """Draw the grid and the report, write the model card, and print where they are.
 
     Where the run kept an average of the LoRA, held-out figures and the best LoRA are the average's; so are
     the pictures.
@@ -44,6 +48,7 @@ def finish(settings: RunConfig, run: RunFolder, model: "PipelineModel", console:
     grid = before_after(model, shown_prompts(settings.make_prompts()), settings, after)
     grid.save(run.path / "before_after.png")
     report_figure(metrics, settings.train, run.path / "report.png", grid)
+    write_card(settings, run, rewards)
     print_summary(run, metrics, console)
 
 
@@ -93,6 +98,7 @@ def print_summary(run: RunFolder, metrics: Sequence[dict], console: Console) -> 
         ("gallery", gallery.folder),
         ("report", run.path / "report.png"),
         ("before and after", run.path / "before_after.png"),
+        ("model card", run.lora("last").parent / "README.md"),
     ):
         if Path(path).exists():
             console.print(f"{label + ':':<30} {path}", highlight=False, soft_wrap=True)

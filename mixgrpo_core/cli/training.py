@@ -213,7 +213,9 @@ def drive(
     if not ranks.is_first:
         return 0
     try:
-        within_memory(lambda config: finish(replace(settings, train=config), run, model, console), settings.train)
+        within_memory(
+            lambda config: finish(replace(settings, train=config), run, model, rewards, console), settings.train
+        )
     except OneImageTooLarge as error:
         raise OutOfMemory(f"{run.path} is finished, but pictures of it could not be made: {error}") from error
     return 0

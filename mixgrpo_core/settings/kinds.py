@@ -14,6 +14,7 @@ from typing import Any, Generic, Protocol, get_args, get_type_hints
 
 from .. import advantages, objectives, rewards, sampling
 from ..evaluation import guards
+from ..rewards import networks
 from . import prompt_sources
 
 _GUESTS: dict[str, type] = {}
@@ -206,7 +207,12 @@ def _place(cls: type) -> tuple[int, int]:
 
 
 def _exports() -> Iterator[type]:
-    return (found for room in (*_ROOMS, *_REWARD_ROOMS) for found in vars(room).values() if isinstance(found, type))
+    return (
+        found
+        for room in (*_ROOMS, networks, *_REWARD_ROOMS)
+        for found in vars(room).values()
+        if isinstance(found, type)
+    )
 
 
 @cache
@@ -234,7 +240,7 @@ _ROOMS = (sampling, advantages, objectives, guards, prompt_sources)
 _FAMILIES = (found for found in vars(rewards).values() if isinstance(found, ModuleType) and hasattr(found, "__all__"))
 _REWARD_ROOMS = (rewards, *_FAMILIES)
 
-SETTINGS = Kinds(_ROOMS)
+SETTINGS = Kinds((*_ROOMS, networks))
 """What the settings of a training are made of."""
 REWARDS = Kinds(_REWARD_ROOMS)
 """Rewards, and what stands inside their calls."""

@@ -1,6 +1,7 @@
 """The command line as its users meet it: commands in, files and sentences out; on the demo model."""
 
 import json
+import re
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -73,6 +74,17 @@ def test_train_leaves_a_lora_a_report_and_metrics(run: Path) -> None:
     for picture in ("report.png", "before_after.png"):
         with Image.open(run / picture) as image:
             assert len(image.getcolors(2**24)) > 50
+
+
+def test_a_card_stands_beside_the_lora_ready_to_be_uploaded(run: Path) -> None:
+    card = (run / "lora" / "README.md").read_text()
+    assert card.startswith("---\nlibrary_name: diffusers\n") and "A LoRA of **demo**" in card
+    pictures = re.findall(r"!\[.*\]\((.*)\)", card)
+    assert [(run / "lora" / name).read_bytes() == (run / name).read_bytes() for name in pictures] == [True, True]
+    [row] = [line for line in card.splitlines() if line.startswith("| clean |")]
+    assert "ShapeCleanliness: 1 if the image shows one whole figure" in row and "| 0 |" in row and "none |" in row
+    assert "    eval_every = 1\n" in card and "FrozenWindow(size=2, start=0)" in card
+    assert str(run.parent) not in card
 
 
 def test_resume_of_a_finished_run_extends_it(run: Path, capsys) -> None:

@@ -10,7 +10,7 @@ import mixgrpo_core
 from mixgrpo_core import TrainConfig, advantages, objectives, sampling
 from mixgrpo_core.evaluation import guards
 from mixgrpo_core.objectives import GRPO, Objective, StepWeight
-from mixgrpo_core.rewards import Reward, StatelessReward
+from mixgrpo_core.rewards import Reward, StatelessReward, networks
 from mixgrpo_core.rewards.pixels import Goal, Measure
 from mixgrpo_core.sampling import FlowSDE, Kernel, Window
 from mixgrpo_core.settings import kinds, prompt_sources
@@ -26,7 +26,7 @@ from mixgrpo_core.settings.kinds import (
     summary,
 )
 
-ROOMS = (sampling, advantages, objectives, guards, prompt_sources)
+ROOMS = (sampling, advantages, objectives, guards, prompt_sources, networks)
 
 
 @pytest.fixture(autouse=True)
