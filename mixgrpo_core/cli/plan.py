@@ -12,6 +12,7 @@ from ..training.cost import IterationCost, iteration_cost, stretches
 from ..training.forecast import UNKNOWN, Forecast, from_earlier
 from ..training.run_cost import RunCost, run_cost
 from ..views.figures import plan_figure
+from . import plan_ranks
 from .memory import memory_words
 from .settings import RunConfig, parse_flags, read_toml
 from .training import workload
@@ -21,8 +22,13 @@ def plan_command(arguments: Sequence[str]) -> int:
     """``plan [RUN.toml] [flags]``: a table on the terminal and ``plan.png``."""
     with_file = bool(arguments) and not arguments[0].startswith("-")
     default = read_toml(arguments[0]) if with_file else RunConfig(out=".")
-    rest = arguments[int(with_file) :]
-    settings = parse_flags(default, rest, "mixgrpo plan [RUN.toml]", "Show what a run would train, and its cost.")
+    ranks, rest = plan_ranks.taken(arguments[int(with_file) :])
+    settings = parse_flags(
+        default,
+        rest,
+        "mixgrpo plan [RUN.toml]",
+        "Show what a run would train, and its cost; --ranks N: what N processes would share.",
+    )
     console = Console()
     target = Path(settings.out).with_suffix("") if settings.out != "." else Path(".")
     picture = Path(f"{target}-plan.png") if settings.out != "." else Path("plan.png")
@@ -35,8 +41,7 @@ def plan_command(arguments: Sequence[str]) -> int:
     console.print(f"picture: {picture}", highlight=False)
     known = _known(settings)
     console.print(UNKNOWN if known is None else known.words, highlight=False, soft_wrap=True)
-    words = memory_words(settings)
-    if words:
+    for words in filter(None, (plan_ranks.words(settings.train, ranks), memory_words(settings))):
         console.print(words, highlight=False, soft_wrap=True)
     return 0
 

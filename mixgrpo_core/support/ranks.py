@@ -1,7 +1,8 @@
 """Several processes that train one LoRA: who does what, and what they tell each other.
 
-Work has places - the groups of an iteration, the held-out prompts - and place p is of rank p modulo the number of
-ranks. Here is what one rank alone does: everything, and nothing is told. `training.ranks` has the others.
+Work has places - the groups of an iteration, the held-out prompts - which are dealt to the ranks in turn, so that the
+groups of one update (every ``updates``-th place) are of different ranks, too. Here is what one rank alone does:
+everything, and nothing is told. `training.ranks` has the others.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,18 +24,24 @@ class Ranks:
     Attributes:
         size: how many ranks there are.
         rank: which this is, from 0. The first one writes and shows.
+        updates: optimizer steps that an iteration's places are dealt out to.
     """
 
     size: int = 1
     rank: int = 0
+    updates: int = 1
 
     @property
     def is_first(self) -> bool:
         return self.rank == 0
 
-    def own(self, count: int) -> range:
+    def owner(self, place: int) -> int:
+        """Whose ``place`` is."""
+        return (place % self.updates + place // self.updates) % self.size
+
+    def own(self, count: int) -> list[int]:
         """Which of the places 0 .. ``count`` - 1 are this rank's."""
-        return range(self.rank, count, self.size)
+        return [place for place in range(count) if self.owner(place) == self.rank]
 
     def told(self, value: T) -> list[T]:
         """What every rank gives, by rank. Tensors arrive on the CPU."""
@@ -43,7 +50,8 @@ class Ranks:
     def joined(self, own: Sequence[T]) -> list[T]:
         """What the ranks have of all places in order, where each gives one for every place of its own."""
         parts = self.told(list(own))
-        return [part[turn] for turn in range(max(map(len, parts))) for part in parts if turn < len(part)]
+        found = [iter(part) for part in parts]
+        return [next(found[self.owner(place)]) for place in range(sum(map(len, parts)))]
 
     def added(self, *numbers: float) -> list[float]:
         """Sums over the ranks, in their order."""
@@ -61,6 +69,9 @@ class Ranks:
 
     def time_waits(self, clock: PhaseClock) -> None:
         """Let ``clock`` count the time that this rank waits for others, as the phase ``waiting``."""
+
+    def deal_for(self, updates: int) -> None:
+        """Deal places so that those of one of ``updates`` optimizer steps are of different ranks."""
 
     @contextmanager
     def together(self) -> Iterator[None]:

@@ -62,6 +62,7 @@ class Iteration:
         ranks: Ranks = ALONE,
     ) -> None:
         self.ranks = ranks
+        ranks.deal_for(config.update_count)
         self.state, self.model, self.rewards = state, state.model, state.rewards
         self.pool, self.pool_size, self.config = pool, pool_size, config
         self.held_out, self.observer = held_out, observer

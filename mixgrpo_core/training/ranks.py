@@ -131,6 +131,9 @@ class SeveralRanks(Ranks):
     def time_waits(self, clock: PhaseClock) -> None:
         self._waiting = partial(clock.phase, WAITING)
 
+    def deal_for(self, updates: int) -> None:
+        self.updates = updates
+
     @contextmanager
     def together(self) -> Iterator[None]:
         try:
