@@ -27,6 +27,7 @@ from .out_of_memory import OutOfMemoryElsewhere, too_large
 
 T = TypeVar("T")
 E = TypeVar("E", bound=BaseException)
+_NOBODY = -1
 _PATIENCE = timedelta(days=365)
 
 
@@ -56,7 +57,9 @@ class _Failure:
 
 def launched() -> Ranks:
     """The ranks that a launcher started, or one alone."""
-    if not (dist.is_available() and (dist.is_initialized() or dist.is_torchelastic_launched())):
+    if not dist.is_available():
+        return ALONE
+    if not (dist.is_initialized() or dist.is_torchelastic_launched() or dist.get_node_local_rank(_NOBODY) != _NOBODY):
         return ALONE
     if not dist.is_initialized():
         dist.init_process_group("gloo", timeout=_PATIENCE)
