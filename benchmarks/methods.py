@@ -3,8 +3,8 @@
     OMP_NUM_THREADS=1 .venv/bin/python benchmarks/methods.py [--limit N] [--only NAME ...] [--world toy]
 
 A queue: each finished run is a record in ``results/methods/``, runs with a record are not done again, and a stopped
-queue goes on. ``--limit 0`` runs nothing. At the end methods.json, methods.md and methods.png are made of the records
-that there are; what was not run stands as not run. A record of other settings than today's counts as none.
+queue goes on. ``--limit 0`` runs nothing. At the end methods.json, methods.md and docs/methods.png are made of the
+records that there are; what was not run stands as not run. A record of other settings than today's counts as none.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""methods.json, methods.md and methods.png, from the records of `methods.py` and nothing else."""
+"""methods.json, methods.md and the docs' methods.png, from the records of `methods.py` and nothing else."""
 
 import json
 import statistics
@@ -11,7 +11,7 @@ from method_worlds import RISE, WORLDS
 from time_to_reward import best_rate, crossing, plot, reached, spread
 
 HERE = Path(__file__).resolve().parent
-JSON, PAGE, PICTURE = (HERE / f"methods.{kind}" for kind in ("json", "md", "png"))
+JSON, PAGE, PICTURE = HERE / "methods.json", HERE / "methods.md", HERE.parent / "docs" / "methods.png"
 NOT_RUN = "not run"
 Record = dict[str, Any]
 
