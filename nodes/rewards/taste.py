@@ -64,7 +64,13 @@ class TasteNode(io.ComfyNode):
             _file_of(taste)
         except ValueError as error:
             return f"taste: {error}"
-        return (file_problem(file, FOLDERS, FILES) if sees in ENCODERS else "") or True
+        if sees in ENCODERS:
+            return file_problem(file, FOLDERS, FILES) or True
+        for chosen in cls.define_schema().inputs:  # the host leaves these two to us
+            value = {"sees": sees, "file": file}.get(chosen.id)
+            if value is not None and value not in chosen.options:
+                return f"{chosen.id}: expected one of {', '.join(map(repr, chosen.options))}, found {value!r}"
+        return True
 
     @classmethod
     def fingerprint_inputs(cls, taste=None, file=None, **_others) -> str:

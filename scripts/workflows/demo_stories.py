@@ -94,18 +94,18 @@ def compare() -> Story:
     story = Story("5_compare_with_and_without_a_lora")
     story.column(320)
     story.node("demo", "MixGRPO_DemoModel")
+    story.node("settings", "MixGRPO_TrainerSettings", _DEMO)
     story.note(
         300,
         "## What did the LoRA learn?\n\nRun **1 first lora** before: this one loads its LoRA,\n"
         f"**output/loras/{DEMO_LORA}**.\n\nThe same prompts and noise without the LoRA, with it, and *hybrid*: the "
         "LoRA for most of the steps, the base model for the rest, which keeps the base's detail.",
     )
-    story.column(380, _LANE)
+    story.column(380, 2 * _LANE + 10)  # below the wire of the settings, too
     lora = {"lora_name": DEMO_LORA, "strength_model": 1.0}
     story.node("lora", "LoraLoaderModelOnly", lora, model="demo.model")
     story.node("prompts", "MixGRPO_PromptSet", demo_prompts(), height=240, clip="demo.clip")
     story.node("reward", "MixGRPO_DemoReward")
-    story.node("settings", "MixGRPO_TrainerSettings", _DEMO)
     story.column(700)
     story.node(
         "compare",

@@ -60,7 +60,7 @@ def flux() -> Story:
         f"* **reward_models/{PICKSCORE}**\n" + _JUDGED,
     )
     _judges(story, "PickScore", PICKSCORE)
-    _trained(story, "clip.CLIP", top=230, model="load.MODEL", vae="vae.VAE", name="portraits-flux")
+    _trained(story, "clip.CLIP", top=190, model="load.MODEL", vae="vae.VAE", name="portraits-flux")
     return story
 
 

@@ -41,7 +41,8 @@ def test_every_class_is_in_a_table():
 
 
 def test_the_page_of_methods_lists_every_method_and_every_work_without_a_preset():
-    rows = (make_docs.ROOT / "docs" / "methods.md").read_text(encoding="utf-8").splitlines()
+    page = (make_docs.ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+    rows = re.sub(r"\n## What each learns\n.*?(?=\n## )", "", page, flags=re.S).splitlines()  # it has ten of them
     first = [row.split("|")[1].strip() for row in rows if row.startswith("| ")]
     assert [of.label for of in METHODS.values() if first.count(of.label) != 2] == [], "costs, and what differs"
     assert [work.name for work in ELSEWHERE if first.count(work.name) != 1] == []

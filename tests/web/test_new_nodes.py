@@ -3,13 +3,13 @@
 import pytest
 from frontend import PLACE, load, ready
 
-TRAINER, SETTINGS, VOTE = "MixGRPO Train", "Trainer Settings", "Human Vote"
+TRAINER, SETTINGS, VOTE, TASTE = "MixGRPO Train", "Trainer Settings", "Human Vote", "Taste Reward"
 WORDS = {
     "mixgrpo": ([TRAINER], 1),
     "fine-tune": ([TRAINER], 1),
     "fine tuning": ([TRAINER], 1),
     "train": ([SETTINGS, TRAINER], 3),
-    "rlhf": ([VOTE, TRAINER], 2),
+    "rlhf": ([VOTE, TASTE, TRAINER], 3),
     "dpo": ([VOTE, TRAINER], 8),  # behind six nodes of the host that have the letters in their names
 }
 """What is typed, what it finds, and among how many results from the first on."""

@@ -135,6 +135,7 @@ def fail():
 
 
 def stop():
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
     os.kill(os.getpid(), signal.SIGINT)
     time.sleep(5)  # until it is heard
 
