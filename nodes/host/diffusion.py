@@ -22,7 +22,8 @@ def noises_of(sampling: object) -> Tensor | None:
     if not known or not isinstance(sampling, ModelSamplingDiscrete) or sampling.sigma_data != 1:
         return None
     of_the_table = type(sampling).timestep is ModelSamplingDiscrete.timestep
-    return sampling.sigmas.detach().cpu() if of_the_table else None
+    levels = sampling.sigmas
+    return levels.detach().cpu() if of_the_table and isinstance(levels, Tensor) else None
 
 
 def require_images_from_noise(base: BaseModel, sampling: object, name: str) -> None:

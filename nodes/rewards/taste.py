@@ -68,8 +68,8 @@ class TasteNode(io.ComfyNode):
             return file_problem(file, FOLDERS, FILES) or True
         for chosen in cls.define_schema().inputs:  # the host leaves these two to us
             value = {"sees": sees, "file": file}.get(chosen.id)
-            if value is not None and value not in chosen.options:
-                return f"{chosen.id}: expected one of {', '.join(map(repr, chosen.options))}, found {value!r}"
+            if value is not None and isinstance(chosen, io.Combo.Input) and value not in (chosen.options or ()):
+                return f"{chosen.id}: expected one of {', '.join(map(repr, chosen.options or ()))}, found {value!r}"
         return True
 
     @classmethod

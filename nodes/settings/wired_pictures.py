@@ -46,7 +46,7 @@ class WiredPictures:
                 f"expected a picture for each of the {len(prompts)} typed prompts, or one for all, found {many}: they "
                 "are taken in the order of training and held-out prompts"
             )
-        found = [self._pictured(prompt, place % many) for place, prompt in enumerate(prompts)]
+        found: list[str] = [self._pictured(prompt, place % many) for place, prompt in enumerate(prompts)]
         return found[: len(train)], found[len(train) :]
 
     def _pictured(self, words: str, place: int) -> Pictured:
