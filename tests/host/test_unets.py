@@ -38,7 +38,7 @@ class Texts:
     """Prompts as the headless model has encoded them."""
 
     def __init__(self, there) -> None:
-        self.there, self.negative = there, ""
+        self.there, self.negative, self.contexts = there, "", {}
 
     def encode(self, text):
         made = self.there.encode(text).positive if text else self.there._embed.negative()
