@@ -9,6 +9,7 @@ from first_story import TRAINER, WORKFLOW, quick
 from frontend import QUIET, SETTINGS, load, ready, until
 from graphs import SHORT, training
 
+pytestmark = pytest.mark.long("users")
 LOOKS = f"""() => {{
   const node = app.graph.getNodeById({TRAINER});
   return [...node.size, node.widgets.map((widget) => widget.name), node.imgs?.length ?? 0];
@@ -100,6 +101,9 @@ def seen(show, host, chromium):
         page.wait_for_timeout(500)
         look()
     context.close()
+    page.evaluate("() => { localStorage.clear(); sessionStorage.clear(); }")  # or a reload would open these tabs again
+    page.goto(host.address)
+    ready(page)
     assert run.named("mixgrpo.status")[-1]["state"] == "finished"
     return looks
 
