@@ -14,7 +14,7 @@ from torch.nn.functional import logsigmoid
 
 from ...objectives.forward import mean_square_error
 from ...objectives.nft import branch_errors
-from ...support.setting import require_finite
+from ...support.setting import require_ranges, setting
 from .voted import Voted
 
 Drawn = Literal["member", "group", "start"]
@@ -68,12 +68,10 @@ class NFT(Form):
     noise: ClassVar[Drawn] = "member"
     paired: ClassVar[bool] = False
 
-    beta: float = 1.0
+    beta: float = setting(1.0, "How far the branches lie from the base model.", above=0)
 
     def __post_init__(self) -> None:
-        require_finite(self)
-        if self.beta <= 0:
-            raise ValueError(f"beta must be above 0, found {self.beta}")
+        require_ranges(self)
 
     def loss(self, looked: Looked) -> Tensor:
         """A mean over the members."""
@@ -96,12 +94,10 @@ class DPO(Form):
     noise: ClassVar[Drawn] = "group"
     paired: ClassVar[bool] = True
 
-    beta: float = 2000.0
+    beta: float = setting(2000.0, "Weight of the difference in error.", above=0)
 
     def __post_init__(self) -> None:
-        require_finite(self)
-        if self.beta <= 0:
-            raise ValueError(f"beta must be above 0, found {self.beta}")
+        require_ranges(self)
 
     def loss(self, looked: Looked) -> Tensor:
         """A mean over the group's pairs."""
@@ -120,12 +116,10 @@ class PNAPO(Form):
     noise: ClassVar[Drawn] = "start"
     paired: ClassVar[bool] = True
 
-    beta: float = 2000.0
+    beta: float = setting(2000.0, "Weight of the difference in error.", above=0)
 
     def __post_init__(self) -> None:
-        require_finite(self)
-        if self.beta <= 0:
-            raise ValueError(f"beta must be above 0, found {self.beta}")
+        require_ranges(self)
 
     def loss(self, looked: Looked) -> Tensor:
         """A mean over the group's pairs."""
