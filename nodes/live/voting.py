@@ -56,8 +56,10 @@ class Voting:
             self.show(ballot)
 
     def show(self, ballot: Ballot) -> None:
-        """Tell the browsers, unless they know it as it is."""
-        if ballot != self._shown:
+        """Tell the browsers, unless they know it as it is or as it became since."""
+        shown = self._shown
+        older = shown is not None and shown.id == ballot.id and ballot.changes < shown.changes
+        if ballot != shown and not older:
             self._shown = ballot
             self._line.send("ballot", **told(ballot, self._box))
 

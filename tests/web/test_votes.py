@@ -109,6 +109,19 @@ def test_thumbs_are_saved_at_each_press(asking, vue):
     expect(view.element.locator(".mg-reward")).to_be_visible()
 
 
+def test_news_that_was_overtaken_takes_no_vote_back(asking):
+    view = asking().ask()
+    before = view.told()
+    view.press("Image 2: thumb up")
+    view.has({1: 1})
+    view.shows("none", "up", "none", "none")
+    view.tell("ballot", **before)
+    view.page.wait_for_timeout(300)
+    view.shows("none", "up", "none", "none")
+    view.press("Image 2: thumb up")  # again: taken back, and not given anew
+    view.has({})
+
+
 @RENDERINGS
 def test_images_are_ranked_by_clicks(asking, vue):
     view = asking(Ranking(), vue=vue).ask()

@@ -23,7 +23,7 @@ export class RunState {
     if (name === "progress") this.#progress(data);
     if (name === "report") this.#report(data);
     if (name === "group") this.group = data;
-    if (name === "ballot") this.ballot = timed(data);
+    if (name === "ballot" && !this.#knowsMore(data)) this.ballot = timed(data);
     if (name === "gallery") this.gallery = data;
   }
 
@@ -49,7 +49,12 @@ export class RunState {
 
   /** The ballot as it is after a vote. */
   voted(ballot) {
-    if (this.ballot?.id === ballot.id) this.ballot = timed(ballot);
+    if (this.ballot?.id === ballot.id && !this.#knowsMore(ballot)) this.ballot = timed(ballot);
+  }
+
+  /** Answers and events travel apart: one that was overtaken would take back what was pressed since. */
+  #knowsMore({ id, changes }) {
+    return this.ballot?.id === id && this.ballot.changes > changes;
   }
 
   /** The run's folder does not exist (any more). */

@@ -4,7 +4,8 @@ A ballot is a JSON file and a folder of PNG files beside it, in the folder ``vot
 
     votes/000012-000-3fa4c2d1.json
         {"format": 1, "iteration": 12, "group": 0, "prompt": "a red circle", "way": "thumbs", "images": 4,
-         "state": "open", "closes": 1790000000.0, "votes": {"0": 1, "3": -1}, "late": [], "fallback": ""}
+         "state": "open", "closes": 1790000000.0, "votes": {"0": 1, "3": -1}, "late": [], "fallback": "",
+         "changes": 3}
     votes/000012-000-3fa4c2d1/0.png, 1.png, ...
 
 Any program, or a text editor, may vote while ``state`` is "open": change ``votes`` (image, counted from 0: 1 or -1 for
@@ -52,6 +53,7 @@ class Ballot:
         votes: by image, from 0; see ``way``.
         late: images whose vote came, or changed, after the ballot was closed.
         fallback: what was done instead of counting votes; empty where they counted.
+        changes: how often its file was written; of two that are told late, the one with more is the newer.
     """
 
     id: str
@@ -65,6 +67,7 @@ class Ballot:
     votes: Mapping[int, int] = field(default_factory=dict)
     late: tuple[int, ...] = ()
     fallback: str = ""
+    changes: int = field(default=0, compare=False)
 
     @property
     def open(self) -> bool:
@@ -83,7 +86,8 @@ class Ballot:
     def to_json(self) -> dict[str, Any]:
         """The values of its file."""
         values = {
-            name: getattr(self, name) for name in ("iteration", "group", "prompt", "images", "closes", "fallback")
+            name: getattr(self, name)
+            for name in ("iteration", "group", "prompt", "images", "closes", "fallback", "changes")
         }
         votes = {str(image): self.votes[image] for image in sorted(self.votes)}
         written = {"state": self.state.value, "way": self.way.name, "votes": votes, "late": list(self.late)}
@@ -118,6 +122,7 @@ def from_json(id: str, found: Any) -> Ballot:
             votes=votes,
             late=tuple(_whole(image) for image in found["late"]),
             fallback=str(found["fallback"]),
+            changes=_whole(found.get("changes", 0)),
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise BallotError(f"{id}.json is no ballot ({type(error).__name__}: {error})") from error

@@ -83,8 +83,7 @@ class BallotBox:
             if final is not None:
                 final.save(self.folder, ballot.id)
             if ballot.open:
-                ballot = replace(ballot, closes=time.time() + seconds)
-                self._write(ballot)
+                ballot = self._write(replace(ballot, closes=time.time() + seconds))
             self._forget_old_pictures(ballot.id)
         return ballot
 
@@ -109,9 +108,7 @@ class BallotBox:
             return replace(ballot, votes={} if end is State.SKIPPED else merged, state=end or State.OPEN)
 
         with self._lock():
-            ballot = voted(self.read(id))
-            self._write(ballot)
-        return ballot
+            return self._write(voted(self.read(id)))
 
     def closing(self, ballot: Ballot, seconds: float) -> Ballot:
         """Say that a ballot closes in ``seconds`` from now, unless somebody closed it."""
@@ -136,9 +133,7 @@ class BallotBox:
     def _changed(self, ballot: Ballot, change: Callable[[Ballot], Ballot]) -> Ballot:
         self.folder.mkdir(parents=True, exist_ok=True)
         with self._lock():
-            ballot = change(self.latest(ballot))
-            self._write(ballot)
-        return ballot
+            return self._write(change(self.latest(ballot)))
 
     def _known(self, new: Ballot, pictures: Pictures, prefix: str) -> Ballot | None:
         """The ballot that there is of the same pictures, exactly or to the eye (an update on a GPU rounds anew)."""
@@ -158,8 +153,10 @@ class BallotBox:
             raise FileNotFoundError(f"{id!r} is no ballot of {self.folder}")
         return self.folder / f"{id}.json"
 
-    def _write(self, ballot: Ballot) -> None:
+    def _write(self, ballot: Ballot) -> Ballot:
+        ballot = replace(ballot, changes=ballot.changes + 1)
         write_atomically(self._file(ballot.id), json.dumps(ballot.to_json(), indent=1).encode())
+        return ballot
 
     def _store(self, id: str, pictures: Pictures) -> None:
         folder = self.folder / id
