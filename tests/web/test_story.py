@@ -145,8 +145,11 @@ def test_pictures_for_the_readme(request, open_page):
     load(page, WORKFLOW, x=X, y=Y)
     page.get_by_role("button", name="Run", exact=True).first.click()
     wait_for_points(page, 40, seconds=1200)
+    page.locator(".mixgrpo-live [data-section=pictures]").click()
     page.evaluate("app.canvas.deselectAll()")
-    page.screenshot(path=Path(folder) / "live_view.png")
+    page.evaluate(PLACE, {"x": -290, "y": 80, "scale": 1})
+    page.wait_for_timeout(1500)
+    page.screenshot(path=Path(folder) / "live_view.png", clip={"x": 60, "y": 40, "width": 1080, "height": 900})
     expect(page.locator(".mixgrpo-live .mg-badge")).to_have_text("Finished", timeout=1_200_000)
     page.wait_for_timeout(15_000)  # the nodes behind the trainer
     page.set_viewport_size({"width": 2000, "height": 1120})
