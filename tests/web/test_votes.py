@@ -247,7 +247,7 @@ SIZE = "[...app.graph.getNodeById(12).size]"
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "example_workflows" / "1_first_lora_on_the_demo_model.json"
 ITERATIONS, IMAGES = 5, 6
-SHOWN = {"x": 84, "y": 78, "width": 920, "height": 1008}
+SHOWN = {"x": 450, "y": 78, "width": 550, "height": 604}
 VOTING = """(former) => {
   const ballot = document.querySelector('.mg-ballot[data-mode="voting"]');
   const pictures = [...(ballot?.querySelectorAll(".mg-candidate img") ?? [])];
