@@ -99,6 +99,16 @@ def weight_input() -> io.Input:
     )
 
 
+def reward_output() -> io.Output:
+    """The output that every reward node has."""
+    return RewardSocket.Output(display_name="reward", tooltip="For the trainer or Combine Rewards.")
+
+
+def one_reward(name: str, reward: Reward, weight: float) -> io.NodeOutput:
+    """What a node of one reward gives."""
+    return io.NodeOutput(Rewards(rewards={name: reward}, weights={name: weight}))
+
+
 class LoraWeights(dict[str, Tensor]):
     """A LoRA on ComfyUI's own wire for them: the tensors of a file by name, and the words of its header."""
 
@@ -123,6 +133,8 @@ __all__ = [
     "TrainerSettings",
     "Window",
     "WindowSocket",
+    "one_reward",
+    "reward_output",
     "weight_input",
     "workflow_note",
 ]

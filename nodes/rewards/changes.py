@@ -11,7 +11,7 @@ from ...mixgrpo_core.rewards.port import Reward
 from ...mixgrpo_core.rewards.wrappers.gates import Gated, Penalised
 from ...mixgrpo_core.rewards.wrappers.transforms import Affine, Clip, Rank, RunningZ, Sigmoid, Transform, Transformed
 from ..checks import require_chosen, require_in_range, require_wires
-from ..sockets import RewardSocket
+from ..sockets import RewardSocket, reward_output
 
 RANK, RUNNING, AFFINE, CLIP, SIGMOID = "rank", "running z-score", "scale and shift", "clip", "sigmoid"
 LEAST, MOST = "at least", "at most"
@@ -37,7 +37,7 @@ class RewardTransform(io.ComfyNode):
                 RewardSocket.Input("reward", tooltip="The reward."),
                 _transforms(),
             ],
-            outputs=[RewardSocket.Output(display_name="reward", tooltip="For the trainer or Combine Rewards.")],
+            outputs=[reward_output()],
         )
 
     @classmethod
@@ -90,7 +90,7 @@ class RewardGate(io.ComfyNode):
                 ),
                 _number("penalty", 1.0, "How much less, in units of the reward."),
             ],
-            outputs=[RewardSocket.Output(display_name="reward", tooltip="For the trainer or Combine Rewards.")],
+            outputs=[reward_output()],
         )
 
     @classmethod

@@ -9,7 +9,7 @@ from ...mixgrpo_core.advantages.combine import BatchNormalised, Credit, Weighted
 from ...mixgrpo_core.rewards import ShapeAdherence, ShapeCleanliness, ShapeReward
 from ...mixgrpo_core.rewards.port import Reward
 from ..checks import require_in_range
-from ..sockets import Rewards, RewardSocket, weight_input
+from ..sockets import Rewards, RewardSocket, reward_output, weight_input
 
 WITH_CHECKS = "drawing, with both checks"
 DEMO: Mapping[str, Mapping[str, Reward]] = MappingProxyType(
@@ -57,7 +57,7 @@ class DemoRewardNode(io.ComfyNode):
                 ),
                 weight_input(),
             ],
-            outputs=[RewardSocket.Output(display_name="reward", tooltip="For the trainer or Combine Rewards.")],
+            outputs=[reward_output()],
         )
 
     @classmethod

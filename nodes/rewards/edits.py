@@ -10,9 +10,9 @@ from ...mixgrpo_core.rewards.edits.direction import DirectionalCLIP
 from ...mixgrpo_core.rewards.edits.preservation import PSNR, SSIM, Closeness, EditPreservation
 from ...mixgrpo_core.rewards.networks.reference_picture import Pixels
 from ..checks import require_in_range
-from ..host.reward_files import OWN, file_input, file_problem, fingerprint, path_of
 from ..host.reward_place import HostPlace
-from ..sockets import Rewards, RewardSocket, weight_input
+from ..sockets import one_reward, reward_output, weight_input
+from .network import FileChoice, NetworkRewardNode
 
 MEASURES: Mapping[str, Closeness] = MappingProxyType({"SSIM": SSIM(), "PSNR": PSNR()})
 
@@ -42,7 +42,7 @@ class PreservationReward(io.ComfyNode):
                 weight_input(),
                 io.Mask.Input("mask", optional=True, tooltip="White where the edit may change it; none: nowhere."),
             ],
-            outputs=[RewardSocket.Output(display_name="reward", tooltip="For the trainer or Combine Rewards.")],
+            outputs=[reward_output()],
         )
 
     @classmethod
@@ -50,11 +50,13 @@ class PreservationReward(io.ComfyNode):
         require_in_range(cls.define_schema().inputs, {"measure": measure, "weight": weight})
         allowed = None if mask is None else Pixels(mask[0, ..., None].expand(-1, -1, 3).clone())
         reward = EditPreservation(MEASURES[measure], _picture(source), allowed)
-        return io.NodeOutput(Rewards(rewards={"preserved": reward}, weights={"preserved": weight}))
+        return one_reward("preserved", reward, weight)
 
 
-class DirectionReward(io.ComfyNode):
+class DirectionReward(NetworkRewardNode):
     """The picture changes as the words do."""
+
+    FILES = (FileChoice(tooltip="A whole CLIP: laion's H/14, OpenAI's L/14, ...", known=CLIP_SCORE_FILES),)
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -70,30 +72,23 @@ class DirectionReward(io.ComfyNode):
             inputs=[
                 io.Image.Input("source", tooltip="The picture that is edited; the first of a batch."),
                 io.String.Input("description", multiline=True, default="", tooltip="What the source shows, in words."),
-                file_input((OWN,), "A whole CLIP: laion's H/14, OpenAI's L/14, ...", CLIP_SCORE_FILES),
+                cls.FILES[0].input(),
                 weight_input(),
             ],
-            outputs=[RewardSocket.Output(display_name="reward", tooltip="For the trainer or Combine Rewards.")],
+            outputs=[reward_output()],
         )
 
     @classmethod
     def validate_inputs(cls, file=None, description=None) -> bool | str:
         if description is not None and not str(description).strip():
             return "description: expected what the source shows, found nothing"
-        return file_problem(file, (OWN,), CLIP_SCORE_FILES) or True
-
-    @classmethod
-    def fingerprint_inputs(cls, file=None, **_others) -> str:
-        """A changed file is read again."""
-        return fingerprint((OWN,), file)
+        return cls.file_problem(file=file) or True
 
     @classmethod
     def execute(cls, source, description, file, weight) -> io.NodeOutput:
         require_in_range(cls.define_schema().inputs, {"weight": weight})
-        path = str(path_of(file, (OWN,), CLIP_SCORE_FILES))
-        reward = DirectionalCLIP(path, description, _picture(source), place=HostPlace())
-        reward.prepare(())
-        return io.NodeOutput(Rewards(rewards={"direction": reward}, weights={"direction": weight}))
+        reward = DirectionalCLIP(cls.FILES[0].path(file), description, _picture(source), place=HostPlace())
+        return cls.made("direction", reward, weight)
 
 
 def _picture(source) -> Pixels:

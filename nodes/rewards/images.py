@@ -9,18 +9,29 @@ from ...mixgrpo_core.rewards.embedders.dino import DINOV2, DinoV2
 from ...mixgrpo_core.rewards.embedders.similarity import ClipImages, ImageSimilarity
 from ...mixgrpo_core.rewards.networks.reference_picture import Pixels
 from ..checks import require_in_range
-from ..host.reward_files import OWN, file_input, file_problem, fingerprint, path_of
+from ..host.reward_files import OWN
 from ..host.reward_place import HostPlace
-from ..sockets import Rewards, RewardSocket, weight_input
+from ..sockets import reward_output, weight_input
+from .network import FileChoice, NetworkRewardNode
 
 FOLDERS = (OWN, "clip_vision")
-HEADS, BACKBONES, ENCODERS = (LAION, VERSION_2_5), (OPENAI_CLIP,), (*DINOV2, *CLIP_SCORE_FILES)
 DINO, CLIP = "DINOv2", "CLIP"
 PROBABILITY, PENALTY = "likes it", "penalises it"
 
 
-class AestheticReward(io.ComfyNode):
+class AestheticReward(NetworkRewardNode):
     """Beauty, whatever the prompt."""
+
+    FILES = (
+        FileChoice(
+            tooltip="The predictor: a file of a few MB.", known=(LAION, VERSION_2_5), name="head", folders=False
+        ),
+        FileChoice(
+            tooltip="The network that it stands on; files of models/clip_vision do, too.",
+            known=(OPENAI_CLIP,),
+            kinds=FOLDERS,
+        ),
+    )
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -34,33 +45,35 @@ class AestheticReward(io.ComfyNode):
             ),
             search_aliases=["mixgrpo reward", "aesthetic score", "laion aesthetic", "beauty"],
             inputs=[
-                file_input((OWN,), "The predictor: a file of a few MB.", HEADS, name="head", folders=False),
-                file_input(FOLDERS, "The network that it stands on; files of models/clip_vision do, too.", BACKBONES),
+                *(choice.input() for choice in cls.FILES),
                 weight_input(),
             ],
-            outputs=[RewardSocket.Output(display_name="reward", tooltip="For the trainer or Combine Rewards.")],
+            outputs=[reward_output()],
         )
 
     @classmethod
     def validate_inputs(cls, head=None, file=None) -> bool | str:
-        return file_problem(head, (OWN,), HEADS, input="head") or file_problem(file, FOLDERS, BACKBONES) or True
-
-    @classmethod
-    def fingerprint_inputs(cls, head=None, file=None, **_others) -> str:
-        """A changed file is read again."""
-        return fingerprint(FOLDERS, head, file)
+        return cls.file_problem(head=head, file=file) or True
 
     @classmethod
     def execute(cls, head, file, weight) -> io.NodeOutput:
         require_in_range(cls.define_schema().inputs, {"weight": weight})
-        head, file = path_of(head, (OWN,), HEADS), path_of(file, FOLDERS, BACKBONES)
-        reward = AestheticScore(str(head), str(file), place=HostPlace())
-        reward.prepare(())
-        return io.NodeOutput(Rewards(rewards={"aesthetic": reward}, weights={"aesthetic": weight}))
+        predictor, network = cls.FILES
+        reward = AestheticScore(predictor.path(head), network.path(file), place=HostPlace())
+        return cls.made("aesthetic", reward, weight)
 
 
-class SimilarityReward(io.ComfyNode):
+class SimilarityReward(NetworkRewardNode):
     """Resemblance to a picture."""
+
+    FILES = (
+        FileChoice(
+            tooltip="A dinov2 folder or file, or a CLIP; files of models/clip_vision do, too.",
+            known=(*DINOV2, *CLIP_SCORE_FILES),
+            first=DINOV2,
+            kinds=FOLDERS,
+        ),
+    )
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -76,33 +89,32 @@ class SimilarityReward(io.ComfyNode):
             inputs=[
                 io.Image.Input("reference", tooltip="The picture to resemble; the first of a batch."),
                 io.Combo.Input("kind", options=[DINO, CLIP], default=DINO, tooltip="What the file is."),
-                file_input(FOLDERS, "A dinov2 folder or file, or a CLIP; files of models/clip_vision do, too.", DINOV2),
+                cls.FILES[0].input(),
                 weight_input(),
             ],
-            outputs=[RewardSocket.Output(display_name="reward", tooltip="For the trainer or Combine Rewards.")],
+            outputs=[reward_output()],
         )
-
-    @classmethod
-    def validate_inputs(cls, file=None) -> bool | str:
-        return file_problem(file, FOLDERS, ENCODERS) or True
-
-    @classmethod
-    def fingerprint_inputs(cls, file=None, **_others) -> str:
-        """A changed file is read again."""
-        return fingerprint(FOLDERS, file)
 
     @classmethod
     def execute(cls, reference, kind, file, weight) -> io.NodeOutput:
         require_in_range(cls.define_schema().inputs, {"kind": kind, "weight": weight})
-        path = str(path_of(file, FOLDERS, ENCODERS))
+        path = cls.FILES[0].path(file)
         picture = Pixels(reference[0, ..., :3].clone())  # node outputs are inference tensors
         reward = ImageSimilarity(DinoV2(path) if kind == DINO else ClipImages(path), picture, place=HostPlace())
-        reward.prepare(())
-        return io.NodeOutput(Rewards(rewards={f"like ({kind})": reward}, weights={f"like ({kind})": weight}))
+        return cls.made(f"like ({kind})", reward, weight)
 
 
-class ClassifierReward(io.ComfyNode):
+class ClassifierReward(NetworkRewardNode):
     """What an image classifier sees."""
+
+    FILES = (
+        FileChoice(
+            tooltip="The classifier's folder, with its preprocessor_config.json.",
+            known=(NSFW,),
+            name="folder",
+            suffixes=(),
+        ),
+    )
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -116,13 +128,7 @@ class ClassifierReward(io.ComfyNode):
             ),
             search_aliases=["mixgrpo reward", "nsfw", "watermark", "classifier", "anime", "real"],
             inputs=[
-                file_input(
-                    (OWN,),
-                    "The classifier's folder, with its preprocessor_config.json.",
-                    (NSFW,),
-                    name="folder",
-                    suffixes=(),
-                ),
+                cls.FILES[0].input(),
                 io.String.Input(
                     "label", default="nsfw", tooltip="One of the classifier's labels; a wrong one lists them."
                 ),
@@ -137,23 +143,17 @@ class ClassifierReward(io.ComfyNode):
                 ),
                 weight_input(),
             ],
-            outputs=[RewardSocket.Output(display_name="reward", tooltip="For the trainer or Combine Rewards.")],
+            outputs=[reward_output()],
         )
 
     @classmethod
     def validate_inputs(cls, folder=None) -> bool | str:
-        return file_problem(folder, (OWN,), (NSFW,), input="folder") or True
-
-    @classmethod
-    def fingerprint_inputs(cls, folder=None, **_others) -> str:
-        """A changed file is read again."""
-        return fingerprint((OWN,), folder)
+        return cls.file_problem(folder=folder) or True
 
     @classmethod
     def execute(cls, folder, label, goal, threshold, weight) -> io.NodeOutput:
         require_in_range(cls.define_schema().inputs, {"goal": goal, "threshold": threshold, "weight": weight})
-        path = str(path_of(folder, (OWN,), (NSFW,)))
+        path = cls.FILES[0].path(folder)
         reward = ImageClassifier(path, label.strip(), threshold if goal == PENALTY else None, place=HostPlace())
-        reward.prepare(())
         name = label.strip() if goal == PROBABILITY else f"no {label.strip()}"
-        return io.NodeOutput(Rewards(rewards={name: reward}, weights={name: weight}))
+        return cls.made(name, reward, weight)

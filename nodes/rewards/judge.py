@@ -34,7 +34,7 @@ from ...mixgrpo_core.rewards.port import Reward
 from ..checks import require_in_range
 from ..host.reward_files import NOTHING, OWN, fingerprint, found, path_of
 from ..host.reward_place import HostPlace
-from ..sockets import Rewards, RewardSocket, weight_input
+from ..sockets import one_reward, reward_output, weight_input
 
 FOLDERS = (OWN, "LLM", "VLM")
 AT, HERE = "endpoint: ", "in process: "
@@ -100,7 +100,7 @@ class JudgeNode(io.ComfyNode):
                 ),
                 weight_input(),
             ],
-            outputs=[RewardSocket.Output(display_name="reward", tooltip="For the trainer or Combine Rewards.")],
+            outputs=[reward_output()],
         )
 
     @classmethod
@@ -128,7 +128,7 @@ class JudgeNode(io.ComfyNode):
             else PairwiseReward(chat, PAIRS[asks], opponents=opponents, question=question.strip())
         )
         name = judge.partition(": ")[2]
-        return io.NodeOutput(Rewards(rewards={name: reward}, weights={name: weight}))
+        return one_reward(name, reward, weight)
 
 
 def offered() -> list[str]:

@@ -23,7 +23,7 @@ from ...mixgrpo_core.rewards.pixels.measures import (
 )
 from ...mixgrpo_core.rewards.pixels.palette import ColourShare, Palette
 from ..checks import require_in_range
-from ..sockets import Rewards, RewardSocket, weight_input
+from ..sockets import one_reward, reward_output, weight_input
 
 MEASURES: Mapping[str, Measure] = MappingProxyType(
     {
@@ -88,7 +88,7 @@ class PixelRewardNode(io.ComfyNode):
                 ),
                 weight_input(),
             ],
-            outputs=[RewardSocket.Output(display_name="reward", tooltip="For the trainer or Combine Rewards.")],
+            outputs=[reward_output()],
         )
 
     @classmethod
@@ -97,9 +97,7 @@ class PixelRewardNode(io.ComfyNode):
         require_in_range(cls.define_schema().inputs, values)
         goals: Mapping[str, Goal] = dict(zip(GOALS, (More(), Less(), Near(target)), strict=True))
         name = measure if goal == GOALS[0] else f"{measure} ({goal if goal == GOALS[1] else f'near {target:g}'})"
-        return io.NodeOutput(
-            Rewards(rewards={name: PixelReward(MEASURES[measure], goals[goal])}, weights={name: weight})
-        )
+        return one_reward(name, PixelReward(MEASURES[measure], goals[goal]), weight)
 
 
 class PaletteRewardNode(io.ComfyNode):
@@ -146,7 +144,7 @@ class PaletteRewardNode(io.ComfyNode):
                 ),
                 weight_input(),
             ],
-            outputs=[RewardSocket.Output(display_name="reward", tooltip="For the trainer or Combine Rewards.")],
+            outputs=[reward_output()],
         )
 
     @classmethod
@@ -168,7 +166,7 @@ class PaletteRewardNode(io.ComfyNode):
             name, reward = "palette", PixelReward(Palette(wanted, tolerance))
         else:
             name, reward = f"share of {wanted[0]}", PixelReward(ColourShare(wanted[0], tolerance), Near(share))
-        return io.NodeOutput(Rewards(rewards={name: reward}, weights={name: weight}))
+        return one_reward(name, reward, weight)
 
 
 def _colours(text: str) -> tuple[str, ...]:

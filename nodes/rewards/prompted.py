@@ -1,6 +1,7 @@
 """Rewards by networks that read the prompt: CLIP's descendants and ImageReward."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 from comfy_api.latest import io
@@ -9,18 +10,25 @@ from ...mixgrpo_core.rewards.clip import CLIPScore, HPSv2, PickScore
 from ...mixgrpo_core.rewards.image_reward import IMAGE_REWARD, ImageReward
 from ...mixgrpo_core.rewards.siglip.scores import SigLIPScore
 from ..checks import require_in_range
-from ..host.reward_files import OWN, file_input, file_problem, fingerprint, path_of
 from ..host.reward_place import HostPlace
-from ..sockets import Rewards, RewardSocket, weight_input
+from ..sockets import reward_output, weight_input
+from .network import FileChoice, NetworkRewardNode
 
-FOLDERS = (OWN, "clip_vision", "text_encoders")
 KINDS: Mapping[str, type[HPSv2] | type[PickScore] | type[CLIPScore] | type[SigLIPScore]] = MappingProxyType(
     {"HPSv2": HPSv2, "PickScore": PickScore, "CLIPScore": CLIPScore, "SigLIP": SigLIPScore}
 )
 
 
-class ClipReward(io.ComfyNode):
+class ClipReward(NetworkRewardNode):
     """A reward by a network that compares the image with the prompt."""
+
+    FILES = (
+        FileChoice(
+            tooltip="The weights: a file, or a folder of the hub, in models/reward_models.",
+            known=HPSv2.known,
+            kinds=("reward_models", "clip_vision", "text_encoders"),
+        ),
+    )
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -41,36 +49,35 @@ class ClipReward(io.ComfyNode):
                     tooltip="What the file is: HPSv2 (2.0 and 2.1) and PickScore know what people prefer; CLIPScore "
                     "and SigLIP know what fits the prompt.",
                 ),
-                file_input(
-                    FOLDERS, "The weights: a file, or a folder of the hub, in models/reward_models.", HPSv2.known
-                ),
+                cls.FILES[0].input(),
                 weight_input(),
             ],
-            outputs=[RewardSocket.Output(display_name="reward", tooltip="For the trainer or Combine Rewards.")],
+            outputs=[reward_output()],
         )
 
     @classmethod
     def validate_inputs(cls, kind=None, file=None) -> bool | str:
         if kind is not None and kind not in KINDS:
             return f"kind: expected one of {', '.join(KINDS)}, found {kind!r}"
-        return file_problem(file, FOLDERS, KINDS[kind].known if kind else ()) or True
-
-    @classmethod
-    def fingerprint_inputs(cls, file=None, **_others) -> str:
-        """A changed file is read again."""
-        return fingerprint(FOLDERS, file)
+        return _choice(kind).problem(file) or True
 
     @classmethod
     def execute(cls, kind, file, weight) -> io.NodeOutput:
         require_in_range(cls.define_schema().inputs, {"weight": weight})
-        make = KINDS[kind]
-        reward = make(str(path_of(file, FOLDERS, make.known)), place=HostPlace())
-        reward.prepare(())  # the file is looked into now, not when the training starts
-        return io.NodeOutput(Rewards(rewards={kind: reward}, weights={kind: weight}))
+        return cls.made(kind, KINDS[kind](_choice(kind).path(file), place=HostPlace()), weight)
 
 
-class ImageRewardNode(io.ComfyNode):
+def _choice(kind: str | None) -> FileChoice:
+    """The file of a kind; of one that comes by wire nothing is known."""
+    return replace(ClipReward.FILES[0], known=KINDS[kind].known if kind else ())
+
+
+class ImageRewardNode(NetworkRewardNode):
     """ImageReward."""
+
+    FILES = (
+        FileChoice(tooltip="ImageReward.pt, with vocab.txt in the same folder.", known=(IMAGE_REWARD,), folders=False),
+    )
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -84,26 +91,13 @@ class ImageRewardNode(io.ComfyNode):
             ),
             search_aliases=["mixgrpo reward", "image reward", "human preference", "blip"],
             inputs=[
-                file_input(
-                    (OWN,), "ImageReward.pt, with vocab.txt in the same folder.", (IMAGE_REWARD,), folders=False
-                ),
+                cls.FILES[0].input(),
                 weight_input(),
             ],
-            outputs=[RewardSocket.Output(display_name="reward", tooltip="For the trainer or Combine Rewards.")],
+            outputs=[reward_output()],
         )
-
-    @classmethod
-    def validate_inputs(cls, file=None) -> bool | str:
-        return file_problem(file, (OWN,), (IMAGE_REWARD,)) or True
-
-    @classmethod
-    def fingerprint_inputs(cls, file=None, **_others) -> str:
-        """A changed file is read again."""
-        return fingerprint((OWN,), file)
 
     @classmethod
     def execute(cls, file, weight) -> io.NodeOutput:
         require_in_range(cls.define_schema().inputs, {"weight": weight})
-        reward = ImageReward(str(path_of(file, (OWN,), (IMAGE_REWARD,))), place=HostPlace())
-        reward.prepare(())
-        return io.NodeOutput(Rewards(rewards={"ImageReward": reward}, weights={"ImageReward": weight}))
+        return cls.made("ImageReward", ImageReward(cls.FILES[0].path(file), place=HostPlace()), weight)

@@ -4,7 +4,7 @@ from comfy_api.latest import io
 
 from ...mixgrpo_core.rewards.ocr.accuracy import TextAccuracy
 from ..checks import require_in_range
-from ..sockets import Rewards, RewardSocket, weight_input
+from ..sockets import one_reward, reward_output, weight_input
 
 
 class TextReward(io.ComfyNode):
@@ -22,7 +22,7 @@ class TextReward(io.ComfyNode):
             ),
             search_aliases=["mixgrpo reward", "ocr", "text rendering", "spelling", "typography"],
             inputs=[weight_input()],
-            outputs=[RewardSocket.Output(display_name="reward", tooltip="For the trainer or Combine Rewards.")],
+            outputs=[reward_output()],
         )
 
     @classmethod
@@ -30,4 +30,4 @@ class TextReward(io.ComfyNode):
         require_in_range(cls.define_schema().inputs, {"weight": weight})
         reward = TextAccuracy()
         reward.prepare(())  # what is not installed is said now
-        return io.NodeOutput(Rewards(rewards={"text": reward}, weights={"text": weight}))
+        return one_reward("text", reward, weight)

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from ...support.micro_batches import MicroBatches, ran_out
 from ...support.setting import require_finite
+from ..networks.filling import first_line, of_folder
 from ..networks.known_files import KnownFile, expect
-from ..networks.places import Network, Place, Precision, Resident, dtype_for, shared
-from ..networks.pretrained import check_filled, dtype_argument, first_line, quiet
+from ..networks.places import Place, Precision, Resident
+from ..networks.tower import Tower, Whole, memory_of
 from ..networks.weight_files import Weights, WeightsError
 from ..port import About, DifferentiableReward, RewardBatch
 from .image_processor import ImageProcessor
@@ -70,10 +71,7 @@ class ImageClassifier(DifferentiableReward):
     @property
     def memory(self) -> int:
         """Bytes of the network where it computes; 0 while there is no such folder."""
-        try:
-            return self._dtype.itemsize * self._weights.size_of(self._weights.shapes)
-        except WeightsError:
-            return 0
+        return memory_of(lambda: self._tower.memory)
 
     def prepare(self, prompts: Sequence[str]) -> None:
         """Reads the network, and shows it a grey picture.
@@ -101,9 +99,11 @@ class ImageClassifier(DifferentiableReward):
 
         def probabilities(images: Tensor) -> Tensor:
             pixels = self._processor(images.to(self.place.device))
-            return _probabilities(network(pixel_values=pixels.to(self._dtype)).logits, self._config)[:, self._index]
+            return _probabilities(network(pixel_values=pixels.to(self._tower.dtype)).logits, self._config)[
+                :, self._index
+            ]
 
-        with self._network.at(self.place) as network:
+        with self._tower.at_place() as network:
             found = self._batches.map(probabilities, batch.images).to(batch.images.device)
         return found if self.threshold is None else -(found - self.threshold).clamp(min=0)
 
@@ -140,14 +140,10 @@ class ImageClassifier(DifferentiableReward):
     def _processor(self) -> ImageProcessor:
         return ImageProcessor.of(self._weights.path)
 
-    @property
-    def _dtype(self) -> torch.dtype:
-        return dtype_for(self.precision, self.place.device)
-
     @cached_property
-    def _network(self) -> Network:
-        key = ("image classifier", self._weights.identity, repr(sorted(self._weights.config.items())), self._dtype)
-        return shared(key, partial(_load, self._weights.path, self._config, self._dtype))
+    def _tower(self) -> Tower[nn.Module]:
+        contents = Whole(self._weights, partial(_load, self._weights.path))
+        return Tower("image classifier", contents, precision=self.precision, place=self.place)
 
     @cached_property
     def _batches(self) -> MicroBatches:
@@ -161,21 +157,7 @@ def _probabilities(logits: Tensor, config: Any) -> Tensor:
     return logits.sigmoid() if several else logits.softmax(1)
 
 
-def _load(folder: Path, config: Any, dtype: torch.dtype) -> nn.Module:
+def _load(folder: Path, dtype: torch.dtype) -> nn.Module:
     from transformers import AutoModelForImageClassification
 
-    try:
-        with quiet():
-            network, found = AutoModelForImageClassification.from_pretrained(
-                folder,
-                config=config,
-                local_files_only=True,
-                trust_remote_code=False,
-                output_loading_info=True,
-                **dtype_argument(dtype),
-            )
-    except Exception as error:  # whatever a network's class says of a configuration that is none
-        raise WeightsError(f"{folder} is no image classifier that can be read ({first_line(error)})") from error
-    # Constants that older versions saved are left over in many folders; another network would lack something, too.
-    check_filled({**found, "unexpected_keys": ()}, folder)
-    return network
+    return of_folder(AutoModelForImageClassification, folder, dtype=dtype)

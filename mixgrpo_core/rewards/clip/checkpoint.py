@@ -1,9 +1,9 @@
 """A file or folder with a CLIP network, in open_clip's layout or transformers', whole or only one tower of it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..networks.filling import some
 from ..networks.tower import Part
@@ -57,15 +57,15 @@ class Checkpoint:
         self._has(TEXT, "a text tower")
         return architectures.text(self.shapes, self._weights.config, self._activation)
 
-    def part(self, tower: tuple[str, ...]) -> Part:
-        """The parameters of ``IMAGE`` or ``TEXT``."""
+    def part(self, tower: tuple[str, ...], build: Callable[[], nn.Module]) -> Part:
+        """The parameters of ``IMAGE`` or ``TEXT``, for the network that ``build`` makes."""
         wanted = {name: source for name, source in self._sources.items() if name.startswith(tower)}
 
         def read() -> dict[str, Tensor]:
             stored = self._weights.read({source.name for source in wanted.values()})
             return {name: source.of(stored[source.name]) for name, source in wanted.items()}
 
-        return Part(self.path, self._weights.identity, {name: self.shapes[name] for name in wanted}, read)
+        return Part(self.path, self._weights.identity, {name: self.shapes[name] for name in wanted}, read, build)
 
     def logit_scale(self) -> float:
         """The logarithm of the factor that the network was trained to have before its cosines.

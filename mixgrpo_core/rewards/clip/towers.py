@@ -24,7 +24,7 @@ from .checkpoint import IMAGE, TEXT, Checkpoint
 from .tokenizer import VOCABULARY, cleaned, tokens
 
 
-class ImageTower(Tower):
+class ImageTower(Tower[nn.Module]):
     """Images to embeddings; its network is a ``CLIPVisionModelWithProjection``.
 
     Attributes:
@@ -55,8 +55,7 @@ class ImageTower(Tower):
         self._batches = MicroBatches(batch)
         super().__init__(
             "CLIP image tower",
-            checkpoint.part(IMAGE),
-            partial(_image_network, self.architecture),
+            checkpoint.part(IMAGE, partial(_image_network, self.architecture)),
             architecture=self.architecture,
             precision=precision,
             place=place,
@@ -90,7 +89,7 @@ class ImageTower(Tower):
             return unit(self._batches.map(features, images))
 
 
-class TextTower(Tower):
+class TextTower(Tower[nn.Module]):
     """Prompts to embeddings; its network is a ``CLIPTextModelWithProjection``. See ``ImageTower``."""
 
     def __init__(
@@ -115,8 +114,7 @@ class TextTower(Tower):
         self._clean = clean
         super().__init__(
             "CLIP text tower",
-            checkpoint.part(TEXT),
-            partial(_text_network, self.architecture),
+            checkpoint.part(TEXT, partial(_text_network, self.architecture)),
             architecture=self.architecture,
             precision=precision,
             place=place,

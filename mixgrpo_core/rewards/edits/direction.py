@@ -19,7 +19,7 @@ from ..networks.known_files import expect
 from ..networks.places import Place, Precision, Resident
 from ..networks.prompt_embeddings import PromptEmbeddings, is_empty
 from ..networks.reference_picture import Source, chosen
-from ..networks.weight_files import WeightsError
+from ..networks.tower import memory_of
 from ..port import About, DifferentiableReward, RewardBatch, Scores
 
 _TINY = 1e-12  # under the root, for the gradient of an image that is its own source
@@ -68,10 +68,7 @@ class DirectionalCLIP(DifferentiableReward):
     @property
     def memory(self) -> int:
         """Bytes of the image tower where it computes; 0 while there is no such file."""
-        try:
-            return self._images.memory
-        except WeightsError:
-            return 0
+        return memory_of(lambda: self._images.memory)
 
     def prepare(self, prompts: Sequence[str]) -> None:
         """Looks into the file and the picture, and embeds the prompts.

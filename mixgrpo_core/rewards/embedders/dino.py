@@ -5,20 +5,20 @@ them (a head of attention has 64 numbers in all of them).
 """
 
 import math
-from dataclasses import dataclass, field
-from functools import cached_property, partial
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...support.micro_batches import MicroBatches
+from ..networks.filling import filled
 from ..networks.known_files import KnownFile, expect
-from ..networks.places import Network, Place, Precision, dtype_for, shared
+from ..networks.places import Place, Precision
 from ..networks.preprocessing import IMAGENET_MEAN, IMAGENET_STD, centre_cropped, normalised, pixels_of
-from ..networks.pretrained import filled
-from ..networks.tower import unit
+from ..networks.tower import Tower, Whole, unit
 from ..networks.weight_files import Weights, WeightsError
 
 if TYPE_CHECKING:
@@ -50,34 +50,23 @@ class DinoV2:
         return DinoTower(Weights(self.file), precision, place, batch)
 
 
-@dataclass(frozen=True, eq=False)
-class DinoTower:
+class DinoTower(Tower[Any]):
     """Images to embeddings: the class token after the last normalisation, or those of the patches."""
 
-    weights: Weights
-    precision: Precision
-    place: Place
-    batch: int = field(default=16)
-
-    @property
-    def memory(self) -> int:
-        """Bytes of its weights where it computes."""
-        return self._dtype.itemsize * self.weights.size_of(self.weights.shapes)
-
-    def check(self) -> None:
-        """Reads the network. Raises WeightsError where the file holds another."""
-        with self._network.at(self.place):
-            pass
+    def __init__(self, weights: Weights, precision: Precision, place: Place, batch: int) -> None:
+        """Nothing is read yet. ``batch``: images of one call at most."""
+        self._batches = MicroBatches(batch)
+        super().__init__("DINOv2", Whole(weights, partial(_load, weights)), precision=precision, place=place)
 
     def embed(self, images: Tensor) -> Tensor:
         """``[B, H, W, 3]`` in 0..1 to ``[B, D]`` of length 1, float32, on the place's device, with the gradient."""
 
         def features(some: Tensor) -> Tensor:
             pixels = centre_cropped(pixels_of(some.to(self.place.device)), SIDE, shortest=SHORTEST)
-            pixels = normalised(pixels, IMAGENET_MEAN, IMAGENET_STD).to(self._dtype)
+            pixels = normalised(pixels, IMAGENET_MEAN, IMAGENET_STD).to(self.dtype)
             return module(pixel_values=pixels).last_hidden_state[:, 0]
 
-        with self._network.at(self.place) as module:
+        with self.at_place() as module:
             return unit(self._batches.map(features, images))
 
     def patches(self, images: Tensor) -> Tensor:
@@ -91,29 +80,15 @@ class DinoTower:
             patch = module.config.patch_size
             height, width = (max(1, round(size * SIDE / min(pixels.shape[-2:]) / patch)) for size in pixels.shape[-2:])
             sized = F.interpolate(pixels, (height * patch, width * patch), mode="bicubic", antialias=True)
-            pixels = normalised(sized.clamp(0, 1), IMAGENET_MEAN, IMAGENET_STD).to(self._dtype)
+            pixels = normalised(sized.clamp(0, 1), IMAGENET_MEAN, IMAGENET_STD).to(self.dtype)
             found = module(pixel_values=pixels).last_hidden_state[:, 1:].float()
             return found.unflatten(1, (height, width))
 
-        with self._network.at(self.place) as module:
+        with self.at_place() as module:
             return self._batches.map(tokens, images)
 
-    @property
-    def _dtype(self) -> torch.dtype:
-        return dtype_for(self.precision, self.place.device)
 
-    @cached_property
-    def _network(self) -> Network:
-        config = repr(sorted(self.weights.config.items()))  # the same tensors with other heads are another network
-        key = ("DINOv2", self.weights.identity, config, self._dtype)
-        return shared(key, partial(load, self.weights, self._dtype))
-
-    @cached_property
-    def _batches(self) -> MicroBatches:
-        return MicroBatches(self.batch)
-
-
-def load(weights: Weights, dtype: torch.dtype) -> nn.Module:
+def _load(weights: Weights, dtype: torch.dtype) -> nn.Module:
     """The network on the CPU in ``dtype``. Raises WeightsError where the file holds another."""
     from transformers import Dinov2Model
 

@@ -23,7 +23,7 @@ from ..clip.towers import ImageTower
 from ..networks.known_files import expect
 from ..networks.places import Place, Precision, Resident
 from ..networks.reference_picture import Source, chosen
-from ..networks.weight_files import WeightsError
+from ..networks.tower import memory_of
 from ..port import About, DifferentiableReward, RewardBatch
 
 
@@ -131,10 +131,7 @@ class ImageSimilarity(DifferentiableReward):
     @property
     def memory(self) -> int:
         """Bytes of the network where it computes; 0 while there is no such file."""
-        try:
-            return self._encoder.memory
-        except WeightsError:
-            return 0
+        return memory_of(lambda: self._encoder.memory)
 
     def prepare(self, prompts: Sequence[str]) -> None:
         """Looks into the file and the picture.

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..networks.pretrained import filled, quiet
+from ..networks.filling import filled, quiet
 from ..networks.weight_files import Weights, WeightsError
 
 MEAN, STD = 0.16717362830052426, 1.0333394966054072  # of the raw scores, by which they are standardised

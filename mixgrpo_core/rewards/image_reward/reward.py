@@ -11,12 +11,13 @@ from ...support.micro_batches import MicroBatches
 from ...support.paths import user_path
 from ...support.setting import require_finite
 from ..networks.known_files import KnownFile, expect
-from ..networks.places import Network, Place, Precision, Resident, dtype_for, shared
+from ..networks.places import Place, Precision, Resident
 from ..networks.preprocessing import CLIP_MEAN, CLIP_STD, centre_cropped, normalised, pixels_of
 from ..networks.prompt_embeddings import is_empty
+from ..networks.tower import Tower, Whole, memory_of
 from ..networks.weight_files import Weights
 from ..port import About, DifferentiableReward, RewardBatch, Scores
-from .network import ImageRewardNetwork, Sizes, load
+from .network import HEAD, TEXT, ImageRewardNetwork, Sizes, load
 from .tokens import VOCABULARY, WordPiece
 
 IMAGE_REWARD = KnownFile(
@@ -26,7 +27,6 @@ IMAGE_REWARD = KnownFile(
     licence="Apache-2.0",
     folder="reward_models/ImageReward",
 )
-_VISION_NUMBERS = 303_300_000
 
 
 @dataclass(frozen=True)
@@ -54,12 +54,11 @@ class ImageReward(DifferentiableReward):
 
     @property
     def about(self) -> About:
-        half = self._dtype != torch.float32
         return About(
             expected=(-2.3, 2.1),
             differentiable=True,
             licence=IMAGE_REWARD.licence,
-            memory=IMAGE_REWARD.size - (2 * _VISION_NUMBERS if half else 0),
+            memory=memory_of(lambda: self._tower.memory),
             spread_floor=0.01,
         )
 
@@ -70,8 +69,7 @@ class ImageReward(DifferentiableReward):
             WeightsError: one of them is missing, broken or another file.
         """
         self._tokenizer(["a prompt"])
-        with self._network.at(self.place):
-            pass
+        self._tower.check()
 
     def values(self, batch: RewardBatch) -> Tensor:
         """``[G]``; NaN where the prompt is empty."""
@@ -83,7 +81,7 @@ class ImageReward(DifferentiableReward):
             pixels = centre_cropped(pixels_of(batch.images[rows].to(device)), side, start=round)
             return network(normalised(pixels, CLIP_MEAN, CLIP_STD), tokens[rows].to(device), mask[rows].to(device))
 
-        with self._network.at(self.place) as network:
+        with self._tower.at_place() as network:
             found = self._batches.map(scores, torch.arange(len(batch.images)))
         empty = torch.tensor([is_empty(prompt) for prompt in batch.prompts], device=found.device)
         return torch.where(empty, torch.nan, found).to(batch.images.device)
@@ -106,14 +104,10 @@ class ImageReward(DifferentiableReward):
         vocabulary = user_path(self.vocabulary) if self.vocabulary else self._weights.path.parent
         return WordPiece(vocabulary, self._sizes.words)
 
-    @property
-    def _dtype(self) -> torch.dtype:
-        return dtype_for(self.precision, self.place.device)
-
     @cached_property
-    def _network(self) -> Network[ImageRewardNetwork]:
-        key = ("ImageReward", self._weights.identity, self._dtype)
-        return shared(key, partial(load, self._weights, self._dtype))
+    def _tower(self) -> Tower[ImageRewardNetwork]:
+        contents = Whole(self._weights, partial(load, self._weights), exact=(TEXT, HEAD))
+        return Tower("ImageReward", contents, precision=self.precision, place=self.place)
 
     @cached_property
     def _batches(self) -> MicroBatches:

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from ...support.micro_batches import MicroBatches
 from ...support.setting import require_finite
-from ..networks.places import Network, Place, Precision, Resident, dtype_for, shared
+from ..networks.places import Place, Precision, Resident
+from ..networks.tower import Tower, Whole, memory_of
 from ..networks.weight_files import Weights, WeightsError
 from .chat import Answer, Question
 from .files import licence_of
@@ -51,10 +52,7 @@ class LocalChat:
     @property
     def memory(self) -> int:
         """Bytes of its weights where it computes; 0 where there are none."""
-        try:
-            return self._weights.size_of(self._weights.shapes) * self._dtype.itemsize
-        except WeightsError:
-            return 0
+        return memory_of(lambda: self._tower.memory)
 
     @property
     def licence(self) -> str:
@@ -74,8 +72,7 @@ class LocalChat:
                 "other judges by vLLM, llama.cpp or the like, and name them as an endpoint"
             )
         self._reader  # noqa: B018 - reads tokenizer and image settings
-        with self._network.at(self.place):
-            pass
+        self._tower.check()
 
     def ask(self, questions: Sequence[Question]) -> list[Answer]:
         found: dict[int, Answer] = {}
@@ -85,7 +82,7 @@ class LocalChat:
                 read[place] = self._reader.read(question, self.longest_side)
             except (ValueError, TypeError) as error:  # an image of 1 x 300 pixels, for one
                 found[place] = Answer("", problem=f"the question cannot be read: {error}")
-        with self._network.at(self.place) as network:
+        with self._tower.at_place() as network:
             for amount, places in _alike(questions, read).items():
 
                 def answer(rows: Tensor, amount: tuple[int, int] = amount) -> Tensor:
@@ -110,17 +107,15 @@ class LocalChat:
         return MicroBatches(self.batch)
 
     @cached_property
-    def _network(self) -> Network[nn.Module]:
-        key = ("vision-language", self._weights.identity, self._dtype)
-        return shared(key, partial(load_network, self.folder, self._dtype))
+    def _tower(self) -> Tower[nn.Module]:
+        contents = Whole(self._weights, partial(load_network, self.folder))
+        return Tower("vision-language", contents, precision=self._precision, place=self.place)
 
     @property
-    def _dtype(self) -> torch.dtype:
-        device = self.place.device
+    def _precision(self) -> Precision:
         own = self._weights.config.get("dtype") or self._weights.config.get("torch_dtype")
-        if self.precision == "auto" and device.type != "cpu" and own in ("float16", "bfloat16", "float32"):
-            return getattr(torch, own)
-        return dtype_for(self.precision, device)
+        own_there = self.precision == "auto" and self.place.device.type != "cpu"
+        return own if own_there and own in ("float16", "bfloat16", "float32") else self.precision
 
     def _answers(self, network: Any, read: Sequence[Read], max_tokens: int, alternatives: int) -> list[Answer]:
         inputs = self._reader.padded(read)

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from ...support.files import read_text
-from ...support.micro_batches import ran_out
 from ...support.paths import user_path
 from ...support.vocabulary import require_files, require_vocabulary
-from ..networks.pretrained import with_info
+from ..networks.filling import of_folder
 from ..networks.weight_files import WeightsError, read_json
 from .chat import Question
 
@@ -121,34 +120,7 @@ def load_network(folder: str, dtype: torch.dtype) -> nn.Module:
     """
     from transformers import AutoModelForImageTextToText
 
-    here = user_path(folder)
-    try:
-        network, said = with_info(
-            AutoModelForImageTextToText.from_pretrained(
-                here,
-                local_files_only=True,
-                trust_remote_code=False,
-                torch_dtype=dtype,
-                ignore_mismatched_sizes=True,  # to name them below
-                output_loading_info=True,
-            )
-        )
-    except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        if ran_out(error):
-            raise
-        raise WeightsError(f"the network in {folder} cannot be read: {error}") from error
-    missing = sorted(map(str, said["missing_keys"])) + sorted(_name(entry) for entry in said["mismatched_keys"])
-    if missing:
-        raise WeightsError(
-            f"{len(missing)} weights of {folder} are missing or of another shape, the first is {missing[0]}: "
-            "get it again"
-        )
-    return network
-
-
-def _name(mismatched: Any) -> str:
-    """Of a weight of another shape: alone, or with both shapes."""
-    return mismatched if isinstance(mismatched, str) else str(mismatched[0])
+    return of_folder(AutoModelForImageTextToText, user_path(folder), dtype=dtype)
 
 
 def _picture(image: Tensor, longest_side: int) -> Any:

@@ -16,6 +16,7 @@ from ...support.paths import user_path
 from ..port import DifferentiableReward, RewardBatch, Scores
 from .known_files import KnownFile
 from .prompt_embeddings import PromptEmbeddings, TextEmbedder, is_empty
+from .tower import memory_of
 from .weight_files import WeightsError
 
 T = TypeVar("T")
@@ -94,10 +95,7 @@ class TextImageReward(DifferentiableReward):
     def memory(self) -> int:
         """Bytes of the image network where it computes; 0 while there is no such file. The text network, which is
         smaller, is there only while prompts are embedded."""
-        try:
-            return self._images.memory
-        except WeightsError:
-            return 0
+        return memory_of(lambda: self._images.memory)
 
     @cached_property
     def _images(self) -> ImageEmbedder:

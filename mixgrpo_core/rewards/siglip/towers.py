@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ...support.micro_batches import MicroBatches
 from ...support.vocabulary import require_vocabulary
-from ..networks.filling import hollow, some
+from ..networks.filling import on_meta, some
 from ..networks.places import Place, Precision
 from ..networks.preprocessing import HALF, normalised, pixels_of, squashed
 from ..networks.text_image import Preprocessing
@@ -86,7 +86,7 @@ class SiglipCheckpoint:
     def part(self, side: Side, build: Callable[[], nn.Module]) -> Part:
         """The parameters of a tower, by the names that this version of transformers has for them."""
         prefix = f"{side}_model."
-        bare = not any(name.startswith(prefix) for name in hollow(build).state_dict())
+        bare = not any(name.startswith(prefix) for name in on_meta(build).state_dict())
         names = {
             name.removeprefix(prefix) if bare else name: name
             for name in self._weights.shapes
@@ -98,7 +98,7 @@ class SiglipCheckpoint:
             return {target: stored[name] for target, name in names.items()}
 
         shapes = {target: self._weights.shapes[name] for target, name in names.items()}
-        return Part(self.path, self._weights.identity, shapes, read)
+        return Part(self.path, self._weights.identity, shapes, read, build)
 
     def number(self, name: Literal["logit_scale", "logit_bias"]) -> float:
         """A number beside the towers. Raises WeightsError where there is none."""
@@ -138,7 +138,7 @@ class SiglipCheckpoint:
         return shape
 
 
-class SiglipImageTower(Tower):
+class SiglipImageTower(Tower[nn.Module]):
     """Images to embeddings, by a ``SiglipVisionModel``.
 
     Attributes:
@@ -155,9 +155,8 @@ class SiglipImageTower(Tower):
         self.side: int = sizes["image_size"]
         self.width: int = sizes["hidden_size"]
         self._batches = MicroBatches(batch)
-        build = partial(_image_network, sizes)
-        part = checkpoint.part("vision", build)
-        super().__init__("SigLIP image tower", part, build, architecture=sizes, precision=precision, place=place)
+        part = checkpoint.part("vision", partial(_image_network, sizes))
+        super().__init__("SigLIP image tower", part, architecture=sizes, precision=precision, place=place)
 
     def embed(self, images: Tensor, preprocessing: Preprocessing) -> Tensor:
         """Embeddings ``[B, D]`` of length 1, float32, on the place's device, with the gradient to the images.
@@ -177,7 +176,7 @@ class SiglipImageTower(Tower):
             return unit(self._batches.map(features, images))
 
 
-class SiglipTextTower(Tower):
+class SiglipTextTower(Tower[nn.Module]):
     """Prompts to embeddings, by a ``SiglipTextModel``.
 
     Attributes:
@@ -210,9 +209,8 @@ class SiglipTextTower(Tower):
             raise WeightsError(
                 f"expected the tokenizer of {file} in {tokenizer}, but {error}: take the one of the same hub repository"
             ) from error
-        build = partial(_text_network, sizes)
-        part = checkpoint.part("text", build)
-        super().__init__("SigLIP text tower", part, build, architecture=sizes, precision=precision, place=place)
+        part = checkpoint.part("text", partial(_text_network, sizes))
+        super().__init__("SigLIP text tower", part, architecture=sizes, precision=precision, place=place)
 
     def embed(self, prompts: Sequence[str]) -> Tensor:
         """Embeddings ``[N, D]`` of length 1, float32, on the place's device; without a gradient.

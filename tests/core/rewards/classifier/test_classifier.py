@@ -95,7 +95,7 @@ def test_half_precision_is_near_and_probabilities_are_not_in_it(folder):
 
 def test_gradients_against_finite_differences(folder):
     reward = classifier(folder)
-    with reward._network.at(reward.place) as network:
+    with reward._tower.at_place() as network:
         network.double()
         pixels = torch.randn(1, 3, 32, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
         direction = torch.randn(pixels.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))

@@ -186,7 +186,7 @@ def test_gradients_against_finite_differences(encoder):
     reward = similarity(encoder, Pixels(images(1, 30, 30, seed=5)))
     reward.prepare([])
     opened = reward._encoder
-    network = opened._network if isinstance(encoder, DinoV2) else opened.tower.network
+    network = opened.network if isinstance(encoder, DinoV2) else opened.tower.network
     with network.at(Resident("cpu")) as module:
         module.double()
         side = 28

@@ -195,15 +195,17 @@ def test_half_precision_is_for_the_image_encoder_alone(reward, place):
     found = half(batch(images(), SENTENCE)).values
     assert found.dtype == torch.float32 and 0 < (found - exact).abs().max() < 0.1
     assert half.about.memory < reward.about.memory
-    with half._network.at(place) as network:
+    with half._tower.at_place() as network:
         dtypes = [next(part.parameters()).dtype for part in (network.vision, network.text, network.head)]
+        used = sum(parameter.numel() * parameter.element_size() for parameter in network.parameters())
     assert dtypes == [torch.bfloat16, torch.float32, torch.float32]
+    assert used <= half.about.memory < used * 1.2, "the file holds two projections that nothing uses"
 
 
 def test_gradients_against_finite_differences(reward):
     """In float64, on the network itself: the way to its pixels is tested elsewhere."""
     reward.prepare([])
-    with reward._network.at(reward.place) as network:
+    with reward._tower.at_place() as network:
         network = network.double()
         pixels = torch.randn(2, 3, 32, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
         tokens, mask = reward._tokenizer(["a red circle", "blue"])

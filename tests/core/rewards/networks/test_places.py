@@ -1,7 +1,9 @@
 """Networks of rewards: shared, read once, and where their place says between calls."""
 
+import ast
 import gc
 import weakref
+from pathlib import Path
 
 import pytest
 import reward_files_more
@@ -14,7 +16,9 @@ from mixgrpo_core.rewards.classifier.reward import ImageClassifier
 from mixgrpo_core.rewards.embedders.dino import DinoV2
 from mixgrpo_core.rewards.image_reward import ImageReward
 from mixgrpo_core.rewards.judges import LocalChat
+from mixgrpo_core.rewards.networks import places
 from mixgrpo_core.rewards.networks.places import Network, Offloaded, Released, Resident, dtype_for, shared
+from mixgrpo_core.rewards.networks.tower import Tower
 
 
 class Counted:
@@ -124,13 +128,25 @@ def judge(folder):
 @pytest.mark.parametrize("make", [dino, classifier, image_reward, judge])
 def test_a_network_goes_with_its_last_reward_and_waits_for_no_garbage_collection(tmp_path, make):
     reward = make(tmp_path)
-    with reward._network.at(Resident("cpu")):
-        pass
-    alive = weakref.ref(reward._network)
+    tower = reward if isinstance(reward, Tower) else reward._tower
+    tower.check()
+    alive = weakref.ref(tower.network)
     gc.collect()
     gc.disable()
     try:
-        del reward
+        del reward, tower
         assert alive() is None
     finally:
         gc.enable()
+
+
+def test_every_network_of_a_reward_is_a_tower():
+    """One way to a network: who shares one on his own would have a memory rule and a check of his own."""
+    rewards = Path(places.__file__).parents[1]
+    sharing = {
+        file.relative_to(rewards).as_posix()
+        for file in rewards.rglob("*.py")
+        for call in ast.walk(ast.parse(file.read_text()))
+        if isinstance(call, ast.Call) and ast.unparse(call.func) in ("shared", "places.shared", "Network")
+    }
+    assert sharing == {"networks/places.py", "networks/tower.py"}
