@@ -3,27 +3,25 @@
 Images of diffusers' pipeline compare with those of ``--model.pipeline-grid``: its grid is another one.
 """
 
-import gc
 import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
 import tyro
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from ..evaluation.held_out import Evaluation, HeldOut, Prompted, evaluate, win_rate
+from ..evaluation.held_out import Evaluation, win_rate
 from ..rewards.port import Reward
-from ..settings.grids import grid_of
 from ..views.grids import labelled_grid, strip
 from .imports import WORDS
 from .model_config import ModelConfig
-from .pictures import check_counts, check_share, loaded, new_folder, read_words, with_lora
+from .pictures import check_share, new_folder, read_words
 from .settings import PromptConfig, RunConfig
+from .sides import Drawing, Side, caption, drawn, side
 
 _TILE = 96
 """Height of a picture in the grid, in pixels."""
@@ -56,15 +54,6 @@ class EvaluateFlags:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Side:
-    """One of the two: what it is called, its model, the share of the steps with its LoRA on."""
-
-    name: str
-    model: ModelConfig
-    share: float
-
-
-@dataclass(frozen=True, kw_only=True)
 class Found:
     """What one side made: scores, and per prompt its pictures side by side."""
 
@@ -78,52 +67,25 @@ def evaluate_command(arguments: Sequence[str]) -> int:
     flags = tyro.cli(
         EvaluateFlags, args=arguments, prog="mixgrpo evaluate", description=f"Compare two LoRAs or none. {WORDS}"
     )
-    check_counts(flags.steps, flags.shift, flags.images, flags.batch)
+    how = Drawing(steps=flags.steps, shift=flags.shift, images=flags.images, batch=flags.batch)
     rewards = RunConfig(rewards=flags.rewards).make_rewards()
     train = flags.prompts.train
     prompts = read_words((train,) if isinstance(train, str) else train)
     check_share("--share-a", flags.share_a)
     check_share("--share-b", flags.share_b)
-    sides = [_side(flags, flags.lora_a, flags.share_a), _side(flags, flags.lora_b, flags.share_b)]
+    sides = [side(flags.model, flags.lora_a, flags.share_a), side(flags.model, flags.lora_b, flags.share_b)]
     folder = new_folder(flags.out)
     for reward in rewards.values():
         reward.prepare(prompts)
-    a, b = (_run(side, prompts, rewards, flags) for side in sides)
+    a, b = (_run(one, prompts, rewards, how) for one in sides)
     _write_comparison(folder, prompts, a, b)
     return 0
 
 
-def _side(flags: EvaluateFlags, lora: str | None, share: float) -> Side:
-    model = with_lora(flags.model, lora)  # reads the file
-    if lora is None:
-        return Side(name="base model", model=model, share=0.0)
-    name = Path(lora).stem if share == 1 else f"{Path(lora).stem}, first {share:.0%} of the steps"
-    return Side(name=name, model=model, share=share)
-
-
-def _run(side: Side, prompts: Sequence[str], rewards: Mapping[str, Reward], flags: EvaluateFlags) -> Found:
-    """Sample and score one side; its model is gone from memory afterwards."""
-    model = loaded(side.model, prompts, flags.steps)
-    held_out = HeldOut(
-        prompts=[Prompted(prompt=prompt, cond=model.encode(prompt)) for prompt in prompts],
-        sigmas=grid_of(model, flags.steps, flags.shift),
-        images_per_prompt=flags.images,
-        batch=flags.batch,
-        decode_batch=flags.batch,
-    )
+def _run(one: Side, prompts: Sequence[str], rewards: Mapping[str, Reward], how: Drawing) -> Found:
     pictures: list[Image.Image] = []
-    found = evaluate(
-        model,
-        held_out,
-        rewards,
-        lora_share=side.share,
-        on_prompt=lambda index, images: pictures.append(strip(images, _TILE)),
-    )
-    del model
-    gc.collect()  # hooks point back at a model: without this it would stay until after the next one is loaded
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    return Found(name=side.name, evaluation=found, pictures=pictures)
+    found = drawn(one, prompts, rewards, how, lambda index, images: pictures.append(strip(images, _TILE)))
+    return Found(name=one.name, evaluation=found, pictures=pictures)
 
 
 def _write_comparison(folder: Path, prompts: Sequence[str], a: Found, b: Found) -> None:
@@ -131,7 +93,7 @@ def _write_comparison(folder: Path, prompts: Sequence[str], a: Found, b: Found) 
     content = {"a": a.name, "b": b.name, "rewards": scores}
     (folder / "scores.json").write_text(json.dumps(content, indent=1, allow_nan=False))
     cells = [[x, y] for x, y in zip(a.pictures, b.pictures, strict=True)]
-    captions = [[_caption(a.evaluation, i), _caption(b.evaluation, i)] for i in range(len(prompts))]
+    captions = [[caption(a.evaluation, i), caption(b.evaluation, i)] for i in range(len(prompts))]
     grid = folder / "grid.png"
     labelled_grid(cells, prompts, (f"A: {a.name}", f"B: {b.name}"), captions, tile=_TILE).save(grid)
     console = Console()
@@ -160,8 +122,3 @@ def _scores(a: Evaluation, b: Evaluation) -> dict[str, dict[str, float | None]]:
         figures = {**figures, "win_rate_a": win_rate(a, b, reward), "images": float(left.count)}
         rows[reward] = {name: value if math.isfinite(value) else None for name, value in figures.items()}
     return rows
-
-
-def _caption(evaluation: Evaluation, index: int) -> str:
-    means = {name: scores[index].values[scores[index].valid] for name, scores in evaluation.scores.items()}
-    return "  ".join(f"{name} {float(torch.mean(values)):.2f}" for name, values in means.items() if len(values))

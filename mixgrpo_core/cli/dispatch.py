@@ -10,7 +10,23 @@ from ..support.micro_batches import ran_out
 from ..support.quoting import cause
 from ..training.ranks import RankFailed
 from ..training.taught import RewardsFailed
-from . import align, compare, demo, doctor, keep, merge, methods, plan, probe, sampling, score, taste, training, verify
+from . import (
+    align,
+    compare,
+    demo,
+    doctor,
+    keep,
+    merge,
+    methods,
+    plan,
+    probe,
+    sampling,
+    score,
+    standard_sets,
+    taste,
+    training,
+    verify,
+)
 from .imports import WORDS, take_imports
 from .memory import OutOfMemory
 from .stopping import Listener, status_of, stopped_by_signals
@@ -32,10 +48,11 @@ COMMANDS: Mapping[str, tuple[Callable[[Sequence[str]], int], str]] = MappingProx
         "taste": (taste.taste_command, "learn a person's taste from votes, score pictures by it, say what it knows"),
         "verify-rewards": (verify.verify_command, "do the weights of rewards that you have behave as they should?"),
         "evaluate": (compare.evaluate_command, "two LoRAs (or none) on the same prompts and seeds"),
+        "eval": (standard_sets.eval_command, "base and LoRA on GenEval, DPG-Bench, HPDv2 or T2I-CompBench"),
     }
 )
 
-_SPELLING = ("train", "resume", "doctor", "plan", "score", "probe-reward", "verify-rewards", "evaluate")
+_SPELLING = ("train", "resume", "doctor", "plan", "score", "probe-reward", "verify-rewards", "evaluate", "eval")
 """Commands that read spelled objects, and so take ``--import``."""
 
 
@@ -82,6 +99,7 @@ _ROOM: Mapping[str, str] = MappingProxyType(
         "train": "use a smaller model or a smaller height and width, or close what else uses the memory",
         "sample": "lower --batch, or a smaller --model.height and --model.width",
         "evaluate": "lower --batch, or a smaller --model.height and --model.width",
+        "eval": "lower --batch, or a smaller --model.height and --model.width",
     }
 )
 """What to do when memory runs out outside of an iteration of training."""

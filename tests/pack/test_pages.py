@@ -21,6 +21,7 @@ SMALLER = {
         "eval_every = 14": "eval_every = 0\nsteps = 5",
         "--out images": "--out images --steps 5",
     },
+    "prompt-sets.md": {"--out evaluation": "--out evaluation --steps 4 --images 1"},
     "stages.md": {
         "iterations=3, prompts_per_iteration=4": "iterations=1, prompts_per_iteration=1, eval_every=0, steps=5",
     },
