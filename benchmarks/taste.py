@@ -109,25 +109,33 @@ class Voter(HumanVote):
         return Scores(values, torch.ones(len(values), dtype=torch.bool), abstained=True)
 
 
+TASTES = {
+    "taste, 64 votes": TasteReward(ask=Voter(), asked=4, most=16),
+    "taste, 64 votes, cautious": TasteReward(ask=Voter(), asked=4, most=16, caution=1.0),
+    "taste, 128 votes": TasteReward(ask=Voter(), asked=4, most=32),
+    "taste, 128 votes, cautious": TasteReward(ask=Voter(), asked=4, most=32, caution=1.0),
+}
+
+
 def runs(iterations: int = 30) -> list[dict[str, Any]]:
     rows = []
-    for seed in SEEDS[:2]:
+    for seed in SEEDS:
         rewards: Mapping[str, Any] = {
             "honest": {"shape": ShapeReward()},
-            "taste, 64 votes": {"taste": TasteReward(ask=Voter(), asked=4, most=16), "shape": ShapeReward()},
-            "taste, 128 votes": {"taste": TasteReward(ask=Voter(), asked=4, most=32), "shape": ShapeReward()},
+            **{name: {"taste": taste, "shape": ShapeReward()} for name, taste in TASTES.items()},
         }
         for name, made in rewards.items():
             weights = {reward: float(len(made) == 1 or reward != "shape") for reward in made}
             config = replace(
-                demo_config(iterations=iterations, seed=seed), reward_weights=weights, eval_every=10, eval_images=4
+                demo_config(iterations=iterations, seed=seed), reward_weights=weights, eval_every=6, eval_images=4
             )
-            model, start, curve, asked = load_demo(seed=seed), time.perf_counter(), {}, 0.0
+            model, start, curve, asked, warned = load_demo(seed=seed), time.perf_counter(), {}, 0.0, []
             for report in train(model, train_prompts(), made, config, held_out=held_out_prompts()):
                 curve |= {e.iteration: {n: s.mean for n, s in e.rewards.items()} for e in report.evaluations}
                 asked = report.update.figures.get("taste_groups_asked", 0.0)
-            seconds = time.perf_counter() - start
-            rows.append({"reward": name, "seed": seed, "groups_asked": asked, "seconds": seconds, "held_out": curve})
+                warned += [[report.iteration, str(alarm)] for alarm in report.warnings]
+            row = {"reward": name, "seed": seed, "groups_asked": asked, "seconds": time.perf_counter() - start}
+            rows.append({**row, "held_out": curve, "warnings": warned})
             print(rows[-1], flush=True)
     return rows
 

@@ -12,6 +12,18 @@ TELL = """([name, detail]) => {
   comfyAPI.api.api.dispatchEvent(new CustomEvent(`mixgrpo.${name}`, { detail }));
 }"""
 CHART = "() => app.graph.getNodeById(12).mixgrpo.view.parts[1].chart.data.map((column) => [...column])"
+VOTING = """(former) => {
+  const ballot = document.querySelector('.mg-ballot[data-mode="voting"]');
+  const pictures = [...(ballot?.querySelectorAll(".mg-candidate img") ?? [])];
+  const whole = pictures.length && pictures.every((picture) => picture.complete && picture.naturalWidth);
+  return whole && ballot.dataset.ballot !== former && ballot.dataset.ballot;
+}"""
+LIGHT = """() => [...document.querySelectorAll(".mg-candidate img")].map((picture) => {
+  const canvas = new OffscreenCanvas(picture.naturalWidth, picture.naturalHeight).getContext("2d");
+  canvas.drawImage(picture, 0, 0);
+  const { data } = canvas.getImageData(0, 0, picture.naturalWidth, picture.naturalHeight);
+  return data.reduce((sum, value, index) => sum + (index % 4 < 3 ? value : 0), 0) / (data.length / 4) / 3 / 255;
+})"""
 RENDERINGS = pytest.mark.parametrize("vue", [False, True], ids=["classic", "vue"])
 
 

@@ -2,7 +2,7 @@
 
 import { api } from "../../scripts/api.js";
 
-const NAMES = ["status", "progress", "report", "group", "gallery", "ballot"];
+const NAMES = ["status", "progress", "report", "group", "gallery", "ballot", "taste"];
 const listeners = new Set();
 
 /**
@@ -54,6 +54,15 @@ export function castVotes(run, ballot, votes, end) {
     method: "POST",
     headers: { "Content-Type": "application/json" },
     body: JSON.stringify({ votes, end }),
+  });
+}
+
+/** Say that the taste is `wrong` about an image that it shows, or take that back. Gives {image, said}. */
+export function sayWrong(run, image, wrong) {
+  return asked(`/mixgrpo/runs/${encodeURIComponent(run)}/taste/wrong`, {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify({ image, wrong }),
   });
 }
 

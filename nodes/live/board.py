@@ -20,6 +20,7 @@ from . import sheet
 from .diagnosis import told_diagnosis
 from .events import Line, harmless, reference, workflow_id
 from .gallery import told_gallery
+from .tasting import Tasting
 from .throttle import Throttle
 from .voting import Voting
 
@@ -50,6 +51,7 @@ class LiveRun:
 
     Attributes:
         voting: hears of the ballots that the run waits for.
+        tasting: hears what a taste believes.
 
     Args:
         run: name of the run, that of its folder.
@@ -81,6 +83,7 @@ class LiveRun:
         self._pending: deque[Command] = deque()
         self._pace, self._peak, self._expected = pace, 0, expected
         self.voting = Voting(self._line, folder, self.status, self._leaving)
+        self.tasting = Tasting(self._line, folder, Throttle(SHEET_SECONDS))
         self._progress_gate, self._sheet_gate = Throttle(PROGRESS_SECONDS), Throttle(SHEET_SECONDS)
         self._seen: dict[str, Any] = {"run": run, "node": self.node, "iterations": iterations, "workflow": None}
         self._seen |= {"state": "loading", "note": "", "progress": None, "group": None}
@@ -131,6 +134,7 @@ class LiveRun:
         self._expected = ""  # from now on its own seconds count
         self._peak = max(self._peak, report.peak_memory)
         with harmless():
+            self.tasting.tell()
             told = {"report": report.to_json(), "diagnosis": told_diagnosis(self.folder)}
             self._line.send("report", **told, **self._times(report.iteration + 1))
             self._line.bar(report.iteration + 1)

@@ -8,6 +8,7 @@ POST /mixgrpo/runs/{run}/command    {"command": "sample" | "save" | "pause" | "s
 POST /mixgrpo/runs/{run}/keep       {"iteration": 28}: its LoRA is the run's; null: the last one is
 GET  /mixgrpo/runs/{run}/ballots/{ballot}           a group that people vote on, and its votes
 POST /mixgrpo/runs/{run}/ballots/{ballot}/votes     {"votes": {"0": 1, "3": null}, "end": "done" | "skipped" | null}
+POST /mixgrpo/runs/{run}/taste/wrong    {"image": "000012-003007-3fa4c2d1", "wrong": true}: the taste is wrong about it
 POST /mixgrpo/...                   questions that other folders answer: JSON for JSON
 """
 
@@ -18,7 +19,7 @@ from typing import Any, TypeAlias
 
 from aiohttp import web
 
-from ...mixgrpo_core.rewards.people.ballot import Ballot, BallotError, State
+from ...mixgrpo_core.rewards.people.ballot import Ballot, BallotError, HeardError, State
 from ...mixgrpo_core.rewards.people.ballot_box import BallotBox
 from ...mixgrpo_core.runs.errors import RunError
 from ...mixgrpo_core.runs.metrics import iterations_done
@@ -27,6 +28,7 @@ from .board import Command, board
 from .events import harmless, host
 from .gallery import gallery_of, told_gallery
 from .runs import drawn_plan, find_run, stored
+from .tasting import correct
 from .voting import VOTES, told
 
 LARGEST_BODY = 1 << 14
@@ -64,6 +66,7 @@ def add_routes(routes: web.RouteTableDef) -> None:
     routes.get("/mixgrpo/runs/{run}")(get_run)
     routes.post("/mixgrpo/runs/{run}/command")(post_command)
     routes.post("/mixgrpo/runs/{run}/keep")(post_keep)
+    routes.post("/mixgrpo/runs/{run}/taste/wrong")(post_wrong)
     routes.get("/mixgrpo/runs/{run}/ballots/{ballot}")(get_ballot)
     routes.post("/mixgrpo/runs/{run}/ballots/{ballot}/votes")(post_votes)
 
@@ -152,6 +155,34 @@ async def post_keep(request: web.Request) -> web.Response:
     return web.json_response(await asyncio.to_thread(told_gallery, path))
 
 
+async def post_wrong(request: web.Request) -> web.Response:
+    """Say that a taste is wrong about an image that the page shows, or take that back. The run need not be live."""
+    name = request.match_info["run"]
+    try:
+        found = await _body(request)
+        image, wrong = found["image"], found["wrong"]
+        if type(image) is not str or type(wrong) is not bool:
+            raise TypeError("an image is a word, and wrong is true or false")
+    except (_TooLarge, ValueError, KeyError, TypeError, RecursionError):
+        return _sentence(400, 'Expected {"image": ..., "wrong": true or false}.')
+    path = find_run(name)
+    if path is None:
+        return _sentence(404, f"There is no run named {name!r} in the output folder.")
+    try:
+        said = await asyncio.to_thread(correct, path, image, wrong)
+    except FileNotFoundError:
+        return _sentence(404, f"The run {name!r} shows no such image any more.")
+    except (HeardError, BallotError) as error:
+        return _sentence(409, f"{error}.")
+    except OSError as error:
+        return _sentence(503, f"The click could not be written ({error.strerror or error}): try again.")
+    live = board.find(name)
+    if live is not None:
+        with harmless():
+            live.tasting.tell()
+    return web.json_response({"image": image, "said": said})
+
+
 def post_question(answer: Answer) -> Callable[[web.Request], Awaitable[web.Response]]:
     """The handler of a question, which is answered beside the server's loop."""
 
@@ -195,6 +226,8 @@ async def _of_ballot(request: web.Request, work: Callable[[BallotBox, str], Ball
         return _sentence(404, f"The run {name!r} has no ballot {id!r}.")
     except BallotError as error:
         return _sentence(409, f"The ballot is damaged: {error}.")
+    except HeardError as error:
+        return _sentence(409, f"{error}.")
     except ValueError as error:
         return _sentence(400, f"This is no vote: {error}.")
     except OSError as error:

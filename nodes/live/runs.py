@@ -18,6 +18,7 @@ from .canvas_run import lora_file, name_of, runs_folder
 from .diagnosis import told_diagnosis
 from .events import reference
 from .gallery import told_gallery
+from .tasting import told_taste
 
 BEFORE_AFTER = "before_after.png"
 
@@ -42,13 +43,14 @@ def holder(name: str) -> str | None:
 
 
 def stored(path: Path) -> dict[str, Any]:
-    """What a folder tells: ``config``, ``plan``, ``reports``, ``diagnosis``, ``result``, ``gallery``, ``problems``."""
+    """What a folder tells: ``config``, ``plan``, ``reports``, ``diagnosis``, ``result``, ``gallery``, ``taste``,
+    ``problems``."""
     problems: list[str] = []
     reports = _reports(path, problems)
     config, plan = _settings(path, reports, problems)
     told = {"config": config, "plan": plan, "reports": reports, "problems": problems}
     told["diagnosis"] = told_diagnosis(path, reports) if reports else None
-    return {**told, "result": _result(path), "gallery": told_gallery(path)}
+    return {**told, "result": _result(path), "gallery": told_gallery(path), "taste": told_taste(path)}
 
 
 def _result(path: Path) -> dict[str, Any] | None:

@@ -10,19 +10,19 @@ from ...mixgrpo_core.rewards.people.ballot import Ballot
 from ...mixgrpo_core.rewards.people.ballot_box import BallotBox
 from ...mixgrpo_core.rewards.people.votes import votes_at
 from ...mixgrpo_core.rewards.port import Reward
+from ...mixgrpo_core.rewards.taste.beliefs import Hearing
 from ...mixgrpo_core.rewards.taste.reward import tastes_at
 from ...mixgrpo_core.rewards.wrappers.transforms import afresh
 from .events import Line, harmless, reference
+from .tasting import TASTE
 
 VOTES = "votes"
 """Folder of the ballots in a run's folder."""
-TASTE = "taste"
-"""Folder of what a run's taste was corrected in, and of its newest file."""
 
 
-def of_the_run(reward: Reward, folder: Path, voting: Callable[[Ballot], None]) -> Reward:
+def of_the_run(reward: Reward, folder: Path, voting: Callable[[Ballot], None], tasting: Hearing) -> Reward:
     """The reward as a run in ``folder`` has it: it remembers nothing yet, and its votes and tastes are there."""
-    return tastes_at(votes_at(afresh(reward), folder / VOTES, voting), folder / TASTE)
+    return tastes_at(votes_at(afresh(reward), folder / VOTES, voting), folder / TASTE, tasting)
 
 
 class CutShort(BaseException):

@@ -15,10 +15,10 @@ from ...mixgrpo_core.rewards.taste import ColoursAndEdges, SiglipImages, TasteRe
 from ...mixgrpo_core.rewards.taste.memory import NEWEST
 from ...mixgrpo_core.rewards.taste.taste import Taste
 from ..checks import require_in_range
-from ..host.reward_files import OWN, file_input, file_problem, fingerprint, found, path_of
+from ..host.reward_files import NOTHING, OWN, file_problem, fingerprint, found, path_of
 from ..host.reward_place import HostPlace
 from ..live.canvas_run import all_runs, name_of, runs_folder
-from ..live.voting import TASTE
+from ..live.tasting import TASTE
 from ..sockets import Rewards, RewardSocket, weight_input
 from .votes import SECOND_THOUGHTS, WAYS
 
@@ -26,6 +26,7 @@ NAME = "taste"
 BEGIN = "begin by asking"
 _RUN = "run "
 PLAIN = "colours and edges"
+NO_FILE = "none"
 ENCODERS: Mapping[str, type[DinoV2] | type[ClipImages] | type[SiglipImages]] = MappingProxyType(
     {"DINOv2": DinoV2, "CLIP": ClipImages, "SigLIP": SiglipImages}
 )
@@ -64,12 +65,15 @@ class TasteNode(io.ComfyNode):
             _file_of(taste)
         except ValueError as error:
             return f"taste: {error}"
+        if sees in ENCODERS and file == NO_FILE:
+            return f"file: {sees} needs its weights, a file or a folder of models/reward_models or models/clip_vision"
         if sees in ENCODERS:
             return file_problem(file, FOLDERS, FILES) or True
-        for chosen in cls.define_schema().inputs:  # the host leaves these two to us
-            value = {"sees": sees, "file": file}.get(chosen.id)
-            if value is not None and isinstance(chosen, io.Combo.Input) and value not in (chosen.options or ()):
-                return f"{chosen.id}: expected one of {', '.join(map(repr, chosen.options or ()))}, found {value!r}"
+        if sees not in (
+            None,
+            PLAIN,
+        ):  # the host leaves these two to us, and nothing is read from a file that is not needed
+            return f"sees: expected one of {', '.join(map(repr, (PLAIN, *ENCODERS)))}, found {sees!r}"
         return True
 
     @classmethod
@@ -126,7 +130,12 @@ def _knows() -> list[io.Input]:
             tooltip="What it sees of images. Colours and edges need no file and know nothing of what is "
             "shown; with a network it needs fewer votes. A taste goes with what it was learnt on.",
         ),
-        file_input(FOLDERS, "The network's weights; colours and edges need none.", FILES),
+        io.Combo.Input(
+            "file",
+            options=[NO_FILE, *(name for name in found(FOLDERS) if name != NOTHING)],
+            default=NO_FILE,
+            tooltip="The network's weights; colours and edges need none.",
+        ),
     ]
 
 

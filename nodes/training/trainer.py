@@ -119,7 +119,8 @@ class TrainLora(io.ComfyNode):
                 preparing.over()
                 with _live(cls.hidden.unique_id, run, config, policy, prompts, expected) as live:
                     asked = {  # the host keeps what nodes made for other runs: those remember other scores
-                        name: of_the_run(reward, run.path, live.voting) for name, reward in rewards.rewards.items()
+                        name: of_the_run(reward, run.path, live.voting, live.tasting)
+                        for name, reward in rewards.rewards.items()
                     }
                     training = Training(policy, prompts, asked, config, run, live)
                     command = training.go()

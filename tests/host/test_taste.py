@@ -6,7 +6,7 @@ import pytest
 from mixgrpo_pack.mixgrpo_core.rewards.people.ballot import State
 from mixgrpo_pack.mixgrpo_core.rewards.people.ballot_box import BallotBox
 from mixgrpo_pack.mixgrpo_core.rewards.taste.taste import Taste
-from mixgrpo_pack.nodes.rewards.taste import BEGIN, PLAIN, TasteNode, tastes
+from mixgrpo_pack.nodes.rewards.taste import BEGIN, NO_FILE, PLAIN, TasteNode, tastes
 from test_live import ears, output
 from test_votes import metrics, parts, queue
 
@@ -15,7 +15,7 @@ __all__ = ["ears", "output", "parts"]
 VALUES = {
     "taste": BEGIN,
     "sees": PLAIN,
-    "file": "no file found",
+    "file": NO_FILE,
     "way": "thumbs",
     "images_asked": 3,
     "confidence": 0.4,
@@ -39,8 +39,11 @@ def test_the_node_makes_the_reward_that_it_shows(output):
 
 def test_inputs_that_cannot_be_are_sentences(output):
     assert "no run with a taste" in TasteNode.validate_inputs(taste="run lost")
-    assert "file: no file was found" in TasteNode.validate_inputs(taste=BEGIN, sees="DINOv2", file="no file found")
-    assert TasteNode.validate_inputs(taste=BEGIN, sees=PLAIN, file="no file found") is True
+    assert "DINOv2 needs its weights" in TasteNode.validate_inputs(taste=BEGIN, sees="DINOv2", file=NO_FILE)
+    assert "there is no lost.pt" in TasteNode.validate_inputs(taste=BEGIN, sees="DINOv2", file="lost.pt")
+    assert "expected one of" in TasteNode.validate_inputs(taste=BEGIN, sees="Eyes", file=NO_FILE)
+    for file in (NO_FILE, "no file found", "of-another-machine.pt"):  # it is not needed
+        assert TasteNode.validate_inputs(taste=BEGIN, sees=PLAIN, file=file) is True
     with pytest.raises(ValueError, match="images_asked"):
         made(images_asked=1)
 

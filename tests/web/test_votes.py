@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from frontend import PLACE, load, ready, until
-from live_page import RENDERINGS, View, store, workflow
+from live_page import LIGHT, RENDERINGS, VOTING, View, store, workflow
 from playwright.sync_api import expect
 
 from mixgrpo_core.rewards.people.ballot import State
@@ -248,18 +248,6 @@ ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "example_workflows" / "1_first_lora_on_the_demo_model.json"
 ITERATIONS, IMAGES = 5, 6
 SHOWN = {"x": 450, "y": 78, "width": 550, "height": 604}
-VOTING = """(former) => {
-  const ballot = document.querySelector('.mg-ballot[data-mode="voting"]');
-  const pictures = [...(ballot?.querySelectorAll(".mg-candidate img") ?? [])];
-  const whole = pictures.length && pictures.every((picture) => picture.complete && picture.naturalWidth);
-  return whole && ballot.dataset.ballot !== former && ballot.dataset.ballot;
-}"""
-LIGHT = """() => [...document.querySelectorAll(".mg-candidate img")].map((picture) => {
-  const canvas = new OffscreenCanvas(picture.naturalWidth, picture.naturalHeight).getContext("2d");
-  canvas.drawImage(picture, 0, 0);
-  const { data } = canvas.getImageData(0, 0, picture.naturalWidth, picture.naturalHeight);
-  return data.reduce((sum, value, index) => sum + (index % 4 < 3 ? value : 0), 0) / (data.length / 4) / 3 / 255;
-})"""
 
 
 def voted_workflow(run):

@@ -1,6 +1,6 @@
 // Between one node and what the server says about its run.
 
-import { castVotes, command, keepLora, listen, liveRuns, pictureUrl, storedRun } from "../events.js";
+import { castVotes, command, keepLora, listen, liveRuns, pictureUrl, sayWrong, storedRun } from "../events.js";
 import { addLoader } from "./load_lora.mjs";
 import { ENDED, RunState } from "./state.mjs";
 import { LiveView } from "./view.mjs";
@@ -23,6 +23,7 @@ export class NodeLink {
       cast: async (run, ballot, votes, end) => this.state.voted(await castVotes(run, ballot, votes, end)),
       address: pictureUrl,
       choose: (iteration) => this.choose(iteration),
+      wrong: (image, wrong) => this.wrong(image, wrong),
       load: (file) => this.load(file),
       keep: (unfolded) => (node.properties[UNFOLDED_AS] = unfolded),
       forward,
@@ -66,6 +67,21 @@ export class NodeLink {
       this.state.notice = error.message;
     }
     this.view.show(this.state);
+  }
+
+  /** Say that the taste is wrong about an image, or take that back; what became of that. */
+  async wrong(image, wrong) {
+    const { run } = this.state;
+    try {
+      const { said } = await sayWrong(run, image, wrong);
+      this.state.notice = "";
+      return said;
+    } catch (error) {
+      this.state.notice = error.message;
+      throw error;
+    } finally {
+      this.view.show(this.state);
+    }
   }
 
   /** A LoRA of this run, into the workflow. */

@@ -11,7 +11,7 @@ export class RunState {
   begin(run) {
     Object.assign(this, { run, live: false, state: run ? "loading" : "idle", note: "", notice: "", pending: [] });
     Object.assign(this, { iterations: 0, progress: null, times: {}, group: null, gallery: null });
-    Object.assign(this, { ballot: null, result: null });
+    Object.assign(this, { ballot: null, taste: null, result: null });
     Object.assign(this, { config: null, plan: null, reports: [], diagnosis: null, problems: [], serial: 0 });
   }
 
@@ -25,6 +25,7 @@ export class RunState {
     if (name === "group") this.group = data;
     if (name === "ballot" && !this.#knowsMore(data)) this.ballot = timed(data);
     if (name === "gallery") this.gallery = data;
+    if (name === "taste") this.taste = data;
   }
 
   /** What its node says while it has no run yet. */
@@ -39,6 +40,7 @@ export class RunState {
     this.problems = stored.problems;
     this.result = stored.result;
     this.gallery = stored.gallery;
+    this.taste = stored.taste;
     if (!this.reports.length) this.diagnosis = stored.diagnosis;
     this.reports = merged(stored.reports, this.reports);
     this.iterations = stored.plan?.iterations ?? this.iterations;

@@ -13,6 +13,7 @@ import { Plan } from "./plan.mjs";
 import { Pictures } from "./pictures.mjs";
 import { Result } from "./result.mjs";
 import { RewardChart } from "./reward_chart.mjs";
+import { Taste } from "./taste.mjs";
 import { Votes } from "./votes.mjs";
 
 export const WIDTH = 460;
@@ -27,6 +28,7 @@ const SECTIONS = [
   ["figures", "Figures", 100, () => new Figures()],
   ["plan", "Window", 142, () => new Plan()],
   ["pictures", "Pictures", 220, ({ address }) => new Pictures(address)],
+  ["taste", "Taste", 196, ({ address, wrong }) => new Taste(address, wrong)],
   ["gallery", "Gallery", 310, ({ address, choose }) => new Gallery(address, choose)],
 ];
 
@@ -34,8 +36,9 @@ export class LiveView {
   /**
    * @param {{ask(command: string): void, cast(run: string, ballot: string, votes: object, end: string | null): Promise<void>,
    *   address(image: object, version: string): string, load(file: string): void, forward(event: Event): void, fit(): void,
-   *   choose(iteration: number | null): void, keep(unfolded: string[]): void}} outside  `choose` makes the LoRA of an
-   *   iteration the run's, `load` puts a LoRA into the workflow, `fit` hears that `least` changed,
+   *   choose(iteration: number | null): void, wrong(image: string, wrong: boolean): Promise<string | null>,
+   *   keep(unfolded: string[]): void}} outside  `choose` makes the LoRA of an iteration the run's, `wrong` tells a taste
+   *   that it is wrong about an image, `load` puts a LoRA into the workflow, `fit` hears that `least` changed,
    *   `keep` what the artist unfolded
    */
   constructor(outside) {

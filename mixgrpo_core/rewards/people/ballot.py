@@ -28,6 +28,10 @@ class BallotError(ValueError):
     """A ballot's file is none."""
 
 
+class HeardError(ValueError):
+    """A vote on a ballot that a taste has learnt from: it cannot be changed any more."""
+
+
 class State(Enum):
     """What became of a ballot."""
 
@@ -44,7 +48,7 @@ class Ballot:
     Attributes:
         id: name of its file.
         iteration: of the training; None outside of one.
-        group: the group's number within the iteration.
+        group: the group's number within the iteration; of a correction, what tells its picture from others there.
         prompt: of its images.
         way: how people vote.
         images: how many there are.
@@ -54,6 +58,7 @@ class Ballot:
         late: images whose vote came, or changed, after the ballot was closed.
         fallback: what was done instead of counting votes; empty where they counted.
         changes: how often its file was written; of two that are told late, the one with more is the newer.
+        heard: the iteration before which a taste learnt from it, where it is a correction; it cannot be changed then.
     """
 
     id: str
@@ -68,6 +73,7 @@ class Ballot:
     late: tuple[int, ...] = ()
     fallback: str = ""
     changes: int = field(default=0, compare=False)
+    heard: int | None = None
 
     @property
     def open(self) -> bool:
@@ -91,7 +97,8 @@ class Ballot:
         }
         votes = {str(image): self.votes[image] for image in sorted(self.votes)}
         written = {"state": self.state.value, "way": self.way.name, "votes": votes, "late": list(self.late)}
-        return {"format": FORMAT, **values, **written}
+        heard = {} if self.heard is None else {"heard": self.heard}
+        return {"format": FORMAT, **values, **written, **heard}
 
 
 def check_image(image: object, images: int) -> None:
@@ -123,6 +130,7 @@ def from_json(id: str, found: Any) -> Ballot:
             late=tuple(_whole(image) for image in found["late"]),
             fallback=str(found["fallback"]),
             changes=_whole(found.get("changes", 0)),
+            heard=_whole(found["heard"]) if "heard" in found else None,
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise BallotError(f"{id}.json is no ballot ({type(error).__name__}: {error})") from error

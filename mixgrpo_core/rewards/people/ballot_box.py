@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from ...support.files import TextFileError, exclusive, read_text, write_atomically
-from .ballot import Ballot, BallotError, State, check_image, from_json
+from .ballot import Ballot, BallotError, HeardError, State, check_image, from_json
 from .final_latents import FinalLatents
 from .voting import Way
 
@@ -28,10 +28,14 @@ Pictures = Sequence[np.ndarray]
 
 
 class BallotBox:
-    """The ballots in a folder; any number of boxes, threads and processes may share it."""
+    """The ballots in a folder; any number of boxes, threads and processes may share it.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    Args:
+        kept: ballots whose pictures are kept.
+    """
+
+    def __init__(self, folder: Path, kept: int = KEPT) -> None:
+        self.folder, self.kept = folder, kept
 
     def ids(self) -> list[str]:
         """Of all ballots, in order of their iteration."""
@@ -67,9 +71,9 @@ class BallotBox:
         beside it.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        prefix = f"{'scored' if iteration is None else f'{iteration:06}'}-{group:03}"
+        prefix = _prefix(iteration, group)
         new = Ballot(
-            id=f"{prefix}-{_digest(pictures, prompt, way)}",
+            id=id_of(pictures, prompt, way, iteration=iteration, group=group),
             iteration=iteration,
             group=group,
             prompt=prompt,
@@ -94,10 +98,13 @@ class BallotBox:
 
         Raises:
             FileNotFoundError, BallotError: see `read`.
+            HeardError: a taste has learnt from it.
             ValueError: an image or a vote that cannot be.
         """
 
         def voted(ballot: Ballot) -> Ballot:
+            if ballot.heard is not None:
+                raise HeardError("the taste has learnt from this vote already")
             for image, vote in votes.items():
                 check_image(image, ballot.images)
                 if vote is not None:
@@ -118,6 +125,10 @@ class BallotBox:
     def close(self, ballot: Ballot, state: State) -> Ballot:
         """Close a ballot unless somebody did; with the votes that are in its file by now."""
         return self._changed(ballot, lambda found: replace(found, state=state) if found.open else found)
+
+    def hear(self, ballot: Ballot, iteration: int) -> Ballot:
+        """Write down before which iteration a taste learns from it, if anybody voted; the first time counts."""
+        return self._changed(ballot, lambda b: replace(b, heard=iteration) if b.heard is None and b.votes else b)
 
     def note(self, ballot: Ballot, fallback: str) -> Ballot:
         """Write down what was done instead of counting votes."""
@@ -165,7 +176,7 @@ class BallotBox:
             Image.fromarray(picture).save(folder / f"{index}.png", compress_level=3)
 
     def _forget_old_pictures(self, current: str) -> None:
-        for id in self.ids()[:-KEPT]:
+        for id in self.ids()[: -self.kept]:
             if id != current:
                 shutil.rmtree(self.folder / id, ignore_errors=True)
 
@@ -190,6 +201,15 @@ class BallotBox:
             yield
         finally:
             held.__exit__(None, None, None)
+
+
+def id_of(pictures: Pictures, prompt: str, way: Way, *, iteration: int | None, group: int) -> str:
+    """Of the ballot of these pictures."""
+    return f"{_prefix(iteration, group)}-{_digest(pictures, prompt, way)}"
+
+
+def _prefix(iteration: int | None, group: int) -> str:
+    return f"{'scored' if iteration is None else f'{iteration:06}'}-{group:03}"
 
 
 def _digest(pictures: Pictures, prompt: str, way: Way) -> str:

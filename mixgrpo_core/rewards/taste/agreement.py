@@ -11,6 +11,7 @@ from .opinions import Opinions
 
 PARTS = 5
 _BINS = 5
+_HONEST = 0.12  # off by that much, percentages can be believed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,18 +35,26 @@ class Agreement:
     bins: tuple[tuple[int, float, float], ...]
 
     @property
-    def words(self) -> str:
-        """In a sentence or two."""
+    def sentences(self) -> tuple[str, ...]:
+        """How right it is, how it orders a group, and whether its percentages can be believed."""
         said = []
         if self.thumbs:
             told = "more than" if self.right > self.majority + 1e-9 else "no more than"
             said.append(
                 f"of {self.thumbs} thumbs that it had not seen it says {self.right:.0%} right, {told} the "
-                f"{self.majority:.0%} of always saying the majority; how sure it is is {self.calibration:.0%} off"
+                f"{self.majority:.0%} of always saying the majority"
             )
         if self.pairs:
             said.append(f"of {self.pairs} pairs within a group it orders {self.ordered:.0%} right (a coin: 50 %)")
-        return "; ".join(said) or "nothing could be held back to try it on"
+        if self.thumbs:
+            told = "can be taken at their word" if self.calibration <= _HONEST else "are to be taken with care"
+            said.append(f"its percentages {told}: they are {self.calibration:.0%} off")
+        return tuple(said) or ("nothing could be held back to try it on",)
+
+    @property
+    def words(self) -> str:
+        """The sentences as one."""
+        return "; ".join(self.sentences)
 
     @property
     def knows(self) -> bool:

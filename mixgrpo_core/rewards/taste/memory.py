@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from ...support.files import make_folder
-from ..people.ballot import BallotError
-from ..people.ballot_box import BallotBox
+from .beliefs import Hearing, unheard
+from .corrections import Corrections
 from .looks import Look
 from .opinions import Opinions
-from .sources import opinions_of, read_picture
 from .taste import LEAST, Taste
 
 NEWEST = "taste.safetensors"
@@ -31,6 +30,7 @@ class TasteMemory:
         refreshes: those of this run.
         questions: groups that were asked about in this run.
         looked: the last iteration at whose beginning there was a look at what is new.
+        hearing: who looks on; not remembered.
     """
 
     taste: Taste | None = None
@@ -39,6 +39,7 @@ class TasteMemory:
     refreshes: list[Refresh] = field(default_factory=list)
     questions: int = 0
     looked: int = -1
+    hearing: Hearing = unheard
 
     def begin(self, taste: Taste | None) -> None:
         """A run begins."""
@@ -88,17 +89,16 @@ class TasteMemory:
         )
 
     def _hear_corrections(self, iteration: int, look: Look, folder: str) -> None:
-        box = BallotBox(Path(folder))
-        for id in box.ids() if folder else ():
-            if id in self.corrected:
-                continue
-            try:
-                ballot = box.read(id)
-                opinions = opinions_of(ballot, [read_picture(file) for file in box.pictures(id)], look)
-            except (BallotError, OSError, ValueError, RuntimeError, IndexError):
-                continue  # damaged by who edits it, or being written: it is looked at again
-            self.corrected.append(id)
-            self.fresh.append((iteration - 1, opinions))
+        if folder:
+            for id, opinions in Corrections(Path(folder)).heard(iteration, look, self.corrected):
+                self.corrected.append(id)
+                self.fresh.append((iteration - 1, opinions))
+
+    @property
+    def votes(self) -> int:
+        """Images with votes that were heard, learnt from or not yet."""
+        known = 0 if self.taste is None else len(self.taste.opinions)
+        return known + sum(len(opinions) for _, opinions in self.fresh)
 
     @property
     def figures(self) -> dict[str, float]:

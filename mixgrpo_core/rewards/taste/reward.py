@@ -17,6 +17,7 @@ from ..people.voting import Way
 from ..port import About, Reward, RewardBatch, Scores
 from ..wrappers.exchange import exchanged
 from .asking import confidence, telling
+from .beliefs import Believed, Hearing, liked, unheard
 from .looks import ColoursAndEdges, Look
 from .memory import TasteMemory
 from .opinions import Opinions
@@ -118,6 +119,13 @@ class TasteReward(Reward):
             self._told.begin(self._opened())
         taste, features = self._told.taste, self._look.features(batch.images)
         logits = None if taste is None else taste.logits(features, batch.prompts)
+        scores = self._scores(batch, features, logits)
+        if iteration is not None:
+            self._tell(batch, iteration, logits)
+        return scores
+
+    def _scores(self, batch: RewardBatch, features: Tensor, logits: Tensor | None) -> Scores:
+        iteration, taste = batch.context.iteration, self._told.taste
         if logits is not None and (iteration is None or self._sure(taste, logits)):
             return Scores.of(self._values(logits))
         if iteration is None or self.ask is None or 0 < self.most <= self._told.questions:
@@ -125,6 +133,28 @@ class TasteReward(Reward):
                 return Scores.of(self._values(logits))
             return _unscored(len(batch.images), UNSURE)
         return self._asked(batch, features, logits, iteration)
+
+    def _tell(self, batch: RewardBatch, iteration: int, logits: Tensor | None) -> None:
+        """Who looks on hears what it believes of a group, once the group has its scores."""
+        told, taste = self._told, self._told.taste
+        self._told.hearing(
+            Believed(
+                iteration=iteration,
+                group=batch.group,
+                prompt=batch.prompts[0],
+                images=batch.images,
+                liked=None if taste is None or logits is None else liked(taste, logits),
+                agreement=None if taste is None else taste.agreement,
+                votes=told.votes,
+                questions=told.questions,
+                refreshed=int(told.refreshes[-1]["iteration"]) if told.refreshes else None,
+            )
+        )
+
+    def heard_by(self, hearing: Hearing) -> "TasteReward":
+        """Itself, with somebody who looks on."""
+        self._told.hearing = hearing
+        return self
 
     def state_dict(self) -> dict[str, Any]:
         whole = self._told.to_values()
@@ -188,9 +218,10 @@ def alone(reward: Reward) -> Reward:
     return exchanged(reward, TasteReward, lambda found: replace(found, ask=None, confidence=0.0))
 
 
-def tastes_at(reward: Reward, folder: Path) -> Reward:
-    """The reward with tastes, also those within it, whose corrections and newest file are in ``folder``."""
-    return exchanged(reward, TasteReward, lambda found: replace(found, corrections=str(folder)))
+def tastes_at(reward: Reward, folder: Path, hearing: Hearing = unheard) -> Reward:
+    """The reward with tastes, also those within it, whose corrections and newest file are in ``folder``; ``hearing``
+    hears what they believe."""
+    return exchanged(reward, TasteReward, lambda found: replace(found, corrections=str(folder)).heard_by(hearing))
 
 
 def _part(batch: RewardBatch, places: Sequence[int]) -> RewardBatch:

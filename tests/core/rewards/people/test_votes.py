@@ -17,7 +17,6 @@ from toy import Red, ToyModel
 
 from mixgrpo_core import RunFolder, SlidingWindow, TrainConfig, WindowPlanner, train
 from mixgrpo_core.advantages.group import group_advantages
-from mixgrpo_core.rewards.people import ballot_box
 from mixgrpo_core.rewards.people.ballot import BallotError, State
 from mixgrpo_core.rewards.people.ballot_box import BallotBox
 from mixgrpo_core.rewards.people.votes import HumanVote, shown_pictures, votes_at
@@ -327,9 +326,8 @@ def test_a_folder_that_is_removed_meanwhile_freezes_nothing(tmp_path):
     assert time.monotonic() - started < 5
 
 
-def test_pictures_of_old_ballots_go_and_their_votes_stay(tmp_path, monkeypatch):
-    monkeypatch.setattr(ballot_box, "KEPT", 3)
-    box = BallotBox(tmp_path)
+def test_pictures_of_old_ballots_go_and_their_votes_stay(tmp_path):
+    box = BallotBox(tmp_path, kept=3)
     for iteration in range(6):
         opened(box, group(iteration=iteration))
     assert len(box.ids()) == 6
