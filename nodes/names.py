@@ -17,7 +17,8 @@ LONGEST_RUN = LONGEST_NAME + 8
 _ROOM = 128
 """Bytes beyond one a character: file systems count bytes, 255 at most in one name."""
 
-_MARKS = " ._-"
+_MARKS = " ._-'"
+_QUOTES = ("\u2018", "\u2019", "\u00b4", "`")  # what phones and word processors make of an apostrophe
 _DRESSED = re.compile(r"<(?!compat)")  # full width, superscript, mathematical, ...: NFKC makes plain letters of them
 _UNSEEN = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\U000e0000-\U000e0fff]")
 _DEVICE = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d|conin|conout|clock)")
@@ -32,8 +33,8 @@ def check_name(name: str, label: str) -> str:
     wrong = _fault(name, LONGEST_NAME)
     if wrong:
         raise ValueError(
-            f"{label} becomes the name of a file: expected letters, digits, spaces, '-', '_' and '.', and '/' before "
-            f"what is in a folder, found {str(name)[: 2 * LONGEST_NAME]!r}, which {wrong}"
+            f"{label} becomes the name of a file: expected letters, digits, spaces, '-', '_', '.' and \"'\", and '/' "
+            f"before what is in a folder, found {str(name)[: 2 * LONGEST_NAME]!r}, which {wrong}"
         )
     return composed(name)
 
@@ -84,6 +85,8 @@ def _fault(name: str, longest: int) -> str:
     strange = next((sign for sign in name if not _usual(sign)), None)
     if strange == "\\":
         return "has '\\\\' in it: write '/' before what is in a folder"
+    if strange in _QUOTES:
+        return f'has {strange!r} in it: write "\'"'
     if strange is not None:
         return f"has {strange!r} in it: leave it out"
     if len(name) > longest:

@@ -20,6 +20,7 @@ from ..runs.gallery import Gallery
 from ..runs.metrics import iterations_done
 from ..sampling.ode import decode, sample
 from ..settings.prompts import Prompts
+from ..support.paths import in_shell
 from ..support.seeds import derive_seed
 from ..views.figures import report_figure
 from ..views.grids import labelled_grid
@@ -124,7 +125,7 @@ def _print_guards(run: RunFolder, metrics: Sequence[dict], console: Console) -> 
     if metrics and metrics[-1].get("stopped"):
         console.print(
             f"stopped by a guard after {iterations_done(metrics)} iterations; to go on all the same, ask for more "
-            f"than before, or than these where there was no number: mixgrpo resume {run.path} --iterations N",
+            f"than before, or than these where there was no number: mixgrpo resume {in_shell(run.path)} --iterations N",
             style="bold red",
             highlight=False,
             markup=False,

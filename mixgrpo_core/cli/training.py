@@ -19,6 +19,7 @@ from ..settings.pictures import References
 from ..settings.prompts import Prompts
 from ..settings.values import checked
 from ..support.micro_batches import ran_out
+from ..support.paths import in_shell
 from ..support.ranks import ALONE, Ranks
 from ..support.setting import described, setting, settings_of
 from ..training.forecast import Forecast, foretold
@@ -178,7 +179,8 @@ def drive(
     needed = _needed(prompts, settings.train, done)
     model.prepare(needed)
     if done >= settings.train.end:
-        words = f"{run.path} is finished ({done} iterations); extend it: mixgrpo resume {run.path} --iterations N"
+        going_on = f"mixgrpo resume {in_shell(run.path)}"
+        words = f"{run.path} is finished ({done} iterations); extend it: {going_on} --iterations N"
         console.print(words, highlight=False, soft_wrap=True)
     console.print(_announcement(settings, run, model), highlight=False, soft_wrap=True)
     if ranks.size > 1:
@@ -205,7 +207,7 @@ def drive(
         try:
             settings = within_memory(attempt, settings.train, lambda _, words: progress.note(words))
         except KeyboardInterrupt as stop:
-            words = f"stopped; everything is kept. Go on with: mixgrpo resume {run.path}"
+            words = f"stopped; everything is kept. Go on with: mixgrpo resume {in_shell(run.path)}"
             console.print(words, highlight=False, soft_wrap=True)
             return status_of(stop)
         except OneImageTooLarge as error:

@@ -1,5 +1,6 @@
 """Paths as people write them."""
 
+import re
 from pathlib import Path
 
 
@@ -18,3 +19,8 @@ def user_path(path: str | Path) -> Path:
         return Path(path).expanduser()
     except RuntimeError as error:  # of the standard library, for a user that there is not
         raise ValueError(f"no home folder is known for {str(path)!r}: write the whole path") from error
+
+
+def in_shell(path: Path) -> str:
+    """A path as a shell takes it: in double quotes, which Windows knows too, where spaces or other signs need them."""
+    return str(path) if re.fullmatch(r"[\w./\\:+-]+", str(path)) else f'"{path}"'

@@ -85,6 +85,9 @@ ATTACKS = [
     "a;b",
     "a&b",
     "`id`",
+    "Ada\u2019s",
+    "'a'",
+    "a/'b",
     "a" * (LONGEST_NAME + 1),
     None,
     3,
@@ -102,7 +105,8 @@ def test_attacks_are_refused(name):
 @pytest.mark.parametrize(
     "name",
     ["my-lora", "a", "My LoRA 2", "v1.2_final", "0", "console", "communal.x", "nullable"]
-    + ["Künstler", "portraits/anna", "a/b/c", "漢字", "ภาพน้ำ", "हिन्दी", "Ёлка 2", "한국어/조선", "Straße"],
+    + ["Künstler", "portraits/anna", "a/b/c", "漢字", "ภาพน้ำ", "हिन्दी", "Ёлка 2", "한국어/조선", "Straße"]
+    + ["Ada's", "l'été/d'Anna"],
 )
 def test_plain_names_pass(name):
     assert check_name(name, "run_name") == name and is_name(name)
@@ -170,6 +174,7 @@ def test_the_message_says_what_to_mend():
         ("nul", "device on Windows"),
         ("x.", "ends with"),
         ("-a", "begin with"),
+        ("Ada\u2019s", 'write "\'"'),
     ):
         with pytest.raises(ValueError, match=words):
             check_name(name, "name")

@@ -1,11 +1,12 @@
 """Paths as people write them."""
 
+import shlex
 from pathlib import Path
 
 import pytest
 
 from mixgrpo_core.rewards import HPSv2
-from mixgrpo_core.support.paths import user_path
+from mixgrpo_core.support.paths import in_shell, user_path
 
 
 def test_home_folders():
@@ -17,3 +18,9 @@ def test_home_folders():
 def test_a_reward_of_nobodys_home():
     with pytest.raises(ValueError, match="no home folder"):
         HPSv2("~nosuchuser/hps.safetensors").prepare(["a"])
+
+
+@pytest.mark.parametrize("path", ["runs/a-1.0", "runs/Ada's", "my runs/a; b", "C:/run & run"])
+def test_a_path_in_a_sentence_can_be_copied_into_a_shell(path):
+    assert shlex.split(f"mixgrpo resume {in_shell(Path(path))}") == ["mixgrpo", "resume", str(Path(path))]
+    assert in_shell(Path("runs/a-1.0")) == "runs/a-1.0"
