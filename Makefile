@@ -59,7 +59,7 @@ PAGES     := $(if $(CHROMIUM),tests/web)
 NO_PAGES  := @echo "The browser tests are skipped: no chromium was found. Install it and run make test-web."
 
 LONG_CORE := recipe kills fuzz-run-files fuzz-prompts fuzz-loras fuzz-checkpoints fuzz-rewards fuzz-judges soak
-LONG_HOST := benchmark methods canvas host-kills fuzz-endpoints fuzz-conversions host-soak users
+LONG_HOST := benchmark methods canvas host-kills fuzz-endpoints fuzz-conversions host-soak users hour
 LONG      := $(LONG_CORE) $(LONG_HOST)
 PART      ?= $(LONG)
 CODE      := $(wildcard $(shell git ls-files ':!*.md' ':!benchmarks/*.json'))

@@ -6,6 +6,7 @@ SETTINGS = """async (settings) => {
   for (const [name, value] of Object.entries(settings)) await app.extensionManager.setting.set(name, value);
 }"""
 QUIET = {"Comfy.TutorialCompleted": True, "Comfy.Minimap.Visible": False, "Comfy.Graph.CanvasInfo": False}
+LAPTOP, DESK = {"width": 1280, "height": 720}, {"width": 1600, "height": 1000}
 PLACE = """({ x, y, scale }) => {
   app.canvas.ds.scale = scale;
   app.canvas.ds.offset = [x, y];

@@ -76,7 +76,7 @@ class View:
 
     def progress(self, iteration, phase="sampling", done=3, total=8, **about):
         times = {"seconds_per_iteration": 8.2, "seconds_left": 2460, "peak_memory": 11 << 30, "iterations": 60}
-        self.tell("progress", iteration=iteration, phase=phase, done=done, total=total, **times, **about)
+        self.tell("progress", iteration=iteration, phase=phase, done=done, total=total, **{**times, **about})
 
     def report(self, iteration, mean, **changes):
         times = {"seconds_per_iteration": 8.2, "seconds_left": 2460, "peak_memory": 11 << 30, "iterations": 60}

@@ -64,6 +64,7 @@ function show(node, link) {
   const widget = node.addDOMWidget("mixgrpo_live", "mixgrpo_live", link.view.element, {
     serialize: false,
     hideOnZoom: false,
+    hideInPanel: true, // it would be made as narrow as the panel
     getMinHeight: () => link.view.least + 2 * MARGIN,
     margin: MARGIN,
   });

@@ -64,6 +64,7 @@ export function addWindowBar(node) {
   const widget = node.addDOMWidget("window_bar", "mixgrpo_window_bar", root, {
     serialize: false,
     hideOnZoom: false,
+    hideInPanel: true, // it would be made as narrow as the panel
     getMinHeight: () => HEIGHT,
     getMaxHeight: () => HEIGHT,
   });

@@ -1,6 +1,6 @@
 """What pages ask of the server. Everything reads, but for commands to a run that is live, and votes.
 
-The host's own answers to queued workflows pass by here, too: see `one_message`.
+The host's own answers pass by here, too: see `one_message` and `asked_again`.
 
 GET  /mixgrpo/live                  the runs that are live, and the node that prepares one
 GET  /mixgrpo/runs/{run}            settings, reports and plan from the run's folder, and its state
@@ -15,6 +15,7 @@ POST /mixgrpo/...                   questions that other folders answer: JSON fo
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from aiohttp import web
@@ -35,6 +36,8 @@ LARGEST_BODY = 1 << 14
 """Bytes of a command or a vote: a thousand images need less."""
 LARGEST_QUESTION = 1 << 17
 """Bytes of the inputs of one node, which hold text that people type."""
+FILES = f"/extensions/{Path(__file__).parents[2].name}/"
+"""Where the host offers what is in `web/`: under the name of the pack's folder."""
 Answer: TypeAlias = Callable[[Any], Mapping[str, Any]]
 """JSON for JSON. ``ValueError``, ``KeyError``, ``TypeError`` and ``AttributeError`` mean that it was no question."""
 ENDS = {None: None, "done": State.DONE, "skipped": State.SKIPPED}
@@ -58,7 +61,7 @@ def register_routes(questions: Mapping[str, Answer]) -> None:
         routes.post(path)(post_question(answer))
     app = getattr(server, "app", None)
     if app is not None and not app.frozen:
-        app.middlewares.append(one_message)
+        app.middlewares.extend((one_message, asked_again))
 
 
 def add_routes(routes: web.RouteTableDef) -> None:
@@ -85,6 +88,18 @@ async def one_message(
     except (ValueError, KeyError, TypeError, AttributeError):  # another version's answer, or another pack's
         return answer
     return answer if kept == said else web.json_response(kept, status=answer.status)
+
+
+@web.middleware
+async def asked_again(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """The pack's files, which a browser may keep but asks about: the host says so of ``.js`` and ``.css`` only, and
+    after an update old ``.mjs`` would be mixed with them for days."""
+    answer = await handler(request)
+    if request.path.startswith(FILES):
+        answer.headers.setdefault("Cache-Control", "no-cache")
+    return answer
 
 
 async def get_live(request: web.Request) -> web.Response:

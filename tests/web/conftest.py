@@ -60,6 +60,22 @@ def open_page(show):
         assert not ours, "\n".join(ours)
 
 
+@pytest.fixture
+def on_screen(open_page):
+    """A function that shows the usual page on a screen of another size: ``on_screen(LAPTOP, vue=True)``."""
+    used = {}
+
+    def open_one(screen, **kind):
+        page = open_page(**kind)
+        used.setdefault(page, page.viewport_size)
+        page.set_viewport_size(screen)
+        return page
+
+    yield open_one
+    for page, size in used.items():
+        page.set_viewport_size(size)
+
+
 def pytest_addoption(parser):
     parser.addoption("--pictures", default=None, help="folder that the screenshots go to")
 

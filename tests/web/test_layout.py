@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from frontend import DESK, LAPTOP, PLACE
 from workflows.page import EXAMPLES
 from workflows.stories import STORIES
 
@@ -39,6 +40,12 @@ OVERLAPS = """() => app.graph.nodes.flatMap((one, place) => app.graph.nodes.slic
   return a[0] < b[0] + b[2] && b[0] < a[0] + a[2] && a[1] < b[1] + b[3] && b[1] < a[1] + a[3];
 }).map((other) => `${one.title} and ${other.title}`))"""
 
+FIRST = json.loads((EXAMPLES / f"{STORIES[0].name}.json").read_text(encoding="utf-8"))
+SHOWN = """() => Object.fromEntries(app.graph.nodes.map((node) => {
+  const { scale, offset: [x, y] } = app.canvas.ds;
+  const [left, top, width, height] = node.getBounding();
+  return [node.title, [(left + x) * scale, (top + y) * scale, (left + x + width) * scale, (top + y + height) * scale]];
+}))"""
 LIFT = """() => {
   const node = app.graph.nodes.find((each) => each.type === "MixGRPO_PromptSet");
   node.pos = [node.pos[0], node.pos[1] - 90];
@@ -48,8 +55,8 @@ LIFT = """() => {
 
 @pytest.mark.parametrize("vue", [False, True], ids=["classic", "vue"])
 @pytest.mark.parametrize("story", STORIES, ids=lambda story: story.name)
-def test_a_workflow_opens_large_enough_to_be_read_and_no_wire_is_behind_a_node(open_page, story, vue):
-    page = open_page(vue=vue, width=1600, height=1000)
+def test_a_workflow_opens_large_enough_to_be_read_and_no_wire_is_behind_a_node(on_screen, story, vue):
+    page = on_screen(DESK, vue=vue)
     page.evaluate(OPEN, json.loads((EXAMPLES / f"{story.name}.json").read_text(encoding="utf-8")))
     page.wait_for_timeout(900)
     assert page.evaluate(SCALE) >= LEAST
@@ -57,9 +64,35 @@ def test_a_workflow_opens_large_enough_to_be_read_and_no_wire_is_behind_a_node(o
     assert page.evaluate(OVERLAPS) == []
 
 
-def test_what_lies_behind_a_node_is_seen(open_page):
-    page = open_page(width=1600, height=1000)
-    page.evaluate(OPEN, json.loads((EXAMPLES / f"{STORIES[0].name}.json").read_text(encoding="utf-8")))
+@pytest.mark.parametrize("vue", [False, True], ids=["classic", "vue"])
+def test_on_a_laptop_it_opens_at_its_start_and_then_stays_where_it_is_moved_to(on_screen, vue):
+    page = on_screen(LAPTOP, vue=vue)
+    page.evaluate(OPEN, FIRST)
+    page.wait_for_timeout(900)
+    assert page.evaluate(SCALE) >= LEAST
+    shown = {title for title, box in page.evaluate(SHOWN).items() if inside(box)}
+    assert shown >= {"Demo Model", "Read me", "Prompt Set", "Demo Reward", "MixGRPO Train"}
+    page.evaluate(PLACE, {"x": 300, "y": 200, "scale": 0.4})
+    page.evaluate("app.loadGraphData(app.graph.serialize())")
+    page.wait_for_timeout(300)
+    assert page.evaluate(SCALE) == 0.4
+
+
+def inside(box):
+    """Whether a box of the page lies below the host's buttons, besides its bar and on the screen."""
+    left, top, right, bottom = box
+    return left >= 58 and top >= 90 and right <= LAPTOP["width"] and bottom <= LAPTOP["height"]
+
+
+def test_every_file_opens_like_that():
+    for story in STORIES:
+        extra = json.loads((EXAMPLES / f"{story.name}.json").read_text(encoding="utf-8"))["extra"]
+        assert extra["mixgrpo_example"] and extra["ds"]["scale"] >= LEAST
+
+
+def test_what_lies_behind_a_node_is_seen(on_screen):
+    page = on_screen(DESK)
+    page.evaluate(OPEN, FIRST)
     page.wait_for_timeout(900)
     page.evaluate(LIFT)
     page.wait_for_timeout(700)

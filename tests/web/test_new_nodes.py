@@ -20,6 +20,8 @@ ADD = """(name) => {
   app.graph.add(node);
   node.pos = [0, 0];
 }"""
+WIDTHS = """() => app.graph.nodes[0].widgets.filter(({ name, element }) => element && name.match(/mixgrpo|window_bar/))
+  .map(({ element }) => element.clientWidth)"""
 TITLE = """() => {
   const [node] = app.graph.nodes;
   const context = document.createElement("canvas").getContext("2d");
@@ -70,3 +72,19 @@ def test_titles_are_whole_and_boxes_of_prompts_show_several_lines(open_page, vue
         assert needed <= there, name
         shown = page.locator("textarea:visible").evaluate_all("(all) => all.map((one) => one.clientHeight)")
         assert len(shown) >= boxes and all(height >= 60 for height in shown), (name, shown)
+
+
+def test_the_hosts_side_panel_leaves_what_the_pack_draws_as_wide_as_its_node(open_page):
+    page = open_page()
+    panel = page.get_by_role("button", name="Toggle properties panel")
+    panel.first.click()
+    for name in ("TrainLora", "TrainerSettings", "Window"):
+        load(page, EMPTY)
+        page.evaluate(ADD, f"MixGRPO_{name}")
+        page.evaluate(PLACE, {"x": 200, "y": 160, "scale": 1})
+        page.wait_for_timeout(300)
+        before = page.evaluate(WIDTHS)
+        page.evaluate("app.canvas.selectNode(app.graph.nodes[0])")
+        page.wait_for_timeout(500)
+        assert page.evaluate(WIDTHS) == before and before[-1] > 200, name
+    panel.first.click()

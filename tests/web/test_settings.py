@@ -4,8 +4,9 @@ import json
 import uuid
 
 import pytest
-from frontend import PLACE
+from frontend import DESK, LAPTOP, PLACE
 from playwright.sync_api import expect
+from settings_page import NODE, Settings
 
 EMPTY = """async (id) => {
   await app.loadGraphData({ id, nodes: [], links: [], last_node_id: 0, last_link_id: 0, version: 0.4 });
@@ -17,19 +18,6 @@ ADD = """([kind, x, y]) => {
   app.canvas.setDirty(true, true);
   return node.id;
 }"""
-NODE = "app.graph.nodes.find((node) => node.type === 'MixGRPO_TrainerSettings')"
-SHOWN = f"""(name) => {{
-  const widget = {NODE}.widgets.find((one) => one.name.replace("details.", "") === name);
-  return widget && [widget.label, widget.value];
-}}"""
-SENT = "async () => Object.values((await app.graphToPrompt()).output).find((one) => 'preset' in one.inputs).inputs"
-ARROW = f"""([name, forward]) => {{
-  const node = {NODE}, widget = node.widgets.find((one) => one.name.replace("details.", "") === name);
-  const {{ scale, offset }} = app.canvas.ds, box = app.canvas.canvas.getBoundingClientRect();
-  const x = node.pos[0] + (forward ? node.size[0] - 24 : 24), y = node.pos[1] + widget.last_y + 10;
-  return [box.x + (x + offset[0]) * scale, box.y + (y + offset[1]) * scale];
-}}"""
-SIZE = {"width": 1100, "height": 1240}  # of the page that all tests share
 
 
 DEMO = f"""() => {{
@@ -45,58 +33,6 @@ DEMO = f"""() => {{
 }}"""
 
 
-class Settings:
-    """What a user sees of one Trainer Settings node, and does to it."""
-
-    def __init__(self, page, vue):
-        self.page, self.vue = page, vue
-        self.panel = page.locator(".mixgrpo-settings")
-
-    def shows(self, name, value, label=None):
-        label = label or name
-        self.page.wait_for_function(
-            f"([name, label, value]) => {{ const found = ({SHOWN})(name);"
-            " return found && found[0] === label && found[1] === value; }",
-            arg=[name, label, value],
-            timeout=5000,
-        )
-
-    def button(self, key):
-        return self.panel.locator(f'[data-key="{key}"]')
-
-    def row(self, name):
-        return self.page.locator("[data-testid=node-widget]").filter(has_text=name)
-
-    def choose(self, name, value, steps=1):
-        """Another option of a combo: in the list that opens, or ``steps`` clicks on its arrow."""
-        if self.vue:
-            self.row(name).get_by_role("combobox").click()
-            self.page.get_by_role("option", name=value, exact=True).click()
-            return
-        for _ in range(abs(steps)):
-            self.click(name, steps > 0)
-
-    def more(self, name):
-        """One step up."""
-        if self.vue:
-            self.row(name).get_by_role("button").last.click()
-        else:
-            self.click(name, True)
-
-    def click(self, name, forward):
-        self.page.mouse.click(*self.page.evaluate(ARROW, [name, forward]))
-        self.page.wait_for_timeout(350)  # else it were a double click
-
-    def height(self):
-        return self.page.evaluate(f"{NODE}.size[1]")
-
-    def sent(self):
-        return self.page.evaluate(SENT)
-
-    def saved(self):
-        return self.page.evaluate(f"{NODE}.serialize().widgets_values")
-
-
 def kept(host):
     """The file of the one user's own settings."""
     return host.base / "user" / "default" / "mixgrpo.trainer_settings.json"
@@ -106,17 +42,15 @@ IN_BOTH = pytest.mark.parametrize("settings", [False, True], ids=["classic", "vu
 
 
 @pytest.fixture
-def settings(request, open_page, host):
-    """A page with one Trainer Settings node; the size of the window is put back."""
+def settings(request, on_screen, host):
+    """A page with one Trainer Settings node."""
     kept(host).unlink(missing_ok=True)
-    page = open_page(vue=request.param)
-    page.set_viewport_size({"width": 1280, "height": 720})
+    page = on_screen(LAPTOP, vue=request.param)
     page.evaluate(EMPTY, str(uuid.uuid4()))
     page.evaluate(ADD, ["MixGRPO_TrainerSettings", 100, 50])
     page.evaluate(PLACE, {"x": 0, "y": 60, "scale": 0.8})
     page.locator(".mixgrpo-settings").wait_for()
-    yield Settings(page, request.param)
-    page.set_viewport_size(SIZE)
+    return Settings(page, request.param)
 
 
 @IN_BOTH
@@ -146,7 +80,7 @@ def test_widgets_show_what_the_choices_come_to_and_what_is_set_by_hand(settings,
     expect(settings.button("hand rank")).to_have_count(0)
     assert settings.sent()["rank"] == 0
 
-    settings.page.set_viewport_size({"width": 1600, "height": 1000})
+    settings.page.set_viewport_size(DESK)
     settings.choose("details", "set by hand")
     settings.shows("width", 512)
     folded = settings.height()

@@ -137,7 +137,7 @@ def test_a_training_that_fails_before_it_has_a_run_says_why(open_page):
 
 
 def test_pictures_for_the_readme(request, open_page):
-    """The whole workflow as it ships, half way and at its end: minutes on a quiet machine, twenty on a busy one."""
+    """The first example as it ships, in both renderings: minutes on a quiet machine, twenty on a busy one."""
     folder = request.config.getoption("--pictures", default=None)
     if folder is None:
         pytest.skip("asked for by --pictures=docs")
@@ -147,17 +147,13 @@ def test_pictures_for_the_readme(request, open_page):
     wait_for_points(page, 40, seconds=1200)
     page.locator(".mixgrpo-live [data-section=pictures]").click()
     page.evaluate("app.canvas.deselectAll()")
-    page.evaluate(PLACE, {"x": -290, "y": 80, "scale": 1})
-    page.wait_for_timeout(1500)
-    page.screenshot(path=Path(folder) / "live_view.png", clip={"x": 60, "y": 40, "width": 1080, "height": 900})
-    expect(page.locator(".mixgrpo-live .mg-badge")).to_have_text("Finished", timeout=1_200_000)
-    page.wait_for_timeout(15_000)  # the nodes behind the trainer
-    page.set_viewport_size({"width": 2000, "height": 1120})
-    page.evaluate(
-        "() => { app.canvas.ds.scale = 0.84; app.canvas.ds.offset = [60, 60]; app.canvas.setDirty(true, true); }"
-    )
-    page.wait_for_timeout(1500)
-    page.screenshot(path=Path(folder) / "workflow.png")
+    for vue, name in ((False, "live_view"), (True, "live_view_vue")):
+        open_page(vue=vue, width=1500, height=1150)
+        page.evaluate(PLACE, {"x": -290, "y": 160, "scale": 1})
+        page.wait_for_timeout(2500)
+        page.screenshot(path=Path(folder) / f"{name}.png", clip={"x": 60, "y": 95, "width": 1080, "height": 900})
+    page.locator(".mixgrpo-live [data-command=stop]").click()
+    expect(page.locator(".mixgrpo-live .mg-badge")).to_have_text("Stopped", timeout=240_000)
 
 
 def wait_for_points(page, count, seconds=280):

@@ -72,7 +72,7 @@ export class Header {
     this.bar.style.width = `${state.iterations > 0 ? (100 * state.done) / state.iterations : 0}%`;
     const share = live && progress && progress.total ? progress.done / progress.total : 0;
     this.inner.style.width = `${100 * share}%`;
-    write(this.phase, live && progress ? doing(state.state, progress) : "");
+    write(this.phase, live && progress ? within(state.state, progress) : "");
     this.element.dataset.started = started ? "yes" : "";
     const taken = state.pending.map((command) => SOON[command]).join(" and ");
     const told = state.state === "finished" && state.result ? "" : state.note || (hint ?? ""); // the result says more
@@ -86,9 +86,9 @@ export class Header {
   }
 }
 
-function doing(state, { phase, done, total }) {
-  if (state === "voting") return "Waiting for your vote";
-  return phase === "scoring" ? "Scoring the images" : `${WORDS[phase][0]} ${done} of ${total}`;
+/** How far what the badge names has come. */
+function within(state, { phase, done, total }) {
+  return state === phase && phase !== "scoring" && total ? `${done} of ${total}` : "";
 }
 
 /** Seconds per iteration of a run that is over, from its last reports. */

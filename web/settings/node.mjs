@@ -26,6 +26,7 @@ export class SettingsNode {
     this.widget = node.addDOMWidget(PANEL, PANEL, this.panel.element, {
       serialize: false,
       hideOnZoom: false,
+      hideInPanel: true, // it would be made as narrow as the panel
       getMinHeight: () => this.panel.height,
       getMaxHeight: () => this.panel.height,
       margin: 6,

@@ -5,6 +5,7 @@ its diff: what is only added harms nobody, what is renamed, removed or moved bre
 """
 
 import json
+import urllib.request
 from itertools import pairwise
 from pathlib import Path
 
@@ -190,6 +191,16 @@ def test_every_script_is_loaded_once_by_the_page(client):
     assert sorted(loaded) == sorted(there)
     for place in loaded:
         assert client.request(place)
+
+
+def test_no_script_is_kept_by_a_browser_without_asking(host):
+    """Else an update would mix old modules with new ones."""
+    kept = {}
+    for path in [*WEB.rglob("*.mjs"), *WEB.rglob("*.js"), *WEB.rglob("*.css"), *(WEB / "docs").glob("*.md")]:
+        place = path.relative_to(WEB).as_posix()
+        with urllib.request.urlopen(f"{host.address}/extensions/mixgrpo/{place}") as reply:
+            kept[place] = reply.headers["Cache-Control"]
+    assert set(kept.values()) == {"no-store", "no-cache"} and kept["live/view.mjs"] == "no-cache"
 
 
 def test_nothing_of_the_pack_is_complained_about_in_the_log(host):
