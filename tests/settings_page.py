@@ -39,7 +39,7 @@ class Settings:
     def choose(self, name, value, steps=1):
         """Another option of a combo: in the list that opens, or ``steps`` clicks on its arrow."""
         if self.vue:
-            self.row(name).get_by_role("combobox").click()
+            self.row(name).get_by_role("combobox", name=name).click()
             self.page.get_by_role("option", name=value, exact=True).click()
             return
         for _ in range(abs(steps)):
@@ -55,7 +55,7 @@ class Settings:
     def type(self, name, value):
         """A value by keyboard, as the host lets one type it."""
         if self.vue:
-            self.row(name).get_by_role("textbox").click()
+            self.row(name).get_by_role("spinbutton").click(force=True)  # the host lays a handle over it
         else:
             x, y = self.page.evaluate(ARROW, [name, True])
             self.page.mouse.dblclick(x - 60, y)

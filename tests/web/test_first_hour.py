@@ -124,8 +124,9 @@ def hour(request, show, host):
 def test_the_example_opens_from_the_templates_and_can_be_read(hour):
     page = hour.page
     page.get_by_role("button", name="Templates").click()
-    page.get_by_text("mixgrpo", exact=True).first.click()
-    page.get_by_text(EXAMPLE, exact=True).click()
+    templates = page.get_by_role("dialog")
+    templates.get_by_text("mixgrpo", exact=True).click()
+    templates.get_by_text(EXAMPLE, exact=True).click()
     hour.says("Not run yet")
     hour.picture("1-opens")
     assert page.evaluate("app.canvas.ds.scale") >= 0.6
@@ -150,7 +151,9 @@ def test_a_wrong_value_is_one_message_and_can_be_put_back(hour):
 
 
 def test_another_family_than_the_models_is_one_sentence(hour):
+    hour.choose("preset", "MixGRPO")
     hour.choose("model_family", "SD3.5")
+    hour.picture("3-widgets-of-another-family")
     hour.press_run()
     hour.says("Failed", 60)
     hour.look_at(TRAINER, 1)
@@ -159,6 +162,7 @@ def test_another_family_than_the_models_is_one_sentence(hour):
     hour.close_what_the_host_says()
     hour.look_at(NODE, 0.9)
     hour.choose("model_family", "auto")
+    hour.choose("preset", "Demo")
     hour.settings.shows("model_family", "auto", "model_family (demo)")
 
 
