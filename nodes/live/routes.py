@@ -94,10 +94,10 @@ async def one_message(
 async def asked_again(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    """The pack's files, which a browser may keep but asks about: the host says so of ``.js`` and ``.css`` only, and
-    after an update old ``.mjs`` would be mixed with them for days."""
+    """The pack's modules and help, which a browser may keep but asks about. The host forbids keeping ``.js`` and
+    ``.css`` only, and after an update old modules would be mixed with those for days."""
     answer = await handler(request)
-    if request.path.startswith(FILES):
+    if request.path.startswith(FILES) and request.path.endswith((".mjs", ".md")):
         answer.headers.setdefault("Cache-Control", "no-cache")
     return answer
 
