@@ -36,6 +36,7 @@ from ..support.spelling import spell, suggest
 from . import reward_calls
 from .imports import WORDS
 from .model_config import ModelConfig
+from .trackers import TrackerName
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -70,6 +71,9 @@ class RunConfig:
         make=dict, help="Per name a reward, spelled as the call that makes it: ``ShapeReward()``."
     )
     train: TrainConfig = setting(make=TrainConfig, help="How it is trained.")
+    tracker: TrackerName | None = setting(
+        None, "Draw the run on ``wandb`` or ``trackio`` as well, which you have installed; its own settings hold."
+    )
 
     def make_rewards(self) -> dict[str, Reward]:
         """The reward objects by name."""
@@ -96,6 +100,7 @@ class RunConfig:
             "model": {**asdict(self.model), "loras": list(self.model.loras)},
             "prompts": {"train": [*map(spelled, prompts.train)], "held_out": [*map(spelled, prompts.held_out)]},
             "rewards": dict(self.rewards),
+            **({} if self.tracker is None else {"tracker": self.tracker}),
         }
 
 
@@ -137,7 +142,7 @@ def from_values(values: Mapping[str, Any]) -> RunConfig:
         facts = model.facts()
         base = fitted(base or TrainConfig(), facts)
         model = model.fitted(facts, values.get("model", {}))
-    plain = {"out": str, "rewards": dict[str, str]}
+    plain = {"out": str, "rewards": dict[str, str], "tracker": TrackerName | None}
     return RunConfig(
         **{name: checked(name, hint, values[name]) for name, hint in plain.items() if name in values},
         model=model,

@@ -1,8 +1,8 @@
 """``mixgrpo train`` and ``mixgrpo resume``: the loop over the core's generator, and what is left at the end."""
 
 import math
-from collections.abc import Mapping, Sequence
-from contextlib import closing, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import fields, make_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
@@ -41,12 +41,14 @@ from .all_ranks import (
     seen,
 )
 from .imports import WORDS
+from .loggers import Logger
 from .memory import OutOfMemory, training_advice
 from .progress import RunProgress, run_progress
 from .report import SHOWN_IMAGES, finish, shown_prompts
 from .settings import RunConfig, calls_as_flags, from_values, parse_flags, read_toml
 from .stopping import status_of, stopped_by_signals
 from .tensorboard import EventLog
+from .trackers import Tracker, require_tracker
 
 if TYPE_CHECKING:  # it imports diffusers
     from ..models.diffusers.model import PipelineModel
@@ -63,6 +65,7 @@ def train_command(arguments: Sequence[str]) -> int:
 
 def start(settings: RunConfig, console: Console, ranks: Ranks = ALONE) -> int:
     """Check everything, make the run folder, train, and leave a report."""
+    require_tracker(settings.tracker)
     ranks.from_first(lambda: RunFolder.require_free(settings.out))
     require_same_file(settings, ranks)
     prompts = settings.make_prompts()
@@ -122,6 +125,7 @@ def resume_command(arguments: Sequence[str]) -> int:
         changes = {item.name: getattr(flags, item.name) for item in fields(ResumeFlags)}
         changes = {name: value for name, value in changes.items() if value is not None}
         settings = replace(settings, train=replace(settings.train, **changes))
+        require_tracker(settings.tracker)
         require_same_file(settings, ranks)
         rewards = _prepared(settings, settings.make_prompts())
         return drive(settings, run, _proven(settings, ranks), rewards, Console(quiet=not ranks.is_first), ranks)
@@ -196,13 +200,13 @@ def drive(
 
     def attempt(config: TrainConfig) -> RunConfig:
         trying = replace(settings, train=config)
-        _loop(trying, run, model, rewards, prompts, progress, events, ranks)
+        _loop(trying, run, model, rewards, prompts, progress, loggers, ranks)
         return trying
 
     with (
         stopped_by_signals(),
         run_progress(pace, done, console) as progress,
-        EventLog(run.path, done) if ranks.is_first else nullcontext() as events,
+        _loggers(settings, run, done, ranks) as loggers,
     ):
         try:
             settings = within_memory(attempt, settings.train, lambda _, words: progress.note(words))
@@ -223,6 +227,18 @@ def drive(
     return 0
 
 
+@contextmanager
+def _loggers(settings: RunConfig, run: RunFolder, done: int, ranks: Ranks) -> Iterator[Sequence[Logger]]:
+    """Where the run is shown as it goes, but for its folder; one rank shows it."""
+    with ExitStack() as stack:
+        found: list[Logger] = []
+        if ranks.is_first:
+            found.append(stack.enter_context(EventLog(run.path, done)))
+            if settings.tracker is not None:
+                found.append(stack.enter_context(Tracker(settings.tracker, run, run.config)))
+        yield found
+
+
 def _loop(
     settings: RunConfig,
     run: RunFolder,
@@ -230,7 +246,7 @@ def _loop(
     rewards: Mapping[str, Reward],
     prompts: Prompts,
     progress: RunProgress,
-    events: EventLog | None,
+    loggers: Sequence[Logger],
     ranks: Ranks,
 ) -> None:
     reports = train(
@@ -246,8 +262,8 @@ def _loop(
     )
     with closing(reports):  # Ctrl-C in the loop's body must reach the generator too, which then saves
         for report in reports:
-            if events is not None:
-                events.write(report)
+            for logger in loggers:
+                logger.write(report)
             progress.report(report)
 
 
