@@ -544,10 +544,12 @@ OTHERS: dict[str, tuple[str, Callable[[], dict[str, Any]]]] = {
 
 def make_folder(name: str, path: Path) -> Path:
     """Write a family's pipeline to ``path``."""
-    if name == "sd3":
-        return sd3_folder(path)
+    return sd3_folder(path) if name == "sd3" else written(*{**PIPELINES, **OTHERS}[name], path)
+
+
+def written(pipeline: str, parts: Callable[[], dict[str, Any]], path: Path) -> Path:
+    """Write a pipeline of these parts to ``path``."""
     torch.set_num_threads(1)
-    pipeline, parts = {**PIPELINES, **OTHERS}[name]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         getattr(diffusers, pipeline)(**parts()).save_pretrained(path)

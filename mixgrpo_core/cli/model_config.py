@@ -20,8 +20,8 @@ class ModelConfig:
 
     folder: str = setting(
         "demo",
-        "``demo`` (the shipped one) or a local diffusers folder: Stable Diffusion 3 or 3.5, FLUX, Qwen-Image, Z-Image, "
-        "Lumina 2, SANA, Chroma, HiDream, Wan 2.1.",
+        "``demo`` (the shipped one) or a local diffusers folder: Stable Diffusion 3 or 3.5, FLUX, Qwen-Image and "
+        "Qwen-Image-Edit, Z-Image, Lumina 2, SANA, Chroma, HiDream, Wan, LTX-Video, SDXL and others.",
     )
     rank: int | None = setting(
         None, "Size of the LoRA; without one the LoRA file's, or 8 for the demo and 32 else.", least=1, below=65537
@@ -42,6 +42,15 @@ class ModelConfig:
         None, "Of the images, in pixels; without one the model's own. The demo model draws one size only.", least=1
     )
     width: int | None = setting(None, "See height.", least=1)
+    frames: int = setting(
+        1, "Of a video, by a family that makes them: 1 more than a multiple of 4 for Wan; 1 is a picture.", least=1
+    )
+    frames_seen: int = setting(
+        1,
+        "How many frames of a video are decoded, evenly over it: rewards score each, and their mean counts; 1 is "
+        "the frame in the middle. Pictures and guards show the middle one.",
+        least=1,
+    )
     guidance: float = setting(
         1.0,
         "Classifier-free guidance; 1 is off, above 1 every step costs two. Distilled models have none.",
@@ -81,6 +90,7 @@ class ModelConfig:
 
         diffusers_logging.set_verbosity_error()  # their hints are for callers of theirs, not for users of a command
         transformers_logging.set_verbosity_error()
+        from ..models.diffusers.frames import Frames
         from ..models.families.demo import load_demo
         from ..models.families.loading import load_pipeline
 
@@ -100,12 +110,15 @@ class ModelConfig:
         if self.folder == "demo":
             if self.embedded_guidance is not None:
                 raise ValueError("the demo model is told of no guidance: leave model.embedded_guidance out")
+            if (self.frames, self.frames_seen) != (1, 1):
+                raise ValueError("the demo model draws pictures: leave model.frames and model.frames_seen out")
             return load_demo(**common)
         return load_pipeline(
             self.folder,
             dtype=getattr(torch, self.dtype),
             resolution=resolution,
             embedded_guidance=self.embedded_guidance,
+            frames=Frames(made=self.frames, seen=self.frames_seen),
             prove=False,  # sampling asks for less
             **common,
         )

@@ -12,7 +12,7 @@ from ..rewards.port import Context, Origin, Reward, RewardBatch, Scores, about
 from ..rewards.scoring import Failure, score
 from ..rewards.stats import RewardStats
 from ..rewards.turns import Turns
-from ..sampling.ode import decode, sample_together
+from ..sampling.ode import decode_frames, sample_together
 from ..sampling.solvers import Euler, Solver
 from ..support.ranks import ALONE, Ranks
 from ..support.seeds import derive_seed
@@ -90,10 +90,11 @@ def evaluate(
     own: list[tuple[dict[str, Scores], list[Failure]]] = []
     turns = Turns(rewards, ranks, len(held_out.prompts))
     for index, item, latents in _sampled(model, held_out, ranks.own(len(held_out.prompts)), weights, lora_share):
-        images = decode(model, latents, held_out.decode_batch)
+        images, frames = decode_frames(model, latents, held_out.decode_batch)
         seed = held_out.seed(index)
         batch = RewardBatch(
             images=images,
+            frames=frames,
             prompts=(item.prompt,) * len(images),
             group=index,
             context=replace(item.context, seed=seed),

@@ -67,7 +67,7 @@ class Sampled(Protocol[Cond]):
         ...
 
     def decode(self, x: Tensor, *, grad: bool = False) -> Tensor:
-        """Latents ``[B, *L]`` to images ``[B, H, W, 3]`` in 0..1.
+        """Latents ``[B, *L]`` to images ``[B, H, W, 3]`` in 0..1; of videos several frames ``[B, F, H, W, 3]``.
 
         With ``grad`` the images carry a gradient; where a value was cut off at 0 or 1, only one that leads back inside.
         """

@@ -56,6 +56,8 @@ class RewardBatch:
     Attributes:
         images: ``[G, H, W, 3]`` in 0..1, on any device. A reward is handed a batch of its own and may work in place.
         prompts: the prompt of every image, ``G`` of them (all equal within a group).
+        frames: ``[G, F, H, W, 3]`` of videos, whose middle ones the images are; None of pictures. A reward is asked
+            about each frame's images, and the mean counts; people are asked about the middle ones.
         group: a number that tells groups apart.
         context: what else there is to know.
         latents: ``[G, *L]`` that the images were decoded from; None where the images come from elsewhere.
@@ -64,6 +66,7 @@ class RewardBatch:
 
     images: Tensor
     prompts: tuple[str, ...]
+    frames: Tensor | None = None
     group: int = 0
     context: Context = Context()
     latents: Tensor | None = None
@@ -81,6 +84,7 @@ class RewardBatch:
         return replace(
             self,
             images=self.images.clone(),
+            frames=_copy(self.frames),
             context=self.context.copy(),
             latents=_copy(self.latents),
             origin=origin,

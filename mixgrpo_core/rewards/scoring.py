@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .port import Reward, RewardBatch, Scores
+from .port import Reward, RewardBatch, Scores, about
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,8 @@ def score(rewards: Mapping[str, Reward], batch: RewardBatch) -> tuple[dict[str, 
     the other images of a batch, ranks and running statistics. Samples that a reward abstains from are masked, too, and
     no failures. Interrupts (``BaseException``) pass through.
     """
-    whole = batch.images.isfinite().flatten(1).all(1).cpu()
+    pixels = batch.images if batch.frames is None else batch.frames
+    whole = pixels.isfinite().flatten(1).all(1).cpu()
     seen = batch if bool(whole.all()) else _chosen(batch, whole)
     scores, failures = {}, []
     for name, reward in rewards.items():
@@ -48,8 +49,12 @@ def _chosen(batch: RewardBatch, whole: Tensor) -> RewardBatch | None:
     if not bool(whole.any()):
         return None
     prompts = tuple(prompt for prompt, kept in zip(batch.prompts, whole.tolist(), strict=True) if kept)
-    latents = None if batch.latents is None else batch.latents[whole.to(batch.latents.device)]
-    return replace(batch, images=batch.images[whole.to(batch.images.device)], prompts=prompts, latents=latents)
+
+    def of(tensor: Tensor | None) -> Tensor | None:
+        return None if tensor is None else tensor[whole.to(tensor.device)]
+
+    images = batch.images[whole.to(batch.images.device)]
+    return replace(batch, images=images, prompts=prompts, frames=of(batch.frames), latents=of(batch.latents))
 
 
 def _spread(found: Scores, reason: str, whole: Tensor) -> tuple[Scores, str]:
@@ -64,8 +69,7 @@ def _guarded(reward: Reward, batch: RewardBatch) -> tuple[Scores, str]:
     count = len(batch.images)
     try:
         with torch.no_grad():
-            found = reward(batch.copy())  # other rewards, the live view and the guards look at these tensors, too
-        found = as_scores(found)
+            found = _asked(reward, batch)
         values, valid = found.values.detach().float().cpu(), found.valid.cpu()
     except Exception as error:  # Any failure of a reward, a dead server too, costs its samples and not the run.
         return _unscored(count, f"{type(error).__name__}: {error}")
@@ -77,6 +81,17 @@ def _guarded(reward: Reward, batch: RewardBatch) -> tuple[Scores, str]:
     reason = found.note or returned or "the reward marked samples as invalid"
     note = reason if not bool(valid.all()) else ""
     return Scores(torch.where(valid, values, 0.0), valid, note, found.abstained), reason
+
+
+def _asked(reward: Reward, batch: RewardBatch) -> Scores:
+    """Scores of a group; of videos the means over frames, where a frame that does not count masks its video."""
+    if batch.frames is None or not about(reward).held_out:  # a person looks at one picture of each
+        return as_scores(reward(batch.copy()))  # other rewards, the live view and the guards see these tensors, too
+    frames = [replace(batch, images=images, frames=None) for images in batch.frames.unbind(1)]
+    found = [as_scores(reward(one.copy())) for one in frames]
+    note = next((scores.note for scores in found if scores.note), "")
+    values, valid = (torch.stack(each) for each in zip(*((one.values, one.valid) for one in found), strict=True))
+    return Scores(values.float().mean(0), valid.all(0), note, any(scores.abstained for scores in found))
 
 
 def _unscored(count: int, reason: str) -> tuple[Scores, str]:

@@ -103,8 +103,17 @@ def _carried(
     return model.run(conds, body)
 
 
-@torch.no_grad()
 def decode(model: Sampled, latents: Tensor, batch: int, *, low: bool = False) -> Tensor:
-    """Images ``[B, H, W, 3]`` of latents ``[B, *L]``, a few at a time; ``low``: in bfloat16 by a model that can."""
+    """Images ``[B, H, W, 3]`` of latents ``[B, *L]``, a few at a time; ``low``: in bfloat16 by a model that can.
+
+    A video is shown by the frame in the middle of those that are seen.
+    """
+    return decode_frames(model, latents, batch, low=low)[0]
+
+
+@torch.no_grad()
+def decode_frames(model: Sampled, latents: Tensor, batch: int, *, low: bool = False) -> tuple[Tensor, Tensor | None]:
+    """The same, and all frames ``[B, F, H, W, 3]`` that are seen of videos; None of pictures."""
     how = model.decode_low if low and isinstance(model, DecodesLow) else model.decode
-    return torch.cat([how(x) for x in latents.split(batch)])
+    made = torch.cat([how(x) for x in latents.split(batch)])
+    return (made, None) if made.ndim == 4 else (made[:, (made.shape[1] - 1) // 2], made)

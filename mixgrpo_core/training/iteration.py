@@ -147,7 +147,7 @@ class Iteration:
         """The group with the advantages that it has on its own."""
         number = self.state.iteration
         with self.clock.phase("decode"):
-            images = self.decoding.images(trajectory.final, self.state.notes.get("decode"))
+            images, frames = self.decoding.images(trajectory.final, self.state.notes.get("decode"))
         self.watch.look(images)
         self.backing_off.look(images)
         seed = derive_seed(self.config.seed, number, place)
@@ -155,6 +155,7 @@ class Iteration:
         with self.clock.phase("reward"), self.turns.at(place):
             batch = RewardBatch(
                 images=images,
+                frames=frames,
                 prompts=(item.prompt,) * len(images),
                 group=place,
                 context=context,

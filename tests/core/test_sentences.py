@@ -19,7 +19,7 @@ CODE = re.compile(
 
 def sentences():
     for path in sorted(CORE.rglob("*.py")):
-        if not SCRIPTS_ONLY & set(path.parts):
+        if not SCRIPTS_ONLY & set(path.relative_to(CORE).parts):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.Raise) and node.exc is not None:
                     yield from ((path.name, said) for said in said_by(node.exc))

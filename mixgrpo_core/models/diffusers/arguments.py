@@ -25,13 +25,14 @@ def arguments(
     pipe: DiffusionPipeline,
     family: Family,
     resolution: tuple[int, int] | None,
+    frames: int,
     guidance: float,
     embedded: float | None,
 ) -> dict[str, Any]:
-    """Size and guidance by argument.
+    """Size, frames and guidance by argument.
 
     Raises:
-        ValueError: a size that cannot be, or a guidance that the model does not have.
+        ValueError: a size or a number of frames that cannot be, or a guidance that the model does not have.
     """
     asked: dict[str, Any] = {}
     if resolution is not None:
@@ -41,7 +42,8 @@ def arguments(
         asked = {"height": resolution[0], "width": resolution[1], **family.fixed(*resolution)}
     else:
         asked = dict(family.fixed(*default_size(pipe)))
-    return {**asked, **_guidance(pipe, family, guidance), **_embedded(pipe, family, embedded)}
+    guided = {**_guidance(pipe, family, guidance), **_embedded(pipe, family, embedded)}
+    return {**asked, **_frames(pipe, family, frames), **guided}
 
 
 def config_of(pipe: DiffusionPipeline, family: Family) -> Config:
@@ -61,10 +63,28 @@ def _require_size(pipe: DiffusionPipeline, family: Family, resolution: tuple[int
         )
 
 
+def _frames(pipe: DiffusionPipeline, family: Family, frames: int) -> dict[str, Any]:
+    if family.frames_a_latent is None:
+        if frames != 1:
+            raise ValueError(
+                f"expected one frame of {family.name}, found {frames}: it makes pictures. Leave frames out"
+            )
+        return {}
+    unit: int = getattr(pipe, family.frames_a_latent)
+    if (frames - 1) % unit:
+        below = (frames - 1) // unit * unit + 1
+        raise ValueError(
+            f"expected a number of frames that is 1 more than a multiple of {unit} for {family.name}, found {frames}: "
+            f"take {below} or {below + unit}"
+        )
+    return {"num_frames": frames}
+
+
 def pixels_per_latent(pipe: DiffusionPipeline) -> int:
     """How many pixels of a side one latent stands for."""
-    of_videos: int = getattr(pipe, "vae_scale_factor_spatial", 8)
-    return getattr(pipe, "vae_scale_factor", of_videos)
+    names = ("vae_scale_factor", "vae_scale_factor_spatial", "vae_spatial_compression_ratio")
+    found: int = next((getattr(pipe, name) for name in names if hasattr(pipe, name)), 8)
+    return found
 
 
 def default_size(pipe: DiffusionPipeline) -> tuple[int, int]:
@@ -79,7 +99,7 @@ def default_size(pipe: DiffusionPipeline) -> tuple[int, int]:
 
 def _guidance(pipe: DiffusionPipeline, family: Family, guidance: float) -> dict[str, Any]:
     distilled = family.distilled(pipe.config, config_of(pipe, family))
-    if guidance > 1 and (distilled or family.guidance is None):
+    if guidance > 1 and (distilled or (family.guidance is None and family.guider is None)):
         why = "this folder is distilled, with its guidance in its weights" if distilled else "it has none here"
         raise ValueError(f"expected guidance 1 for {family.name}, found {guidance}: {why}. Leave guidance out")
     return {} if family.guidance is None else {family.guidance: family.unguided + guidance - 1}

@@ -30,6 +30,7 @@ class Family:
         linears: a regular expression of the layers that the LoRA sits on.
         guidance: the call's argument of classifier-free guidance; None where it has none.
         unguided: its value that is off. What is asked for counts from 1 on, as in v_neg + g (v - v_neg).
+        guider: the part of the pipeline that guides, by the scale, where it is no argument of the call.
         embedded: the call's argument of the guidance that the network was distilled with, where it has one.
         facts: what it wants, which a folder of it may do without.
         fixed: further arguments of the call, by height and width.
@@ -39,12 +40,16 @@ class Family:
         even_grid: whether its levels are even and shifted once, where the pipeline's own call shifts the ends twice.
         most_patches: the setting of the network that says how many patches of a side it has places for.
         distilled: whether a folder's guidance is in its weights, by the pipeline's and the network's configurations.
+        refused: why a folder cannot be trained, by the pipeline's and the network's configurations; empty where it can.
         training: classes of modules that let no right gradient through unless they are told that they train.
         optional: text encoders that a folder may leave out.
+        frames_a_latent: the pipeline's attribute of how many frames one latent stands for, where it makes videos.
         one_area: whether the pipeline makes images of one area only, its default; what is asked for becomes that.
         reads_pictures: whether the call takes a reference picture, ``image``.
         needs_picture: whether it cannot do without.
-        shown: the picture as the call hands it to ``encode_prompt``, by the pipeline, where its text encoder sees it.
+        own_area: whether the pipeline makes pictures of one area out of all; else they are no larger than the images.
+        shown: the picture as the call hands it to ``encode_prompt``, where its text encoder sees it.
+        one_row: whether the call takes one row at a time.
         said: what each text encoder on its own said of a prompt, by its name; by argument where it is None.
     """
 
@@ -58,6 +63,7 @@ class Family:
     diffusion: bool = False
     guidance: str | None = "guidance_scale"
     unguided: float = 1.0
+    guider: Callable[[float], object] | None = None
     embedded: str | None = None
     facts: Facts = OTHER
     fixed: Callable[[int, int], Mapping[str, Any]] = field(default=lambda height, width: {})
@@ -67,12 +73,16 @@ class Family:
     even_grid: bool = False
     most_patches: str | None = None
     distilled: Callable[[Config, Config], bool] = field(default=lambda pipeline, network: False)
+    refused: Callable[[Config, Config], str] = field(default=lambda pipeline, network: "")
     training: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
+    frames_a_latent: str | None = None
     one_area: bool = False
     reads_pictures: bool = False
     needs_picture: bool = False
-    shown: Callable[[Any, Image.Image], Image.Image] | None = None
+    own_area: bool = False
+    shown: Callable[[Image.Image], Image.Image | list[Image.Image]] | None = None
+    one_row: bool = False
     said: Callable[[Any, Embeds], Mapping[str, Tensor]] | None = None
 
     @property

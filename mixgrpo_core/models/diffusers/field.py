@@ -25,6 +25,7 @@ from .references import PICTURE, Reference
 K = TypeVar("K")
 V = TypeVar("V")
 _KEPT = 64  # pictures as latents, of a MiB each at one megapixel
+_PICTURES = (PICTURE, "images")  # of ``prepare_latents``
 _PROCESSORS = (("image_processor", "postprocess"), ("video_processor", "postprocess_video"))
 
 
@@ -60,10 +61,14 @@ class PipelineField:
         for processor, name in _PROCESSORS:
             if hasattr(pipe, processor):
                 setattr(getattr(pipe, processor), name, self._keep_image)
+        if hasattr(pipe, "image_processor"):
+            for name in ("resize", "preprocess"):
+                setattr(pipe.image_processor, name, self._once(name, getattr(pipe.image_processor, name)))
         self._x: Tensor | None = None
         self._reference: Reference | None = None
         self._rest: dict[tuple[int, str], tuple[object, ...]] = {}
         self._seen: dict[object, Tensor] = {}
+        self._sized: dict[object, Any] = {}
         if hasattr(pipe, "_encode_vae_image"):
             self._encode: Callable[..., Tensor] = pipe._encode_vae_image
             pipe._encode_vae_image = self._encoded
@@ -75,7 +80,7 @@ class PipelineField:
 
     def noise(self, seed: int, count: int) -> Tensor:
         """What the pipeline starts from, ``[count, *L]`` in float32: numbers of the CPU, then packed."""
-        told = {name: None if name == PICTURE else value for name, value in self._asked.items()}
+        told = {name: None if name in _PICTURES else value for name, value in self._asked.items()}
         made = self._drawn(count, torch.Generator().manual_seed(seed), told)
         return made[0] if isinstance(made, tuple) else made
 
@@ -133,6 +138,19 @@ class PipelineField:
     def _drawn(self, rows: int, generator: torch.Generator, told: Mapping[str, Any]) -> Any:
         with torch.no_grad():
             return self._prepare(**{**told, "batch_size": rows, "generator": generator, "latents": None})
+
+    def _once(self, name: str, work: Callable[..., Any]) -> Callable[..., Any]:
+        """``work`` of the pipeline on a reference picture, which at each of a run's velocities is the same."""
+
+        def done(image: object, *args: object, **named: object) -> Any:
+            if self._reference is None:
+                return work(image, *args, **named)
+            key = (self._reference.key, name, repr(args), repr(named))
+            if key not in self._sized:
+                _keep(self._sized, key, work(image, *args, **named))
+            return self._sized[key]
+
+        return done
 
     def _encoded(self, image: Tensor, generator: object = None) -> Tensor:
         """In the place of the pipeline's own: a picture goes through the autoencoder once, and not at every step."""

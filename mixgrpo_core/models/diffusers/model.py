@@ -23,6 +23,7 @@ from .calls import Call, HeardNetwork
 from .checkpointing import Checkpointing
 from .family import NEGATIVE, Embeds, Family
 from .field import PipelineField
+from .frames import PICTURE, Frames
 from .kept_texts import KeptTexts
 from .memory import pass_memory
 from .peft_lora import ADAPTER, PeftLora
@@ -72,6 +73,7 @@ class PipelineModel(WithLora[PeftLora]):
         lora: PeftLora,
         *,
         resolution: tuple[int, int] | None = None,
+        frames: Frames = PICTURE,
         guidance: float = 1.0,
         embedded_guidance: float | None = None,
         grid: Grid | None = None,
@@ -98,7 +100,8 @@ class PipelineModel(WithLora[PeftLora]):
         self._embed = KeptTexts(texts)
         self._rows, self._references = Rows(family, self.device), References(family)
         self._blank = family.example(network.config, torch.zeros)
-        asked = arguments(pipe, family, resolution, guidance, embedded_guidance)
+        asked = arguments(pipe, family, resolution, frames.made, guidance, embedded_guidance)
+        self._frames = frames
         self._field = PipelineField(pipe, self._told_blank(1), asked, self.device)
         self.resolution = self._field.size
         if resolution is not None and tuple(resolution) != self.resolution:
@@ -170,9 +173,8 @@ class PipelineModel(WithLora[PeftLora]):
             return torch.randn(shape, generator=generator)
 
         positive, negative = (self.family.example(self._network.network.config, draw) for _ in range(2))
-        renamed = {NEGATIVE + name: tensor for name, tensor in negative.items()}
         picture = self._references.blank
-        return PipelineCond(positive=positive, negative=renamed if self.guided else {}, picture=picture)
+        return PipelineCond(positive=positive, negative=_negative(negative) if self.guided else {}, picture=picture)
 
     def prepare(self, prompts: Sequence[str]) -> None:
         """Encode every prompt, and let go of the text encoders; a prompt that comes later loads them again.
@@ -207,12 +209,12 @@ class PipelineModel(WithLora[PeftLora]):
         """
         embeds = self._embed.last or self._blank
         if self.guided:
-            embeds = {**embeds, **{NEGATIVE + name: tensor for name, tensor in embeds.items()}}
+            embeds = {**embeds, **_negative(embeds)}
         prompts = self._rows.of([embeds], [self._references.last])
 
         def calls(images: int) -> list[Call]:
             with torch.no_grad(), self._network.recording() as heard:
-                self._field.velocity(self.noise(0, images), torch.tensor(0.5), prompts.told([0] * images))
+                self._velocity(self.noise(0, images), torch.tensor(0.5), prompts, [0] * images)
             return heard
 
         try:
@@ -255,7 +257,7 @@ class PipelineModel(WithLora[PeftLora]):
         return torch.cat(parts)[back.to(x.device)]
 
     def decode(self, x: Tensor, *, grad: bool = False) -> Tensor:
-        """Latents ``[B, *L]`` to images ``[B, H, W, 3]`` in 0..1, float32."""
+        """Latents ``[B, *L]`` to images ``[B, H, W, 3]`` in 0..1, float32; of several frames ``[B, F, H, W, 3]``."""
         with torch.set_grad_enabled(grad), torch.autocast(self.device.type, enabled=False):
             return self._decoded(x)
 
@@ -265,11 +267,19 @@ class PipelineModel(WithLora[PeftLora]):
             return self._decoded(x)
 
     def _decoded(self, x: Tensor) -> Tensor:
-        at_once = max(1, _DECODED_PIXELS // (self.resolution[0] * self.resolution[1]))
+        pixels = self.resolution[0] * self.resolution[1]
+        at_once = 1 if self.family.one_row else max(1, _DECODED_PIXELS // (pixels * self._frames.made))
         parts = [self._field.decode(part, self._told_blank(len(part))) for part in x.float().split(at_once)]
-        return torch.cat(parts)
+        return self._frames.of(torch.cat(parts))
 
     def _told_blank(self, rows: int) -> dict[str, object]:
         """A call in which the text does not matter."""
         off = {} if self.family.guidance is None else {self.family.guidance: self.family.unguided}
-        return {**self._rows.told(self._blank, rows, self._references.blank), **off}
+        told = self._rows.told(self._blank, rows, self._references.blank)
+        if self.family.guider is not None and self.guided:  # it cannot be off for one call
+            told |= self._rows.told(_negative(self._blank), rows, None)
+        return {**told, **off}
+
+
+def _negative(embeds: Embeds) -> Embeds:
+    return {NEGATIVE + name: tensor for name, tensor in embeds.items()}

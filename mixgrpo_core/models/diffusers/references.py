@@ -49,7 +49,8 @@ class References:
         return Reference(Image.new("RGB", (LEAST, LEAST), (128,) * 3)) if self._family.needs_picture else None
 
     def of(self, prompt: str, area: int) -> Reference | None:
-        """That of a prompt, of at most ``area`` pixels: what a picture adds to the network's work is in proportion.
+        """That of a prompt. Where the family leaves pictures their size, it has at most ``area`` pixels: what a picture
+        adds to the network's work is in proportion.
 
         Raises:
             ValueError: the family cannot do without, and there is none.
@@ -62,5 +63,9 @@ class References:
                 f"{self._family.name} edits pictures, and the prompt {str(prompt)[:40]!r} has none: give it one, as "
                 '{"prompt": "...", "image": "..."} in a .jsonl file'
             )
-        self.last = None if found is None else Reference(shrunk(to_image(found), area))
+        if found is not None:
+            image = to_image(found)
+            self.last = Reference(image if self._family.own_area else shrunk(image, area))
+        else:
+            self.last = None
         return self.last

@@ -36,6 +36,11 @@ class Rows:
     def listed(self) -> bool:
         return self._family.listed
 
+    @property
+    def alone(self) -> bool:
+        """Whether each row has a call of its own."""
+        return self._family.one_row
+
     def _placed(self, tensor: Tensor) -> Tensor:
         return tensor.to(self._device, torch.float32 if tensor.is_floating_point() else None)
 
@@ -62,6 +67,9 @@ class Prompts:
 
     def calls(self, own: Sequence[int]) -> Iterator[list[int]]:
         """The places of a batch by call: all of them where prompts are alike, else those of one shape and picture."""
+        if self.rows.alone:
+            yield from ([place] for place in range(len(own)))
+            return
         shapes: dict[object, list[int]] = {}
         for place, number in enumerate(own):
             shape = None if self.rows.listed else tuple(tensor.shape for tensor in self.embeds[number].values())

@@ -59,11 +59,11 @@ class PipelineTexts:
     """
 
     def __init__(
-        self, index: Index, family: Family, network: nn.Module, dtype: torch.dtype, device: torch.device
+        self, index: Index, family: Family, parts: Mapping[str, nn.Module], dtype: torch.dtype, device: torch.device
     ) -> None:
         self._index, self._family, self._device = index, family, device
         self._computed = f"{family.returns} {dtype} {device.type}"
-        self._load = partial(_text_pipeline, index, {family.network: network}, dtype, device)
+        self._load = partial(_text_pipeline, index, parts, dtype, device)
         self._pipeline: DiffusionPipeline | None = None
         index.require_text_parts()
 
@@ -94,7 +94,7 @@ class PipelineTexts:
         own["num_images_per_prompt"] = 1
         asked.update({name: value for name, value in own.items() if name in takes})
         if self._family.shown is not None and picture is not None:
-            asked["image"] = self._family.shown(pipeline, picture.image)
+            asked["image"] = self._family.shown(picture.image)
         with torch.no_grad():
             made = pipeline.encode_prompt(**asked)
         named = zip(self._family.returns, made, strict=True)  # None and an empty list are no say
@@ -135,7 +135,7 @@ def _one_row(made: Tensor | list[Tensor]) -> Tensor:
 
 
 def _text_pipeline(
-    index: Index, network: Mapping[str, nn.Module], dtype: torch.dtype, device: torch.device
+    index: Index, others: Mapping[str, nn.Module], dtype: torch.dtype, device: torch.device
 ) -> DiffusionPipeline:
     parts: dict[str, Any] = {}
     for part in sorted(index.text_parts, key=lambda name: not name.startswith("text_encoder")):
@@ -147,4 +147,4 @@ def _text_pipeline(
         except ValueError as error:
             raise ModelFilesError(f"the tokenizer is not whole: {error}; get {index.folder / part} again") from error
         parts[part] = loaded.to(device) if isinstance(loaded, nn.Module) else loaded
-    return pipeline_of(index, **network, **parts)
+    return pipeline_of(index, **others, **parts)

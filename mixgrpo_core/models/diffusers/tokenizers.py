@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from transformers import CLIPTokenizer, PretrainedConfig
+from transformers import AutoTokenizer, CLIPTokenizer, PretrainedConfig
 
 from ...support.vocabulary import require_files, require_vocabulary
+from .processors import PictureProcessor, wants_torchvision
 
 _CONFIG, _WHOLE = "tokenizer_config.json", "tokenizer.json"
 _LEGACY_END = 2  # in configurations of CLIP by older versions: the end is then the last token
@@ -22,12 +23,14 @@ def load_tokenizer(kind: type, folder: Path, encoder: PretrainedConfig | None) -
     clip = issubclass(kind, CLIPTokenizer)
     if clip:
         require_files(folder, ("vocab.json", "merges.txt", _CONFIG), (_WHOLE, _CONFIG))
+    elif "ByT5" in kind.__name__:  # its tokens are bytes
+        require_files(folder, (_CONFIG,))
     elif "T5" in kind.__name__:
         require_files(folder, (_WHOLE,), ("spiece.model",))
     else:
         require_files(folder, (_WHOLE,), ("vocab.json", "merges.txt"), ("tokenizer.model",), ("spiece.model",))
     try:
-        made = kind.from_pretrained(folder, local_files_only=True)  # type: ignore[attr-defined]  # a tokenizer's class
+        made = _made(kind, folder)
     except Exception as error:  # whatever a broken file makes of it
         raise ValueError(f"{folder} cannot be read ({type(error).__name__}: {error})") from error
     if encoder is None:
@@ -41,6 +44,12 @@ def load_tokenizer(kind: type, folder: Path, encoder: PretrainedConfig | None) -
     if made.eos_token_id != end:
         raise ValueError(f"its text ends with token {made.eos_token_id}, and the text encoder looks for {end}")
     return made
+
+
+def _made(kind: Any, folder: Path) -> Any:
+    if wants_torchvision(kind):
+        return PictureProcessor.of(AutoTokenizer.from_pretrained(folder, local_files_only=True), folder)
+    return kind.from_pretrained(folder, local_files_only=True)
 
 
 def _require_words(tokenizer: CLIPTokenizer) -> None:

@@ -5,7 +5,7 @@ from types import MappingProxyType
 
 import torch
 
-from ..diffusers.arguments import require_range
+from ..diffusers.frames import PICTURE, Frames
 from ..diffusers.frozen_loras import Loras
 from ..diffusers.loading import INDEX, read_json, require_folder
 from ..diffusers.model import PipelineModel
@@ -24,6 +24,7 @@ def load_pipeline(
     resolution: tuple[int, int] | None = None,
     guidance: float = 1.0,
     embedded_guidance: float | None = None,
+    frames: Frames = PICTURE,
     dtype: torch.dtype = torch.bfloat16,
     device: torch.device | str = "cpu",
     gradient_checkpointing: bool = False,
@@ -36,15 +37,15 @@ def load_pipeline(
 ) -> PipelineModel:
     """A model from a local diffusers folder, of the family that its ``model_index.json`` names.
 
-    Nothing is ever downloaded. Text encoders are loaded with the first prompt and let go when all are encoded. Where no
-    row of the table is about a pipeline, its own code is read, without guidance, and the proof tells whether rightly.
+    Nothing is ever downloaded. Text encoders go when all prompts are encoded. Where no row of the table is about a
+    pipeline, its own code is read, without guidance, and the proof tells whether rightly.
 
     Args:
         rank, alpha: of the LoRA; None is the rank of ``lora``, or 32, and twice the rank.
         resolution: ``(H, W)``; None is the pipeline's own.
         guidance: classifier-free guidance; 1 is off, above it every velocity costs two evaluations.
-        embedded_guidance: what a network distilled with guidance is told (FLUX.1 dev, FLUX.2 dev); None is the
-            family's own.
+        frames: of a video, by a family that makes them, and how many of them are decoded and scored.
+        embedded_guidance: what a network distilled with guidance is told (FLUX.1 dev); None is the family's own.
         dtype: of the frozen weights and, below float32, of autocast. The LoRA and the VAE stay float32.
         lora: a LoRA file to go on from.
         layers: which layers carry the LoRA; None is those of ``lora``, or attention and MLP.
@@ -54,14 +55,12 @@ def load_pipeline(
         prove: whether velocity and gradient are proven on one image; where there is no row, they always are.
 
     Raises:
-        ValueError: the folder is none, or is not whole, or of a pipeline whose code does not say enough; a size or
-            guidance that the model does not have; a proof that fails.
+        ValueError: the folder is not whole, or of a pipeline whose code does not say enough; a size, frames or guidance
+            that the model does not have; a proof that fails.
     """
-    require_range(dtype)
     folder = Path(folder)
     require_folder(folder, (INDEX,))
-    found = str(read_json(folder / INDEX).get("_class_name"))
-    family = family_of(found)
+    family = family_of(found := str(read_json(folder / INDEX).get("_class_name")))
 
     def loaded() -> PipelineModel:
         model = load_family(
@@ -72,6 +71,7 @@ def load_pipeline(
             resolution=resolution,
             guidance=guidance,
             embedded_guidance=embedded_guidance,
+            frames=frames,
             dtype=dtype,
             device=device,
             gradient_checkpointing=gradient_checkpointing,

@@ -9,6 +9,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from ..diffusers.arguments import require_range
 from ..diffusers.diffusion_probe import DiffusionProbe
 from ..diffusers.family import Family
+from ..diffusers.frames import PICTURE, Frames
 from ..diffusers.frozen_loras import Loras, merge_loras, names_of
 from ..diffusers.grid import read_grid
 from ..diffusers.loading import (
@@ -23,7 +24,7 @@ from ..diffusers.loading import (
     require_flow,
     require_folder,
 )
-from ..diffusers.model import PipelineModel
+from ..diffusers.model import Grid, PipelineModel
 from ..diffusers.peft_lora import attach_lora
 from ..diffusers.probe import Probe
 from ..diffusers.texts import PipelineTexts
@@ -52,6 +53,7 @@ def load_family(
     layers: Layers | None = None,
     loras: Loras = MappingProxyType({}),
     embedded_guidance: float | None = None,
+    frames: Frames = PICTURE,
 ) -> PipelineModel:
     """A folder of one family; `load_pipeline` says what is usual. None is one that no row is about."""
     require_range(dtype)
@@ -60,11 +62,13 @@ def load_family(
     index = read_index(folder, () if family is None else family.optional)
     part = network_part(index) if family is None else family.network
     require_folder(folder, (part, "vae", "scheduler"))
+    _require_trainable(family, folder, part)
     probe = _probe(folder, family)
     network = load_network(folder / part, index.part(part), dtype)
     _require_images_from_noise(network, folder)
     listed, family = family is not None, family or family_from(index.pipeline, network, part)
-    texts = PipelineTexts(index, family, network, dtype, torch.device(device))
+    vae = load_vae(folder / "vae", index.part("vae"))
+    texts = PipelineTexts(index, family, {part: network, "vae": vae}, dtype, torch.device(device))
     if not listed:
         family = with_shapes(family, texts(_ANY_PROMPT))
         texts.release()
@@ -82,7 +86,8 @@ def load_family(
     )
     for module in network.modules():
         module.training = type(module).__name__ in family.training
-    parts = {part: network, "vae": load_vae(folder / "vae", index.part("vae")), "scheduler": probe}
+    guider = {} if family.guider is None else {"guider": family.guider(guidance)}
+    parts = {part: network, "vae": vae, "scheduler": probe, **guider}
     model = PipelineModel(
         pipeline_of(index, **parts),
         family,
@@ -91,6 +96,7 @@ def load_family(
         resolution=resolution,
         guidance=guidance,
         embedded_guidance=embedded_guidance,
+        frames=frames,
         compute=dtype,
         device=device,
         gradient_checkpointing=gradient_checkpointing,
@@ -98,10 +104,14 @@ def load_family(
         base_model=" + ".join(filter(None, (folder.name, names_of(loras)))),
     )
     if family.even_grid:
-        height, width = model.latent_shape[-2:]
-        patches = (height // family.side) * (width // family.side)
-        model.grid = read_grid(folder / "scheduler", patches, pipeline=pipeline_grid)
+        model.grid = _even_grid(model, folder, pipeline=pipeline_grid)
     return model
+
+
+def _even_grid(model: PipelineModel, folder: Path, *, pipeline: bool) -> Grid:
+    height, width = model.latent_shape[-2:]
+    patches = (height // model.family.side) * (width // model.family.side)
+    return read_grid(folder / "scheduler", patches, pipeline=pipeline)
 
 
 def _probe(folder: Path, family: Family | None) -> Probe | DiffusionProbe:
@@ -116,6 +126,13 @@ def _probe(folder: Path, family: Family | None) -> Probe | DiffusionProbe:
         return DiffusionProbe.of(settings, folder / "scheduler")
     require_flow(settings, folder)
     return Probe.of(settings)
+
+
+def _require_trainable(family: Family | None, folder: Path, part: str) -> None:
+    """Raise where the family's row knows that a folder cannot be trained."""
+    why = "" if family is None else family.refused(read_json(folder / INDEX), read_json(folder / part / "config.json"))
+    if why:
+        raise ModelFilesError(f"{folder} cannot be trained: {why}")
 
 
 def _require_images_from_noise(network: ModelMixin, folder: Path) -> None:

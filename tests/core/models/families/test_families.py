@@ -7,10 +7,12 @@ from typing import Any
 
 import diffusers
 import pytest
+import tiny_edits
 import tiny_pipelines
 import tiny_unets
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
+from tiny_more import COSTLY, MORE
 from tiny_pipelines import SIDE, opened
 from torch import Tensor
 
@@ -163,6 +165,6 @@ def test_what_it_computes_is_proven(model: PipelineModel) -> None:
 
 
 def test_every_row_of_the_table_is_among_these() -> None:
-    made = [*tiny_pipelines.PIPELINES.values(), *tiny_pipelines.OTHERS.values()]
-    tried = {"StableDiffusion3Pipeline", *(pipeline for pipeline, _ in made), tiny_unets.SDXL, tiny_unets.SD1}
-    assert {pipeline for family in LISTED for pipeline in family.pipelines} == tried
+    made = [*tiny_pipelines.PIPELINES.values(), *tiny_pipelines.OTHERS.values(), *MORE.values(), *COSTLY.values()]
+    tried = {"StableDiffusion3Pipeline", *(pipeline for pipeline, _ in made), *tiny_edits.EDITS.values()}
+    assert {pipeline for family in LISTED for pipeline in family.pipelines} == tried | {tiny_unets.SDXL, tiny_unets.SD1}

@@ -8,6 +8,7 @@ import pytest
 import tiny_pipelines
 import torch
 from safetensors.torch import load_file, save_file
+from tiny_more import COSTLY
 from tiny_pipelines import opened
 
 from mixgrpo_core.models import load_pipeline
@@ -54,6 +55,19 @@ def test_a_model_that_is_no_flow_is_told(flux: Path) -> None:
     changed(flux / "scheduler" / "scheduler_config.json", _class_name="DDIMScheduler", prediction_type="epsilon")
     with pytest.raises(ModelFilesError, match="expected a flow model in .*DDIMScheduler"):
         opened(flux)
+
+
+def test_what_a_row_knows_not_to_be_trainable_is_told(kept: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(made("wan", kept), tmp_path / "wan"))
+    changed(folder / "model_index.json", transformer_2=["diffusers", "WanTransformer3DModel"])
+    with pytest.raises(
+        ModelFilesError, match=r"wan cannot be trained: it has two networks .*use Wan 2.1, or Wan 2.2 5B"
+    ):
+        opened(folder)
+    folder = tiny_pipelines.written(*COSTLY["hunyuan-image"], tmp_path / "hunyuan")
+    changed(folder / "transformer" / "config.json", use_meanflow=True)
+    with pytest.raises(ModelFilesError, match="velocities over a whole step .use_meanflow., .*use the base"):
+        opened(folder)
 
 
 def test_text_encoders_that_the_index_leaves_out_are_told(flux: Path) -> None:
