@@ -131,11 +131,13 @@ def correct(run: Path, image: str, wrong: bool) -> str | None:
     if not wrong:
         corrections.take_back(image)
         return corrections.said(image)
-    one = _read(run / TASTE).get("images", {}).get(image)
+    told = _read(run / TASTE)
+    one = told.get("images", {}).get(image)
     if one is None:
         raise FileNotFoundError(image)
     picture = np.asarray(Image.open(run / TASTE / _SHOWN / f"{image}.png").convert("RGB"))
-    corrections.say(picture, one["prompt"], liked=one["liked"] < 0.5, iteration=one["iteration"], place=one["place"])
+    place = {"iteration": one["iteration"], "place": one["place"], "now": told["iteration"]}
+    corrections.say(picture, one["prompt"], liked=one["liked"] < 0.5, **place)
     return corrections.said(image)
 
 

@@ -22,6 +22,7 @@ from typing import Any
 from .voting import WAYS, Way
 
 FORMAT = 1
+_CORRECTION = ("after", "heard")
 
 
 class BallotError(ValueError):
@@ -58,6 +59,7 @@ class Ballot:
         late: images whose vote came, or changed, after the ballot was closed.
         fallback: what was done instead of counting votes; empty where they counted.
         changes: how often its file was written; of two that are told late, the one with more is the newer.
+        after: the iteration that was being done when a correction was said; None for what is none.
         heard: the iteration before which a taste learnt from it, where it is a correction; it cannot be changed then.
     """
 
@@ -73,6 +75,7 @@ class Ballot:
     late: tuple[int, ...] = ()
     fallback: str = ""
     changes: int = field(default=0, compare=False)
+    after: int | None = None
     heard: int | None = None
 
     @property
@@ -97,8 +100,8 @@ class Ballot:
         }
         votes = {str(image): self.votes[image] for image in sorted(self.votes)}
         written = {"state": self.state.value, "way": self.way.name, "votes": votes, "late": list(self.late)}
-        heard = {} if self.heard is None else {"heard": self.heard}
-        return {"format": FORMAT, **values, **written, **heard}
+        correction = {name: when for name in _CORRECTION if (when := getattr(self, name)) is not None}
+        return {"format": FORMAT, **values, **written, **correction}
 
 
 def check_image(image: object, images: int) -> None:
@@ -130,7 +133,7 @@ def from_json(id: str, found: Any) -> Ballot:
             late=tuple(_whole(image) for image in found["late"]),
             fallback=str(found["fallback"]),
             changes=_whole(found.get("changes", 0)),
-            heard=_whole(found["heard"]) if "heard" in found else None,
+            **{name: _whole(found[name]) for name in _CORRECTION if name in found},
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise BallotError(f"{id}.json is no ballot ({type(error).__name__}: {error})") from error

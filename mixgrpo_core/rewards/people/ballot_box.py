@@ -21,6 +21,7 @@ from .voting import Way
 KEPT = 32
 """Ballots whose pictures are kept; their votes all are. Only the last few iterations can ever be done again."""
 LOCK_SECONDS = 5.0
+_LEARNT = "the taste has learnt from this vote already"
 _ID = re.compile(r"(?:\d{6,9}|scored)-\d{3,9}-[0-9a-f]{8}")
 
 Pictures = Sequence[np.ndarray]
@@ -82,7 +83,7 @@ class BallotBox:
         )
         with self._lock():
             ballot = self._known(new, pictures, prefix) or new
-            if not self.pictures(ballot.id):
+            if len(self.pictures(ballot.id)) != len(pictures):  # forgotten, or a process was killed while it wrote them
                 self._store(ballot.id, pictures)
             if final is not None:
                 final.save(self.folder, ballot.id)
@@ -104,7 +105,7 @@ class BallotBox:
 
         def voted(ballot: Ballot) -> Ballot:
             if ballot.heard is not None:
-                raise HeardError("the taste has learnt from this vote already")
+                raise HeardError(_LEARNT)
             for image, vote in votes.items():
                 check_image(image, ballot.images)
                 if vote is not None:
@@ -125,6 +126,21 @@ class BallotBox:
     def close(self, ballot: Ballot, state: State) -> Ballot:
         """Close a ballot unless somebody did; with the votes that are in its file by now."""
         return self._changed(ballot, lambda found: replace(found, state=state) if found.open else found)
+
+    def correct(self, ballot: Ballot, vote: int | None, after: int) -> Ballot:
+        """Make a correction of a ballot of one image, said while iteration ``after`` was done; None takes it back.
+
+        Raises:
+            HeardError: a taste has learnt from it.
+        """
+        votes = {} if vote is None else {0: vote}
+
+        def corrected(found: Ballot) -> Ballot:
+            if found.heard is not None:
+                raise HeardError(_LEARNT)
+            return replace(found, votes=votes, state=State.DONE, after=after)
+
+        return self._changed(ballot, corrected)
 
     def hear(self, ballot: Ballot, iteration: int) -> Ballot:
         """Write down before which iteration a taste learns from it, if anybody voted; the first time counts."""
@@ -170,10 +186,14 @@ class BallotBox:
         return ballot
 
     def _store(self, id: str, pictures: Pictures) -> None:
-        folder = self.folder / id
-        folder.mkdir(exist_ok=True)
+        """All of them or none: a process that is killed meanwhile leaves no ballot with half of its pictures."""
+        partial, folder = self.folder / f".{id}.part", self.folder / id
+        for old in (partial, folder):
+            shutil.rmtree(old, ignore_errors=True)
+        partial.mkdir()
         for index, picture in enumerate(pictures):
-            Image.fromarray(picture).save(folder / f"{index}.png", compress_level=3)
+            Image.fromarray(picture).save(partial / f"{index}.png", compress_level=3)
+        partial.rename(folder)
 
     def _forget_old_pictures(self, current: str) -> None:
         for id in self.ids()[: -self.kept]:

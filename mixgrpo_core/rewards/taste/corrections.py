@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..people.ballot import BallotError, State
+from ..people.ballot import BallotError
 from ..people.ballot_box import BallotBox, id_of
 from ..people.voting import Thumbs
 from .looks import Look
@@ -26,22 +26,24 @@ class Corrections:
     def __init__(self, folder: Path) -> None:
         self._box = BallotBox(folder, kept=MOST)
 
-    def say(self, picture: np.ndarray, prompt: str, *, liked: bool, iteration: int, place: int) -> None:
+    def say(self, picture: np.ndarray, prompt: str, *, liked: bool, iteration: int, place: int, now: int) -> None:
         """A person likes, or does not like, a ``picture`` (``[h, w, 3]`` in uint8) of an iteration.
 
         Args:
             place: tells the picture from others of the iteration.
+            now: the iteration that is being done; the taste hears it before a later one.
 
         Raises:
             HeardError: the taste has learnt from what was said of it before.
             OSError: it could not be written.
         """
         ballot = self._box.opened([picture], prompt, _WAY, iteration=iteration, group=place, seconds=0.0)
-        self._box.vote(ballot.id, {0: 1 if liked else -1}, State.DONE)
+        self._box.correct(ballot, 1 if liked else -1, now)
 
     def take_back(self, id: str) -> None:
         """Raises as `say`, and ``FileNotFoundError`` where nothing was said."""
-        self._box.vote(id, {0: None})
+        ballot = self._box.read(id)
+        self._box.correct(ballot, None, ballot.after or 0)
 
     def said(self, id: str) -> str | None:
         """``"waits"`` for the next iteration, ``"heard"``, or None where nothing was said of that picture."""
@@ -62,8 +64,11 @@ class Corrections:
             if id in known:
                 continue
             try:
-                ballot = self._box.hear(self._box.read(id), iteration)
-                if ballot.heard is None or iteration < ballot.heard:  # taken back, or said later than this
+                ballot = self._box.read(id)
+                if ballot.after is not None and iteration <= ballot.after:  # it is done again: that was said later
+                    continue
+                ballot = self._box.hear(ballot, iteration)
+                if ballot.heard is None or iteration < ballot.heard:  # taken back, or heard later
                     continue
                 opinions = opinions_of(ballot, [read_picture(file) for file in self._box.pictures(id)], look)
             except (BallotError, OSError, ValueError, IndexError):
