@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from comfy_api.latest import io
@@ -110,11 +111,16 @@ def one_reward(name: str, reward: Reward, weight: float) -> io.NodeOutput:
 
 
 class LoraWeights(dict[str, Tensor]):
-    """A LoRA on ComfyUI's own wire for them: the tensors of a file by name, and the words of its header."""
+    """A LoRA on ComfyUI's own wire for them: the tensors of a file by name, and the words of its header.
+
+    Attributes:
+        card: the model card of the run that it comes from.
+    """
 
     def __init__(self, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
         super().__init__(tensors)
         self.metadata = dict(metadata)
+        self.card: Path | None = None
 
 
 def workflow_note(extra: object) -> dict[str, str]:

@@ -18,13 +18,13 @@ from ..rewards.port import Reward
 from ..runs.folder import RunFolder
 from ..runs.gallery import Gallery
 from ..runs.metrics import iterations_done
+from ..runs.model_card import write_card
 from ..sampling.ode import decode, sample
 from ..settings.prompts import Prompts
 from ..support.paths import in_shell
 from ..support.seeds import derive_seed
 from ..views.figures import report_figure
 from ..views.grids import labelled_grid
-from .card import write_card
 from .settings import RunConfig
 
 if TYPE_CHECKING:  # it imports diffusers
@@ -49,7 +49,14 @@ def finish(
     grid = before_after(model, shown_prompts(settings.make_prompts()), settings, after)
     grid.save(run.path / "before_after.png")
     report_figure(metrics, settings.train, run.path / "report.png", grid)
-    write_card(settings, run, rewards)
+    prompts = settings.make_prompts()
+    write_card(
+        run,
+        run.lora("last").with_name("README.md"),
+        rewards=rewards,
+        prompts=list(map(str, prompts.train)),
+        held_out=list(map(str, prompts.held_out)),
+    )
     print_summary(run, metrics, console)
 
 

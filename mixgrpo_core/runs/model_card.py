@@ -4,18 +4,57 @@ It names files and folders of this machine by their last part only.
 """
 
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
+from ..rewards.port import Reward, about
 from ..settings.config import TrainConfig, to_dict
+from ..settings.kinds import summary
 from .folder import RunFolder
 from .metrics import iterations_done
 
+PICTURES = {"before and after, from the same noise": "before_after.png", "the run": "report.png"}
+"""By caption the pictures in a run folder that a card shows."""
 SHOWN = 12
 """Prompts that the card shows."""
 _UNSAID = "not said"
 _FOLDERS = re.compile(r"(?<=[\"'])(?:/|[A-Za-z]:[\\/]|~/)(?:[^\"']*[\\/])?")
+
+
+def write_card(
+    run: RunFolder,
+    card: Path,
+    *,
+    rewards: Mapping[str, Reward],
+    prompts: Sequence[str],
+    held_out: Sequence[str],
+    prefix: str = "",
+) -> None:
+    """Write the card of a run's LoRA to ``card``, and copies of the pictures that it shows beside it.
+
+    Args:
+        prompts, held_out: see `model_card`.
+        prefix: of the copies' names, where LoRA files of several runs lie in one folder.
+
+    Raises:
+        OSError: they cannot be written.
+    """
+    card.parent.mkdir(parents=True, exist_ok=True)
+    shown = {caption: name for caption, name in PICTURES.items() if (run.path / name).exists()}
+    for name in shown.values():
+        shutil.copyfile(run.path / name, card.parent / f"{prefix}{name}")
+    told = model_card(
+        run,
+        rewards={name: f"{type(reward).__name__}: {summary(type(reward))}" for name, reward in rewards.items()},
+        licences={name: about(reward).licence for name, reward in rewards.items()},
+        pictures={caption: f"{prefix}{name}" for caption, name in shown.items()},
+        prompts=prompts,
+        held_out=held_out,
+    )
+    card.write_text(told, encoding="utf-8")
 
 
 def model_card(
@@ -37,22 +76,28 @@ def model_card(
         prompts, held_out: what was trained on, and what was only evaluated.
     """
     metrics, setup = run.metrics(), run.config["setup"]
-    model = setup.get("model") if isinstance(setup.get("model"), Mapping) else {}
-    base = Path(str(model.get("folder", ""))).name or _UNSAID
+    base, rank = _base_and_rank(setup)
     done = iterations_done(metrics)
     parts = [
         "---\nlibrary_name: diffusers\ntags:\n- lora\n- text-to-image\n- reinforcement-learning\n- mixgrpo\n---\n",
         f"# {run.path.name}\n",
         f"A LoRA of **{base}**, trained on rewards by [MixGRPO](https://arxiv.org/abs/2507.21802): {done} iterations "
         f"of {run.settings.prompts_per_iteration} prompts with {run.settings.images_per_prompt} images each.\n",
-        *(f"![{caption}]({file})\n" for caption, file in pictures.items()),
+        *(f"![{caption}]({quote(file)})\n" for caption, file in pictures.items()),
         f"## Rewards\n\n{_rewards(metrics, run.settings, rewards, licences)}",
         "Before you publish it, check the licence of the base model and those of the rewards' weights.\n",
         f"## Prompts\n\nTrained on {len(prompts)}, evaluated on {len(held_out)} others.\n\n{_listed(prompts)}",
-        f"## Settings\n\nRank {model.get('rank') or 'of the model'}. What differs from the defaults:\n\n"
-        f"{_settings(run.settings)}",
+        f"## Settings\n\nRank {rank or 'of the model'}. What differs from the defaults:\n\n{_settings(run.settings)}",
     ]
     return "\n".join(parts)
+
+
+def _base_and_rank(setup: Mapping[str, Any]) -> tuple[str, int | None]:
+    """Of a run folder's setup: a table where the run was headless; on the canvas the model's family and a digest."""
+    model = setup.get("model")
+    if isinstance(model, Mapping):
+        return Path(str(model.get("folder", ""))).name or _UNSAID, model.get("rank")
+    return str(model or "").rpartition(" ")[0] or _UNSAID, setup.get("rank")
 
 
 def _rewards(

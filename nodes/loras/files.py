@@ -19,6 +19,7 @@ from ..host.lora_layouts import DIFFUSERS, LAYOUTS, rank_of, read
 from ..live.canvas_run import loras_folder
 from ..names import check_name, require_place
 from ..sockets import LoraWeights, workflow_note
+from ..training.cards import copy_card
 from ..training.runs import require_writable
 
 DTYPES = {"as it is": None, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -75,6 +76,7 @@ class SaveLora(io.ComfyNode):
             words["modelspec.trigger_phrase"] = trigger.strip()
         plain_lora = plain(lora, words, "the LoRA")
         file = write(laid_out(plain_lora, model, layout), name, layout, dtype)
+        copy_card(lora.card if isinstance(lora, LoraWeights) else None, loras_folder().parent / file)
         return io.NodeOutput(file, ui=ui.PreviewText(f"saved as {file}{_without_text(plain_lora)}"))
 
 

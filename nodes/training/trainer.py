@@ -36,6 +36,7 @@ from ..live.voting import of_the_run
 from ..names import composed
 from ..settings.model_family import for_model
 from ..sockets import LoraWeights, PromptsSocket, Rewards, RewardSocket, SettingsSocket, TrainerSettings, workflow_note
+from .cards import write_run_card
 from .expected import forecast, shown_of, workload
 from .loop import Training, probe
 from .outcome import curve, grid_that_fits, guard_stop, summary, to_tensor
@@ -131,6 +132,7 @@ class TrainLora(io.ComfyNode):
                         return io.NodeOutput(*[ExecutionBlocker(None)] * OUTPUTS)
                     live.status("evaluating")
                     found = _outputs(model, policy, prompts, training.config, run, settings.family)
+                    found.args[1].card = write_run_card(run, rewards.rewards, prompts)
                     why = guard_stop(run.metrics())
                     ending = "stopped" if command or why else "finished"
                     live.status(ending, why or str(found.args[-1]).splitlines()[0])

@@ -1,10 +1,12 @@
 """The trainer node itself in this process: what a second queue finds, what it hands on, what it refuses at once."""
 
 import math
+import re
 import shutil
 import sys
 import unicodedata
 from pathlib import Path
+from urllib.parse import unquote
 
 import comfy.sd
 import comfy.taesd.taesd
@@ -17,8 +19,10 @@ from comfy_extras.nodes_easycache import EasyCacheNode, LazyCacheNode
 from mixgrpo_pack.mixgrpo_core.advantages.combine import BatchNormalised
 from mixgrpo_pack.mixgrpo_core.evaluation.guards import PixelDrift
 from mixgrpo_pack.mixgrpo_core.rewards.shapes import ShapeReward
+from mixgrpo_pack.nodes.host.lora_layouts import DIFFUSERS
 from mixgrpo_pack.nodes.live.board import Command, board
 from mixgrpo_pack.nodes.live.events import Line
+from mixgrpo_pack.nodes.loras.files import SaveLora
 from mixgrpo_pack.nodes.rewards.combine import combined
 from mixgrpo_pack.nodes.rewards.pixels import PixelRewardNode
 from mixgrpo_pack.nodes.sockets import Rewards, TrainerSettings
@@ -47,6 +51,12 @@ class Queued(TrainLora):
         unique_id = "12:5"
         extra_pnginfo = None
         prompt = None
+
+
+class Saved(SaveLora):
+    """Save LoRA as the host calls it."""
+
+    hidden = Queued.hidden
 
 
 SMALL = {"iterations": 1, "eval_every": 0, "steps": 4, "images_per_prompt": 2, "prompts_per_iteration": 1, "updates": 1}
@@ -86,6 +96,16 @@ def test_a_run_of_any_script_in_a_sub_folder_goes_on_and_shows_itself_by_its_nam
     assert sorted(path.name for path in (output / "mixgrpo" / "portraits").iterdir()) == ["Käthe", "Käthe-2"]
     folder = output / "loras" / "mixgrpo" / "portraits"
     assert {path.name for path in folder.iterdir()} >= {"Käthe-last.safetensors", "Käthe-2-last.safetensors"}
+    for name in ("Käthe", "Käthe-2"):  # each has its card, with pictures of its own
+        card = (folder / f"{name}-card.md").read_text(encoding="utf-8")
+        linked = [unquote(link) for link in re.findall(r"!\[.*?\]\((.*?)\)", card)]
+        assert linked and all((folder / link).is_file() and link.startswith(f"{name}-") for link in linked)
+        assert "A LoRA of **SD3" in card and "Rank 2." in card and "| shape | ShapeReward: " in card
+        assert str(output) not in card
+    [saved] = Saved.execute(extended.result[1], "mine/a b", DIFFUSERS).args
+    card = (output / "loras" / "mixgrpo" / "mine" / "a b-card.md").read_text(encoding="utf-8")
+    assert "](a%20b-before_after.png)" in card and "K%C3%A4the" not in card
+    assert (output / "loras" / saved).with_name("a b-before_after.png").is_file()
     assert {run for run, *_ in told if run} == {"portraits/Käthe", "portraits/Käthe-2"}
     shown = {data["image"]["filename"] for _, event, data in told if event == "group"}
     assert shown and all((output / "temp" / "mixgrpo" / name).is_file() for name in shown)

@@ -7,7 +7,8 @@ import pytest
 from mixgrpo_core import RunFolder, TrainConfig
 from mixgrpo_core.advantages import StructureCredit, WeightedAdvantages
 from mixgrpo_core.advantages.patches import DinoPatches
-from mixgrpo_core.runs.model_card import SHOWN, model_card
+from mixgrpo_core.rewards.shapes import ShapeReward
+from mixgrpo_core.runs.model_card import SHOWN, model_card, write_card
 
 PLACES = ["/home/anna/models/dinov2", "C:\\\\Users\\\\anna\\\\dinov2", "~/secret/dinov2"]
 
@@ -41,3 +42,17 @@ def test_it_shows_a_few_prompts_of_many_and_settings_that_nobody_changed(tmp_pat
     told = card(tmp_path, prompts=[f"prompt\n{i}" for i in range(40)], setup={"cfg": 4.5})
     assert told.count("* prompt ") == SHOWN and "* ... and 28 more" in told
     assert "    (nothing)" in told and "A LoRA of **not said**" in told
+
+
+def test_a_run_of_the_canvas_names_the_family_and_its_own_rank(tmp_path):
+    told = card(tmp_path, setup={"model": "FLUX.1 dev 3f0a", "rank": 16})
+    assert "A LoRA of **FLUX.1 dev**" in told and "Rank 16." in told
+
+
+def test_pictures_are_copied_beside_the_card_and_linked_whatever_the_run_is_called(tmp_path):
+    run = RunFolder.create(tmp_path / "a run", USUAL, {})
+    (run.path / "report.png").write_bytes(b"a picture")
+    place = tmp_path / "loras" / "a run-card.md"
+    write_card(run, place, rewards={"shape": ShapeReward()}, prompts=["a"], held_out=[], prefix="a run-")
+    assert "](a%20run-report.png)" in place.read_text() and "before_after" not in place.read_text()
+    assert place.with_name("a run-report.png").read_bytes() == b"a picture"
