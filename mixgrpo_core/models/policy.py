@@ -25,7 +25,6 @@ class Policy:
         current: the velocity field that the model gave, with the weights being trained.
         using: the model's.
         states: LoRA states by name; None is the base model.
-        row: which of the conditionings of ``current``; None is its first.
     """
 
     def __init__(
@@ -34,14 +33,13 @@ class Policy:
         using: Callable[[LoraState | None], AbstractContextManager[None]],
         states: Mapping[str, LoraState | None],
         phase: Callable[[str], AbstractContextManager[object]] = nullcontext,
-        row: int | None = None,
     ) -> None:
-        self._current, self._using, self._states, self._phase, self._row = current, using, states, phase, row
+        self._current, self._using, self._states, self._phase = current, using, states, phase
         self._last: dict[str | None, tuple[Tensor, Tensor, Tensor]] = {}
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
         """Velocity of the policy being trained, ``[B, *L]``."""
-        return self._remembered(None, x, sigma)
+        return self.asked(None, x, sigma)
 
     def named(self, name: str, x: Tensor, sigma: Tensor) -> Tensor:
         """Velocity of the policy ``name``, ``[B, *L]``, without gradient.
@@ -49,12 +47,7 @@ class Policy:
         Raises:
             ValueError: nobody keeps a policy of that name.
         """
-        if name not in self._states:
-            raise ValueError(
-                f"the policy {name!r} was asked for but is not kept (kept are {sorted(self._states)}): name it in the "
-                "objective's `needs` or `policies`"
-            )
-        return self._remembered(name, x, sigma)
+        return self.asked(name, x, sigma)
 
     def reference(self, x: Tensor, sigma: Tensor) -> Tensor:
         """Velocity of the base model, ``[B, *L]``."""
@@ -64,18 +57,19 @@ class Policy:
         """Velocity under the weights before the update, ``[B, *L]``."""
         return self.named(OLD, x, sigma)
 
-    def _remembered(self, name: str | None, x: Tensor, sigma: Tensor) -> Tensor:
+    def asked(self, name: str | None, x: Tensor, sigma: Tensor) -> Tensor:
+        """Velocity of the policy ``name``; None is the one being trained."""
         found = self._last.get(name)
         if found is None or found[0] is not x or found[1] is not sigma:
-            v = self._computed(x, sigma) if name is None else self._frozen(name, x, sigma)
+            v = self._current(x, sigma) if name is None else self._frozen(name, x, sigma)
             found = self._last[name] = (x, sigma, v)
         return found[2]
 
-    def _computed(self, x: Tensor, sigma: Tensor) -> Tensor:
-        if self._row is None:
-            return self._current(x, sigma)
-        return self._current(x, sigma, torch.full((len(x),), self._row))
-
     def _frozen(self, name: str, x: Tensor, sigma: Tensor) -> Tensor:
+        if name not in self._states:
+            raise ValueError(
+                f"the policy {name!r} was asked for but is not kept (kept are {sorted(self._states)}): name it in the "
+                "objective's `needs` or `policies`"
+            )
         with self._phase("reference"), torch.no_grad(), self._using(self._states[name]):
-            return self._computed(x, sigma)
+            return self._current(x, sigma)

@@ -4,10 +4,10 @@ Everything that depends on a host hides behind it: devices, dtypes, offloading, 
 scaling, how the LoRA is attached. The core sees tensors and one function, the velocity field.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -90,6 +90,20 @@ class DecodesLow(Protocol):
     def decode_low(self, x: Tensor) -> Tensor:
         """``Sampled.decode`` computed in bfloat16; the images are float32."""
         ...
+
+
+@runtime_checkable
+class TellsKinds(Protocol):
+    """A model of which not all conditionings go into one call of the network together."""
+
+    def kind(self, cond: Any) -> Hashable:
+        """Conditionings of one kind share calls; rows of others have calls of their own."""
+        ...
+
+
+def alike(model: Sampled[Cond], cond: Cond) -> Hashable:
+    """What conditionings that share calls of the network have in common."""
+    return model.kind(cond) if isinstance(model, TellsKinds) else None
 
 
 class FlowModel(Sampled[Cond], Protocol[Cond]):

@@ -1,6 +1,6 @@
 """Terms of pieces as a table of members and columns, and its gradient in one pass or in two."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -72,17 +72,14 @@ def _pull(regularisers: Sequence[Regulariser], policy: Policy, piece: Piece) -> 
 
 
 @torch.no_grad()
-def filled(
-    objective: Objective, pieces: Iterable[tuple[Policy, Piece]], members: int, columns: int
-) -> dict[str, Tensor]:
-    """The whole table ``[members, columns, ...]`` of each term, without a graph: the first of two passes."""
-    table: dict[str, Tensor] = {}
-    for policy, piece in pieces:
-        for name, term in {**objective.fixed_terms(policy, piece), **objective.terms(policy, piece)}.items():
-            if name not in table:
-                table[name] = term.new_zeros(members, columns, *term.shape[1:])
-            table[name][piece.members.to(term.device), piece.column.index] = term
-    return table
+def fill(
+    table: dict[str, Tensor], objective: Objective, policy: Policy, piece: Piece, members: int, columns: int
+) -> None:
+    """A piece's part of each term's ``table [members, columns, ...]``, without a graph: the first of two passes."""
+    for name, term in {**objective.fixed_terms(policy, piece), **objective.terms(policy, piece)}.items():
+        if name not in table:
+            table[name] = term.new_zeros(members, columns, *term.shape[1:])
+        table[name][piece.members.to(term.device), piece.column.index] = term
 
 
 def coefficients(

@@ -6,22 +6,25 @@ piece by piece (one column and a few rows at a time) and takes one optimizer ste
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import ceil
+from functools import partial
 from types import MappingProxyType
 
 import torch
+from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
 from ..models.ema import Ema
 from ..models.lagged import Lagged
 from ..models.policy import OLD, REFERENCE, Policy
-from ..models.port import FlowModel, LoraState, Velocity
+from ..models.port import FlowModel, LoraState, Velocity, alike
 from ..support.phases import PhaseClock
 from ..support.ranks import ALONE, Ranks
 from ..support.seeds import derive_seed
+from .chunks import split_into_chunks
 from .figures import Figures, Step, UpdateStats, finite, joined, summary
-from .noise_probe import noise_allowed, rescored, rollout_noise
+from .noise_probe import NoiseProbe, noise_allowed
 from .own_step import Steering
+from .packs import Asked, calls, waves
 from .pieces import (
     Column,
     Draw,
@@ -37,7 +40,7 @@ from .pieces import (
 )
 from .port import COLUMNS, GROUP, TRANSITIONS, DrawRequest, Objective
 from .regularisers import Regulariser
-from .table import cells_of, coefficients, filled, one_pass, second_pass
+from .table import cells_of, coefficients, fill, one_pass, second_pass
 
 
 class NonFiniteLoss(RuntimeError):
@@ -122,26 +125,6 @@ def update_policy(
     )
 
 
-def split_into_chunks(
-    groups: Sequence[Group | Elsewhere], updates: int, *, whole: bool = False
-) -> list[list[Group | Elsewhere]]:
-    """Groups dealt out to ``updates`` chunks: whole groups while there are enough, else interleaved members of each.
-
-    Whole groups keep the shared first step one evaluation per group; nothing is dropped. With ``whole`` groups are
-    never taken apart: there are at most as many chunks as groups.
-    """
-    parts_per_group = ceil(updates / len(groups)) if groups and not whole else 1
-    if parts_per_group == 1:
-        return [list(groups[i::updates]) for i in range(min(updates, len(groups)))]
-    parts = [
-        group.select(torch.arange(start, group.count, parts_per_group))
-        for start in range(parts_per_group)
-        for group in groups
-        if start < group.count
-    ]
-    return [chunk for chunk in (parts[i::updates] for i in range(updates)) if chunk]
-
-
 def _states(
     model: FlowModel, objective: Objective, regularisers: Sequence[Regulariser], lagged: Mapping[str, Lagged]
 ) -> dict[str, LoraState | None]:
@@ -151,6 +134,21 @@ def _states(
     if OLD in objective.needs or OLD in asked:
         states[OLD] = {name: tensor.clone() for name, tensor in model.lora_state().items()}
     return states | {name: policy.weights for name, policy in lagged.items()}
+
+
+@dataclass(frozen=True)
+class _Share:
+    """Groups of one update that are trained on side by side, with their draws.
+
+    Attributes:
+        total: the update's cells, on all ranks.
+        figures: of the update.
+    """
+
+    work: Sequence[tuple[Group, Sequence[Draw]]]
+    moment: Moment
+    total: int
+    figures: Figures
 
 
 @dataclass
@@ -201,14 +199,11 @@ class _Updater:
         cells = [len(self.columns(group, draws)) * group.count for group, draws in work]
         (total,) = self.ranks.added(sum(cells))
         self.optimizer.zero_grad(set_to_none=True)
-        for (group, draws), count in zip(work, cells, strict=True):
-
-            def accumulate(velocity: Velocity, group: Group = group, draws: Sequence[Draw] = draws) -> None:
-                accumulated = self._in_two_passes if self.whole_table else self._piece_by_piece
-                accumulated(velocity, group, draws, moment, int(total), figures)
-
-            if count:
-                self.model.run((group.cond,), accumulate)
+        filled = [each for each, count in zip(work, cells, strict=True) if count]
+        for wave in waves(filled, self.updating.batch):
+            accumulate = self._in_two_passes if self.whole_table else self._piece_by_piece
+            share = _Share(wave, moment, int(total), figures)
+            self.model.run([group.cond for group, _ in wave], partial(accumulate, share))
         means, maxima = joined(figures.read(), self.ranks)
         self.ranks.sum_gradients(self.model.parameters())
         norm = float(clip_grad_norm_(list(self.model.parameters()), self.updating.max_grad_norm))
@@ -222,39 +217,51 @@ class _Updater:
         self.optimizer.step()
         return {**means, "grad_norm": norm}, maxima
 
-    def _piece_by_piece(
-        self, velocity: Velocity, group: Group, draws: Sequence[Draw], moment: Moment, total: int, figures: Figures
-    ) -> None:
-        """The gradient of a loss that is a mean over cells, of which the update has ``total``."""
-        for piece in self.pieces(group, draws, moment):
-            cells = cells_of(group, [piece.column], piece.members, self.updating.candidates, moment)
-            policy = self.policy(velocity)
-            loss, report = one_pass(self.objective, self.regularisers, policy, piece, cells)
-            self._hear(policy, piece)
-            share = len(piece.members) / total
-            (loss * share).backward()
-            figures.add(report, share)
+    def _calls(self, share: _Share, velocity: Velocity) -> Iterator[list[Asked]]:
+        pieces = [self.pieces(group, draws, share.moment) for group, draws in share.work]
+        kinds = [alike(self.model, group.cond) for group, _ in share.work]
+        return calls(pieces, kinds, self.updating.batch, velocity, self.policy)
 
-    def _in_two_passes(
-        self, velocity: Velocity, group: Group, draws: Sequence[Draw], moment: Moment, total: int, figures: Figures
-    ) -> None:
-        """The gradient of a loss of the whole table: its coefficients first, then each term times its own."""
-        members, columns = torch.arange(group.trajectory.group_size), self.columns(group, draws)
-        asked = ((self.policy(velocity), piece) for piece in self.pieces(group, draws, moment))
-        table = filled(self.objective, asked, len(members), len(columns))
-        cells = cells_of(group, columns, members, self.updating.candidates, moment)
-        report, slopes = coefficients(self.objective, table, cells)
-        whole = len(members) * len(columns) / total
-        slopes = {name: slope * whole for name, slope in slopes.items()}
-        for piece in self.pieces(group, draws, moment):
-            share = len(piece.members) / total
-            policy = self.policy(velocity)
-            surrogate, means = second_pass(self.objective, self.regularisers, policy, piece, slopes, share)
-            self._hear(policy, piece)
-            surrogate.backward()
-            figures.add_means(means, share)
-            figures.add_to_loss([(r.weight, means[r.figure]) for r in self.regularisers], share)
-        figures.add(report, whole)
+    def _piece_by_piece(self, share: _Share, velocity: Velocity) -> None:
+        """The gradient of a loss that is a mean over cells."""
+        for call in self._calls(share, velocity):
+            losses = []
+            for number, policy, piece in call:
+                group = share.work[number][0]
+                cells = cells_of(group, [piece.column], piece.members, self.updating.candidates, share.moment)
+                loss, report = one_pass(self.objective, self.regularisers, policy, piece, cells)
+                self._hear(policy, piece)
+                part = len(piece.members) / share.total
+                losses.append(loss * part)
+                share.figures.add(report, part)
+            sum(losses[1:], losses[0]).backward()
+
+    def _in_two_passes(self, share: _Share, velocity: Velocity) -> None:
+        """The gradient of a loss of whole tables: their coefficients first, then each term times its own."""
+        columns = [self.columns(group, draws) for group, draws in share.work]
+        tables: list[dict[str, Tensor]] = [{} for _ in share.work]
+        for call in self._calls(share, velocity):
+            for number, policy, piece in call:
+                count = share.work[number][0].count
+                fill(tables[number], self.objective, policy, piece, count, len(columns[number]))
+        slopes = []
+        for (group, _), its, table in zip(share.work, columns, tables, strict=True):
+            cells = cells_of(group, its, torch.arange(group.count), self.updating.candidates, share.moment)
+            report, found = coefficients(self.objective, table, cells)
+            whole = group.count * len(its) / share.total
+            share.figures.add(report, whole)
+            slopes.append({name: slope * whole for name, slope in found.items()})
+        for call in self._calls(share, velocity):
+            surrogates = [self._second_pass(share, slopes[number], policy, piece) for number, policy, piece in call]
+            sum(surrogates[1:], surrogates[0]).backward()
+
+    def _second_pass(self, share: _Share, slopes: Mapping[str, Tensor], policy: Policy, piece: Piece) -> Tensor:
+        part = len(piece.members) / share.total
+        surrogate, means = second_pass(self.objective, self.regularisers, policy, piece, slopes, part)
+        self._hear(policy, piece)
+        share.figures.add_means(means, part)
+        share.figures.add_to_loss([(r.weight, means[r.figure]) for r in self.regularisers], part)
+        return surrogate
 
     def _hear(self, policy: Policy, piece: Piece) -> None:
         if self.by_step:
@@ -268,16 +275,10 @@ class _Updater:
         most, first = noise_allowed(self.objective, self.model.latent_shape), chunks[0][0]
         if most is None or not self.updating.probe:
             return None, own
+        probe = NoiseProbe(self.model, self.objective, self.updating.batch, self.policy)
         with self.clock.phase("probe"):
-            (noise,) = self.ranks.added(
-                rollout_noise(self.model, self.objective, first, self.updating.batch, self.policy)
-                if isinstance(first, Group)
-                else 0.0
-            )
+            (noise,) = self.ranks.added(probe.deviation(own[0]) if isinstance(first, Group) else 0.0)
             if noise <= most:
                 return noise, own
             self.recomputed = True
-            return noise, [
-                [rescored(self.model, self.objective, group, self.updating.batch, self.policy) for group in chunk]
-                for chunk in own
-            ]
+            return noise, [probe.rescored(chunk) for chunk in own]

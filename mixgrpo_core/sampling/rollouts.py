@@ -3,19 +3,23 @@
 Rows of the state are distinct latents. With shared noise a group is one row until the first stochastic step, where it
 fans out: the deterministic prefix is computed once per prompt, and the first trained step has one input for the whole
 group. A branching step multiplies the rows again. Leaves stand in the order of their ancestors.
+
+Several prompts are rolled out side by side (`shared_calls`): rows that stand at one level share calls of the network.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Generic
 
 import torch
 from torch import Tensor
 
-from ..models.port import Cond, FlowModel, Velocity
+from ..models.port import Cond, FlowModel, alike
 from ..support.seeds import derive_seed
 from .kernels import Kernel
 from .planners import Step, StepPlan
 from .schedule import start_of
+from .shared_calls import Asking, Question, answered
 from .solvers import Euler, Solver
 from .trajectory import State, Trajectory, Transition
 
@@ -46,6 +50,21 @@ class Sampling:
     keep_start: bool = False
 
 
+@dataclass(frozen=True, kw_only=True)
+class Prompt(Generic[Cond]):
+    """A prompt to roll out.
+
+    Attributes:
+        cond: its conditioning.
+        plan: what each step is; its sigmas are the grid.
+        seed: all noise of the rollout is a function of it.
+    """
+
+    cond: Cond
+    plan: StepPlan
+    seed: int
+
+
 def rollout(
     model: FlowModel[Cond],
     cond: Cond,
@@ -56,43 +75,64 @@ def rollout(
     seed: int,
     on_step: Callable[[int], None] = lambda step: None,
 ) -> Trajectory:
-    """Sample one group of images and record its trained transitions.
+    """`rollout_together` of one prompt."""
+    prompt = Prompt(cond=cond, plan=plan, seed=seed)
+    return rollout_together(model, [prompt], sampling, group_size=group_size, on_step=on_step)[0]
+
+
+def rollout_together(
+    model: FlowModel[Cond],
+    prompts: Sequence[Prompt[Cond]],
+    sampling: Sampling,
+    *,
+    group_size: int,
+    on_step: Callable[[int], None] = lambda step: None,
+) -> list[Trajectory]:
+    """Sample one group of images of each prompt and record their trained transitions.
+
+    Each is what it is alone, up to the rounding of larger calls.
 
     Args:
-        model, cond: the policy and the prompt it is conditioned on.
-        plan: what each step is; its sigmas are the grid.
+        model: the policy.
+        prompts: what is rolled out.
         sampling: kernel, solvers and batching.
-        group_size: images G; a multiple of the plan's ``leaves_per_row``.
-        seed: all noise of the rollout is a function of it.
-        on_step: hears the index of each finished step; raising from it cancels the rollout.
+        group_size: images G of each; a multiple of each plan's ``leaves_per_row``.
+        on_step: hears the index of each finished step of each prompt; raising from it cancels all of them.
 
     Returns:
-        The trajectory; its ``nfe`` holds counted network evaluations of the whole group.
+        The trajectories in the order of the prompts; ``nfe`` holds counted network evaluations of a whole group.
     """
-    roots, remainder = divmod(group_size, plan.leaves_per_row)
-    if remainder or roots < 1:
-        raise ValueError(
-            f"a plan with {plan.leaves_per_row} leaves needs a group size that is a multiple of it, found {group_size}"
-        )
-
-    def body(velocity: Velocity) -> Trajectory:
-        return _Rollout(model, velocity, plan, sampling, group_size, roots, seed).run(on_step)
-
+    alone = [_Rollout(model, each.plan, sampling, group_size, each.seed, on_step) for each in prompts]
+    kinds = [alike(model, each.cond) for each in prompts]
     with torch.no_grad():
-        return model.run((cond,), body)
+        return model.run(
+            [each.cond for each in prompts],
+            lambda velocity: answered(
+                [each.run() for each in alone], velocity, lambda: model.evaluations, kinds=kinds, batch=sampling.batch
+            ),
+        )
 
 
 @dataclass
 class _Rollout:
+    """One prompt's: it asks for velocities and goes on with the answers."""
+
     model: FlowModel
-    velocity: Velocity
     plan: StepPlan
     sampling: Sampling
     group_size: int
-    roots: int
     seed: int
+    on_step: Callable[[int], None]
 
-    def run(self, on_step: Callable[[int], None]) -> Trajectory:
+    def __post_init__(self) -> None:
+        leaves = self.plan.leaves_per_row
+        self.roots, remainder = divmod(self.group_size, leaves)
+        if remainder or self.roots < 1:
+            raise ValueError(
+                f"a plan with {leaves} leaves needs a group size that is a multiple of it, found {self.group_size}"
+            )
+
+    def run(self) -> Asking[Trajectory]:
         stochastic = self.plan.stochastic
         first, last = (stochastic[0], stochastic[-1]) if stochastic else (len(self.plan.steps), -1)
         noise = self.model.noise(derive_seed(self.seed, "start"), 1 if self.sampling.shared_noise else self.roots)
@@ -102,23 +142,22 @@ class _Rollout:
         states: list[State] = []
         solver, state = self.sampling.solver, self.sampling.solver.init()
         for i, step in enumerate(self.plan.steps):
-            before = self.model.evaluations
+            sigma, sigma_next = self.plan.sigmas[i], self.plan.sigmas[i + 1]
             if step.recorded or (i == 0 and self.sampling.keep_start):
-                states.append(State(step=i, x=x, parent=self._ancestors(x), sigma=self.plan.sigmas[i]))
+                states.append(State(step=i, x=x, parent=self._ancestors(x), sigma=sigma))
+            answer = yield Question(x, sigma)
+            nfe["prefix" if i < first else "window" if i <= last else "suffix"] += answer.evaluations
             if step.stochastic:
                 children = step.children * (self.roots // len(x) if i == first else 1)
-                x, transition = self._stochastic_step(i, step, x, children)
+                x, transition = self._stochastic_step(i, step, x, answer.v, children)
                 if transition is not None:
                     transitions.append(transition)
                 # Noise was injected: a multistep history from before it would mix two different trajectories.
                 solver = self.sampling.tail_solver if i == last else self.sampling.solver
                 state = solver.init()
             else:
-                sigma, sigma_next = self.plan.sigmas[i], self.plan.sigmas[i + 1]
-                x, state = solver.step(x, self._velocities(x, sigma), sigma, sigma_next, state)
-            part = "prefix" if i < first else "window" if i <= last else "suffix"
-            nfe[part] += self.model.evaluations - before
-            on_step(i)
+                x, state = solver.step(x, answer.v, sigma, sigma_next, state)
+            self.on_step(i)
         final = x.repeat_interleave(self.group_size // len(x), dim=0)
         return Trajectory(
             transitions=tuple(transitions), states=tuple(states), final=final, sigmas=self.plan.sigmas, nfe=nfe
@@ -128,14 +167,12 @@ class _Rollout:
         """``[G]``: from which of the ``rows [R, *L]`` each member descends; leaves stand in the order of ancestors."""
         return torch.arange(len(rows), device=rows.device).repeat_interleave(self.group_size // len(rows))
 
-    def _velocities(self, x: Tensor, sigma: Tensor) -> Tensor:
-        batch = self.sampling.batch or len(x)
-        return torch.cat([self.velocity(rows, sigma) for rows in x.split(batch)])
-
-    def _stochastic_step(self, i: int, step: Step, x: Tensor, children: int) -> tuple[Tensor, Transition | None]:
+    def _stochastic_step(
+        self, i: int, step: Step, x: Tensor, v: Tensor, children: int
+    ) -> tuple[Tensor, Transition | None]:
         sigma, sigma_next = self.plan.sigmas[i], self.plan.sigmas[i + 1]
         kernel = self.sampling.kernel.scaled(step.strength)
-        rows = kernel(x, self._velocities(x, sigma), sigma, sigma_next)
+        rows = kernel(x, v, sigma, sigma_next)
         parent = torch.arange(len(x), device=x.device).repeat_interleave(children)
         noise = self.model.noise(derive_seed(self.seed, "step", i), len(parent))
         gaussian = replace(rows, mean=rows.mean[parent])

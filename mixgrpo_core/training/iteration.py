@@ -1,48 +1,36 @@
 """One iteration: roll out groups, score them, update the policy, evaluate it."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 from torch import Tensor
 
-from ..advantages.combine import initial
-from ..advantages.port import ScoredGroup
 from ..evaluation.guards import Alarm, Iterated
 from ..evaluation.guards.watch import Watch
 from ..evaluation.held_out import Evaluation, HeldOut, Prompted, evaluate
-from ..models.policy import OLD, REFERENCE
 from ..objectives.figures import UpdateStats
 from ..objectives.own_step import target
 from ..objectives.pieces import Elsewhere, Group, Moment
 from ..objectives.update import Updating, update_policy
-from ..rewards.port import Origin, Reward, RewardBatch, about, figures_of
-from ..rewards.scoring import Failure, score
+from ..rewards.port import figures_of
+from ..rewards.scoring import Failure
 from ..rewards.stats import RewardStats, all_stats
-from ..rewards.turns import Turns
 from ..runs.checkpoint import TrainState
-from ..runs.reports import GroupScored, Observer, Progress, StepReport
+from ..runs.reports import Observer, Progress, StepReport
 from ..sampling.planners import Heard, StepPlan
-from ..sampling.rollouts import rollout
-from ..sampling.trajectory import Trajectory
 from ..settings.config import TrainConfig
 from ..settings.prompt_sources.port import chosen_prompts
 from ..support.memory import NOTHING, Memory
 from ..support.phases import PhaseClock, reset_peak_memory
 from ..support.ranks import ALONE, Ranks
-from ..support.seeds import derive_seed
 from .backing_off import BackingOff
 from .decoding import Decoding
 from .effort import Effort, by_rank, evaluations_of
 from .hearing import iterated, learned
 from .probing import circumstances, due, noted
-from .taught import Rolled, taught, told
+from .rolling_out import RollingOut
+from .taught import taught, told
 from .visits import prompt_draw
-
-
-def spread_floor(name: str, reward: Reward, config: TrainConfig) -> float:
-    """Least standard deviation that a group's scores of this reward are divided by."""
-    return config.spread_floors.get(name, max(config.spread_floor, about(reward).spread_floor))
 
 
 class Iteration:
@@ -70,10 +58,11 @@ class Iteration:
         self.updating = config.updating(self.sigmas)
         self.weights = {name: config.reward_weights.get(name, 1.0) for name in self.rewards}
         self.trained = {name: reward for name, reward in self.rewards.items() if self.weights[name] > 0}
-        self.floors = {name: spread_floor(name, reward, config) for name, reward in self.trained.items()}
-        self.backing_off = BackingOff(config, {name: self.weights[name] for name in self.trained}, ranks)
+        weights = {name: self.weights[name] for name in self.trained}
+        self.backing_off, self.watch = BackingOff(config, weights, ranks), Watch(config.guards, weights, ranks)
         self.decoding = Decoding(config, state.model, self.trained, ranks)
-        self.watch = Watch(config.guards, {name: self.weights[name] for name in self.trained}, ranks)
+        looks = (self.watch.look, self.backing_off.look)
+        self.rolling_out = RollingOut(state, self.trained, config, self.decoding, looks, observer, ranks)
 
     def run(self) -> StepReport:
         number = self.state.iteration
@@ -83,18 +72,11 @@ class Iteration:
         self.failures: list[Failure] = []
         self.alarms: list[Alarm] = []
         evaluations = [self._evaluate(0)] if number == 0 and self._evaluating else []
-        rolled, kept_bytes = [], 0
         memories = self.state.notes.get("learned", {})
         draw = prompt_draw(self.config, number, self.pool_size)
         chosen = chosen_prompts(self.config.prompt_source, draw, memories.get("prompt_source", NOTHING))
         plans = [self.config.plan(number, index, self.sigmas, memories.get("planner", NOTHING)) for index in chosen]
-        self.turns = Turns(self.trained, self.ranks, len(chosen))
-        for place in self.ranks.own(len(chosen)):
-            item, plan = self.pool[chosen[place]], plans[place]
-            trajectory = self._rollout(plan, item, place)
-            rolled.append(self._scored(trajectory, plan, item, place))
-            kept_bytes += trajectory.nbytes
-        self.turns.finish()
+        rolled = self.rolling_out.groups([self.pool[index] for index in chosen], plans, self.clock)
         scored, failures = told(rolled, number, self.ranks)
         self.failures.extend(failures)
         groups, credit_figures = taught(rolled, self.config, self.ranks)
@@ -112,80 +94,12 @@ class Iteration:
                 evaluations.append(self._evaluate(number + 1))
         self._back_off(heard, evaluations)
         flat = 1 - len(groups) / len(chosen)
-        return self._report(rewards, evaluations, update, flat, plans[0], kept_bytes)
+        kept = sum(one.group.trajectory.nbytes for one in rolled)
+        return self._report(rewards, evaluations, update, flat, plans[0], kept)
 
     @property
     def _evaluating(self) -> bool:
         return bool(self.held_out.prompts) and self.config.eval_every > 0
-
-    def _rollout(self, plan: StepPlan, item: Prompted, place: int) -> Trajectory:
-        number, total = self.state.iteration, self.config.prompts_per_iteration * len(plan.steps)
-
-        def on_step(step: int) -> None:
-            done = place * len(plan.steps) + step + 1
-            self.observer(Progress(iteration=number, phase="rollout", done=done, total=total))
-
-        with self.clock.phase("rollout"), self._sampling_policy():
-            return rollout(
-                self.model,
-                item.cond,
-                plan,
-                self.config.sampling(),
-                group_size=self.config.images_per_prompt,
-                seed=derive_seed(self.config.seed, number, place),
-                on_step=on_step,
-            )
-
-    def _sampling_policy(self) -> AbstractContextManager[None]:
-        """The weights that the objective samples with."""
-        sampler = self.config.objective.sampled_by(self.state.notes.get("updates", 0))
-        if sampler in (None, OLD):
-            return nullcontext()
-        return self.model.using(None if sampler == REFERENCE else self.state.lagged[sampler].weights)
-
-    def _scored(self, trajectory: Trajectory, plan: StepPlan, item: Prompted, place: int) -> Rolled:
-        """The group with the advantages that it has on its own."""
-        number = self.state.iteration
-        with self.clock.phase("decode"):
-            images, frames = self.decoding.images(trajectory.final, self.state.notes.get("decode"))
-        self.watch.look(images)
-        self.backing_off.look(images)
-        seed = derive_seed(self.config.seed, number, place)
-        context = replace(item.context, iteration=number, seed=seed)
-        with self.clock.phase("reward"), self.turns.at(place):
-            batch = RewardBatch(
-                images=images,
-                frames=frames,
-                prompts=(item.prompt,) * len(images),
-                group=place,
-                context=context,
-                latents=trajectory.final,
-                origin=self._origin(seed, plan),
-            )
-            scores, failures = score(self.trained, batch)
-            self.decoding.choose(batch, scores, self.state.notes)
-        group = ScoredGroup(
-            prompt=item.prompt,
-            place=place,
-            iteration=number,
-            plan=plan,
-            trajectory=trajectory,
-            scores=scores,
-            weights={name: self.weights[name] for name in scores},
-            floors=self.floors,
-            context=context,
-            places=self.model.places,
-        )
-        looked = [stage.look(group, images.clone()) for stage in self.config.credit]
-        first = initial(self.config.credit, group, looked)
-        self.observer(
-            GroupScored(iteration=number, prompt=item.prompt, images=images, scores=scores, advantage=first.values)
-        )
-        return Rolled(item.cond, group, first, looked, failures)
-
-    def _origin(self, seed: int, plan: StepPlan) -> Origin:
-        shared, model = self.config.shared_noise, self.model.digest
-        return Origin(seed=seed, sigmas=plan.sigmas, model=model, shared_noise=shared)
 
     def _learn(self, heard: Sequence[Heard], memories: Mapping[str, Memory]) -> None:
         """Planner and prompt source hear of the groups; what they remember is among the run's notes."""

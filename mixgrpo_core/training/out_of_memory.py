@@ -12,14 +12,14 @@ import torch
 
 from ..objectives.update import update_policy
 from ..sampling.ode import decode, sample, sample_together
-from ..sampling.rollouts import rollout
+from ..sampling.rollouts import rollout_together
 from ..settings.config import TrainConfig
 from ..support.micro_batches import ran_out
 
 R = TypeVar("R")
 _WORK: Mapping[Callable[..., object], tuple[str, str]] = MappingProxyType(
     {
-        rollout: ("sampling", "rollout_batch"),
+        rollout_together: ("sampling", "rollout_batch"),
         sample: ("sampling", "rollout_batch"),
         sample_together: ("sampling", "rollout_batch"),
         decode: ("decoding", "decode_batch"),

@@ -5,10 +5,9 @@ v  = (x - x0) / sigma          a flow model's x0 is x - sigma v; others are aske
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
-from typing import Generic
 
 import comfy.model_management
 import comfy.samplers
@@ -29,12 +28,13 @@ from .family import Family, require_flow_model
 from .frozen import freeze, quantised_inference_weights
 from .gradients import trainable
 from .identity import model_digest
+from .inside import ROLES, Inside
 from .references import HostReferences
+from .stacked import kind
 from .streaming import weights_asked_again
 from .texts import Conditioning, PromptSet
 
 _KEY = "mixgrpo"
-_ROLES = ("positive", "negative")
 _SKIPPING = frozenset({"easycache", "lazycache"})
 
 
@@ -138,16 +138,20 @@ class HostField:
         """Maps over images ``[B, H, W]`` as ``[B, 1, .., h, w]`` over latents."""
         return maps_over_latents(maps.to(self.device), self.latent_shape)
 
+    def kind(self, cond: tuple[Conditioning, Conditioning | None]) -> Hashable:
+        """What conditionings that share calls of the network have in common."""
+        return kind(cond)
+
     def run(self, conds: Sequence[tuple[Conditioning, Conditioning | None]], body: Callable[[Velocity], R]) -> R:
         """Call ``body`` with the velocity field of some prompts, from inside the host's sampling call."""
         guider = comfy.samplers.CFGGuider(self.patcher)
         pairs = [(positive, positive if negative is None else negative) for positive, negative in conds]
         guider.set_conds(*pairs[0])
         for row, pair in enumerate(pairs[1:], 1):  # the host prepares all of a guider's conditionings alike
-            guider.inner_set_conds({f"{role} {row}": cond for role, cond in zip(_ROLES, pair, strict=True)})
+            guider.inner_set_conds({f"{role} {row}": cond for role, cond in zip(ROLES, pair, strict=True)})
         guider.set_cfg(self.cfg)
         scaled = None if self.family.noises is None else in_its_own_scale
-        inside = _Inside(body, self.loaded(grad=torch.is_grad_enabled()), len(conds), scaled)
+        inside = Inside(body, self.loaded(grad=torch.is_grad_enabled()), len(conds), scaled)
         blank = torch.zeros(1, *self.latent_shape)
         try:
             with torch.inference_mode(False), torch.no_grad():
@@ -245,47 +249,3 @@ def _require_no_skips(model: ModelPatcher) -> None:
             f"expected a MODEL that computes every step, found {' and '.join(sorted(skipping))} on it, which skips "
             "some: connect the MODEL from before that node"
         )
-
-
-class _Inside(comfy.samplers.Sampler, Generic[R]):
-    """A sampler to the host: calls ``body`` with the loaded, conditioned network and keeps the answer."""
-
-    def __init__(
-        self,
-        body: Callable[[Velocity], R],
-        loaded: AbstractContextManager[None],
-        prompts: int,
-        scaled: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None,
-    ) -> None:
-        self.body, self.loaded, self.prompts, self.scaled = body, loaded, prompts, scaled
-        self.result: R
-
-    def sample(
-        self, model_wrap, sigmas, extra_args, callback, noise, latent_image=None, denoise_mask=None, disable_pbar=False
-    ):
-        prepared = dict(model_wrap.conds)
-
-        def of_one(x: Tensor, sigma: Tensor, row: int) -> Tensor:
-            if self.prompts > 1:
-                model_wrap.conds = {role: prepared[f"{role} {row}" if row else role] for role in _ROLES}
-            given, level = (x, sigma) if self.scaled is None else self.scaled(x, sigma)
-            return (x - model_wrap(given, level.expand(len(x)), **extra_args)) / sigma
-
-        def velocity(x: Tensor, sigma: Tensor, rows: Tensor | None = None) -> Tensor:
-            comfy.model_management.throw_exception_if_processing_interrupted()
-            sigma = sigma.to(x.device, torch.float32)
-            if rows is None or self.prompts == 1:
-                return of_one(x, sigma, 0)
-            rows = rows.to(x.device)
-            v = torch.zeros_like(x, dtype=torch.float32)
-            for row in rows.unique().tolist():
-                own = (rows == row).nonzero()[:, 0]
-                v = v.index_copy(0, own, of_one(x[own], sigma, int(row)).float())
-            return v
-
-        try:
-            with self.loaded:
-                self.result = self.body(velocity)
-        finally:
-            model_wrap.conds = prepared
-        return noise

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -230,6 +230,13 @@ class PipelineModel(WithLora[PeftLora]):
             return maps_over_latents(maps, self.latent_shape)
         return maps_over_tokens(maps, self.latent_shape[0], self.resolution)
 
+    def kind(self, cond: PipelineCond) -> Hashable:
+        """What conditionings that share calls have in common."""
+        return self._rows.kind(self._told(cond), cond.picture)
+
+    def _told(self, cond: PipelineCond) -> Embeds:
+        return {**cond.positive, **(cond.negative if self.guided else {})}
+
     def run(self, conds: Sequence[PipelineCond], body: Callable[[Velocity], R]) -> R:
         """Call ``body`` with the velocity field of some prompts."""
         for cond in conds:
@@ -238,8 +245,7 @@ class PipelineModel(WithLora[PeftLora]):
                     f"expected a conditioning with its negative for guidance {self.guidance}, found none; "
                     "encode the prompt with this model"
                 )
-        told = [{**cond.positive, **(cond.negative if self.guided else {})} for cond in conds]
-        prompts = self._rows.of(told, [cond.picture for cond in conds])
+        prompts = self._rows.of([self._told(cond) for cond in conds], [cond.picture for cond in conds])
 
         def velocity(x: Tensor, sigma: Tensor, rows: Tensor | None = None) -> Tensor:
             return self._velocity(x.float(), sigma, prompts, [0] * len(x) if rows is None else rows.tolist())

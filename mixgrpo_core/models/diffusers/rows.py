@@ -1,6 +1,6 @@
 """What a pipeline's call is told of several prompts: which rows of a batch belong to which."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -27,6 +27,11 @@ class Rows:
     def told(self, embeds: Embeds, rows: int, picture: Reference | None) -> dict[str, object]:
         """The arguments of ``rows`` rows of one prompt."""
         return self.of([embeds], [picture]).told([0] * rows)
+
+    def kind(self, embeds: Mapping[str, Tensor], picture: Reference | None) -> Hashable:
+        """What prompts of one call have in common: their shapes and their picture."""
+        shape = None if self.listed else tuple(tensor.shape for tensor in embeds.values())
+        return shape, None if picture is None else picture.key
 
     def dimension(self, name: str) -> int:
         """Where the rows of an argument lie."""
@@ -70,9 +75,7 @@ class Prompts:
         if self.rows.alone:
             yield from ([place] for place in range(len(own)))
             return
-        shapes: dict[object, list[int]] = {}
+        kinds: dict[Hashable, list[int]] = {}
         for place, number in enumerate(own):
-            shape = None if self.rows.listed else tuple(tensor.shape for tensor in self.embeds[number].values())
-            picture = self.pictures[number]
-            shapes.setdefault((shape, None if picture is None else picture.key), []).append(place)
-        yield from shapes.values()
+            kinds.setdefault(self.rows.kind(self.embeds[number], self.pictures[number]), []).append(place)
+        yield from kinds.values()

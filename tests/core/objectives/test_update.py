@@ -12,21 +12,22 @@ from torch.distributions import Normal
 from torch.utils._python_dispatch import TorchDispatchMode
 from toy import Dark, Red, ToyModel
 
-import mixgrpo_core.training.iteration as iteration_module
+import mixgrpo_core.training.rolling_out as rolling_out_module
 from mixgrpo_core.advantages.group import group_advantages
 from mixgrpo_core.models.ema import Ema
 from mixgrpo_core.models.policy import Policy
 from mixgrpo_core.objectives import GRPO, GuardGRPO
+from mixgrpo_core.objectives.chunks import split_into_chunks
 from mixgrpo_core.objectives.pieces import Group, transition_pieces
 from mixgrpo_core.objectives.port import TRANSITIONS, LossReport, Objective
 from mixgrpo_core.objectives.ratio import default_clip
-from mixgrpo_core.objectives.update import NonFiniteLoss, Updating, split_into_chunks, update_policy
+from mixgrpo_core.objectives.update import NonFiniteLoss, Updating, update_policy
 from mixgrpo_core.rewards.port import RewardBatch, Scores
 from mixgrpo_core.rewards.scoring import score
 from mixgrpo_core.runs.folder import RunFolder
 from mixgrpo_core.sampling.kernels import DanceSDE, FlowCPS, FlowSDE, PreciseSDE
 from mixgrpo_core.sampling.planners import ODE, Step, StepPlan, WindowPlanner, windowed_plan
-from mixgrpo_core.sampling.rollouts import Sampling, rollout
+from mixgrpo_core.sampling.rollouts import Sampling, rollout, rollout_together
 from mixgrpo_core.sampling.schedule import flow_sigmas
 from mixgrpo_core.sampling.trajectory import Trajectory
 from mixgrpo_core.sampling.windows import FrozenWindow
@@ -532,10 +533,10 @@ def trajectories(monkeypatch):
     made = []
 
     def spy(*args, **kwargs):
-        made.append(rollout(*args, **kwargs))
-        return made[-1]
+        made.extend(found := rollout_together(*args, **kwargs))
+        return found
 
-    monkeypatch.setattr(iteration_module, "rollout", spy)
+    monkeypatch.setattr(rolling_out_module, "rollout_together", spy)
     return made
 
 

@@ -13,7 +13,7 @@ from toy import Dark, Red, ToyModel
 from mixgrpo_core import Scores, SlidingWindow, TrainConfig, WindowPlanner, train
 from mixgrpo_core.rewards.port import About
 from mixgrpo_core.rewards.stats import RewardStats, all_stats, within_groups
-from mixgrpo_core.training.iteration import spread_floor
+from mixgrpo_core.training.rolling_out import spread_floor
 
 
 def scores(*values, failed=(), note=""):

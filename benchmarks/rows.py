@@ -1,0 +1,181 @@
+"""What a row of the demo model takes by the rows of its call, and what calls of several prompts save an iteration.
+
+    OMP_NUM_THREADS=1 .venv/bin/python benchmarks/rows.py
+
+CPU seconds of one thread, medians of interleaved rounds: the machine may be shared. "Before" is the same code with a
+model that says of any two prompts that they cannot go into one call. The bare calls are those that an iteration made of
+the network, of the VAE and of the reward, made again with the same numbers and nothing around them.
+"""
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from time import process_time
+
+import torch
+from torch import Tensor
+
+from mixgrpo_core.demo import demo_config, train_prompts
+from mixgrpo_core.models.diffusers.model import PipelineModel
+from mixgrpo_core.models.families.demo import load_demo
+from mixgrpo_core.rewards.port import RewardBatch, Scores
+from mixgrpo_core.rewards.shapes import ShapeReward
+from mixgrpo_core.sampling.windows import FrozenWindow
+from mixgrpo_core.settings.config import TrainConfig
+from mixgrpo_core.training.loop import train
+
+ROWS = (1, 2, 4, 8, 12, 16, 24, 48)
+PAGE = Path(__file__).with_suffix(".md")
+
+
+class Apart:
+    """A model whose prompts have calls of their own."""
+
+    def __init__(self, model: PipelineModel) -> None:
+        self._model, self._numbers = model, count()
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._model, name)
+
+    def kind(self, cond: object) -> int:
+        return next(self._numbers)
+
+
+class Recorded:
+    """A model and a reward that keep what they are asked, to be asked again."""
+
+    def __init__(self, model: PipelineModel) -> None:
+        self._model, self._reward, self.again = model, ShapeReward(), []
+        self.calls: list[tuple[int, bool]] = []
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._model, name)
+
+    def run(self, conds: Sequence[object], body: Callable) -> object:
+        def inside(velocity: Callable) -> object:
+            def kept(x: Tensor, sigma: Tensor, rows: Tensor | None = None) -> Tensor:
+                trained = torch.is_grad_enabled()
+                self.calls.append((len(x), trained))
+                self.again.append(lambda: self._asked(conds, x.detach(), sigma, rows, trained))
+                return velocity(x, sigma, rows)
+
+            return body(kept)
+
+        return self._model.run(conds, inside)
+
+    def _asked(self, conds: Sequence[object], x: Tensor, sigma: Tensor, rows: Tensor | None, trained: bool) -> None:
+        def body(velocity: Callable) -> None:
+            v = velocity(x, sigma, rows)
+            if trained:
+                v.backward(v.detach())
+
+        with torch.set_grad_enabled(trained):
+            self._model.run(conds, body)
+
+    def decode(self, x: Tensor, *, grad: bool = False) -> Tensor:
+        self.again.append(lambda: self._model.decode(x))
+        return self._model.decode(x)
+
+    def prepare(self, prompts: Sequence[str]) -> None:
+        self._model.prepare(prompts)
+
+    def score(self, batch: RewardBatch) -> Scores:
+        kept = batch.copy()
+        self.again.append(lambda: self._reward(kept))
+        return self._reward(batch)
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """CPU seconds."""
+    begun = process_time()
+    work()
+    return process_time() - begun
+
+
+def medians(works: Sequence[Callable[[], object]], rounds: int) -> list[float]:
+    """Of each, in turns; the first round warms up."""
+    found = [[seconds(work) for work in works] for _ in range(rounds + 1)][1:]
+    return [statistics.median(column) for column in zip(*found, strict=True)]
+
+
+def by_rows(model: PipelineModel) -> str:
+    """A table of milliseconds per row."""
+    sigma, conds = torch.tensor(0.7), [model.encode(prompt) for prompt in train_prompts()[:8]]
+
+    def forward(x: Tensor, own: Tensor) -> None:
+        with torch.no_grad():
+            model.run(conds, lambda velocity: velocity(x, sigma, own))
+
+    def trained(x: Tensor, own: Tensor) -> None:
+        model.run(conds, lambda velocity: velocity(x, sigma, own).square().mean().backward())
+
+    asked = [(model.noise(0, rows), torch.arange(rows) % len(conds)) for rows in ROWS]
+    works = [lambda f=f, a=a: f(*a) for a in asked for f in (forward, trained)]
+    found = medians(works, 15)
+    lines = [
+        "| rows of a call | forward, ms a row | with its backward pass, ms a row | backward / forward |",
+        "|---|---|---|---|",
+    ]
+    for rows, plain, both in zip(ROWS, found[::2], found[1::2], strict=True):
+        lines.append(f"| {rows} | {1e3 * plain / rows:.2f} | {1e3 * both / rows:.2f} | {both / plain - 1:.2f} |")
+    return "\n".join(lines)
+
+
+def iteration(config: TrainConfig, model: object, reward: object) -> None:
+    """One iteration, its probe included; what it learns is thrown away."""
+    before = {name: tensor.clone() for name, tensor in model.lora_state().items()}
+    for _ in train(model, train_prompts(), {"shape": reward}, config):
+        pass
+    model.load_lora_state(before)
+
+
+def of_an_iteration(name: str, config: TrainConfig, model: PipelineModel, rounds: int) -> str:
+    """A row of the table."""
+    kept = [Recorded(model), Recorded(Apart(model))]
+    for one in kept:
+        heard = type("Heard", (ShapeReward,), {"__call__": lambda _, batch, one=one: one.score(batch)})
+        iteration(config, one, heard())
+
+    def bare() -> None:
+        for again in kept[0].again:
+            again()
+
+    works = [
+        lambda: iteration(config, model, ShapeReward()),
+        lambda: iteration(config, Apart(model), ShapeReward()),
+        bare,
+    ]
+    now, before, calls = medians(works, rounds)
+    rows = sum(count for count, _ in kept[0].calls)
+    return (
+        f"| {name} | {rows} | {len(kept[1].calls)} | {len(kept[0].calls)} | {before:.2f} | {now:.2f} "
+        f"| {now / before:.2f} | {now / calls - 1:+.1%} |"
+    )
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    model = load_demo()
+    demo = replace(demo_config(iterations=1), eval_every=0, reward_weights={})
+    cases = {
+        "the demo (Flash, 8 prompts x 12)": demo,
+        "the same at step 3 (the window's last place)": replace(
+            demo, planner=replace(demo.planner, window=FrozenWindow(size=4, start=3))
+        ),
+        "16 updates, 48 rows a call": replace(demo, updates=16, rollout_batch=48, update_batch=48),
+        "own noise": replace(demo, shared_noise=False),
+        "8 prompts x 4": replace(demo, images_per_prompt=4),
+    }
+    head = [
+        "| an iteration | rows | calls before | calls now | s before | s now | ratio | over its bare calls |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    body = [of_an_iteration(name, config, model, 5) for name, config in cases.items()]
+    text = "\n".join([__doc__.split("\n")[0], "", by_rows(model), "", *head, *body, ""])
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+"""The rollouts of an iteration: groups of images, decoded and scored."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+
+from torch import Tensor
+
+from ..advantages.combine import initial
+from ..advantages.port import ScoredGroup
+from ..evaluation.held_out import Prompted
+from ..models.policy import OLD, REFERENCE
+from ..rewards.port import Origin, Reward, RewardBatch, about
+from ..rewards.scoring import score
+from ..rewards.turns import Turns
+from ..runs.checkpoint import TrainState
+from ..runs.reports import GroupScored, Observer, Progress
+from ..sampling.planners import StepPlan
+from ..sampling.rollouts import Prompt, rollout_together
+from ..sampling.trajectory import Trajectory
+from ..settings.config import TrainConfig
+from ..support.phases import PhaseClock
+from ..support.ranks import ALONE, Ranks
+from ..support.seeds import derive_seed
+from .decoding import Decoding
+from .taught import Rolled
+
+
+def spread_floor(name: str, reward: Reward, config: TrainConfig) -> float:
+    """Least standard deviation that a group's scores of this reward are divided by."""
+    return config.spread_floors.get(name, max(config.spread_floor, about(reward).spread_floor))
+
+
+class RollingOut:
+    """Rolls out and scores for the iteration that ``state`` stands at.
+
+    Prompts are rolled out side by side, as many as a call of the network has rows for: while a group is still one row,
+    theirs fill a call.
+
+    Args:
+        trained: the rewards that are trained on.
+        looks: hear the images ``[G, H, W, 3]`` of each group.
+        ranks: who roll out by turns.
+    """
+
+    def __init__(
+        self,
+        state: TrainState,
+        trained: Mapping[str, Reward],
+        config: TrainConfig,
+        decoding: Decoding,
+        looks: Sequence[Callable[[Tensor], None]],
+        observer: Observer,
+        ranks: Ranks = ALONE,
+    ) -> None:
+        self._state, self._model, self._trained, self._config = state, state.model, trained, config
+        self._decoding, self._looks, self._observer, self._ranks = decoding, looks, observer, ranks
+        self._weights = {name: config.reward_weights.get(name, 1.0) for name in trained}
+        self._floors = {name: spread_floor(name, reward, config) for name, reward in trained.items()}
+
+    def groups(self, items: Sequence[Prompted], plans: Sequence[StepPlan], clock: PhaseClock) -> list[Rolled]:
+        """This rank's groups of an iteration's prompts, in the order of their places."""
+        own, found = self._ranks.own(len(items)), []
+        turns = Turns(self._trained, self._ranks, len(items))
+        hear = self._progress(sum(len(plans[place].steps) for place in own))
+        for first in range(0, len(own), self._config.rollout_batch):
+            places = own[first : first + self._config.rollout_batch]
+            with clock.phase("rollout"), self._sampling_policy():
+                prompts = [Prompt(cond=items[p].cond, plan=plans[p], seed=self._seed(p)) for p in places]
+                trajectories = rollout_together(
+                    self._model,
+                    prompts,
+                    self._config.sampling(),
+                    group_size=self._config.images_per_prompt,
+                    on_step=hear,
+                )
+            for place, trajectory in zip(places, trajectories, strict=True):
+                found.append(self._scored(trajectory, plans[place], items[place], place, turns, clock))
+        turns.finish()
+        return found
+
+    def _seed(self, place: int) -> int:
+        return derive_seed(self._config.seed, self._state.iteration, place)
+
+    def _progress(self, total: int) -> Callable[[int], None]:
+        number, done = self._state.iteration, 0
+
+        def on_step(step: int) -> None:
+            nonlocal done
+            done += 1
+            self._observer(Progress(iteration=number, phase="rollout", done=done, total=total))
+
+        return on_step
+
+    def _sampling_policy(self) -> AbstractContextManager[None]:
+        """The weights that the objective samples with."""
+        sampler = self._config.objective.sampled_by(self._state.notes.get("updates", 0))
+        if sampler in (None, OLD):
+            return nullcontext()
+        return self._model.using(None if sampler == REFERENCE else self._state.lagged[sampler].weights)
+
+    def _scored(
+        self, trajectory: Trajectory, plan: StepPlan, item: Prompted, place: int, turns: Turns, clock: PhaseClock
+    ) -> Rolled:
+        """The group with the advantages that it has on its own."""
+        number, seed = self._state.iteration, self._seed(place)
+        with clock.phase("decode"):
+            images, frames = self._decoding.images(trajectory.final, self._state.notes.get("decode"))
+        for look in self._looks:
+            look(images)
+        context = replace(item.context, iteration=number, seed=seed)
+        with clock.phase("reward"), turns.at(place):
+            batch = RewardBatch(
+                images=images,
+                frames=frames,
+                prompts=(item.prompt,) * len(images),
+                group=place,
+                context=context,
+                latents=trajectory.final,
+                origin=self._origin(seed, plan),
+            )
+            scores, failures = score(self._trained, batch)
+            self._decoding.choose(batch, scores, self._state.notes)
+        group = ScoredGroup(
+            prompt=item.prompt,
+            place=place,
+            iteration=number,
+            plan=plan,
+            trajectory=trajectory,
+            scores=scores,
+            weights={name: self._weights[name] for name in scores},
+            floors=self._floors,
+            context=context,
+            places=self._model.places,
+        )
+        looked = [stage.look(group, images.clone()) for stage in self._config.credit]
+        first = initial(self._config.credit, group, looked)
+        self._observer(
+            GroupScored(iteration=number, prompt=item.prompt, images=images, scores=scores, advantage=first.values)
+        )
+        return Rolled(item.cond, group, first, looked, failures)
+
+    def _origin(self, seed: int, plan: StepPlan) -> Origin:
+        shared, model = self._config.shared_noise, self._model.digest
+        return Origin(seed=seed, sigmas=plan.sigmas, model=model, shared_noise=shared)
