@@ -17,7 +17,7 @@ from rich.table import Table
 from ..evaluation.held_out import Evaluation, win_rate
 from ..rewards.port import Reward
 from ..views.grids import labelled_grid, strip
-from .imports import WORDS
+from .flags import IMPORT_WORDS
 from .model_config import ModelConfig
 from .pictures import check_share, new_folder, read_words
 from .settings import PromptConfig, RunConfig
@@ -65,7 +65,7 @@ class Found:
 def evaluate_command(arguments: Sequence[str]) -> int:
     """Mean, spread and win rate of A against B, and a labelled grid of both."""
     flags = tyro.cli(
-        EvaluateFlags, args=arguments, prog="mixgrpo evaluate", description=f"Compare two LoRAs or none. {WORDS}"
+        EvaluateFlags, args=arguments, prog="mixgrpo evaluate", description=f"Compare two LoRAs or none. {IMPORT_WORDS}"
     )
     how = Drawing(steps=flags.steps, shift=flags.shift, images=flags.images, batch=flags.batch)
     rewards = RunConfig(rewards=flags.rewards).make_rewards()

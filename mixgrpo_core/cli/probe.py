@@ -17,7 +17,7 @@ from ..settings.grids import grid_of
 from ..support.seeds import derive_seed
 from ..views.grids import labelled_grid
 from . import reward_calls
-from .imports import WORDS
+from .flags import IMPORT_WORDS
 from .model_config import ModelConfig
 from .pictures import check_counts, loaded, new_folder, read_words, with_lora
 
@@ -60,7 +60,7 @@ def probe_command(arguments: Sequence[str]) -> int:
         ProbeFlags,
         args=arguments,
         prog="mixgrpo probe-reward",
-        description=f"Can these rewards be learned from, with this model and these prompts? {WORDS}",
+        description=f"Can these rewards be learned from, with this model and these prompts? {IMPORT_WORDS}",
     )
     check_counts(flags.steps, flags.shift, flags.images, flags.batch)
     if flags.most < 1 or flags.images < 2:

@@ -18,7 +18,7 @@ from ..rewards.scoring import Failure, score
 from ..rewards.taste.reward import alone
 from ..support.files import read_text
 from . import reward_calls
-from .imports import WORDS
+from .flags import IMPORT_WORDS
 from .picture_files import Read, batches, grouped, picture_files, read_picture
 from .stopping import status_of
 
@@ -49,7 +49,9 @@ class ScoreFlags:
 def score_command(arguments: Sequence[str]) -> int:
     """A table of the pictures, best first."""
     return scored(
-        tyro.cli(ScoreFlags, args=arguments, prog="mixgrpo score", description=f"Score and rank pictures. {WORDS}")
+        tyro.cli(
+            ScoreFlags, args=arguments, prog="mixgrpo score", description=f"Score and rank pictures. {IMPORT_WORDS}"
+        )
     )
 
 

@@ -34,7 +34,7 @@ from ..support.quoting import brief, shown
 from ..support.setting import described, require_ranges, setting
 from ..support.spelling import spell, suggest
 from . import reward_calls
-from .imports import WORDS
+from .flags import IMPORT_WORDS
 from .model_config import ModelConfig
 from .trackers import TrackerName
 
@@ -169,7 +169,7 @@ def parse_flags(default: RunConfig, arguments: Sequence[str], prog: str, descrip
         default=default,
         args=arguments,
         prog=prog,
-        description=f"{description} {WORDS}",
+        description=f"{description} {IMPORT_WORDS}",
         registry=calls_as_flags(),
     )
 

@@ -25,7 +25,7 @@ from ..settings.parts import all_parts
 from ..support.paths import user_path
 from ..support.pixels import to_image
 from ..views.grids import labelled_grid, strip
-from .imports import WORDS
+from .flags import IMPORT_WORDS
 from .model_config import ModelConfig
 from .pictures import new_folder
 from .settings import RunConfig
@@ -66,7 +66,10 @@ class EvalFlags:
 def eval_command(arguments: Sequence[str]) -> int:
     """Images of base and LoRA, scores by category as a table and as JSON, a grid per category."""
     flags = tyro.cli(
-        EvalFlags, args=arguments, prog="mixgrpo eval", description=f"Base and LoRA on a standard prompt set. {WORDS}"
+        EvalFlags,
+        args=arguments,
+        prog="mixgrpo eval",
+        description=f"Base and LoRA on a standard prompt set. {IMPORT_WORDS}",
     )
     path = user_path(flags.prompts)
     chosen = set_at(path)

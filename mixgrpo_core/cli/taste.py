@@ -18,7 +18,8 @@ from ..rewards.taste.taste import Taste
 from ..settings.kinds import REWARDS, lacking
 from ..support.spelling import parse, spell
 from . import score
-from .imports import WORDS, take_imports
+from .flags import IMPORT_WORDS
+from .imports import take_imports
 
 _USE = "mixgrpo taste train | score | inspect ... (each has --help)"
 
@@ -53,7 +54,7 @@ class TrainFlags:
 
 def _train(arguments: Sequence[str]) -> int:
     flags = tyro.cli(
-        TrainFlags, args=arguments, prog="mixgrpo taste train", description=f"Learn a taste from votes. {WORDS}"
+        TrainFlags, args=arguments, prog="mixgrpo taste train", description=f"Learn a taste from votes. {IMPORT_WORDS}"
     )
     out, console = Path(flags.out), Console()
     if out.exists():
@@ -107,7 +108,7 @@ class ScoreFlags:
 
 def _score(arguments: Sequence[str]) -> int:
     flags = tyro.cli(
-        ScoreFlags, args=arguments, prog="mixgrpo taste score", description=f"Rank pictures by a taste. {WORDS}"
+        ScoreFlags, args=arguments, prog="mixgrpo taste score", description=f"Rank pictures by a taste. {IMPORT_WORDS}"
     )
     encoder = _encoder(flags.encoder or Taste.load(Path(flags.file)).encoder)
     asked = score.ScoreFlags(

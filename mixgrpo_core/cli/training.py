@@ -40,7 +40,7 @@ from .all_ranks import (
     require_same_file,
     seen,
 )
-from .imports import WORDS
+from .flags import IMPORT_WORDS
 from .loggers import Logger
 from .memory import OutOfMemory, training_advice
 from .progress import RunProgress, run_progress
@@ -114,7 +114,7 @@ def resume_command(arguments: Sequence[str]) -> int:
         ResumeFlags,
         args=words,
         prog="mixgrpo resume RUN",
-        description=f"Go on with a run; what is not named stays as it was. {WORDS}",
+        description=f"Go on with a run; what is not named stays as it was. {IMPORT_WORDS}",
         registry=calls_as_flags(),
     )
     with all_ranks() as ranks:

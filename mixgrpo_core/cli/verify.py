@@ -20,7 +20,7 @@ from ..rewards.scoring import Failure, score
 from ..shapes.captions import Caption
 from ..shapes.drawing import PALETTE, coverage
 from . import reward_calls
-from .imports import WORDS
+from .flags import IMPORT_WORDS
 
 SIDE = 448
 CAPTIONS = (
@@ -65,7 +65,10 @@ class Checked:
 def verify_command(arguments: Sequence[str]) -> int:
     """A table per reward; 1 where one does not behave."""
     flags = tyro.cli(
-        VerifyFlags, args=arguments, prog="mixgrpo verify-rewards", description=f"Check the weights of rewards. {WORDS}"
+        VerifyFlags,
+        args=arguments,
+        prog="mixgrpo verify-rewards",
+        description=f"Check the weights of rewards. {IMPORT_WORDS}",
     )
     rewards = reward_calls.made(flags.rewards)
     console, well = Console(), True

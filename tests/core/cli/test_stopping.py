@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mixgrpo_core.cli import dispatch
+from mixgrpo_core.cli import dispatch, running
 
 ROOT = Path(__file__).parents[3]
 STOPPING = ROOT / "mixgrpo_core/cli/stopping.py"
@@ -124,7 +124,6 @@ def test_a_command_is_stopped_outside_of_its_training_too(name, status, swallowe
                 raise
         raise (swallowed or AssertionError)("Invalid bounding box")
 
-    monkeypatch.setattr(dispatch, "COMMANDS", {"sample": (loading, "")})
-    monkeypatch.setattr(dispatch, "_SPELLING", ())
+    monkeypatch.setattr(running, "COMMANDS", {"sample": loading})
     assert dispatch.main(["sample"]) == status
     assert capsys.readouterr().err == "mixgrpo sample: stopped\n"
