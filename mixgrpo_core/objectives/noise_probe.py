@@ -4,7 +4,7 @@ Both compute the same numbers in other batches. The first ratio should be 1; wha
 first optimizer step.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
@@ -13,8 +13,8 @@ import torch
 
 from ..models.policy import Policy
 from ..models.port import FlowModel, Velocity, alike
-from .packs import Asked, calls, waves
-from .pieces import Group, Piece, transition_pieces
+from .packs import calls, waves
+from .pieces import Group, transition_pieces
 from .port import MEAN_OLD, TRANSITIONS, Objective, RatioObjective
 
 
@@ -40,27 +40,26 @@ class NoiseProbe:
     policy: Callable[[Velocity], Policy]
 
     @torch.no_grad()
-    def deviation(self, groups: Sequence[Group]) -> float:
-        """How far first ratios of one update's groups are from 1; 0 without a ratio.
+    def deviation(self, group: Group) -> float:
+        """How far first ratios of a group are from 1; 0 without a ratio.
 
         Of the last trained step a full call is looked at, and what is left over; of the first one, whose rows groups
-        share, a call where it is another size.
+        share, a call where it is of another size.
         """
         objective = self.objective
         if not isinstance(objective, RatioObjective):
             return 0.0
-        wave = next(waves(groups, self.batch))
-
-        def of(call: Sequence[Asked]) -> float:
-            return max(float((objective.log_ratio(policy, piece).exp() - 1).abs().max()) for _, policy, piece in call)
+        last = len(group.trajectory.transitions) - 1
+        pieces = list(transition_pieces(group, self.batch))
+        ends, starts = ([piece for piece in pieces if piece.column.index == column] for column in (last, 0))
+        looked_at = ends[:1] + ends[1:][-1:]
+        looked_at += [piece for piece in starts[:1] if len(piece.x) not in [len(other.x) for other in looked_at]]
 
         def deviation(velocity: Velocity) -> float:
-            first, last = (list(self._calls(wave, self._outer(wave, last), velocity)) for last in (False, True))
-            looked_at = last[:1] + last[1:][-1:]
-            others = [call for call in first[:1] if _size(call) not in map(_size, looked_at)]
-            return max(map(of, looked_at + others))
+            ratios = (objective.log_ratio(self.policy(velocity), piece).exp() for piece in looked_at)
+            return max(float((ratio - 1).abs().max()) for ratio in ratios)
 
-        return self.model.run([group.cond for group in wave], deviation)
+        return self.model.run((group.cond,), deviation)
 
     @torch.no_grad()
     def rescored(self, groups: Sequence[Group]) -> list[Group]:
@@ -73,7 +72,8 @@ class NoiseProbe:
     def _anew(self, groups: Sequence[Group], velocity: Velocity) -> list[Group]:
         transitions = [list(group.trajectory.transitions) for group in groups]
         pieces = [transition_pieces(group, self.batch) for group in groups]
-        for call in self._calls(groups, pieces, velocity):
+        kinds = [alike(self.model, group.cond) for group in groups]
+        for call in calls(pieces, kinds, self.batch, velocity, self.policy):
             for number, policy, piece in call:
                 transition, column = piece.step, piece.column.index
                 rows = transition.gaussian(policy(piece.x, piece.sigma))
@@ -85,21 +85,3 @@ class NoiseProbe:
             replace(group, trajectory=replace(group.trajectory, transitions=tuple(its)))
             for group, its in zip(groups, transitions, strict=True)
         ]
-
-    def _outer(self, groups: Sequence[Group], last: bool) -> list[list[Piece]]:
-        """The pieces of each group's first or last trained step."""
-        steps = [len(group.trajectory.transitions) - 1 if last else 0 for group in groups]
-        return [
-            [piece for piece in transition_pieces(group, self.batch) if piece.column.index == step]
-            for group, step in zip(groups, steps, strict=True)
-        ]
-
-    def _calls(
-        self, groups: Sequence[Group], pieces: Sequence[Iterable[Piece]], velocity: Velocity
-    ) -> Iterator[list[Asked]]:
-        kinds = [alike(self.model, group.cond) for group in groups]
-        return calls(pieces, kinds, self.batch, velocity, self.policy)
-
-
-def _size(call: Sequence[Asked]) -> int:
-    return sum(len(piece.x) for _, _, piece in call)

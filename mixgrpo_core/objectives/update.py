@@ -277,7 +277,7 @@ class _Updater:
             return None, own
         probe = NoiseProbe(self.model, self.objective, self.updating.batch, self.policy)
         with self.clock.phase("probe"):
-            (noise,) = self.ranks.added(probe.deviation(own[0]) if isinstance(first, Group) else 0.0)
+            (noise,) = self.ranks.added(probe.deviation(first) if isinstance(first, Group) else 0.0)
             if noise <= most:
                 return noise, own
             self.recomputed = True
