@@ -158,10 +158,13 @@ def from_run(run: RunFolder) -> RunConfig:
     return from_values({**setup, "train": present_settings(run.config), "out": str(run.path)})
 
 
-def _foretold(work: Workload, model: "PipelineModel", prompt: str, run: RunFolder, done: int) -> Forecast | None:
+def _foretold(
+    work: Workload, model: "PipelineModel", prompt: str, run: RunFolder, rewards: Mapping[str, Reward], done: int
+) -> Forecast | None:
     """What the run will take; None where even the timed step lacks memory, which the training itself then tells."""
     try:
-        return foretold(work, model, prompt, run.path.parent.iterdir(), run.config["setup"], done=done)
+        beside, setup = run.path.parent.iterdir(), run.config["setup"]
+        return foretold(work, model, prompt, beside, setup, rewards=rewards, done=done)
     except (RuntimeError, MemoryError) as error:
         if not ran_out(error):
             raise
@@ -193,7 +196,7 @@ def drive(
     work = workload(settings, prompts)
     known = None
     if done < settings.train.end and ranks.is_first:
-        known = _foretold(work, model, needed[0], run, done)
+        known = _foretold(work, model, needed[0], run, rewards, done)
     if known is not None:
         console.print(known.words, highlight=False, soft_wrap=True)
     pace = Pace(work, None if known is None else known.rates)

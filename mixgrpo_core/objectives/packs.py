@@ -33,7 +33,7 @@ class Asked(NamedTuple):
 
 
 def waves(groups: Sequence[T], batch: int) -> Iterator[Sequence[T]]:
-    """Groups that are trained on side by side: as many as fill a call with one row each."""
+    """Groups that go side by side: as many as fill a call with one row each."""
     for first in range(0, len(groups), batch):
         yield groups[first : first + batch]
 

@@ -11,10 +11,11 @@ from torch.nn import Parameter
 
 from ..models.lagged import Lagged
 from ..models.port import LoraAbout, LoraState, R, Velocity
+from ..objectives.packs import waves
 from ..objectives.pieces import Group
 from ..objectives.update import update_policy
 from ..sampling.planners import Step
-from ..sampling.rollouts import rollout
+from ..sampling.rollouts import Prompt, rollout_together
 from ..settings.config import TrainConfig
 from ..settings.course import course
 from ..settings.grids import USUAL
@@ -23,16 +24,22 @@ from ..support.phases import PhaseClock
 from ..support.seeds import seeded_noise
 from .probing import EVERY
 
-BACKWARD = 2.0
-"""A backward pass costs about two forward passes; with gradient checkpointing, three."""
+BACKWARD = 1.0
+"""A backward pass costs about one forward pass (`benchmarks/rows.py`), for weights that stay as they are have no
+gradient; with gradient checkpointing, two."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class IterationCost:
-    """Network evaluations per image, those of them that are differentiated, and their sum in forward passes."""
+    """Network evaluations per image, those of them that are differentiated, and their sum in forward passes.
+
+    Attributes:
+        calls: of the network per image, whatever rows they have; a backward pass counts as in ``units``.
+    """
 
     nfe: Mapping[str, float]
     differentiated: float
+    calls: float
 
     @property
     def units(self) -> float:
@@ -51,14 +58,15 @@ def iteration_cost(config: TrainConfig, iteration: int, *, evaluations_per_call:
     """
     model = _CountingModel(evaluations_per_call)
     clock = PhaseClock(lambda: model.evaluations)
-    groups, sigmas = [], config.sigmas(model)
-    for place in range(config.prompts_per_iteration):
-        plan = config.plan(iteration, place, sigmas)
-        with clock.phase("rollout"):
-            trajectory = rollout(
-                model, None, plan, config.sampling(), group_size=config.images_per_prompt, seed=iteration
-            )
-        groups.append(Group(cond=None, trajectory=trajectory, advantage=torch.zeros(config.images_per_prompt)))
+    sigmas, count = config.sigmas(model), config.images_per_prompt
+    plans = [config.plan(iteration, place, sigmas) for place in range(config.prompts_per_iteration)]
+    prompts: list[Prompt[None]] = [Prompt(cond=None, plan=plan, seed=iteration) for plan in plans]
+    with clock.phase("rollout"):
+        rolled = [
+            rollout_together(model, w, config.sampling(), group_size=count)
+            for w in waves(prompts, config.rollout_batch)
+        ]
+    groups = [Group(cond=None, trajectory=t, advantage=torch.zeros(count)) for wave in rolled for t in wave]
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
     lagged = {name: Lagged(lag, model.lora_state()) for name, lag in config.objective.policies.items()}
     with clock.phase("train"):
@@ -67,6 +75,7 @@ def iteration_cost(config: TrainConfig, iteration: int, *, evaluations_per_call:
     return IterationCost(
         nfe={phase: count / images for phase, count in clock.evaluations.items() if count},
         differentiated=model.differentiated / images,
+        calls=(model.calls + BACKWARD * model.calls_back) / images,
     )
 
 
@@ -87,7 +96,7 @@ class MethodCost:
     Attributes:
         rollout: network evaluations of sampling.
         training: those of the update, other policies and the probe of the ratio included.
-        against_dance: all of it in forward passes, where a backward pass counts for two, over that of DanceGRPO with
+        against_dance: all of it in forward passes, where a backward pass counts as one, over that of DanceGRPO with
             the same steps, images, updates and kind of start noise.
     """
 
@@ -169,7 +178,7 @@ class _CountingModel:
     lora_about = LoraAbout()
 
     def __init__(self, evaluations_per_call: int) -> None:
-        self.evaluations = self.differentiated = 0
+        self.evaluations = self.differentiated = self.calls = self.calls_back = 0
         self._per_call = evaluations_per_call
         self._slope = Parameter(torch.zeros(1))
 
@@ -192,6 +201,8 @@ class _CountingModel:
             count = len(x) * self._per_call
             self.evaluations += count
             self.differentiated += count if torch.is_grad_enabled() else 0
+            self.calls += 1
+            self.calls_back += int(torch.is_grad_enabled())
             return x * self._slope
 
         return body(velocity)

@@ -5,9 +5,11 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from ..models.port import Cond, FlowModel
+from ..rewards.port import Reward, about
 from ..runs.errors import RunError
 from ..runs.folder import RunFolder
 from ..settings.config import TrainConfig
@@ -77,17 +79,21 @@ def foretold(
     earlier: Iterable[Path],
     setup: Mapping[str, Any],
     *,
+    rewards: Mapping[str, Reward] = MappingProxyType({}),
     done: int = 0,
 ) -> Forecast:
     """The forecast of a run of ``model``: from the runs at ``earlier``, else from one step that is timed now.
 
-    ``setup`` is that of the run; ``prompt`` one that the model has encoded; ``done`` iterations are done already.
+    ``setup`` is that of the run; ``prompt`` one that the model has encoded; ``rewards`` are ready; those that may be
+    asked outside of a run are timed; ``done`` iterations are done already.
     """
     known = from_earlier(work, earlier, setup, done=done)
     if known is not None:
         return known
-    rates = rates_of_a_step(model, prompt, work.config.rollout_batch)
-    return Forecast(work, rates, "by one timed step", "the rewards' time is not in it", done=done)
+    rates = rates_of_a_step(model, prompt, work.config, rewards)
+    asked = sum(about(reward).held_out for reward in rewards.values())
+    lacks = "" if asked == len(rewards) > 0 else f"the {'other ' if asked else ''}rewards' time is not in it"
+    return Forecast(work, rates, "by one timed step", lacks, done=done)
 
 
 def from_earlier(

@@ -10,6 +10,7 @@ from ..advantages.combine import initial
 from ..advantages.port import ScoredGroup
 from ..evaluation.held_out import Prompted
 from ..models.policy import OLD, REFERENCE
+from ..objectives.packs import waves
 from ..rewards.port import Origin, Reward, RewardBatch, about
 from ..rewards.scoring import score
 from ..rewards.turns import Turns
@@ -63,8 +64,7 @@ class RollingOut:
         own, found = self._ranks.own(len(items)), []
         turns = Turns(self._trained, self._ranks, len(items))
         hear = self._progress(sum(len(plans[place].steps) for place in own))
-        for first in range(0, len(own), self._config.rollout_batch):
-            places = own[first : first + self._config.rollout_batch]
+        for places in waves(own, self._config.rollout_batch):
             with clock.phase("rollout"), self._sampling_policy():
                 prompts = [Prompt(cond=items[p].cond, plan=plans[p], seed=self._seed(p)) for p in places]
                 trajectories = rollout_together(

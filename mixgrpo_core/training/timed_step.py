@@ -1,12 +1,18 @@
 """One step of a model, timed: what its work takes on this machine, before any of it is done."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from functools import partial
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
 
 from ..models.port import Cond, FlowModel, Velocity
+from ..rewards.port import Reward, RewardBatch, about
+from ..rewards.scoring import score
+from ..settings.config import TrainConfig
 from ..support.micro_batches import ran_out
 from .cost import BACKWARD
 from .workload import Rates
@@ -15,39 +21,79 @@ _PATIENCE = 1.0
 """Seconds that a step of several images may take about."""
 
 
-def rates_of_a_step(model: FlowModel[Cond], prompt: str, batch: int) -> Rates:
-    """The rates of ``model`` by a step of up to ``batch`` images, one with its gradient, and a decoded image.
+def rates_of_a_step(
+    model: FlowModel[Cond], prompt: str, config: TrainConfig, rewards: Mapping[str, Reward] = MappingProxyType({})
+) -> Rates:
+    """The rates of ``model`` by steps of one image and of as many as a batch has, with and without a gradient, by
+    images decoded, and by these scored.
 
-    All of it is thrown away. ``prompt`` is one that the model has encoded. What rewards take is not known by it.
+    All of it is thrown away. ``prompt`` is one that the model has encoded. Of ``rewards`` those are asked that score
+    held-out images, too, and they remember nothing of it.
     """
-    one, sigma = model.noise(0, 1), torch.tensor(0.5)
-    conds = [model.encode(prompt)]
+    conds, sigma = [model.encode(prompt)], torch.tensor(0.5)
     with torch.no_grad():
-        row, alone = model.run(conds, lambda velocity: _step(model, velocity, sigma, batch))
-        decoded = _timed(model, lambda: model.decode(one))
+        one, many, count = model.run(conds, lambda v: _one_and_many(model, lambda x: v(x, sigma), config.rollout_batch))
+        decoded, images, shown = _decoded(model, min(count, config.decode_batch))
     with torch.inference_mode(False), torch.enable_grad():
-        trained = model.run(conds, lambda velocity: _timed(model, lambda: _descend(velocity, one, sigma)))
+        trained = model.run(
+            conds, lambda v: _one_and_many(model, lambda x: _descend(v, x, sigma), min(count, config.update_batch))
+        )
     for parameter in model.parameters():
         parameter.grad = None
-    # batches help the backward pass as they help the forward pass
-    unit = trained / (1 + BACKWARD) * (row / alone if alone else 1.0)
-    return Rates(row=row, unit=unit, decoded=decoded, scored=0.0)
+    call = (one * count - many) / (count - 1) if count > 1 else 0.0
+    call = min(max(call, 0.0), one)
+    _, trained_many, trained_count = trained
+    return Rates(
+        row=(many - call) / count,
+        unit=max(trained_many / (1 + BACKWARD) - call, 0.0) / trained_count,
+        decoded=decoded,
+        scored=_scored(rewards, prompt, images) / shown,
+        call=call,
+    )
 
 
-def _step(model: FlowModel, velocity: Velocity, sigma: Tensor, batch: int) -> tuple[float, float]:
-    """Seconds of a row among as many as patience allows, and of one alone."""
+def _one_and_many(model: FlowModel, step: Callable[[Tensor], object], most: int) -> tuple[float, float, int]:
+    """Seconds of a step of one row, of one of as many rows as patience and memory allow, and how many these are."""
     one = model.noise(0, 1)
-    alone = _timed(model, lambda: velocity(one, sigma))
-    count = max(1, min(batch, int(_PATIENCE / max(alone, 1e-6))))
+    alone = _timed(model, lambda: step(one))
+    count = max(1, min(most, int(_PATIENCE / max(alone, 1e-6))))
     if count == 1:
-        return alone, alone
+        return alone, alone, 1
     rows = model.noise(0, count)
     try:
-        return _timed(model, lambda: velocity(rows, sigma)) / count, alone
+        return alone, _timed(model, lambda: step(rows)), count
     except Exception as error:
         if not ran_out(error):
             raise
-        return alone, alone
+        return alone, alone, 1
+
+
+def _decoded(model: FlowModel, count: int) -> tuple[float, Tensor, int]:
+    """Seconds of an image among ``count`` that are decoded together, these images, and how many they are."""
+    made: list[Tensor] = []
+    for many in (count, 1):
+        x = model.noise(0, many)
+        try:
+            spent = _timed(model, partial(lambda latents: made.append(model.decode(latents)), x))
+        except Exception as error:
+            if many == 1 or not ran_out(error):
+                raise
+        else:
+            return spent / many, made[-1], many
+    raise AssertionError("one image is always tried")
+
+
+def _scored(rewards: Mapping[str, Reward], prompt: str, images: Tensor) -> float:
+    """Seconds of scoring images once."""
+    asked = {name: reward for name, reward in rewards.items() if about(reward).held_out}
+    states = {name: deepcopy(reward.state_dict()) for name, reward in asked.items()}
+    batch = RewardBatch(images=images, prompts=(prompt,) * len(images))
+    begun = time.perf_counter()
+    score(asked, batch)
+    spent = time.perf_counter() - begun
+    for name, state in states.items():
+        asked[name].load_state_dict(state)
+    return spent if asked else 0.0
 
 
 def _descend(velocity: Velocity, x: Tensor, sigma: Tensor) -> None:

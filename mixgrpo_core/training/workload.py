@@ -11,6 +11,8 @@ from .cost import iteration_cost, probed_in, stretches
 from .gallery import SHOWN_PROMPTS, spacing
 from .probing import EVERY
 
+_COUNTED_WHOLE = 128
+"""Images of an iteration up to which all of it is counted."""
 _SAMPLING, _DECODING, _SCORING, _EVALUATION = "rollout", "decode", "reward", "evaluation"
 
 
@@ -20,7 +22,8 @@ class Rates:
 
     Attributes:
         row: a row of a rollout through the network.
-        unit: training, by its forward passes; a backward pass counts as two.
+        unit: training, by its forward passes; a backward pass counts as one.
+        call: a call of the network, beside its rows; 0 where rows were timed in calls like those to come.
         decoded, scored: an image.
         evaluated: a held-out image in all; None where none was timed.
         beside: what an iteration takes besides, such as checkpoints.
@@ -31,6 +34,7 @@ class Rates:
     unit: float
     decoded: float
     scored: float
+    call: float = 0.0
     evaluated: float | None = None
     beside: float = 0.0
     pictured: float | None = None
@@ -80,22 +84,27 @@ class Workload:
         self._eval_every = config.eval_every if held_out else 0
 
     @cached_property
-    def _counted(self) -> list[tuple[range, float, float]]:
-        """Stretches of iterations, each with the rows that one of them rolls out, and its units of training."""
+    def _counted(self) -> list[tuple[range, float, float, float]]:
+        """Stretches of iterations, each with the rows that one of them rolls out, its units of training, its calls."""
         found = []
         for first, last, _ in stretches(self.config):
             cost = probed_in(iteration_cost(_smaller(self.config), first), 1 / EVERY)
             rows = cost.nfe.get(_SAMPLING, 0.0)
-            found.append((range(first, last + 1), rows * self.images, (cost.units - rows) * self.images))
+            counts = (rows * self.images, (cost.units - rows) * self.images, cost.calls * self.images)
+            found.append((range(first, last + 1), *counts))
         return found
 
     def rows(self, first: int, stop: int) -> float:
         """Of the rollouts of the iterations from ``first`` up to ``stop``."""
-        return sum(rows * _common(part, first, stop) for part, rows, _ in self._counted)
+        return sum(rows * _common(part, first, stop) for part, rows, _, _ in self._counted)
 
     def units(self, first: int, stop: int) -> float:
         """Forward passes that training in these iterations amounts to."""
-        return sum(units * _common(part, first, stop) for part, _, units in self._counted)
+        return sum(units * _common(part, first, stop) for part, _, units, _ in self._counted)
+
+    def calls(self, first: int, stop: int) -> float:
+        """Of the network in these iterations; a backward pass counts as in ``units``."""
+        return sum(calls * _common(part, first, stop) for part, _, _, calls in self._counted)
 
     def evaluations(self, first: int, stop: int) -> int:
         """How many there are before and after these iterations."""
@@ -155,7 +164,8 @@ class Workload:
     def alone(self, first: int, stop: int, rates: Rates) -> float:
         """Seconds of these iterations without evaluations and the gallery."""
         each = self.images * (rates.decoded + rates.scored) + rates.beside
-        return self.rows(first, stop) * rates.row + self.units(first, stop) * rates.unit + (stop - first) * each
+        network = self.rows(first, stop) * rates.row + self.units(first, stop) * rates.unit
+        return network + self.calls(first, stop) * rates.call + (stop - first) * each
 
 
 def _common(part: range, first: int, stop: int) -> int:
@@ -164,8 +174,9 @@ def _common(part: range, first: int, stop: int) -> int:
 
 
 def _smaller(config: TrainConfig) -> TrainConfig:
-    """Settings that cost the same per image, and less time to count."""
-    if config.update_count > config.prompts_per_iteration:  # groups are split, which costs rows of its own
+    """Settings that cost about the same per image, and less time to count."""
+    few = config.prompts_per_iteration * config.images_per_prompt <= _COUNTED_WHOLE
+    if few or config.update_count > config.prompts_per_iteration:  # groups are split, which costs rows of its own
         return config
     prompts = min(config.prompts_per_iteration // config.update_count, 2)
     return replace(config, prompts_per_iteration=prompts, updates=1)

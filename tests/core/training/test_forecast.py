@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from toy import ToyModel
+from toy import Red, ToyModel
 
 from mixgrpo_core import FrozenWindow, RunFolder, TrainConfig, WindowPlanner
+from mixgrpo_core.rewards.port import About
 from mixgrpo_core.support.durations import duration
 from mixgrpo_core.training.forecast import foretold, from_earlier
 from mixgrpo_core.training.timed_step import rates_of_a_step
@@ -133,10 +134,45 @@ def test_a_step_is_of_as_many_images_as_the_batch_has_and_memory_holds():
             return super().run(conds, guarded)
 
     model = Small()
-    rates_of_a_step(model, "a prompt", 4)
-    assert model.evaluations == 2 * (1 + 4 + 1)
-    found = rates_of_a_step(model, "a prompt", 16)
-    assert found.row > 0, "one image alone tells it then"
+    rates_of_a_step(model, "a prompt", replace(CONFIG, rollout_batch=4, update_batch=3))
+    assert model.evaluations == 2 * (1 + 4) + 2 * (1 + 3)
+    found = rates_of_a_step(model, "a prompt", replace(CONFIG, rollout_batch=16))
+    assert found.row > 0 and found.call == 0, "one image alone tells it then"
+
+
+def test_a_step_times_decoding_and_the_rewards_which_remember_nothing_of_it():
+    asked, decoded = [], []
+
+    class Remembers(Red):
+        seen = 0
+
+        def __call__(self, batch):
+            asked.append(len(batch.images))
+            self.seen += 1
+            return super().__call__(batch)
+
+        def state_dict(self):
+            return {"seen": self.seen}
+
+        def load_state_dict(self, state):
+            self.seen = state["seen"]
+
+    class Person(Red):
+        about = About(held_out=False)
+
+        def __call__(self, batch):
+            raise AssertionError("nobody is asked before a run")
+
+    class Decodes(ToyModel):
+        def decode(self, x, *, grad=False):
+            decoded.append(len(x))
+            return super().decode(x, grad=grad)
+
+    red, model, config = Remembers(), Decodes(), replace(CONFIG, rollout_batch=6, decode_batch=4)
+    found = foretold(of(config), model, "a prompt", [], SETUP, rewards={"red": red, "person": Person()})
+    assert (asked, decoded, red.seen) == ([4], [4, 4], 0)
+    assert found.rates.scored > 0 and found.lacks == "the other rewards' time is not in it"
+    assert foretold(of(config), model, "a prompt", [], SETUP, rewards={"red": red}).lacks == ""
 
 
 @pytest.mark.parametrize(
