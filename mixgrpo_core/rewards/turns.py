@@ -19,7 +19,7 @@ class Turns:
 
     def __init__(self, rewards: Mapping[str, Reward], ranks: Ranks, count: int) -> None:
         several = {name: reward for name, reward in rewards.items() if ranks.size > 1}
-        self._remembering = {name: reward for name, reward in several.items() if _remembers(reward.state_dict())}
+        self._remembering = {name: reward for name, reward in several.items() if remembers(reward.state_dict())}
         self._ranks, self._count, self._next = ranks, count if self._remembering else 0, 0
 
     @contextmanager
@@ -46,6 +46,6 @@ class Turns:
         self._next += 1
 
 
-def _remembers(state: object) -> bool:
+def remembers(state: object) -> bool:
     """Whether there is anything in a state but empty tables."""
-    return any(map(_remembers, state.values())) if isinstance(state, Mapping) else True
+    return any(map(remembers, state.values())) if isinstance(state, Mapping) else True

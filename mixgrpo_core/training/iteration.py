@@ -15,6 +15,7 @@ from ..objectives.update import Updating, update_policy
 from ..rewards.port import figures_of
 from ..rewards.scoring import Failure
 from ..rewards.stats import RewardStats, all_stats
+from ..rewards.turns import remembers
 from ..runs.checkpoint import TrainState
 from ..runs.reports import Observer, Progress, StepReport
 from ..sampling.planners import Heard, StepPlan
@@ -71,12 +72,17 @@ class Iteration:
         reset_peak_memory(self.model.device)
         self.failures: list[Failure] = []
         self.alarms: list[Alarm] = []
-        evaluations = [self._evaluate(0)] if number == 0 and self._evaluating else []
+        evaluations: list[Evaluation] = []
+        first = number == 0 and self._evaluating
+        if first and any(remembers(reward.state_dict()) for reward in self.rewards.values()):
+            evaluations.append(self._evaluate(0))
         memories = self.state.notes.get("learned", {})
         draw = prompt_draw(self.config, number, self.pool_size)
         chosen = chosen_prompts(self.config.prompt_source, draw, memories.get("prompt_source", NOTHING))
         plans = [self.config.plan(number, index, self.sigmas, memories.get("planner", NOTHING)) for index in chosen]
         rolled = self.rolling_out.groups([self.pool[index] for index in chosen], plans, self.clock)
+        if first and not evaluations:  # once there are pictures: nothing has been learned yet
+            evaluations.append(self._evaluate(0))
         scored, failures = told(rolled, number, self.ranks)
         self.failures.extend(failures)
         groups, credit_figures = taught(rolled, self.config, self.ranks)
