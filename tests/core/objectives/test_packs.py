@@ -6,12 +6,15 @@ from itertools import count
 import pytest
 import torch
 from core.objectives.test_every_objective import CANDIDATES, EVERY, groups_for
-from core.objectives.toys import Toy, direction, followers, make_groups, off_policy_gradient, update
+from core.objectives.toys import WINDOW, Toy, direction, followers, make_groups, off_policy_gradient, update
 from toy import Red, ToyModel
 
 from mixgrpo_core.objectives import GRPO, GuardGRPO
 from mixgrpo_core.objectives.packs import waves
+from mixgrpo_core.objectives.pieces import Group
+from mixgrpo_core.sampling.kernels import FlowSDE
 from mixgrpo_core.sampling.planners import Step, StepPlan, WindowPlanner
+from mixgrpo_core.sampling.rollouts import Prompt, Sampling, rollout_together
 from mixgrpo_core.sampling.schedule import flow_sigmas
 from mixgrpo_core.sampling.windows import FrozenWindow
 from mixgrpo_core.settings.config import TrainConfig
@@ -101,7 +104,15 @@ def test_noise_is_measured_and_old_log_probs_are_retaken_in_the_calls_of_the_upd
             self.noise_of_batching = 1e-3
 
     model = Noisy()
-    groups = make_groups(model, (6, 6, 6))
+    sampling = Sampling(kernel=FlowSDE(0.7), store_dtype=torch.float64, batch=8)
+    prompts = [Prompt(cond=0.3 * i, plan=WINDOW, seed=i) for i in range(3)]
+    advantage = torch.tensor([1.0, -1.0, 0.5, -0.5, 2.0, -2.0], dtype=torch.float64)
+    groups = [
+        Group(cond=prompt.cond, trajectory=trajectory, advantage=advantage, place=i)
+        for i, (prompt, trajectory) in enumerate(
+            zip(prompts, rollout_together(model, prompts, sampling, group_size=6), strict=True)
+        )
+    ]
     stats, _ = update(model, groups, GRPO(clip=1e-4), batch=8)
     assert stats.recomputed and stats.ratio_noise > 1e-5
     assert stats.figures["ratio_first"] < 1e-12
