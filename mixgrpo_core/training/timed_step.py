@@ -12,6 +12,7 @@ from torch import Tensor
 from ..models.port import Cond, FlowModel, Velocity
 from ..rewards.port import Reward, RewardBatch, about
 from ..rewards.scoring import score
+from ..sampling.ode import decode
 from ..settings.config import TrainConfig
 from ..support.micro_batches import ran_out
 from .cost import BACKWARD
@@ -74,7 +75,7 @@ def _decoded(model: FlowModel, count: int) -> tuple[float, Tensor, int]:
     for many in (count, 1):
         x = model.noise(0, many)
         try:
-            spent = _timed(model, partial(lambda latents: made.append(model.decode(latents)), x))
+            spent = _timed(model, partial(lambda latents: made.append(decode(model, latents, len(latents))), x))
         except Exception as error:
             if many == 1 or not ran_out(error):
                 raise
