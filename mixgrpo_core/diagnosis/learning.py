@@ -67,7 +67,7 @@ def fallback(run: Evidence) -> Finding | None:
         change = f"{len(run.reports)} iterations tell little: go on for {_YOUNG} at least"
         return Finding(sign="reward noise", found=found, change=change, gravity=0.3)
     change = (
-        "the scores may be noise: score one picture twice, and look whether the best of a prompt are better (mixgrpo "
-        "score); else use more images per prompt, or a reward of finer steps"
+        "the scores may be noise: score one picture twice, and look whether the best of a prompt are better (Score "
+        "Images on the canvas, or mixgrpo score); else use more images per prompt, or a reward of finer steps"
     )
     return Finding(sign="reward noise", found=found, change=change, gravity=0.55)

@@ -3,6 +3,7 @@
 With ``--pictures=DIR`` every step leaves a picture.
 """
 
+import re
 from pathlib import Path
 from urllib.parse import quote
 
@@ -31,7 +32,7 @@ SHORT = f"""(name) => {{
       widget.callback?.(value);
     }}
   }};
-  set({NODE}, {{ iterations: 200, images_per_prompt: 6, prompts_per_iteration: 1 }});
+  set({NODE}, {{ iterations: 200, images_per_prompt: 4, prompts_per_iteration: 1 }});
   set({TRAINER}, {{ run_name: name }});
   const prompts = app.graph.nodes.find(({{ type }}) => type === "MixGRPO_PromptSet");
   set(prompts, {{ held_out_prompts: "a small red circle at the bottom" }});
@@ -175,7 +176,7 @@ def test_what_it_will_take_is_said_before_and_while_it_runs(hour):
     hour.picture("4-before-the-start")
     hour.wait_for_points(4)
     hour.picture("4-runs")
-    expect(hour.view.locator(".mg-figure b").first).to_contain_text("s")
+    expect(hour.view.locator(".mg-figure b").first).to_have_text(re.compile(r"^[0-9]+ (s|min)$"))
     for part in (".mg-badge", ".mg-sample", ".mg-stop", ".mg-chart", ".mg-folds"):
         hour.on_screen(part)
 
@@ -186,6 +187,7 @@ def test_another_tab_is_left_alone(hour):
     page.get_by_role("button", name="Create a new blank workflow").click()
     page.wait_for_timeout(800)
     page.evaluate(SAME_NUMBER, number)
+    page.evaluate(PLACE, {"x": 0, "y": 60, "scale": 1})
     page.wait_for_timeout(500)
     before = page.evaluate(LOOKS, number)
     page.wait_for_timeout(5000)
@@ -209,7 +211,7 @@ def test_sections_unfold_and_fold(hour):
         hour.look_at(TRAINER, 1)
     for name in ("health", "plan", "pictures"):
         hour.view.locator(f"[data-section={name}]").click()
-    assert abs(hour.page.evaluate(f"{TRAINER}.size[1]") - low) < 4
+    until(lambda: abs(hour.page.evaluate(f"{TRAINER}.size[1]") - low) < 4, seconds=10)
 
 
 def test_a_pause_is_no_failure_and_run_goes_on(hour):

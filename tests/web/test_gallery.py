@@ -13,6 +13,7 @@ from mixgrpo_core.models.lora_file import save_lora
 from mixgrpo_core.runs.folder import RunFolder
 from mixgrpo_core.runs.gallery import ITERATION, Gallery
 
+WHOLE = "(all) => all.every((label) => label.scrollWidth <= label.clientWidth)"
 RUN = "gallery run"
 PROMPTS = ["a red circle", "a blue square", "a green cross", "a grey star"]
 ITERATIONS = [0, 7, 14, 21, 55]
@@ -118,7 +119,8 @@ def test_one_is_kept_and_taken_back_and_new_ones_appear(opened, run, host, vue):
     entries = view.page.evaluate("app.graph.getNodeById(12).mixgrpo.state.gallery.entries")
     entries.append({**entries[-1], "iteration": 60, "asked": True})
     view.tell("gallery", entries=entries, kept=None, bytes=1 << 20, problem="", new=60)
-    expect(side(view, 1).locator("b")).to_have_text("iteration 60 · asked for")
+    expect(side(view, 1).locator("b")).to_have_text("asked for at 60")
+    assert view.element.locator(".mg-side b").evaluate_all(WHOLE), "no label is cut"
     expect(side(view, 0).locator("b")).to_have_text("iteration 7")
     expect(view.element.locator(".mg-gallery small")).to_have_text("6 LoRAs · 1 MB")
 

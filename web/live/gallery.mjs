@@ -101,7 +101,7 @@ class Side {
     this.slider.value = place;
     this.slider.disabled = entries.length < 2;
     this.slider.setAttribute("aria-valuetext", `iteration ${this.entry.iteration}`);
-    write(this.label, `iteration ${this.entry.iteration}${this.entry.asked ? " · asked for" : ""}`);
+    write(this.label, `${this.entry.asked ? "asked for at" : "iteration"} ${this.entry.iteration}`);
     const isKept = this.entry.iteration === kept;
     write(this.keep, isKept ? "✓ Kept" : "Keep this one");
     this.keep.disabled = isKept;
