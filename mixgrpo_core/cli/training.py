@@ -18,11 +18,9 @@ from ..settings.config import TrainConfig
 from ..settings.pictures import References
 from ..settings.prompts import Prompts
 from ..settings.values import checked
-from ..support.micro_batches import ran_out
 from ..support.paths import in_shell
 from ..support.ranks import ALONE, Ranks
 from ..support.setting import described, setting, settings_of
-from ..training.forecast import Forecast, foretold
 from ..training.loop import train
 from ..training.out_of_memory import OutOfMemory as OneImageTooLarge
 from ..training.out_of_memory import within_memory
@@ -40,6 +38,7 @@ from .all_ranks import (
     require_same_file,
     seen,
 )
+from .expected import expected
 from .flags import IMPORT_WORDS
 from .loggers import Logger
 from .memory import OutOfMemory, training_advice
@@ -158,19 +157,6 @@ def from_run(run: RunFolder) -> RunConfig:
     return from_values({**setup, "train": present_settings(run.config), "out": str(run.path)})
 
 
-def _foretold(
-    work: Workload, model: "PipelineModel", prompt: str, run: RunFolder, rewards: Mapping[str, Reward], done: int
-) -> Forecast | None:
-    """What the run will take; None where even the timed step lacks memory, which the training itself then tells."""
-    try:
-        beside, setup = run.path.parent.iterdir(), run.config["setup"]
-        return foretold(work, model, prompt, beside, setup, rewards=rewards, done=done)
-    except (RuntimeError, MemoryError) as error:
-        if not ran_out(error):
-            raise
-        return None
-
-
 def drive(
     settings: RunConfig,
     run: RunFolder,
@@ -196,7 +182,7 @@ def drive(
     work = workload(settings, prompts)
     known = None
     if done < settings.train.end and ranks.is_first:
-        known = _foretold(work, model, needed[0], run, rewards, done)
+        known = expected(work, model, needed[0], run, rewards, done)
     if known is not None:
         console.print(known.words, highlight=False, soft_wrap=True)
     pace = Pace(work, None if known is None else known.rates)

@@ -52,8 +52,8 @@ def test_a_precision_that_no_score_tells_is_taken_from_the_second_group_on_but_n
     model = Rounds(1e-4)
     found = reports(model, Red())
     assert found[0].decoded["dtype"] == "bfloat16" and 0 < found[0].decoded["moved"] < 0.1
-    # a group in both, two groups, one held-out prompt, three groups, the held-out prompt again
-    assert model.calls == ["float32", *["bfloat16"] * 3, "float32", *["bfloat16"] * 3, "float32"]
+    # a group in both, another, one held-out prompt, four groups, the held-out prompt again
+    assert model.calls == ["float32", *["bfloat16"] * 2, "float32", *["bfloat16"] * 4, "float32"]
 
 
 def test_a_precision_that_scores_tell_is_not_taken_and_not_tried_again():
