@@ -17,6 +17,7 @@ from pathlib import Path
 from mixgrpo_core import TrainConfig
 from mixgrpo_core.advantages import Area, Credit, PatchFeatures
 from mixgrpo_core.evaluation.guards import Guard
+from mixgrpo_core.models.facts import FACTS
 from mixgrpo_core.models.families.table import FAMILIES
 from mixgrpo_core.objectives import ErrorWeight, Objective, Regulariser, StepWeight
 from mixgrpo_core.rewards import Reward
@@ -112,6 +113,18 @@ def families() -> str:
     return table(("model", "pipeline", "guidance", "`fitted`"), rows)
 
 
+def recipes() -> str:
+    """A row per family that people choose by: what ``fitted`` takes."""
+    rows = []
+    for name, of in FACTS.items():
+        guidance = f"{of.cfg:g}" if of.guidance is None else f"{of.guidance:g}, embedded"
+        course = (f"{of.prompts}", f"{of.iterations}", f"{of.learning_rate:g}")
+        known = "on a CPU" if name == "demo" else "no"
+        rows.append((name, f"{of.steps}", f"{of.side} px", guidance, f"{of.window}", *course, known))
+    head = ("model", "steps", "size", "guidance", "window", "prompts an iteration", "iterations", "learning rate")
+    return table((*head, "measured here"), rows)
+
+
 def settings() -> str:
     """A row per setting of a run."""
     config, rows = TrainConfig(), []
@@ -148,6 +161,7 @@ def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 TABLES: Mapping[str, Callable[[], str]] = {
     "presets": presets,
     "families": families,
+    "recipes": recipes,
     "methods": methods,
     "shared rows": sharing,
     "works without a preset": elsewhere,
