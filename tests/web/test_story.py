@@ -149,9 +149,9 @@ def test_pictures_for_the_readme(request, open_page):
     page.evaluate("app.canvas.deselectAll()")
     for vue, name in ((False, "live_view"), (True, "live_view_vue")):
         open_page(vue=vue, width=1500, height=1150)
-        page.evaluate(PLACE, {"x": -290, "y": 160, "scale": 1})
+        page.evaluate(PLACE, {"x": -290, "y": 185, "scale": 1})
         page.wait_for_timeout(2500)
-        page.screenshot(path=Path(folder) / f"{name}.png", clip={"x": 60, "y": 95, "width": 1080, "height": 900})
+        page.screenshot(path=Path(folder) / f"{name}.png", clip={"x": 60, "y": 125, "width": 1080, "height": 870})
     page.locator(".mixgrpo-live [data-command=stop]").click()
     expect(page.locator(".mixgrpo-live .mg-badge")).to_have_text("Stopped", timeout=240_000)
 
