@@ -1,7 +1,7 @@
 """Policies that follow the trained one at a distance: each blend ``kept <- d kept + (1 - d) trained``."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -67,7 +67,7 @@ class Lagged:
         return {"weights": self.weights, "count": self.count}
 
     @torch.no_grad()
-    def load_state_dict(self, state: dict) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what ``state_dict`` gave."""
         kept: dict[str, Tensor] = state["weights"]
         for name, value in self.weights.items():

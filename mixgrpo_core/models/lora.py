@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -222,7 +222,7 @@ def _shape(name: str, own: Tensor, rank: int | None) -> tuple[int, ...]:
 
 
 def export_lora(
-    model: FlowModel,
+    model: FlowModel[Any],
     path: str | Path,
     metadata: Mapping[str, str] | None = None,
     weights: LoraState | None = None,

@@ -24,7 +24,10 @@ class _Clamped(torch.autograd.Function):
 
 def within_0_to_1(images: Tensor) -> Tensor:
     """``images`` cut off at 0 and 1; what was cut off keeps a gradient whose descent leads back inside."""
-    return _Clamped.apply(images) if images.requires_grad else images.clamp(0, 1)
+    if not images.requires_grad:
+        return images.clamp(0, 1)
+    clamped: Tensor = _Clamped.apply(images)  # type: ignore[no-untyped-call]  # of torch
+    return clamped
 
 
 def maps_over_latents(maps: Tensor, latent_shape: tuple[int, ...]) -> Tensor:

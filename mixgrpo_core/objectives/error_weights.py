@@ -36,7 +36,8 @@ class LevelPower(ErrorWeight):
 
     def log_prob(self, error: Tensor, sigma: Tensor | float) -> Tensor:
         """``-t^power m``."""
-        return -error * float(sigma) ** self.power
+        made: Tensor = -error * float(sigma) ** self.power
+        return made
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,8 @@ class Huber(ErrorWeight):
 
     def log_prob(self, error: Tensor, sigma: Tensor | float) -> Tensor:
         """``-(sqrt(m + 1e-10) - 1e-5) t``."""
-        return -((error + _TINY).sqrt() - _TINY**0.5) * float(sigma)
+        made: Tensor = -((error + _TINY).sqrt() - _TINY**0.5) * float(sigma)
+        return made
 
 
 @dataclass(frozen=True)
@@ -74,4 +76,5 @@ class GeneralHuber(ErrorWeight):
 
     def log_prob(self, error: Tensor, sigma: Tensor | float) -> Tensor:
         """``-((m + 1e-10)^p - 1e-10^p) t / p``."""
-        return -((error + _TINY) ** self.power - _TINY**self.power) * float(sigma) / self.power
+        made: Tensor = -((error + _TINY) ** self.power - _TINY**self.power) * float(sigma) / self.power
+        return made

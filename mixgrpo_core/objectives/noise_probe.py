@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
+from typing import Any
 
 import torch
 
@@ -34,7 +35,7 @@ class NoiseProbe:
         policy: makes the policies of a velocity field.
     """
 
-    model: FlowModel
+    model: FlowModel[Any]
     objective: Objective
     batch: int
     policy: Callable[[Velocity], Policy]

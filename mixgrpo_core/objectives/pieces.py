@@ -230,7 +230,7 @@ def draw_columns(group: Group, draws: Sequence[Draw]) -> list[Column]:
     return [Column(index=index, sigma=level.to("cpu", dtype)) for index, level in enumerate(levels)]
 
 
-def draw_pieces(group: Group, draws: Sequence[Draw], model: FlowModel, seed: int, batch: int) -> Iterator[Piece]:
+def draw_pieces(group: Group, draws: Sequence[Draw], model: FlowModel[Any], seed: int, batch: int) -> Iterator[Piece]:
     """One forward draw after another, at most ``batch`` members at a time.
 
     The noise is a function of ``seed``, the draw's place and the member's number alone, whatever the batch is.
@@ -247,7 +247,7 @@ def draw_pieces(group: Group, draws: Sequence[Draw], model: FlowModel, seed: int
             yield Piece(column=column, members=members, x=x, parent=rows, final=x0, noise=eps)
 
 
-def _noise(group: Group, draw: Draw, column: Column, model: FlowModel, seed: int) -> Tensor:
+def _noise(group: Group, draw: Draw, column: Column, model: FlowModel[Any], seed: int) -> Tensor:
     """``[1, *L]`` or ``[G, *L]``."""
     if draw.noise is Noise.GROUP:
         return model.noise(seed, 1)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -73,7 +74,7 @@ class Updating:
 
 
 def update_policy(
-    model: FlowModel,
+    model: FlowModel[Any],
     groups: Sequence[Group | Elsewhere],
     objective: Objective,
     optimizer: torch.optim.Optimizer,
@@ -126,7 +127,7 @@ def update_policy(
 
 
 def _states(
-    model: FlowModel, objective: Objective, regularisers: Sequence[Regulariser], lagged: Mapping[str, Lagged]
+    model: FlowModel[Any], objective: Objective, regularisers: Sequence[Regulariser], lagged: Mapping[str, Lagged]
 ) -> dict[str, LoraState | None]:
     """The policies that can be asked by name; the old one is copied only where somebody asks it."""
     states: dict[str, LoraState | None] = {REFERENCE: None}
@@ -153,7 +154,7 @@ class _Share:
 
 @dataclass
 class _Updater:
-    model: FlowModel
+    model: FlowModel[Any]
     objective: Objective
     optimizer: torch.optim.Optimizer
     updating: Updating

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ def sample(
     noise: Tensor,
     sigmas: Tensor,
     *,
-    solver: Solver = Euler(),  # noqa: B008 (frozen)
+    solver: Solver[Any] = Euler(),  # noqa: B008 (frozen)
     lora_share: float = 1.0,
     batch: int = 16,
 ) -> Tensor:
@@ -40,7 +41,7 @@ def sample_together(
     noise: Sequence[Tensor],
     sigmas: Tensor,
     *,
-    solver: Solver = Euler(),  # noqa: B008 (frozen)
+    solver: Solver[Any] = Euler(),  # noqa: B008 (frozen)
     lora_share: float = 1.0,
     batch: int = 16,
 ) -> list[Tensor]:
@@ -64,7 +65,7 @@ def carried(
     x: Tensor,
     sigmas: Tensor,
     *,
-    solver: Solver = Euler(),  # noqa: B008 (frozen)
+    solver: Solver[Any] = Euler(),  # noqa: B008 (frozen)
     lora_share: float = 1.0,
     batch: int = 16,
 ) -> Tensor:
@@ -78,7 +79,7 @@ def _carried(
     x: Tensor,
     own: Tensor | None,
     sigmas: Tensor,
-    solver: Solver,
+    solver: Solver[Any],
     lora_share: float,
     batch: int,
 ) -> Tensor:
@@ -103,7 +104,7 @@ def _carried(
     return model.run(conds, body)
 
 
-def decode(model: Sampled, latents: Tensor, batch: int, *, low: bool = False) -> Tensor:
+def decode(model: Sampled[Any], latents: Tensor, batch: int, *, low: bool = False) -> Tensor:
     """Images ``[B, H, W, 3]`` of latents ``[B, *L]``, a few at a time; ``low``: in bfloat16 by a model that can.
 
     A video is shown by the frame in the middle of those that are seen.
@@ -112,7 +113,9 @@ def decode(model: Sampled, latents: Tensor, batch: int, *, low: bool = False) ->
 
 
 @torch.no_grad()
-def decode_frames(model: Sampled, latents: Tensor, batch: int, *, low: bool = False) -> tuple[Tensor, Tensor | None]:
+def decode_frames(
+    model: Sampled[Any], latents: Tensor, batch: int, *, low: bool = False
+) -> tuple[Tensor, Tensor | None]:
     """The same, and all frames ``[B, F, H, W, 3]`` that are seen of videos; None of pictures."""
     how = model.decode_low if low and isinstance(model, DecodesLow) else model.decode
     made = torch.cat([how(x) for x in latents.split(batch)])

@@ -9,7 +9,7 @@ Several prompts are rolled out side by side (`shared_calls`): rows that stand at
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Generic
+from typing import Any, Generic
 
 import torch
 from torch import Tensor
@@ -41,8 +41,8 @@ class Sampling:
     """
 
     kernel: Kernel
-    solver: Solver = Euler()
-    tail_solver: Solver = Euler()
+    solver: Solver[Any] = Euler()
+    tail_solver: Solver[Any] = Euler()
     shared_noise: bool = True
     batch: int | None = None
     store_dtype: torch.dtype = torch.float32
@@ -117,7 +117,7 @@ def rollout_together(
 class _Rollout:
     """One prompt's: it asks for velocities and goes on with the answers."""
 
-    model: FlowModel
+    model: FlowModel[Any]
     plan: StepPlan
     sampling: Sampling
     group_size: int

@@ -5,8 +5,10 @@ drawings; all randomness comes from the generator that the caller passes.
 """
 
 import math
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from .captions import Caption
@@ -46,7 +48,8 @@ def draw(caption: Caption, generator: np.random.Generator) -> np.ndarray:
     centre = centre + generator.uniform(-_POSITION_JITTER, _POSITION_JITTER, 2)
     alpha = coverage(caption.shape, centre=(centre[0], centre[1]), radius=radius)[..., None]
     image = background * (1 - alpha) + colour * alpha
-    return np.clip(np.rint(image), 0, 255).astype(np.uint8)
+    made: NDArray[Any] = np.clip(np.rint(image), 0, 255).astype(np.uint8)
+    return made
 
 
 def coverage(shape: str, *, centre: tuple[float, float], radius: float, side: int = SIDE) -> np.ndarray:
@@ -65,7 +68,8 @@ def coverage(shape: str, *, centre: tuple[float, float], radius: float, side: in
     corners = [(x, y) for x, y in (points * SUPERSAMPLING - 0.5).tolist()]
     ImageDraw.Draw(fine).polygon(corners, fill=255)
     blocks = np.asarray(fine, dtype=np.float64).reshape(side, SUPERSAMPLING, side, SUPERSAMPLING)
-    return blocks.mean(axis=(1, 3)) / 255
+    made: NDArray[Any] = blocks.mean(axis=(1, 3)) / 255
+    return made
 
 
 def _outline(shape: str) -> np.ndarray:

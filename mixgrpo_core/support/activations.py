@@ -147,17 +147,19 @@ def _at_full_depth(network: nn.Module, call: _Call, *, backward: bool) -> int:
     return total
 
 
-def _kind(block: nn.Module) -> tuple:
+def _kind(block: nn.Module) -> tuple[Any, ...]:
     return (type(block), *((name, tensor.shape, tensor.dtype) for name, tensor in block.named_parameters()))
 
 
 @contextmanager
-def _short(kinds: Mapping[nn.ModuleList, Sequence[tuple]], more: tuple[nn.ModuleList, tuple] | None) -> Iterator[None]:
+def _short(
+    kinds: Mapping[nn.ModuleList, Sequence[tuple[Any, ...]]], more: tuple[nn.ModuleList, tuple[Any, ...]] | None
+) -> Iterator[None]:
     """Inside, the lists hold the first blocks of each kind only, and one more of ``more``."""
     whole = {blocks: dict(blocks.named_children()) for blocks in kinds}
     try:
         for blocks, listed in kinds.items():
-            seen: Counter[tuple] = Counter()
+            seen: Counter[tuple[Any, ...]] = Counter()
             kept: list[nn.Module] = []
             for block, kind in zip(whole[blocks].values(), listed, strict=True):
                 seen[kind] += 1

@@ -96,9 +96,10 @@ def setting(
     return field(default=default, metadata={_KEY: told})
 
 
-def setting_of(item: Field) -> Setting:
+def setting_of(item: Field[Any]) -> Setting:
     """What a field says of itself."""
-    return item.metadata[_KEY]
+    made: Setting = item.metadata[_KEY]
+    return made
 
 
 def settings_of(cls: type) -> Iterator[tuple[str, Setting]]:
@@ -106,7 +107,7 @@ def settings_of(cls: type) -> Iterator[tuple[str, Setting]]:
     return ((item.name, setting_of(item)) for item in fields(cls) if _KEY in item.metadata)
 
 
-def fields_of(made: object) -> tuple[Field, ...]:
+def fields_of(made: object) -> tuple[Field[Any], ...]:
     """The fields of an object of settings, or of its class. Raises ``ValueError`` for what is no dataclass."""
     if not is_dataclass(made):
         raise ValueError(f"expected a dataclass of settings, found {made!r}")
@@ -158,7 +159,7 @@ def require_finite(made: Any) -> None:
             raise ValueError(f"{item.name} is a whole number of more than 64 bits, {brief(str(value))}: write 1e30")
 
 
-def is_endless(item: Field) -> bool:
+def is_endless(item: Field[Any]) -> bool:
     """Whether infinity has a meaning in a field."""
     return item.metadata == ENDLESS
 

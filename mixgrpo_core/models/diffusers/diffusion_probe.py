@@ -66,7 +66,7 @@ class DiffusionProbe(EulerDiscreteScheduler):
         return made
 
     @property
-    def init_noise_sigma(self) -> float:  # type: ignore[override]  # diffusers annotates none
+    def init_noise_sigma(self) -> float:
         """The noise as it is drawn; `start_of` gives it its size."""
         return 1.0
 
@@ -105,7 +105,7 @@ class DiffusionProbe(EulerDiscreteScheduler):
             )
         return torch.cat([levels, levels.new_zeros(1)]).float()
 
-    def scale_model_input(self, sample: Tensor, timestep: Tensor | float) -> Tensor:  # type: ignore[override]
+    def scale_model_input(self, sample: Tensor, timestep: Tensor | float) -> Tensor:
         return sample / spread(self._level(sample))
 
     def step(  # type: ignore[override]  # what else it is given does not matter

@@ -82,7 +82,8 @@ class PipelineField:
         """What the pipeline starts from, ``[count, *L]`` in float32: numbers of the CPU, then packed."""
         told = {name: None if name in _PICTURES else value for name, value in self._asked.items()}
         made = self._drawn(count, torch.Generator().manual_seed(seed), told)
-        return made[0] if isinstance(made, tuple) else made
+        drawn: Tensor = made[0] if isinstance(made, tuple) else made
+        return drawn
 
     def velocity(self, x: Tensor, sigma: Tensor, embeds: Mapping[str, object]) -> Tensor:
         """``v [B, *L]`` of ``x``, float32, at the level ``sigma``; ``embeds`` are of B rows."""

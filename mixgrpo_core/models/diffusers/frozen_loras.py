@@ -96,7 +96,7 @@ def _merge(network: ModelMixin, lora: PlainLora, strength: float, where: str) ->
         )
     with torch.no_grad():
         for name, (down, up) in changes.items():
-            weight: Tensor = modules[name].weight  # type: ignore[assignment]  # of a linear layer
+            weight: Tensor = modules[name].weight  # of a linear layer
             change = strength * (up.to(weight.device).float() @ down.to(weight.device).float())
             weight.copy_(weight.float() + change)
 

@@ -40,7 +40,7 @@ class ModelFilesError(ValueError):
     """A model folder that is not there, not whole, or another model's."""
 
 
-def read_json(path: Path) -> dict:
+def read_json(path: Path) -> dict[str, Any]:
     """One of the folder's configuration files."""
     try:
         found = json.loads(read_text(path))
@@ -217,7 +217,8 @@ def _load_text_encoder(kind: type[PreTrainedModel], folder: Path, dtype: torch.d
         raise ModelFilesError(f"the weights in {folder} do not load: {why(folder, error)}") from error
     model, info = cast("tuple[PreTrainedModel, dict[str, Any]]", loaded)  # transformers' types know the model alone
     _refuse(folder, {"misses": info["missing_keys"], "has mis-shaped": [key[0] for key in info["mismatched_keys"]]})
-    return model.requires_grad_(False).eval()
+    made: PreTrainedModel = model.requires_grad_(False).eval()
+    return made
 
 
 def _refuse(folder: Path, faults: Mapping[str, Iterable[str]]) -> None:

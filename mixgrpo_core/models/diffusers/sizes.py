@@ -9,7 +9,8 @@ from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
 def pixels_of(config: Mapping[str, Any]) -> int:
     """How many pixels of a side one latent stands for, by an AutoencoderKL's or an AutoencoderTiny's configuration."""
     tiny = "decoder_block_out_channels"
-    return 2 ** (len(config[tiny] if tiny in config else config["block_out_channels"]) - 1)
+    made: int = 2 ** (len(config[tiny] if tiny in config else config["block_out_channels"]) - 1)
+    return made
 
 
 def latent_shape(transformer: SD3Transformer2DModel, side: int, resolution: tuple[int, int]) -> tuple[int, int, int]:

@@ -57,7 +57,8 @@ class Unloaded:
 def is_sd3(folder: str | Path) -> bool:
     """Whether a folder's network is of Stable Diffusion 3."""
     found = read_json(Path(folder) / "transformer" / "config.json").get("_class_name")
-    return found == SD3Transformer2DModel.__name__
+    made: bool = found == SD3Transformer2DModel.__name__
+    return made
 
 
 def unloaded_sd3(

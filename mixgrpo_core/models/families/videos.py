@@ -1,7 +1,7 @@
 """The families that make videos, and pictures as videos of one frame."""
 
 import torch
-from diffusers.guiders import ClassifierFreeGuidance
+from diffusers.guiders.classifier_free_guidance import ClassifierFreeGuidance
 
 from ..diffusers.family import Config, Family
 from .examples import BOTH_MASKED, JOINT, masked, plain, said_of_the_prompt, two_masked

@@ -83,7 +83,8 @@ class ImageTower(Tower[nn.Module]):
 
         def features(some: Tensor) -> Tensor:
             pixels = preprocessing(some.to(self.place.device), self.side)
-            return network(pixel_values=pixels.to(dtype_of(network))).image_embeds
+            made: Tensor = network(pixel_values=pixels.to(dtype_of(network))).image_embeds
+            return made
 
         with self.at_place() as network:
             return unit(self._batches.map(features, images))

@@ -149,7 +149,8 @@ def ssim_map(pixels: Tensor, source: Tensor) -> Tensor:
     covariance = product - mean_x * mean_y
     variances = square_x - mean_x.square() + square_y - mean_y.square()
     brightness = (2 * mean_x * mean_y + _C1) / (mean_x.square() + mean_y.square() + _C1)
-    return brightness * (2 * covariance + _C2) / (variances + _C2)
+    made: Tensor = brightness * (2 * covariance + _C2) / (variances + _C2)
+    return made
 
 
 def _blurred(planes: Tensor) -> Tensor:

@@ -105,7 +105,8 @@ class AestheticScore(DifferentiableReward):
     def values(self, batch: RewardBatch) -> Tensor:
         """``[G]`` with their gradient."""
         embeddings = self._tower.embed(batch.images, self._preprocessing)
-        return self._head.to(embeddings.device)(embeddings)[:, 0].to(batch.images.device)
+        made: Tensor = self._head.to(embeddings.device)(embeddings)[:, 0].to(batch.images.device)
+        return made
 
     @cached_property
     def _weights(self) -> Weights:

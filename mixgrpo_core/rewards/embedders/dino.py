@@ -64,7 +64,8 @@ class DinoTower(Tower[Any]):
         def features(some: Tensor) -> Tensor:
             pixels = centre_cropped(pixels_of(some.to(self.place.device)), SIDE, shortest=SHORTEST)
             pixels = normalised(pixels, IMAGENET_MEAN, IMAGENET_STD).to(self.dtype)
-            return module(pixel_values=pixels).last_hidden_state[:, 0]
+            made: Tensor = module(pixel_values=pixels).last_hidden_state[:, 0]
+            return made
 
         with self.at_place() as module:
             return unit(self._batches.map(features, images))
@@ -82,7 +83,8 @@ class DinoTower(Tower[Any]):
             sized = F.interpolate(pixels, (height * patch, width * patch), mode="bicubic", antialias=True)
             pixels = normalised(sized.clamp(0, 1), IMAGENET_MEAN, IMAGENET_STD).to(self.dtype)
             found = module(pixel_values=pixels).last_hidden_state[:, 1:].float()
-            return found.unflatten(1, (height, width))
+            made: Tensor = found.unflatten(1, (height, width))
+            return made
 
         with self.at_place() as module:
             return self._batches.map(tokens, images)

@@ -49,7 +49,8 @@ class ImageRewardNetwork(nn.Module):
         read = self.text(  # a decoder by its layers, which look at the image; bidirectional by its mask
             input_ids=tokens, attention_mask=mask, encoder_hidden_states=seen, is_decoder=False
         ).last_hidden_state
-        return (self.head(read[:, 0])[:, 0] - MEAN) / STD
+        made: Tensor = (self.head(read[:, 0])[:, 0] - MEAN) / STD
+        return made
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,10 @@ class ImageReward(DifferentiableReward):
 
         def scores(rows: Tensor) -> Tensor:
             pixels = centre_cropped(pixels_of(batch.images[rows].to(device)), side, start=round)
-            return network(normalised(pixels, CLIP_MEAN, CLIP_STD), tokens[rows].to(device), mask[rows].to(device))
+            made: Tensor = network(
+                normalised(pixels, CLIP_MEAN, CLIP_STD), tokens[rows].to(device), mask[rows].to(device)
+            )
+            return made
 
         with self._tower.at_place() as network:
             found = self._batches.map(scores, torch.arange(len(batch.images)))

@@ -34,7 +34,8 @@ class Endpoint:
 
     @property
     def identity(self) -> str:
-        return self._client.identity
+        made: str = self._client.identity
+        return made
 
     def check(self) -> None:
         """Raises a sentence: the client is not installed, no such endpoint, nothing answers there, no such model."""

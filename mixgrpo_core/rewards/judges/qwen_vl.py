@@ -148,7 +148,8 @@ def _template_beside(folder: Path) -> str:
 
 def _rows(config: Mapping[str, Any], default: int) -> int:
     """Of the table of embeddings; newer configurations have them among the text's."""
-    return (config.get("text_config") or config).get("vocab_size", default)
+    made: int = (config.get("text_config") or config).get("vocab_size", default)
+    return made
 
 
 def _takes_kinds() -> bool:

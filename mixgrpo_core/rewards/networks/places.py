@@ -13,7 +13,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 from weakref import WeakValueDictionary
 
 import torch
@@ -122,7 +122,7 @@ class Network(Generic[M]):
         gc.collect()
 
 
-_networks: "WeakValueDictionary[Hashable, Network]" = WeakValueDictionary()
+_networks: "WeakValueDictionary[Hashable, Network[Any]]" = WeakValueDictionary()
 _networks_lock = threading.Lock()
 
 
@@ -142,4 +142,5 @@ def dtype_for(precision: Precision, device: torch.device) -> torch.dtype:
     """``auto`` is float16 on a GPU and float32 elsewhere: bfloat16 has too few digits for scores that differ by .01."""
     if precision == "auto":
         return torch.float32 if device.type == "cpu" else torch.float16
-    return getattr(torch, precision)
+    made: torch.dtype = getattr(torch, precision)
+    return made

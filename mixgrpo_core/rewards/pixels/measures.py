@@ -151,7 +151,8 @@ class Sharpness:
         laplacian = _filtered(luma, ((0, 1, 0), (1, -4, 1), (0, 1, 0)))
         noise = _filtered(luma, ((1, -2, 1), (-2, 4, -2), (1, -2, 1))).abs().mean((1, 2))
         sigma = noise * (torch.pi / 2) ** 0.5 / 6
-        return laplacian.var((1, 2), correction=0) - self.guard * 20 * sigma.square()
+        made: Tensor = laplacian.var((1, 2), correction=0) - self.guard * 20 * sigma.square()
+        return made
 
 
 @dataclass(frozen=True)
@@ -195,7 +196,8 @@ class JpegSize:
         pixels = image.clamp(0, 1).mul(255).round().to(torch.uint8).numpy()
         file = io.BytesIO()
         Image.fromarray(pixels).save(file, "JPEG", quality=self.quality)
-        return 8 * file.tell() / (pixels.shape[0] * pixels.shape[1])
+        made: float = 8 * file.tell() / (pixels.shape[0] * pixels.shape[1])
+        return made
 
 
 def _luma(images: Tensor) -> Tensor:

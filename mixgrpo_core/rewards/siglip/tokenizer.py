@@ -68,7 +68,7 @@ _Reader = tuple[Callable[[Sequence[str]], list[list[int]]], int, int]
 
 
 def _readable(pieces: Path) -> bool:
-    from transformers.utils import is_sentencepiece_available
+    from transformers.utils.import_utils import is_sentencepiece_available
 
     return pieces.is_file() and (is_sentencepiece_available() or not (pieces.parent / WHOLE).is_file())
 

@@ -170,7 +170,8 @@ class SiglipImageTower(Tower[nn.Module]):
 
         def features(some: Tensor) -> Tensor:
             pixels = preprocessing(some.to(self.place.device), self.side)
-            return network(pixel_values=pixels.to(dtype_of(network))).pooler_output
+            made: Tensor = network(pixel_values=pixels.to(dtype_of(network))).pooler_output
+            return made
 
         with self.at_place() as network:
             return unit(self._batches.map(features, images))

@@ -215,13 +215,17 @@ class TasteReward(Reward):
 
 def alone(reward: Reward) -> Reward:
     """The reward with tastes, also those within it, that ask nobody and never abstain: for images of no training."""
-    return exchanged(reward, TasteReward, lambda found: replace(found, ask=None, confidence=0.0))
+    made: Reward = exchanged(reward, TasteReward, lambda found: replace(found, ask=None, confidence=0.0))
+    return made
 
 
 def tastes_at(reward: Reward, folder: Path, hearing: Hearing = unheard) -> Reward:
     """The reward with tastes, also those within it, whose corrections and newest file are in ``folder``; ``hearing``
     hears what they believe."""
-    return exchanged(reward, TasteReward, lambda found: replace(found, corrections=str(folder)).heard_by(hearing))
+    made: Reward = exchanged(
+        reward, TasteReward, lambda found: replace(found, corrections=str(folder)).heard_by(hearing)
+    )
+    return made
 
 
 def _part(batch: RewardBatch, places: Sequence[int]) -> RewardBatch:
