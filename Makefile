@@ -60,7 +60,7 @@ NO_PAGES  := @echo "The browser tests are skipped: no chromium was found. Instal
 
 LONG_CORE := recipe families kills fuzz-run-files fuzz-prompts fuzz-loras fuzz-checkpoints fuzz-rewards fuzz-judges soak
 LONG_HOST := benchmark methods canvas host-kills fuzz-endpoints fuzz-conversions host-soak users hour
-LONG      := $(LONG_CORE) $(LONG_HOST)
+LONG      := coverage $(LONG_CORE) $(LONG_HOST)
 PART      ?= $(LONG)
 CODE      := $(wildcard $(shell git ls-files ':!*.md' ':!benchmarks/*.json'))
 
@@ -103,6 +103,12 @@ test-web: get-host  ## the pages in a real browser
 	$(if $(PAGES),$(HOST_TEST) $(BAR) $(PAGES),$(NO_PAGES))
 
 test-long: $(PART:%=.long/%)  ## what is long by nature
+
+.long/coverage: $(CODE) | $(VENV)/.dev  # which lines of the core its own tests leave out
+	@mkdir -p $(@D)
+	OMP_NUM_THREADS=1 $(BIN)/coverage run --branch --source=mixgrpo_core --data-file=.long/coverage.data -m pytest -q tests/core
+	$(BIN)/coverage report --data-file=.long/coverage.data --skip-covered --sort=miss
+	@mkdir -p $(@D) && touch $@
 
 $(LONG_CORE:%=.long/%): .long/%: $(CODE) | $(VENV)/.dev
 	$(CORE_TEST) --long=$* $(SIZES) tests/core
