@@ -22,7 +22,9 @@ class PatchFeatures(Protocol):
         return
 
     @abstractmethod
-    def patches(self, images: Tensor) -> Tensor: ...
+    def patches(self, images: Tensor) -> Tensor:
+        """Features ``[G, h, w, F]``, float32 on the images' device, of images ``[G, H, W, 3]`` in 0..1."""
+        ...
 
 
 @dataclass(frozen=True)

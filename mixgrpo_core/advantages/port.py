@@ -79,7 +79,9 @@ class Places(Protocol):
     """``FlowModel.places``."""
 
     @abstractmethod
-    def __call__(self, maps: Tensor) -> Tensor: ...
+    def __call__(self, maps: Tensor) -> Tensor:
+        """Maps over images ``[B, H, W]`` as maps over latents ``[B, ...]``, broadcastable to ``[B, *L]``."""
+        ...
 
 
 class Credit(Protocol):

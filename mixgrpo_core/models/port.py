@@ -88,7 +88,7 @@ class DecodesLow(Protocol):
     """A model that can decode in less than float32, too."""
 
     def decode_low(self, x: Tensor) -> Tensor:
-        """``Sampled.decode`` computed in bfloat16; the images are float32."""
+        """``Sampled.decode`` computed in bfloat16: ``[B, *L]`` to images ``[B, H, W, 3]`` in float32."""
         ...
 
 

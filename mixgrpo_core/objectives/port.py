@@ -140,7 +140,7 @@ class Objective(Protocol):
         return None
 
     def teaches(self, advantage: Tensor) -> bool:
-        """Whether a group of this ``advantage`` is trained on; others are left out and counted as flat."""
+        """Whether a group of this ``advantage``, ``[G]`` or ``[G, W, ...]``, is trained on; else it counts as flat."""
         return bool((advantage != 0).any())
 
     def check(self, facts: RunFacts) -> None:

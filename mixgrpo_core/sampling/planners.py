@@ -128,11 +128,11 @@ class Planner(Protocol):
         ...
 
     def candidates(self, sigmas: Tensor) -> tuple[int, ...]:
-        """Steps of the base grid that it may ever train, ascending: step weights have mean 1 over them."""
+        """Steps of the base grid ``sigmas [T + 1]`` that it may ever train, ascending: step weights average 1."""
         return tuple(range(len(sigmas) - 2))
 
     def trainable(self, sigmas: Tensor) -> Sequence["Trainable"]:
-        """The same steps with their levels and strengths: one entry for each form in which it may train a step."""
+        """The same steps of ``sigmas [T + 1]`` with levels and strengths: an entry for each form of a trained step."""
         return [Trainable(sigmas[step], sigmas[step + 1]) for step in self.candidates(sigmas)]
 
     def learn(self, memory: Memory, groups: Sequence[Heard]) -> Memory:

@@ -14,7 +14,9 @@ class Embedding(Protocol):
     """Images ``[n, H, W, 3]`` in 0..1 to vectors ``[n, D]`` whose distances say how different they are."""
 
     @abstractmethod
-    def __call__(self, images: Tensor) -> Tensor: ...
+    def __call__(self, images: Tensor) -> Tensor:
+        """Vectors ``[n, D]``, on the images' device, of images ``[n, H, W, 3]`` in 0..1."""
+        ...
 
 
 @dataclass(frozen=True)

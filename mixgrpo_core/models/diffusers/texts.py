@@ -21,7 +21,9 @@ _PROMPTS = ("prompt", NEGATIVE, "num_images_per_prompt", "num_videos_per_prompt"
 class TextEmbedder(Protocol):
     """What a pipeline's call is told of a prompt: tensors of one row, by argument."""
 
-    def __call__(self, text: str, picture: Reference | None = None) -> Embeds: ...
+    def __call__(self, text: str, picture: Reference | None = None) -> Embeds:
+        """The arguments of one prompt: tensors ``[1, ...]``. Raises ModelFilesError where a part is missing."""
+        ...
 
     def negative(self, picture: Reference | None = None) -> Embeds:
         """The same of the empty prompt, as the negative of any other."""
@@ -43,7 +45,7 @@ class TextEmbedder(Protocol):
         ...
 
     def by_encoder(self, made: Embeds) -> Mapping[str, Tensor]:
-        """What each text encoder on its own said of a prompt, by a name for errors."""
+        """What each text encoder on its own said of a prompt, tensors ``[1, ...]``, by a name for errors."""
         ...
 
     def release(self) -> None:

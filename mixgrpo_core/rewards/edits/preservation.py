@@ -31,11 +31,15 @@ class Closeness(Protocol):
 
     @property
     @abstractmethod
-    def expected(self) -> tuple[float, float]: ...
+    def expected(self) -> tuple[float, float]:
+        """(low, high) of its values: 1 is a copy for SSIM; PSNR is in decibels."""
+        ...
 
     @property
     @abstractmethod
-    def spread_floor(self) -> float: ...
+    def spread_floor(self) -> float:
+        """Least standard deviation of a group that is more than noise, in its own unit."""
+        ...
 
     @abstractmethod
     def __call__(self, pixels: Tensor, source: Tensor, weight: Tensor) -> Tensor:

@@ -52,10 +52,14 @@ class ImageEncoder(Protocol):
 
     @property
     @abstractmethod
-    def licence(self) -> str: ...
+    def licence(self) -> str:
+        """Of the weights, in words; empty where there are none."""
+        ...
 
     @abstractmethod
-    def opened(self, *, precision: Precision, place: Place, batch: int) -> OpenedEncoder: ...
+    def opened(self, *, precision: Precision, place: Place, batch: int) -> OpenedEncoder:
+        """The encoder with its file looked into; ``batch`` images of one call at most. Raises WeightsError."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -34,11 +34,15 @@ class Comparison(Protocol):
 
     @property
     @abstractmethod
-    def template(self) -> str: ...
+    def template(self) -> str:
+        """File of the question, see `templates.read_template`."""
+        ...
 
     @property
     @abstractmethod
-    def max_tokens(self) -> int: ...
+    def max_tokens(self) -> int:
+        """Tokens of the answer at most."""
+        ...
 
     @abstractmethod
     def read(self, text: str) -> Reading:

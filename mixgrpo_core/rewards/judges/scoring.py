@@ -35,19 +35,27 @@ class Mode(Protocol):
 
     @property
     @abstractmethod
-    def template(self) -> str: ...
+    def template(self) -> str:
+        """File of the question, see `templates.read_template`."""
+        ...
 
     @property
     @abstractmethod
-    def max_tokens(self) -> int: ...
+    def max_tokens(self) -> int:
+        """Tokens of the answer at most."""
+        ...
 
     @property
     @abstractmethod
-    def alternatives(self) -> int: ...
+    def alternatives(self) -> int:
+        """Alternatives of the first token that it can use; 0 where it reads text only."""
+        ...
 
     @property
     @abstractmethod
-    def expected(self) -> tuple[float, float]: ...
+    def expected(self) -> tuple[float, float]:
+        """(low, high) of its values."""
+        ...
 
     @abstractmethod
     def read(self, answer: Answer, *, by_probability: bool) -> Reading:

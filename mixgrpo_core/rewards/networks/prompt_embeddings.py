@@ -23,7 +23,9 @@ class TextEmbedder(Protocol):
         ...
 
     @abstractmethod
-    def release(self) -> None: ...
+    def release(self) -> None:
+        """Let the network go; asked again, it is read again."""
+        ...
 
 
 class PromptEmbeddings:

@@ -38,7 +38,9 @@ class Goal(Protocol):
     """Says how good an amount is."""
 
     @abstractmethod
-    def __call__(self, amount: Tensor) -> Tensor: ...
+    def __call__(self, amount: Tensor) -> Tensor:
+        """Scores ``[G]`` of amounts ``[G]`` in the measure's unit, with the gradient; higher is better."""
+        ...
 
 
 @dataclass(frozen=True)
