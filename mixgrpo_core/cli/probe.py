@@ -9,7 +9,7 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from ..evaluation.reward_probe import Probed, extremes, probe
+from ..evaluation.reward_probe import COLUMNS, Probed, correlations, extremes, probe
 from ..rewards.port import Context, Origin, RewardBatch
 from ..rewards.taste.reward import alone
 from ..sampling.ode import decode, sample
@@ -104,26 +104,12 @@ def _images(model: "PipelineModel", prompt: str, number: int, flags: ProbeFlags)
 
 
 def _table(found: Sequence[Probed], console: Console) -> None:
-    table = Table("reward", "mean", "spread", "within a prompt", "own noise", "ties", "failed")
+    table = Table(*COLUMNS)
     for one in found:
-        stats = one.stats
-        table.add_row(
-            one.name,
-            f"{stats.mean:.4g}",
-            f"{stats.spread:.3g}",
-            "-" if stats.within_group is None else f"{stats.within_group:.3g}",
-            "-" if one.noise is None else f"{one.noise:.2g}",
-            f"{one.tied:.0%}",
-            f"{stats.failed} of {stats.count}",
-        )
+        table.add_row(*one.row)
     console.print(table)
-    for place, one in enumerate(found):
-        for other in found[place + 1 :]:
-            if other.name in one.stats.correlation:
-                words = (
-                    f"{one.name} and {other.name}: correlation within prompts {one.stats.correlation[other.name]:+.2f}"
-                )
-                console.print(words, highlight=False, markup=False, soft_wrap=True)
+    for words in correlations(found):
+        console.print(words, highlight=False, markup=False, soft_wrap=True)
 
 
 def _sheet(one: Probed, batches: Sequence[RewardBatch]) -> Image.Image:

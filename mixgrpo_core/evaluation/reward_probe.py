@@ -10,6 +10,7 @@ from ..rewards.port import Reward, RewardBatch, Scores, about
 from ..rewards.scoring import score
 from ..rewards.stats import RewardStats, all_stats
 
+COLUMNS = ("reward", "mean", "spread", "within a prompt", "own noise", "ties", "failed")
 _STEP = 1 / 255
 _STRONG, _WEAK = 4.0, 2.0  # spread by noise: from the first on it is clear, up to the second it is lost
 _TIED, _FAILED, _TOP = 0.5, 0.1, 0.95
@@ -45,6 +46,20 @@ class Probed:
         if within is None or self.noise is None:
             return None
         return within / self.noise if self.noise > 0 else (float("inf") if within > 0 else 0.0)
+
+    @property
+    def row(self) -> tuple[str, ...]:
+        """The figures under ``COLUMNS``."""
+        within, stats = self.stats.within_group, self.stats
+        return (
+            self.name,
+            f"{stats.mean:.4g}",
+            f"{stats.spread:.3g}",
+            "-" if within is None else f"{within:.3g}",
+            "-" if self.noise is None else f"{self.noise:.2g}",
+            f"{self.tied:.0%}",
+            f"{stats.failed} of {stats.count}",
+        )
 
     @property
     def learnable(self) -> bool:
@@ -108,6 +123,25 @@ def probe(rewards: Mapping[str, Reward], batches: Sequence[RewardBatch], seed: i
         )
         for name, groups in scores.items()
     ]
+
+
+def correlations(found: Sequence[Probed]) -> list[str]:
+    """A sentence for each two rewards that can be compared."""
+    return [
+        f"{one.name} and {other.name}: correlation within prompts {one.stats.correlation[other.name]:+.2f}"
+        for place, one in enumerate(found)
+        for other in found[place + 1 :]
+        if other.name in one.stats.correlation
+    ]
+
+
+def told(found: Sequence[Probed]) -> str:
+    """All that was found, in lines: for each reward whether it can be learned from, and its figures; correlations."""
+    lines = []
+    for one in found:
+        figures = ", ".join(f"{name} {value}" for name, value in zip(COLUMNS[1:], one.row[1:], strict=True))
+        lines += [f"{one.name}: can this be learned from? {one.sentence}", f"  {figures}"]
+    return "\n".join([*lines, *correlations(found)])
 
 
 def _changed(batch: RewardBatch, seed: int) -> RewardBatch:

@@ -4,8 +4,10 @@ import math
 
 import pytest
 import torch
+from mixgrpo_pack.mixgrpo_core.evaluation.reward_probe import probe, told
 from mixgrpo_pack.mixgrpo_core.rewards import FunctionReward
-from mixgrpo_pack.mixgrpo_core.rewards.port import Context
+from mixgrpo_pack.mixgrpo_core.rewards.port import Context, RewardBatch
+from mixgrpo_pack.nodes.host.texts import PromptSet
 from mixgrpo_pack.nodes.rewards.combine import DemoRewardNode, combined
 from mixgrpo_pack.nodes.rewards.pixels import PixelRewardNode
 from mixgrpo_pack.nodes.rewards.score import ScoreImages
@@ -98,3 +100,29 @@ def test_nothing_scored_is_an_error_and_a_prompt_that_a_reward_cannot_read_too()
         scored(greys(0.1, 0.2), Rewards(rewards={"judge": FunctionReward(broken)}, weights={"judge": 1.0}))
     with pytest.raises(ValueError, match="caption"):
         scored(greys(0.1, 0.2), DemoRewardNode.execute("drawing", 1.0).args[0], "a photograph of a cat")
+
+
+def of_prompts(*prompts):
+    """A Prompt Set whose texts nobody encodes."""
+    return PromptSet(train=prompts, held_out=(), negative="", clip=None)
+
+
+def test_with_prompts_it_says_whether_rewards_can_be_learned_from():
+    images = greys(0.2, 0.9, 0.5, 0.5, 0.1, 0.4)
+    flat = PixelRewardNode.execute("saturation", "more", 0.5, 1.0).args[0]
+    rewards = combined({"reward0": bright(), "reward1": flat})
+    found = scored(images, rewards, prompts=of_prompts("a cat", "a dog"))
+    _, _, table, _ = found.args
+    core = told(probe(rewards.unattended, [batch_of(images[:3], "a cat"), batch_of(images[3:], "a dog")]))
+    verdict, ranking = table.split("\n\n")
+    assert verdict == core == found.ui["text"][0] and found.ui["images"]
+    assert "brightness: can this be learned from? yes" in verdict
+    assert "saturation: can this be learned from? no: all images of a prompt score the same" in verdict
+    assert ranking.splitlines()[0] == "1. image 2 of “a cat”: brightness 0.9, saturation 0"
+    for prompts in (("a", "b", "c", "d"), tuple("abcdef")):
+        with pytest.raises(ValueError, match=f"each of the {len(prompts)} training prompts, two at least, found 6"):
+            scored(images, bright(), prompts=of_prompts(*prompts))
+
+
+def batch_of(images, prompt):
+    return RewardBatch(images=images, prompts=(prompt,) * len(images))
