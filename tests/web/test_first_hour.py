@@ -114,7 +114,7 @@ def hour(request, show, host):
     yield made
     with Client(host.address) as client:
         if any(told["run"] == made.run for told in client.get("/mixgrpo/live")["runs"]):
-            client.post(f"/mixgrpo/runs/{quote(made.run)}/command", {"command": "stop"})
+            client.post(f"/mixgrpo/runs/{quote(made.run, safe='')}/command", {"command": "stop"})
         until(lambda: not client.get("/queue")["queue_running"], seconds=120)
     page.set_viewport_size(usual)
     page.evaluate("() => { localStorage.clear(); sessionStorage.clear(); }")  # or a reload would open these tabs again
