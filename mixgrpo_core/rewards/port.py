@@ -128,6 +128,9 @@ class About:
         spread_floor: least standard deviation of a group that is more than noise, in units of the score.
         held_out: it scores held-out images, too; a person is asked about images of the training only.
         reference: it compares with the reference picture of the batch's context, of which a training has none.
+        aside: it may score in a thread of its own while other prompts are rolled out, one group after another: it uses
+            no device that rollouts use, no memory management of a host and no global generator. It calls
+            `require_wanted` where it waits for long.
     """
 
     expected: tuple[float, float] | None = None
@@ -138,6 +141,7 @@ class About:
     spread_floor: float = 0.0
     held_out: bool = True
     reference: bool = False
+    aside: bool = False
 
 
 class Reward(Protocol):

@@ -62,10 +62,14 @@ class Decoding:
             return {}
         return {"dtype": FLOAT32} if found is None else {"dtype": found["dtype"], "moved": found["moved"]}
 
+    def choosing(self, notes: Notes) -> bool:
+        """Whether the precision is open, and a group would tell it."""
+        return self._open and not self._several and self.known(notes.get("decode")) is None
+
     def choose(self, batch: RewardBatch, scores: Mapping[str, Scores], notes: Notes) -> None:
         """Where it is open: the precision of the next groups, from a group that was scored, is among the notes."""
         latents = batch.latents
-        if not self._open or self._several or latents is None or self.known(notes.get("decode")) is not None:
+        if latents is None or not self.choosing(notes):
             return
         if any(int(one.valid.sum()) < 2 or is_flat(one.values[one.valid]) for one in scores.values()):
             return  # a group without a spread tells nothing

@@ -1,8 +1,9 @@
 """The rollouts of an iteration: groups of images, decoded and scored."""
 
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -12,8 +13,6 @@ from ..evaluation.held_out import Prompted
 from ..models.policy import OLD, REFERENCE
 from ..objectives.packs import waves
 from ..rewards.port import Origin, Reward, RewardBatch, about
-from ..rewards.scoring import score
-from ..rewards.turns import Turns
 from ..runs.checkpoint import TrainState
 from ..runs.reports import GroupScored, Observer, Progress
 from ..sampling.planners import StepPlan
@@ -24,12 +23,23 @@ from ..support.phases import PhaseClock
 from ..support.ranks import ALONE, Ranks
 from ..support.seeds import derive_seed
 from .decoding import Decoding
+from .scoring import Scored, Scoring
 from .taught import Rolled
 
 
 def spread_floor(name: str, reward: Reward, config: TrainConfig) -> float:
     """Least standard deviation that a group's scores of this reward are divided by."""
     return config.spread_floors.get(name, max(config.spread_floor, about(reward).spread_floor))
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    """A group of images, and where it is from."""
+
+    item: Prompted
+    plan: StepPlan
+    trajectory: Trajectory
+    batch: RewardBatch
 
 
 class RollingOut:
@@ -61,33 +71,51 @@ class RollingOut:
 
     def groups(self, items: Sequence[Prompted], plans: Sequence[StepPlan], clock: PhaseClock) -> list[Rolled]:
         """This rank's groups of an iteration's prompts, in the order of their places."""
-        own, found = self._ranks.own(len(items)), []
-        turns = Turns(self._trained, self._ranks, len(items))
-        hear = self._progress(sum(len(plans[place].steps) for place in own))
-        for places in waves(own, self._config.rollout_batch):
-            with clock.phase("rollout"), self._sampling_policy():
-                prompts = [Prompt(cond=items[p].cond, plan=plans[p], seed=self._seed(p)) for p in places]
-                trajectories = rollout_together(
-                    self._model,
-                    prompts,
-                    self._config.sampling(),
-                    group_size=self._config.images_per_prompt,
-                    on_step=hear,
-                )
-            for place, trajectory in zip(places, trajectories, strict=True):
-                found.append(self._scored(trajectory, plans[place], items[place], place, turns, clock))
-        turns.finish()
+        own = self._ranks.own(len(items))
+        waiting: deque[tuple[_Decoded, Scored]] = deque()
+        found: list[Rolled] = []
+        with Scoring(self._trained, self._ranks, len(items)) as scoring:
+            hear = self._progress(sum(len(plans[place].steps) for place in own), scoring)
+            for places in waves(own, self._together(scoring)):
+                with clock.phase("rollout"), self._sampling_policy():
+                    prompts = [Prompt(cond=items[p].cond, plan=plans[p], seed=self._seed(p)) for p in places]
+                    trajectories = rollout_together(
+                        self._model,
+                        prompts,
+                        self._config.sampling(),
+                        group_size=self._config.images_per_prompt,
+                        on_step=hear,
+                    )
+                for place, trajectory in zip(places, trajectories, strict=True):
+                    group = self._decoded(trajectory, plans[place], items[place], place, clock)
+                    with clock.phase("reward"):
+                        scored = scoring.begin(group.batch)
+                        self._choose(group, scored)
+                    waiting.append((group, scored))
+                    while waiting and waiting[0][1].done:
+                        found.append(self._rolled(*waiting.popleft()))
+            scoring.finish()
+            for group, scored in waiting:
+                with clock.phase("reward"):
+                    scored.result()
+                found.append(self._rolled(group, scored))
         return found
+
+    def _together(self, scoring: Scoring) -> int:
+        """Prompts that are rolled out side by side; where rewards score meanwhile, whole groups that fill a call."""
+        rows = self._config.rollout_batch
+        return max(1, rows // self._config.images_per_prompt) if scoring.aside else rows
 
     def _seed(self, place: int) -> int:
         return derive_seed(self._config.seed, self._state.iteration, place)
 
-    def _progress(self, total: int) -> Callable[[int], None]:
+    def _progress(self, total: int, scoring: Scoring) -> Callable[[int], None]:
         number, done = self._state.iteration, 0
 
         def on_step(step: int) -> None:
             nonlocal done
             done += 1
+            scoring.look()
             self._observer(Progress(iteration=number, phase="rollout", done=done, total=total))
 
         return on_step
@@ -99,46 +127,57 @@ class RollingOut:
             return nullcontext()
         return self._model.using(None if sampler == REFERENCE else self._state.lagged[sampler].weights)
 
-    def _scored(
-        self, trajectory: Trajectory, plan: StepPlan, item: Prompted, place: int, turns: Turns, clock: PhaseClock
-    ) -> Rolled:
-        """The group with the advantages that it has on its own."""
-        number, seed = self._state.iteration, self._seed(place)
+    def _decoded(
+        self, trajectory: Trajectory, plan: StepPlan, item: Prompted, place: int, clock: PhaseClock
+    ) -> _Decoded:
+        seed = self._seed(place)
         with clock.phase("decode"):
             images, frames = self._decoding.images(trajectory.final, self._state.notes.get("decode"))
         for look in self._looks:
             look(images)
-        context = replace(item.context, iteration=number, seed=seed)
-        with clock.phase("reward"), turns.at(place):
-            batch = RewardBatch(
-                images=images,
-                frames=frames,
-                prompts=(item.prompt,) * len(images),
-                group=place,
-                context=context,
-                latents=trajectory.final,
-                origin=self._origin(seed, plan),
-            )
-            scores, failures = score(self._trained, batch)
-            self._decoding.choose(batch, scores, self._state.notes)
+        batch = RewardBatch(
+            images=images,
+            frames=frames,
+            prompts=(item.prompt,) * len(images),
+            group=place,
+            context=replace(item.context, iteration=self._state.iteration, seed=seed),
+            latents=trajectory.final,
+            origin=self._origin(seed, plan),
+        )
+        return _Decoded(item, plan, trajectory, batch)
+
+    def _choose(self, group: _Decoded, scored: Scored) -> None:
+        """Where the precision of decoding is not chosen yet, this group may tell it: its scores are waited for."""
+        if self._decoding.choosing(self._state.notes):
+            self._decoding.choose(group.batch, scored.result()[0], self._state.notes)
+
+    def _rolled(self, decoded: _Decoded, scored: Scored) -> Rolled:
+        """The group with the advantages that it has on its own."""
+        number, batch, (scores, failures) = self._state.iteration, decoded.batch, scored.result()
         group = ScoredGroup(
-            prompt=item.prompt,
-            place=place,
+            prompt=decoded.item.prompt,
+            place=batch.group,
             iteration=number,
-            plan=plan,
-            trajectory=trajectory,
+            plan=decoded.plan,
+            trajectory=decoded.trajectory,
             scores=scores,
             weights={name: self._weights[name] for name in scores},
             floors=self._floors,
-            context=context,
+            context=batch.context,
             places=self._model.places,
         )
-        looked = [stage.look(group, images.clone()) for stage in self._config.credit]
+        looked = [stage.look(group, batch.images.clone()) for stage in self._config.credit]
         first = initial(self._config.credit, group, looked)
         self._observer(
-            GroupScored(iteration=number, prompt=item.prompt, images=images, scores=scores, advantage=first.values)
+            GroupScored(
+                iteration=number,
+                prompt=decoded.item.prompt,
+                images=batch.images,
+                scores=scores,
+                advantage=first.values,
+            )
         )
-        return Rolled(item.cond, group, first, looked, failures)
+        return Rolled(decoded.item.cond, group, first, looked, failures)
 
     def _origin(self, seed: int, plan: StepPlan) -> Origin:
         shared, model = self._config.shared_noise, self._model.digest

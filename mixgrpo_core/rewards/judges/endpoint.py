@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
-from typing import Any
+from typing import Any, ClassVar
 
+from ...support.aside import require_wanted
 from .chat import Answer, Question
 
 CLIENT = "mixgrpo_judge"
@@ -27,6 +28,8 @@ class Endpoint:
         cancelled: called while answers are waited for; what it raises ends the waiting.
     """
 
+    elsewhere: ClassVar[bool] = True
+
     name: str
     file: str = ""
     cache: str = field(default="", repr=False)
@@ -42,8 +45,13 @@ class Endpoint:
         self._client.check()
 
     def ask(self, questions: Sequence[Question]) -> list[Answer]:
-        found = self._client.ask(questions, cancelled=self.cancelled)
+        found = self._client.ask(questions, cancelled=self._go_on)
         return [Answer(answer.text, dict(answer.first), answer.problem) for answer in found]
+
+    def _go_on(self) -> None:
+        require_wanted()
+        if self.cancelled is not None:
+            self.cancelled()
 
     @cached_property
     def _client(self) -> Any:

@@ -106,4 +106,4 @@ def problems(found: Iterable[str]) -> str:
 def of_the_model(chat: Chat) -> About:
     """What all rewards by ``chat`` declare: licence and memory of weights that it has in this process."""
     licence, memory = getattr(chat, "licence", ""), getattr(chat, "memory", 0)
-    return About(licence=licence, memory=memory, spread_floor=SPREAD_FLOOR)
+    return About(licence=licence, memory=memory, spread_floor=SPREAD_FLOOR, aside=getattr(chat, "elsewhere", False))

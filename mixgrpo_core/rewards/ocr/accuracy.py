@@ -56,7 +56,12 @@ class TextAccuracy(StatelessReward):
 
     reader: Reader = field(default=RapidOCRReader())
 
-    about = About(expected=(0.0, 1.0), licence="Apache-2.0 (RapidOCR with PaddleOCR's networks)", spread_floor=0.01)
+    about = About(
+        expected=(0.0, 1.0),
+        licence="Apache-2.0 (RapidOCR with PaddleOCR's networks)",
+        spread_floor=0.01,
+        aside=True,
+    )
 
     def prepare(self, prompts: Sequence[str]) -> None:
         """Checks the reader and the prompts.

@@ -55,6 +55,7 @@ class _UnderCondition(StatelessReward):
             memory=own.memory + gate.memory,
             held_out=own.held_out and gate.held_out,
             reference=own.reference or gate.reference,
+            aside=own.aside and gate.aside,
         )
 
     def prepare(self, prompts: Sequence[str]) -> None:
