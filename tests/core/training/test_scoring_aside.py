@@ -79,7 +79,8 @@ def test_a_run_is_bit_equal_to_the_one_that_scores_in_turn(decode):
     config = replace(CONFIG, decode_dtype=decode)
     (lora, reports, groups), (plain, expected, others) = trained(aside, config), trained(in_turn, config)
     assert all(torch.equal(tensor, plain[name]) for name, tensor in lora.items())
-    assert aside.threads == {"mixgrpo aside"} and in_turn.threads == {"MainThread"}
+    again = {"MainThread"} if decode == "auto" else set()  # of the first group, to choose the precision
+    assert aside.threads == {"mixgrpo aside"} | again and in_turn.threads == {"MainThread"}
     assert aside.state_dict() == in_turn.state_dict()
     for one, other in zip(reports, expected, strict=True):
         assert one.update.figures == other.update.figures and one.rewards == other.rewards
