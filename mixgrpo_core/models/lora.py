@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from ..support.quoting import some
 from ..support.seeds import derive_seed
 from .lora_file import LoraFile, fresh_down, save_lora
-from .lora_names import DOWN, UP, some
+from .lora_names import DOWN, UP
 from .port import FlowModel, LoraState
 
 L = TypeVar("L", bound="Lora")

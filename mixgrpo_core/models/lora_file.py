@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from ..support.files import make_folder
+from ..support.quoting import some
 from ..support.seeds import derive_seed
 from ..support.tensor_files import write_tensors
-from .lora_names import DOWN, UP, LoraFileError, some
+from .lora_names import DOWN, UP, LoraFileError
 from .lora_reading import ADAPTER_METADATA, read_lora
 from .unet_names import KOHYA, UNET, as_written, of_a_unet, read_layer
 

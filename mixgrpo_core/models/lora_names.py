@@ -30,9 +30,3 @@ def renamed(tensors: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
             raise LoraFileError(f"{where} holds {ours} twice, under two names: it is two LoRAs in one file")
         found[ours] = tensor
     return found
-
-
-def some(names: list[str]) -> str:
-    """Up to three names and how many more there are, for a message."""
-    rest = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + rest

@@ -20,9 +20,9 @@ from torch import Tensor
 from ..support.file_kinds import what_it_is
 from ..support.files import TextFileError, read_text
 from ..support.paths import user_path
-from ..support.quoting import cause
+from ..support.quoting import cause, some
 from .lora_alpha import ALPHA, PeftSettings, alphas_of
-from .lora_names import DOWN, UP, LoraFileError, renamed, some
+from .lora_names import DOWN, UP, LoraFileError, renamed
 
 ADAPTER_METADATA = "lora_adapter_metadata"
 _PEFT_FILE, _PEFT_CONFIG = "adapter_model.safetensors", "adapter_config.json"

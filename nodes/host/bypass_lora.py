@@ -18,7 +18,8 @@ from torch.nn.functional import linear
 
 from ...mixgrpo_core.models.lora import Lora
 from ...mixgrpo_core.models.lora_layers import USUAL, Layers
-from ...mixgrpo_core.models.lora_names import DOWN, UP, some
+from ...mixgrpo_core.models.lora_names import DOWN, UP
+from ...mixgrpo_core.support.quoting import some
 from .attention import attention_with_gradient
 from .float16_range import Float16Range, compute_dtype
 from .lora_names import Layer, block_of, trained_layers

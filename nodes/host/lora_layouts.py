@@ -25,9 +25,10 @@ from comfy.weight_adapter import LoRAAdapter
 from torch import Tensor
 
 from ...mixgrpo_core.models.lora_file import NATIVE, PREFIX, LoraFile, in_file, lora_of
-from ...mixgrpo_core.models.lora_names import DOWN, UP, some
+from ...mixgrpo_core.models.lora_names import DOWN, UP
 from ...mixgrpo_core.models.lora_reading import PlainLora
 from ...mixgrpo_core.models.unet_names import KOHYA, UNET, of_a_unet
+from ...mixgrpo_core.support.quoting import some
 from .lora_names import Part, trained_layers, unet_names
 
 

@@ -11,9 +11,10 @@ from comfy_api.latest import io, ui
 from torch import Tensor
 
 from ...mixgrpo_core.models.lora_file import NATIVE, PREFIX
-from ...mixgrpo_core.models.lora_names import DOWN, UP, some
+from ...mixgrpo_core.models.lora_names import DOWN, UP
 from ...mixgrpo_core.models.lora_reading import PlainLora, plain, read_lora
 from ...mixgrpo_core.support.files import write_atomically
+from ...mixgrpo_core.support.quoting import some
 from ..host.family import require_flow_model
 from ..host.lora_layouts import DIFFUSERS, LAYOUTS, rank_of, read
 from ..live.canvas_run import loras_folder

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from PIL import Image
 
-from .port import Item, PromptSet, lines, some
+from .port import Item, PromptSet, lines, not_empty
 
 _CATEGORIES = ("color", "shape", "texture", "spatial", "3d_spatial", "numeracy", "non_spatial", "complex")
 _VALIDATION = "_val"
@@ -23,7 +23,7 @@ class T2ICompBench(PromptSet):
         return bool(_files(path))
 
     def read(self, path: Path) -> list[Item]:
-        return [item for file in _files(path) for item in some(_items(file), file)]
+        return [item for file in _files(path) for item in not_empty(_items(file), file)]
 
     def write(self, folder: Path, item: Item, pictures: Sequence[Image.Image]) -> None:
         samples = folder / item.category / "samples"

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from PIL import Image
 
-from .port import Item, PromptSet, lines, some
+from .port import Item, PromptSet, lines, not_empty
 
 
 class GenEval(PromptSet):
@@ -22,7 +22,7 @@ class GenEval(PromptSet):
 
     def read(self, path: Path) -> list[Item]:
         file = _file(path)
-        return some([_item(line, number, place, file) for place, (number, line) in enumerate(lines(file))], file)
+        return not_empty([_item(line, number, place, file) for place, (number, line) in enumerate(lines(file))], file)
 
     def write(self, folder: Path, item: Item, pictures: Sequence[Image.Image]) -> None:
         samples = folder / item.key / "samples"

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from PIL import Image
 
 from ...support.files import read_text
-from .port import Item, PromptSet, some
+from .port import Item, PromptSet, not_empty
 
 _STYLES = ("anime", "concept-art", "paintings", "photo")
 
@@ -24,7 +24,7 @@ class HPDv2(PromptSet):
         return bool(_files(path))
 
     def read(self, path: Path) -> list[Item]:
-        return [item for file in _files(path) for item in some(_items(file), file)]
+        return [item for file in _files(path) for item in not_empty(_items(file), file)]
 
     def write(self, folder: Path, item: Item, pictures: Sequence[Image.Image]) -> None:
         """The first image, which is all that the benchmark looks at; further ones stand beside the style's folder."""

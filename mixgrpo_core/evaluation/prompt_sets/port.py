@@ -70,7 +70,7 @@ def lines(path: Path) -> list[tuple[int, str]]:
     return [(number, line.strip()) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
 
 
-def some(found: Sequence[Item], path: Path) -> list[Item]:
+def not_empty(found: Sequence[Item], path: Path) -> list[Item]:
     """``found``. Raises ``ValueError`` where there is nothing."""
     if not found:
         raise ValueError(f"{path} holds no prompts: get it again")

@@ -14,10 +14,10 @@ from torch import Tensor
 from torch.nn import Linear
 
 from ...support.paths import user_path
-from ...support.quoting import cause
+from ...support.quoting import cause, some
 from ...support.setting import require_number
 from ..lora_file import NATIVE, layer_of
-from ..lora_names import DOWN, UP, LoraFileError, some
+from ..lora_names import DOWN, UP, LoraFileError
 from ..lora_reading import PlainLora, plain, read_lora
 from ..unet_names import KOHYA, of_a_unet
 

@@ -16,8 +16,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ...support.files import read_text
-from ...support.quoting import cause
-from ..lora_names import some
+from ...support.quoting import cause, some
 from .tokenizers import load_tokenizer
 from .weight_names import variant_of, why
 

@@ -12,10 +12,11 @@ from peft.tuners.lora import LoraLayer
 from torch.nn import Linear, Module, ModuleList, Parameter
 from torch.utils.checkpoint import checkpoint
 
+from ...support.quoting import some
 from ..lora import Lora, lora_scale
 from ..lora_file import LoraFile
 from ..lora_layers import USUAL, Layers, chosen, covering
-from ..lora_names import DOWN, UP, some
+from ..lora_names import DOWN, UP
 
 ADAPTER = "mixgrpo"
 

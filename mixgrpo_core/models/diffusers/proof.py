@@ -16,7 +16,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..lora_names import UP, some
+from ...support.quoting import some
+from ..lora_names import UP
 from ..port import Velocity
 from .model import PipelineModel
 

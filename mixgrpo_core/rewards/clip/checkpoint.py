@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from ..networks.filling import some
+from ...support.quoting import some
 from ..networks.tower import Part
 from ..networks.weight_files import Weights, WeightsError
 from . import architectures
@@ -35,11 +35,11 @@ class Checkpoint:
         self.path = self._weights.path
         self._sources, unknown = sources(self._weights.shapes)
         if not self._sources.keys() - {"logit_scale"}:
-            raise WeightsError(f"expected a CLIP network in {self.path}, found tensors such as {some(unknown)}")
+            raise WeightsError(f"expected a CLIP network in {self.path}, found tensors such as {some(sorted(unknown))}")
         if unknown:
             raise WeightsError(
                 f"expected nothing but a CLIP network in {self.path}, found also {len(unknown)} tensors such as "
-                f"{some(unknown)}: it is another network"
+                f"{some(sorted(unknown))}: it is another network"
             )
         self.shapes: Mapping[str, tuple[int, ...]] = {
             name: source.shape(self._weights.shapes[source.name]) for name, source in self._sources.items()
@@ -81,6 +81,6 @@ class Checkpoint:
     def _has(self, tower: tuple[str, ...], words: str) -> None:
         if not any(name.startswith(tower[0]) for name in self.shapes):
             raise WeightsError(
-                f"expected {words} in {self.path}, found tensors such as {some(self.shapes)} only: take the file of "
-                "the whole network"
+                f"expected {words} in {self.path}, found tensors such as {some(sorted(self.shapes))} only: take the "
+                "file of the whole network"
             )

@@ -5,7 +5,7 @@ transformers knows how names of files become those of its modules, which differ 
 network, without a word on the terminal; what it reports as missing or left over is an error here.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ...support.micro_batches import ran_out
-from ...support.quoting import LONGEST_CAUSE, brief
+from ...support.quoting import LONGEST_CAUSE, brief, some
 from .weight_files import WeightsError
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from transformers.models.auto.auto_factory import _BaseAutoModelClass
 
 M = TypeVar("M", bound=nn.Module)
-_SHOWN = 4  # names in an error
 _FAULTS = (
     ("missing_keys", "no tensor"),
     ("unexpected_keys", "nothing to do with"),
@@ -48,7 +47,9 @@ def require_same(build: Callable[[], nn.Module], shapes: Mapping[str, tuple[int,
     expected = {name: tuple(tensor.shape) for name, tensor in on_meta(build).state_dict().items()}
     for what, names in (("lacks", expected.keys() - shapes.keys()), ("has unknown", shapes.keys() - expected.keys())):
         if names:
-            raise WeightsError(f"{path} {what} {len(names)} parameters, such as {some(names)}: it is another network")
+            raise WeightsError(
+                f"{path} {what} {len(names)} parameters, such as {some(sorted(names))}: it is another network"
+            )
     for name, shape in expected.items():
         if shapes[name] != shape:
             raise WeightsError(f"expected {name} of shape {list(shape)} in {path}, found {list(shapes[name])}")
@@ -136,7 +137,9 @@ def _by_transformers(
 
 
 def _require_filled(report: Mapping[str, Any], source: Path) -> None:
-    faults = [f"{words} {some(_name(entry) for entry in report[kind])}" for kind, words in _FAULTS if report.get(kind)]
+    faults = [
+        f"{words} {some(sorted(_name(entry) for entry in report[kind]))}" for kind, words in _FAULTS if report.get(kind)
+    ]
     if faults:
         raise WeightsError(f"{source} is not what it should be, it has {'; '.join(faults)}: get it again")
 
@@ -160,12 +163,6 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()
-
-
-def some(names: Iterable[str]) -> str:
-    """A few of the names, for an error."""
-    ordered = sorted(names)
-    return ", ".join(ordered[:_SHOWN]) + (", ..." if len(ordered) > _SHOWN else "")
 
 
 def first_line(error: BaseException) -> str:

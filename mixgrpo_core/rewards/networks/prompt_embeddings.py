@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 
-class TextEmbedder(Protocol):
+class PromptEmbedder(Protocol):
     """Prompts to embeddings, by a network that can be let go."""
 
     @property
@@ -31,7 +31,7 @@ class TextEmbedder(Protocol):
 class PromptEmbeddings:
     """A cache by prompt, on the CPU."""
 
-    def __init__(self, embedder: TextEmbedder) -> None:
+    def __init__(self, embedder: PromptEmbedder) -> None:
         self._embedder = embedder
         self._known: dict[str, Tensor] = {}
 

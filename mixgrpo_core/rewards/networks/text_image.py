@@ -15,7 +15,7 @@ from torch import Tensor
 from ...support.paths import user_path
 from ..port import DifferentiableReward, RewardBatch, Scores
 from .known_files import KnownFile
-from .prompt_embeddings import PromptEmbeddings, TextEmbedder, is_empty
+from .prompt_embeddings import PromptEmbedder, PromptEmbeddings, is_empty
 from .tower import memory_of
 from .weight_files import WeightsError
 
@@ -56,7 +56,7 @@ class TextImageReward(DifferentiableReward):
         """The image network of ``file``."""
         raise NotImplementedError
 
-    def texts(self) -> TextEmbedder:
+    def texts(self) -> PromptEmbedder:
         """The text network of ``file``."""
         raise NotImplementedError
 

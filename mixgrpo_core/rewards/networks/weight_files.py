@@ -113,7 +113,8 @@ def _shards(index: Path) -> list[Path]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file. Raises ``WeightsError`` where there is none."""
+    """The object in a JSON file of a reward. Raises ``WeightsError`` where there is none: one file of a reward is got
+    again, while `models.diffusers.loading.read_json` asks for a whole model folder."""
     try:
         found = json.loads(read_text(path))
     except (OSError, ValueError, RecursionError) as error:

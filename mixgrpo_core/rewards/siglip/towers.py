@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from ...support.micro_batches import MicroBatches
+from ...support.quoting import some
 from ...support.vocabulary import require_vocabulary
-from ..networks.filling import on_meta, some
+from ..networks.filling import on_meta
 from ..networks.places import Place, Precision
 from ..networks.preprocessing import HALF, normalised, pixels_of, squashed
 from ..networks.text_image import Preprocessing
@@ -55,14 +56,18 @@ class SiglipCheckpoint:
         self.path = self._weights.path
         shapes = self._weights.shapes
         if "vision_model.head.probe" not in shapes or _PATCHES not in shapes:
-            raise WeightsError(f"expected a SigLIP network in {self.path}, found tensors such as {some(shapes)}")
+            raise WeightsError(
+                f"expected a SigLIP network in {self.path}, found tensors such as {some(sorted(shapes))}"
+            )
         unknown = {
             name
             for name in shapes
             if not name.startswith(("vision_model.", "text_model.")) and name not in ("logit_scale", "logit_bias")
         }
         if unknown:
-            raise WeightsError(f"expected nothing but a SigLIP network in {self.path}, found also {some(unknown)}")
+            raise WeightsError(
+                f"expected nothing but a SigLIP network in {self.path}, found also {some(sorted(unknown))}"
+            )
 
     def vision(self) -> Sizes:
         """What the image tower is like."""
