@@ -8,11 +8,11 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from ..rewards.port import Reward, about
 from ..settings.config import TrainConfig, to_dict
 from ..settings.kinds import summary
+from ..support.paths import in_link
 from .folder import RunFolder
 from .metrics import iterations_done
 
@@ -83,7 +83,7 @@ def model_card(
         f"# {run.path.name}\n",
         f"A LoRA of **{base}**, trained on rewards by [MixGRPO](https://arxiv.org/abs/2507.21802): {done} iterations "
         f"of {run.settings.prompts_per_iteration} prompts with {run.settings.images_per_prompt} images each.\n",
-        *(f"![{caption}]({quote(file)})\n" for caption, file in pictures.items()),
+        *(f"![{caption}]({in_link(file)})\n" for caption, file in pictures.items()),
         f"## Rewards\n\n{_rewards(metrics, run.settings, rewards, licences)}",
         "Before you publish it, check the licence of the base model and those of the rewards' weights.\n",
         f"## Prompts\n\nTrained on {len(prompts)}, evaluated on {len(held_out)} others.\n\n{_listed(prompts)}",

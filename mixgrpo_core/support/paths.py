@@ -24,3 +24,8 @@ def user_path(path: str | Path) -> Path:
 def in_shell(path: Path) -> str:
     """A path as a shell takes it: in double quotes, which Windows knows too, where spaces or other signs need them."""
     return str(path) if re.fullmatch(r"[\w./\\:+-]+", str(path)) else f'"{path}"'
+
+
+def in_link(name: str) -> str:
+    """A file's name as the target of a link in Markdown: all but plain letters, digits and ``_.-~/`` as %-codes."""
+    return re.sub(r"[^\w.~/-]", lambda sign: "".join(f"%{byte:02X}" for byte in sign[0].encode()), name, flags=re.ASCII)

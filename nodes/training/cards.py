@@ -4,10 +4,10 @@ import logging
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import quote
 
 from ...mixgrpo_core.rewards.port import Reward
 from ...mixgrpo_core.runs.model_card import PICTURES, write_card
+from ...mixgrpo_core.support.paths import in_link
 from ..host.texts import PromptSet
 from ..live.canvas_run import CanvasRun
 
@@ -38,7 +38,7 @@ def copy_card(card: Path | None, lora: Path) -> None:
             picture = card.with_name(f"{old}{name}")
             if picture.is_file():
                 shutil.copyfile(picture, lora.with_name(f"{new}{name}"))
-                text = text.replace(f"]({quote(picture.name)})", f"]({quote(f'{new}{name}')})")
+                text = text.replace(f"]({in_link(picture.name)})", f"]({in_link(f'{new}{name}')})")
         lora.with_name(f"{new}{_CARD}").write_text(text, encoding="utf-8")
     except OSError as error:
         logging.warning("MixGRPO cannot copy the model card to %s (%s)", lora.parent, error.strerror or error)
