@@ -58,7 +58,7 @@ CHROMIUM  := $(shell command -v chromium || command -v chromium-browser || comma
 PAGES     := $(if $(CHROMIUM),tests/web)
 NO_PAGES  := @echo "The browser tests are skipped: no chromium was found. Install it and run make test-web."
 
-LONG_CORE := recipe families kills fuzz-run-files fuzz-prompts fuzz-loras fuzz-checkpoints fuzz-rewards fuzz-judges soak
+LONG_CORE := recipe families kills ranks bases fuzz-run-files fuzz-prompts fuzz-loras fuzz-checkpoints fuzz-rewards fuzz-judges soak
 LONG_HOST := benchmark methods canvas host-kills fuzz-endpoints fuzz-conversions host-soak users hour
 LONG      := coverage $(LONG_CORE) $(LONG_HOST)
 PART      ?= $(LONG)

@@ -95,6 +95,7 @@ def memory_words(settings: RunConfig) -> str:
         return ""
     import torch
 
+    from ..models.diffusers.smaller import Smaller
     from ..models.families.sd3_memory import is_sd3, unloaded_sd3
 
     if not is_sd3(chosen.folder):
@@ -107,6 +108,7 @@ def memory_words(settings: RunConfig) -> str:
         layers=chosen.layers,
         resolution=settings.resolution(),
         dtype=compute,
+        smaller=Smaller(quantization=chosen.quantization, gguf=chosen.gguf),
     )
     rows = 2 if chosen.guidance > 1 else 1
     lines = [f"memory (computed): weights {_gib(network.weights)}, besides them"]

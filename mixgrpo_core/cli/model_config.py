@@ -8,6 +8,7 @@ import torch
 
 from ..models.facts import DEMO, Facts
 from ..models.lora_layers import Layers
+from ..models.quantization import Quantization
 from ..support.setting import described, require_ranges, setting
 from .devices import usable_device
 from .frozen_loras import frozen_loras
@@ -67,6 +68,14 @@ class ModelConfig:
         "is all of the demo model. There is no float16: the gradient of a mean log-probability is about 1e-8, which "
         "is 0 in it.",
     )
+    quantization: Quantization | None = setting(
+        None,
+        "Keeps the frozen weights of linear layers in fewer bits: 8 with ``float8``, ``int8 torchao`` and ``int8 "
+        "quanto``, 4 with ``nf4 bitsandbytes``. All but ``float8`` need the library that they name.",
+    )
+    gguf: str | None = setting(
+        None, "A GGUF file of the network, read in place of the folder's weights; needs the library gguf."
+    )
     device: str | None = setting(None, "``cpu``, ``cuda``, ``cuda:1``, ``mps``; without one a GPU if there is one.")
     gradient_checkpointing: bool = setting(
         False,
@@ -91,6 +100,7 @@ class ModelConfig:
         diffusers_logging.set_verbosity_error()  # their hints are for callers of theirs, not for users of a command
         transformers_logging.set_verbosity_error()
         from ..models.diffusers.frames import Frames
+        from ..models.diffusers.smaller import Smaller
         from ..models.families.demo import load_demo
         from ..models.families.loading import load_pipeline
 
@@ -112,6 +122,8 @@ class ModelConfig:
                 raise ValueError("the demo model is told of no guidance: leave model.embedded_guidance out")
             if (self.frames, self.frames_seen) != (1, 1):
                 raise ValueError("the demo model draws pictures: leave model.frames and model.frames_seen out")
+            if self.quantization is not None or self.gguf is not None:
+                raise ValueError("the demo model is as small as it gets: leave model.quantization and model.gguf out")
             return load_demo(**common)
         return load_pipeline(
             self.folder,
@@ -119,6 +131,7 @@ class ModelConfig:
             resolution=resolution,
             embedded_guidance=self.embedded_guidance,
             frames=Frames(made=self.frames, seen=self.frames_seen),
+            smaller=Smaller(quantization=self.quantization, gguf=self.gguf),
             prove=False,  # sampling asks for less
             **common,
         )

@@ -122,7 +122,8 @@ def stand_ins(network: nn.Module, dtype: torch.dtype | None = None, keep: Iterab
 
 
 def _stand_in(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
-    fresh = torch.empty(tensor.shape, dtype=dtype if dtype and tensor.is_floating_point() else tensor.dtype)
+    shape = getattr(tensor, "quant_shape", tensor.shape)  # of a weight that is packed into bytes, what it stands for
+    fresh = torch.empty(shape, dtype=dtype if dtype and tensor.is_floating_point() else tensor.dtype)
     return Parameter(fresh, requires_grad=False) if isinstance(tensor, Parameter) else fresh
 
 

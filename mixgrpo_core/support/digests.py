@@ -1,11 +1,12 @@
 """A short name for the contents of many tensors, without reading them all."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 _SAMPLES = 64
 _BLOCK = 4096  # bytes
@@ -39,3 +40,12 @@ def files_digest(root: Path, files: Iterable[Path]) -> str:
                 opened.seek(max(0, size - _BLOCK) * number // (_SAMPLES - 1))
                 digest.update(opened.read(_BLOCK))
     return digest.hexdigest()
+
+
+def plain_parts(name: str, tensor: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of numbers that a tensor is made of: its own, or those of a quantised one."""
+    if not is_traceable_wrapper_subclass(tensor):
+        yield name, tensor
+        return
+    for part in tensor.__tensor_flatten__()[0]:
+        yield from plain_parts(f"{name}.{part}", getattr(tensor, part))

@@ -20,6 +20,7 @@ from ..lora_file import NATIVE, layer_of
 from ..lora_names import DOWN, UP, LoraFileError
 from ..lora_reading import PlainLora, plain, read_lora
 from ..unet_names import KOHYA, of_a_unet
+from .smaller import quantised
 
 Loras = Mapping[str | Path, float]
 """The strength of each file."""
@@ -29,9 +30,16 @@ def merge_loras(network: ModelMixin, pipeline: type, loras: Loras) -> None:
     """Add ``strength B A`` of each file to the weights, each layer's in float32 before it is rounded.
 
     Raises:
-        ValueError: a strength that is no number.
+        ValueError: a strength that is no number; weights that are quantised.
         LoraFileError: a file that is none, of another model, of layers that are not linear, or of text encoders too.
     """
+    rounded = quantised(network) if loras else ()
+    if rounded:
+        raise ValueError(
+            f"expected plain weights to merge {names_of(loras)} into, found quantised ones ({some(rounded)}): leave "
+            "model.loras out, or take the folder's plain weights, with model.quantization = 'float8', which rounds "
+            "after they are merged"
+        )
     for file, strength in loras.items():
         require_number(f"the strength of {file}", strength)
         _merge(network, _read(file, pipeline), strength, str(file))

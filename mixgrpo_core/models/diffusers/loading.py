@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 
 from ...support.files import read_text
 from ...support.quoting import cause, some
+from .smaller import AS_IT_IS, Smaller, load_gguf, require_gradient
 from .tokenizers import load_tokenizer
 from .weight_names import variant_of, why
 
@@ -154,9 +155,10 @@ def pipeline_of(index: Index, **parts: object) -> DiffusionPipeline:
     return index.pipeline(**{**rest, **settings, **parts})
 
 
-def load_network(folder: Path, expected: str, dtype: torch.dtype) -> ModelMixin:
+def load_network(folder: Path, expected: str, dtype: torch.dtype, smaller: Smaller = AS_IT_IS) -> ModelMixin:
     """A network of a folder, of the class that its index names."""
-    found = read_json(folder / "config.json").get("_class_name")
+    config = read_json(folder / "config.json")
+    found = config.get("_class_name")
     if found != expected:
         article = "an" if expected[0] in "AEIOS" else "a"  # SD3, SANA
         raise ModelFilesError(f"expected {article} {expected} in {folder}, found {found}; get the folder again")
@@ -165,7 +167,10 @@ def load_network(folder: Path, expected: str, dtype: torch.dtype) -> ModelMixin:
         raise ModelFilesError(
             f"diffusers {diffusers.__version__} has no {expected}, which {folder} needs: update diffusers"
         )
-    return _load_diffusers(kind, folder, dtype)
+    if smaller.gguf is not None:
+        return load_gguf(kind, folder, smaller.gguf, dtype)
+    require_gradient(config, folder)
+    return _load_diffusers(kind, folder, dtype, smaller.config(dtype))
 
 
 def load_vae(folder: Path, expected: str) -> ModelMixin:
@@ -186,7 +191,7 @@ def load_text_part(index: Index, part: str, dtype: torch.dtype, encoder: PreTrai
     return load_tokenizer(kind, index.folder / part, None if encoder is None else encoder.config)
 
 
-def _load_diffusers(kind: type[N], folder: Path, dtype: torch.dtype) -> N:
+def _load_diffusers(kind: type[N], folder: Path, dtype: torch.dtype, quantization: object) -> N:
     try:
         loaded = kind.from_pretrained(
             folder,
@@ -195,7 +200,10 @@ def _load_diffusers(kind: type[N], folder: Path, dtype: torch.dtype) -> N:
             use_safetensors=True,
             variant=variant_of(folder),
             output_loading_info=True,
+            quantization_config=quantization,
         )
+    except ImportError as error:
+        raise ModelFilesError(f"the weights in {folder} are quantised: {cause(error)}") from error
     except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         raise ModelFilesError(f"the weights in {folder} do not load: {why(folder, error)}") from error
     model, info = cast("tuple[N, dict[str, Any]]", loaded)  # diffusers' types know the model alone

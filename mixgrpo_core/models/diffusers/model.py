@@ -13,7 +13,7 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from torch import Tensor
 
 from ...support.activations import PassMemory
-from ...support.digests import sampled_digest
+from ...support.digests import plain_parts, sampled_digest
 from ..lora import WithLora
 from ..lora_metadata import model_metadata
 from ..pictures import maps_over_latents, maps_over_tokens
@@ -128,7 +128,9 @@ class PipelineModel(WithLora[PeftLora]):
     def digest(self) -> str:
         """What tells the network's weights from others."""
         weights = self._network.network.named_parameters()
-        return sampled_digest((name, weight) for name, weight in weights if f".{ADAPTER}." not in f"{name}.")
+        return sampled_digest(
+            part for name, weight in weights if f".{ADAPTER}." not in f"{name}." for part in plain_parts(name, weight)
+        )
 
     @property
     def low_precision(self) -> bool:

@@ -92,6 +92,11 @@ def _prove_velocity(model: PipelineModel, velocity: Velocity, x: Tensor) -> None
 
 def _gradient(model: PipelineModel, v: Tensor, weights: Tensor) -> dict[str, Tensor]:
     """Of the weighted sum of a velocity by the LoRA's second matrices, the only ones that a fresh LoRA moves by."""
+    if not v.requires_grad:
+        raise ValueError(
+            f"no gradient reaches the LoRA of {model.family.name}: something in this network, or the way that its "
+            "weights are quantised, lets none through"
+        )
     for parameter in model.parameters():
         parameter.grad = None
     (v * weights).sum().backward()

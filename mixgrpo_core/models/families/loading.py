@@ -10,6 +10,7 @@ from ..diffusers.frozen_loras import Loras
 from ..diffusers.loading import INDEX, read_json, require_folder
 from ..diffusers.model import PipelineModel
 from ..diffusers.proof import prove as proven
+from ..diffusers.smaller import AS_IT_IS, Smaller
 from ..lora_layers import Layers
 from .one_family import load_family
 from .table import family_of
@@ -34,6 +35,7 @@ def load_pipeline(
     seed: int = 0,
     pipeline_grid: bool = False,
     prove: bool = True,
+    smaller: Smaller = AS_IT_IS,
 ) -> PipelineModel:
     """A model from a local diffusers folder, of the family that its ``model_index.json`` names.
 
@@ -41,25 +43,23 @@ def load_pipeline(
     pipeline, its own code is read, without guidance, and the proof tells whether rightly.
 
     Args:
-        rank, alpha: of the LoRA; None is the rank of ``lora``, or 32, and twice the rank.
+        rank, alpha, seed: of the LoRA; None is the rank of ``lora``, or 32, and twice the rank. ``seed`` draws it.
         resolution: ``(H, W)``; None is the pipeline's own.
         guidance: classifier-free guidance; 1 is off, above it every velocity costs two evaluations.
         frames: of a video, by a family that makes them, and how many of them are decoded and scored.
         embedded_guidance: what a network distilled with guidance is told (FLUX.1 dev); None is the family's own.
         dtype: of the frozen weights and, below float32, of autocast. The LoRA and the VAE stay float32.
-        lora: a LoRA file to go on from.
-        layers: which layers carry the LoRA; None is those of ``lora``, or attention and MLP.
+        lora, layers: a file to go on from; which layers carry the LoRA, None is those of the file, or the usual ones.
         loras: LoRA files that lie under it, with their strengths: they are merged, and part of the base model.
-        seed: draws the LoRA's first values.
         pipeline_grid: whether steps lie as in diffusers' own pipeline where that shifts the ends twice.
+        smaller: how the frozen weights are to take fewer bytes.
         prove: whether velocity and gradient are proven on one image; where there is no row, they always are.
 
     Raises:
         ValueError: the folder is not whole, or of a pipeline whose code does not say enough; a size, frames or guidance
-            that the model does not have; a proof that fails.
+            that the model does not have; a proof that fails; a quantization without its library.
     """
-    folder = Path(folder)
-    require_folder(folder, (INDEX,))
+    require_folder(folder := Path(folder), (INDEX,))
     family = family_of(found := str(read_json(folder / INDEX).get("_class_name")))
 
     def loaded() -> PipelineModel:
@@ -80,6 +80,7 @@ def load_pipeline(
             loras=loras,
             seed=seed,
             pipeline_grid=pipeline_grid,
+            smaller=smaller,
         )
         if prove or family is None:
             proven(model)

@@ -27,6 +27,7 @@ from ..diffusers.loading import (
 from ..diffusers.model import Grid, PipelineModel
 from ..diffusers.peft_lora import attach_lora
 from ..diffusers.probe import Probe
+from ..diffusers.smaller import AS_IT_IS, Smaller
 from ..diffusers.texts import PipelineTexts
 from ..lora_file import load_lora
 from ..lora_layers import Layers
@@ -54,6 +55,7 @@ def load_family(
     loras: Loras = MappingProxyType({}),
     embedded_guidance: float | None = None,
     frames: Frames = PICTURE,
+    smaller: Smaller = AS_IT_IS,
 ) -> PipelineModel:
     """A folder of one family; `load_pipeline` says what is usual. None is one that no row is about."""
     require_range(dtype)
@@ -64,7 +66,7 @@ def load_family(
     require_folder(folder, (part, "vae", "scheduler"))
     _require_trainable(family, folder, part)
     probe = _probe(folder, family)
-    network = load_network(folder / part, index.part(part), dtype)
+    network = load_network(folder / part, index.part(part), dtype, smaller.on(device))
     _require_images_from_noise(network, folder)
     listed, family = family is not None, family or family_from(index.pipeline, network, part)
     vae = load_vae(folder / "vae", index.part("vae"))
@@ -72,24 +74,23 @@ def load_family(
     if not listed:
         family = with_shapes(family, texts(_ANY_PROMPT))
         texts.release()
-    file = None if lora is None else load_lora(lora)
     merge_loras(network, index.pipeline, loras)
+    smaller.finish(network, dtype)
     adapter = attach_lora(
         network,
         family.linears,
         rank=rank,
         alpha=alpha,
         seed=seed,
-        file=file,
+        file=None if lora is None else load_lora(lora),
         default_rank=DEFAULT_RANK,
         layers=layers,
     )
     for module in network.modules():
         module.training = type(module).__name__ in family.training
     guider = {} if family.guider is None else {"guider": family.guider(guidance)}
-    parts = {part: network, "vae": vae, "scheduler": probe, **guider}
     model = PipelineModel(
-        pipeline_of(index, **parts),
+        pipeline_of(index, **{part: network, "vae": vae, "scheduler": probe, **guider}),
         family,
         texts,
         adapter,

@@ -13,6 +13,7 @@ from ..diffusers.loading import read_json, require_folder
 from ..diffusers.memory import pass_memory
 from ..diffusers.peft_lora import PeftLora, attach_lora
 from ..diffusers.sizes import latent_shape, pixels_of
+from ..diffusers.smaller import AS_IT_IS, Smaller
 from ..lora_file import load_lora
 from ..lora_layers import Layers
 from .sd3 import SD3
@@ -69,13 +70,14 @@ def unloaded_sd3(
     layers: Layers | None = None,
     resolution: tuple[int, int] | None = None,
     dtype: torch.dtype = torch.bfloat16,
+    smaller: Smaller = AS_IT_IS,
 ) -> Unloaded:
     """The network of a local diffusers folder as ``load_sd3`` would load it, of its configuration alone."""
     folder = Path(folder)
     require_folder(folder, ("transformer", "vae"))
     with torch.device("meta"):
         transformer = SD3Transformer2DModel.from_config(read_json(folder / "transformer" / "config.json")).to(dtype)
-    weights = sum(tensor.numel() * tensor.element_size() for tensor in transformer.parameters())
+    weights = smaller.bytes_of(transformer, dtype)
     side = pixels_of(read_json(folder / "vae" / "config.json"))
     file = None if lora is None else load_lora(lora)
     rank = rank or (32 if file is None else file.rank)
