@@ -11,6 +11,7 @@ from .endpoints import Endpoint, EndpointError, default_file, read_endpoints
 
 if TYPE_CHECKING:
     from .client import OpenAIChat, open_chat
+    from .rewards_client import RewardElsewhere, open_reward
 
 __all__ = [
     "Answer",
@@ -18,15 +19,17 @@ __all__ = [
     "Endpoint",
     "EndpointError",
     "OpenAIChat",
+    "RewardElsewhere",
     "default_file",
     "open_chat",
+    "open_reward",
     "read_endpoints",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in ("OpenAIChat", "open_chat"):
+    if name not in ("OpenAIChat", "open_chat", "RewardElsewhere", "open_reward"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from . import client
+    from . import client, rewards_client
 
-    return getattr(client, name)
+    return getattr(client if name in ("OpenAIChat", "open_chat") else rewards_client, name)

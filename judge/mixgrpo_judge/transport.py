@@ -15,13 +15,14 @@ import ssl
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import httpx
 
 from .answers import Answer, NoAnswer, read_answer, shortened
 from .endpoints import Endpoint
 
+T = TypeVar("T")
 BUSY = frozenset({408, 425, 429})
 LONGEST_WAIT = 60.0
 LARGEST = 8 << 20
@@ -58,8 +59,27 @@ class Health:
         return self.answered or not self.given_up
 
 
+@dataclass(frozen=True)
+class Asked(Generic[T]):
+    """A request by POST: JSON or bytes, and how its answer is read, which raises ``NoAnswer``."""
+
+    url: str
+    body: dict[str, Any] | bytes
+    read: Callable[[bytes], T]
+
+
 async def answer(http: httpx.AsyncClient, endpoint: Endpoint, body: dict[str, Any], health: Health) -> Answer:
     """The answer to ``body``, or the problem of the last try.
+
+    Raises:
+        Refused: by a status that more tries do not mend.
+    """
+    found = await tried(http, endpoint, Asked(completions(endpoint), body, read_answer), health)
+    return found if isinstance(found, Answer) else Answer("", problem=found)
+
+
+async def tried(http: httpx.AsyncClient, endpoint: Endpoint, asked: Asked[T], health: Health) -> T | str:
+    """What was asked for, or the problem of the last try.
 
     Raises:
         Refused: by a status that more tries do not mend.
@@ -69,9 +89,9 @@ async def answer(http: httpx.AsyncClient, endpoint: Endpoint, body: dict[str, An
         wait = min(10.0, endpoint.backoff * 2**attempt) * random.uniform(0.75, 1.25)
         seconds = endpoint.timeout * (1 + attempt / 2)
         try:
-            response = await exchange(http, "POST", completions(endpoint), seconds, body)
+            response = await exchange(http, "POST", asked.url, seconds, asked.body)
             if response.status == 200:
-                found = read_answer(without_key(response.content, endpoint))
+                found = asked.read(without_key(response.content, endpoint))
                 health.answered = True
                 return found
             problem = refusal(response, endpoint)
@@ -86,13 +106,13 @@ async def answer(http: httpx.AsyncClient, endpoint: Endpoint, body: dict[str, An
             problem = f"{endpoint.base} cannot be reached ({type(error).__name__})"
         if attempt >= endpoint.retries or not health.worth_trying_again:
             health.given_up = True
-            return Answer("", problem=problem)
+            return problem
         await asyncio.sleep(wait)
         attempt += 1
 
 
 async def exchange(
-    http: httpx.AsyncClient, method: str, url: str, seconds: float, body: dict[str, Any] | None = None
+    http: httpx.AsyncClient, method: str, url: str, seconds: float, body: dict[str, Any] | bytes | None = None
 ) -> Response:
     """What comes back within ``seconds``.
 
@@ -101,16 +121,17 @@ async def exchange(
         asyncio.TimeoutError, httpx.HTTPError: it is late, or does not come.
     """
 
-    async def received() -> Response:
-        content = bytearray()
-        async with http.stream(method, url, json=body, timeout=seconds) as response:
+    async def response_to() -> Response:
+        received = bytearray()
+        json, content = (None, body) if isinstance(body, bytes) else (body, None)
+        async with http.stream(method, url, json=json, content=content, timeout=seconds) as response:
             async for piece in response.aiter_bytes():
-                content += piece
-                if len(content) > LARGEST:
+                received += piece
+                if len(received) > LARGEST:
                     raise NoAnswer(f"expected a chat completion, found more than {LARGEST >> 20} MiB")
-            return Response(response.status_code, response.headers, bytes(content))
+            return Response(response.status_code, response.headers, bytes(received))
 
-    return await asyncio.wait_for(received(), seconds)
+    return await asyncio.wait_for(response_to(), seconds)
 
 
 def completions(endpoint: Endpoint) -> str:

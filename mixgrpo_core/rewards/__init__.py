@@ -14,7 +14,7 @@ from .edits import DirectionalCLIP, EditPreservation
 from .embedders import AestheticScore, ImageSimilarity
 from .function import FunctionReward
 from .image_reward import ImageReward
-from .judges import JudgeReward, PairwiseReward
+from .judges import JudgeReward, PairwiseReward, RewardElsewhere
 from .ocr import TextAccuracy
 from .people import HumanVote
 from .pixels import PixelReward
@@ -45,6 +45,7 @@ __all__ = [
     "PixelReward",
     "Reward",
     "RewardBatch",
+    "RewardElsewhere",
     "Scores",
     "ShapeAdherence",
     "ShapeCleanliness",

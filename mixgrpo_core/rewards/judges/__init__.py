@@ -1,6 +1,7 @@
 """Vision-language models as rewards: what they are asked, how answers become numbers, and who answers."""
 
 from .chat import Answer, Chat, Question
+from .elsewhere import RewardElsewhere
 from .endpoint import Endpoint
 from .judge import JudgeReward
 from .local import LocalChat
@@ -21,6 +22,7 @@ __all__ = [
     "PairwiseReward",
     "Question",
     "Rating",
+    "RewardElsewhere",
     "UnifiedReward2",
     "UnifiedRewardScore",
     "UnifiedRewardSemantic",

@@ -2,16 +2,13 @@
 
 import pytest
 import torch
-from toy import Red, ToyModel
+from toy import ToyModel
+from voters import voting
 
 from mixgrpo_core import RunFolder, SlidingWindow, TrainConfig, WindowPlanner, train
 from mixgrpo_core.rewards import HumanVote, TasteReward
-from mixgrpo_core.rewards.people.ballot import State
-from mixgrpo_core.rewards.people.ballot_box import BallotBox
 from mixgrpo_core.rewards.people.votes import votes_at
 from mixgrpo_core.rewards.people.voting import Thumbs
-from mixgrpo_core.rewards.port import RewardBatch
-from mixgrpo_core.rewards.taste.sources import read_picture
 from mixgrpo_core.runs.reports import GroupScored
 
 CONFIG = TrainConfig(
@@ -27,20 +24,6 @@ CONFIG = TrainConfig(
     eval_images=2,
     checkpoint_every=2,
 )
-
-
-def voting(folder):
-    """Somebody who likes red, and votes as soon as there is a ballot."""
-
-    def hear(ballot):
-        box = BallotBox(folder / "votes")
-        if ballot.open:
-            images = torch.stack([read_picture(path) for path in box.pictures(ballot.id)])
-            red = Red()(RewardBatch(images=images, prompts=(ballot.prompt,) * len(images))).values
-            votes = {place: 1 if value > red.median() else -1 for place, value in enumerate(red.tolist())}
-            box.vote(ballot.id, votes, State.DONE)
-
-    return hear
 
 
 def started(folder, config=CONFIG):
