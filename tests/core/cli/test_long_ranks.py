@@ -21,7 +21,10 @@ RUN = f"""
 [model]
 rank = 2
 [prompts]
-train = ["a small red circle on the left", "a large blue cross in the middle", "a small green circle at the top", "a large red ring on the right"]
+train = [
+  "a small red circle on the left", "a large blue cross in the middle",
+  "a small green circle at the top", "a large red square on the right",
+]
 held_out = ["a small green square at the top", "a large blue circle on the left"]
 [rewards]
 shape = "ShapeReward()"
