@@ -39,21 +39,21 @@ def plan_command(arguments: Sequence[str]) -> int:
     if settings.train.endless:
         console.print(f"it goes on until it is stopped; this is of its first {settings.train.foreseen} iterations")
     console.print(f"picture: {picture}", highlight=False)
-    known = _known(settings)
+    known = _known(settings, ranks)
     console.print(UNKNOWN if known is None else known.words, highlight=False, soft_wrap=True)
     for words in filter(None, (plan_ranks.words(settings.train, ranks), memory_words(settings))):
         console.print(words, highlight=False, soft_wrap=True)
     return 0
 
 
-def _known(settings: RunConfig) -> Forecast | None:
+def _known(settings: RunConfig, ranks: int) -> Forecast | None:
     """What earlier runs beside its folder tell of how long the run will take."""
     beside = Path(settings.out).absolute().parent
     try:
         setup, prompts = settings.setup(), settings.make_prompts()
     except (ValueError, OSError):  # no prompts or rewards yet: a plan needs none
         return None
-    return from_earlier(workload(settings, prompts), beside.iterdir() if beside.is_dir() else (), setup)
+    return from_earlier(workload(settings, prompts, ranks), beside.iterdir() if beside.is_dir() else (), setup)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from ..settings.config import TrainConfig
+from ..training.workload import Dealt
 
 _FLAG = "--ranks"
 
@@ -27,14 +28,12 @@ def words(config: TrainConfig, ranks: int) -> str:
     if ranks == 1:
         return ""
     prompts = config.prompts_per_iteration
-    most = -(-prompts // ranks)
-    groups = min(config.update_count, prompts)
-    at_once = -(-prompts // groups)
-    trained = sum(-(-len(range(update, prompts, groups)) // ranks) for update in range(groups))
+    at_once = -(-prompts // min(config.update_count, prompts))
+    dealt = Dealt.of(config, ranks)
     sentence = (
-        f"{ranks} ranks: at most {most} of {prompts} prompts each, so rollouts and scores go at best "
-        f"{prompts / most:.3g} times as fast, and training {prompts / trained:.3g} times, where an update has "
-        f"{at_once} prompts"
+        f"{ranks} ranks: at most {dealt.most} of {prompts} prompts each, so rollouts and scores go at best "
+        f"{prompts / dealt.most:.3g} times as fast, and training {prompts / dealt.trained:.3g} times, where an update "
+        f"has {at_once} prompts"
     )
     if ranks > prompts:
         return f"{sentence}. {ranks - prompts} ranks only wait: take more prompts per iteration, or fewer ranks"

@@ -179,7 +179,7 @@ def drive(
     if ranks.size > 1:
         console.print(ranks_words(ranks, settings), highlight=False, soft_wrap=True)
 
-    work = workload(settings, prompts)
+    work = workload(settings, prompts, ranks.size)
     known = None
     if done < settings.train.end and ranks.is_first:
         known = expected(work, model, needed[0], run, rewards, done)
@@ -256,10 +256,10 @@ def _loop(
             progress.report(report)
 
 
-def workload(settings: RunConfig, prompts: Prompts) -> Workload:
-    """What the run has to do."""
+def workload(settings: RunConfig, prompts: Prompts, ranks: int = 1) -> Workload:
+    """What the run has to do, of several ranks the first one."""
     at_the_end = 2 * SHOWN_IMAGES * len(shown_prompts(prompts))
-    return Workload(settings.train, held_out=len(prompts.held_out), images_at_the_end=at_the_end)
+    return Workload(settings.train, held_out=len(prompts.held_out), images_at_the_end=at_the_end, ranks=ranks)
 
 
 def _done(run: RunFolder) -> int:

@@ -144,7 +144,7 @@ def _alike(path: Path, config: TrainConfig, setup: Mapping[str, Any]) -> _Earlie
         looked = [Timed.told(report) for report in reports if report["evaluations"]]
         if not timed:
             return None
-        work = Workload(theirs)
+        work = Workload(theirs, ranks=max(1, len(reports[-1].get("by_rank") or ())))
         same_looks = (theirs.eval_steps or theirs.steps) == (config.eval_steps or config.steps)
         known = work.rates(looked[-1:]).evaluated if looked and same_looks else None
         rates = replace(work.rates(timed), evaluated=known)

@@ -42,7 +42,10 @@ class Rates:
 
 @dataclass(frozen=True, kw_only=True)
 class Timed:
-    """The seconds of an iteration by phase, the evaluations among them, and the images that these say they scored."""
+    """The seconds of an iteration by phase, the evaluations among them, and the images that these say they scored.
+
+    Of several ranks the seconds are those of the first, and the images those of all.
+    """
 
     iteration: int
     seconds: Mapping[str, float]
@@ -64,21 +67,51 @@ class Timed:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Dealt:
+    """How the prompts of an iteration fall to ranks.
+
+    Attributes:
+        most: prompts of the rank that has most.
+        trained: prompts that one rank trains while each update waits for the rank that has most of its prompts.
+    """
+
+    most: int
+    trained: int
+
+    @classmethod
+    def of(cls, config: TrainConfig, ranks: int) -> "Dealt":
+        """Among ``ranks`` ranks."""
+        prompts = config.prompts_per_iteration
+        groups = min(config.update_count, prompts)
+        trained = sum(-(-len(range(update, prompts, groups)) // ranks) for update in range(groups))
+        return cls(most=-(-prompts // ranks), trained=trained)
+
+
 class Workload:
-    """The work of a run.
+    """The work of a run; of several ranks that of the first, which has as much as any.
 
     Args:
+        ranks: processes that share the prompts of an iteration and the held-out ones.
         held_out: prompts that are evaluated.
         shown: prompts of the gallery; 0 where there is none.
         images_at_the_end: that are made once training is over, to be looked at.
     """
 
     def __init__(
-        self, config: TrainConfig, *, held_out: int = 0, shown: int = SHOWN_PROMPTS, images_at_the_end: int = 0
+        self,
+        config: TrainConfig,
+        *,
+        held_out: int = 0,
+        shown: int = SHOWN_PROMPTS,
+        images_at_the_end: int = 0,
+        ranks: int = 1,
     ) -> None:
         self.config, self.iterations = config, config.iterations
-        self.images = config.prompts_per_iteration * config.images_per_prompt
-        self._held_out = held_out * config.eval_images
+        self._dealt = Dealt.of(config, ranks)
+        self.images = self._dealt.most * config.images_per_prompt
+        self._looked = -(-held_out // ranks) / held_out if held_out else 1 / ranks
+        self._held_out = round(held_out * self._looked) * config.eval_images
         self._shown, self._at_the_end = shown, images_at_the_end
         self._eval_steps = config.eval_steps or config.steps
         self._eval_every = config.eval_every if held_out else 0
@@ -90,7 +123,8 @@ class Workload:
         for first, last, _ in stretches(self.config):
             cost = probed_in(iteration_cost(_smaller(self.config), first), 1 / EVERY)
             rows = cost.nfe.get(_SAMPLING, 0.0)
-            counts = (rows * self.images, (cost.units - rows) * self.images, cost.calls * self.images)
+            trained = self._dealt.trained * self.config.images_per_prompt
+            counts = (rows * self.images, (cost.units - rows) * trained, cost.calls * self.images)
             found.append((range(first, last + 1), *counts))
         return found
 
@@ -129,7 +163,7 @@ class Workload:
         rows = sum(self.rows(one.iteration, one.iteration + 1) for one in timed)
         units = sum(self.units(one.iteration, one.iteration + 1) for one in timed)
         trained = sum(sum(one.seconds.values()) for one in timed) - spent(*known)
-        evaluated = sum(one.evaluated or one.evaluations * self._held_out for one in timed)
+        evaluated = sum(one.evaluated * self._looked or one.evaluations * self._held_out for one in timed)
         return Rates(
             row=spent(_SAMPLING) / rows if rows else 0.0,
             unit=trained / units if units else 0.0,

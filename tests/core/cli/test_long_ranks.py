@@ -35,6 +35,7 @@ steps = 5
 images_per_prompt = 3
 prompts_per_iteration = 3
 updates = 2
+decode_dtype = "float32"
 eval_every = 2
 eval_images = 1
 """
@@ -86,7 +87,8 @@ def lora(path):
 
 def require_same(alone, path, ranks):
     ours, theirs, run = lora(alone), lora(path), RunFolder.open(path)
-    assert max(float((ours[name] - theirs[name]).abs().max()) for name in ours) <= 1e-7
+    moved = max(float(ours[name].abs().max()) for name in ours if name.endswith("lora_B.weight"))  # they begin at 0
+    assert max(float((ours[name] - theirs[name]).abs().max()) for name in ours) <= 1e-3 * moved
     assert [report["iteration"] for report in run.metrics()] == list(range(ITERATIONS))
     for report, other in zip(run.metrics(), RunFolder.open(alone).metrics(), strict=True):
         assert len(report["by_rank"]) == ranks

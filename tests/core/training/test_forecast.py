@@ -81,6 +81,27 @@ def test_other_settings_take_what_their_counted_work_takes(tmp_path):
     assert shown.seconds - seconds == pytest.approx(entries * 4 * (8 * 16 / plain.rows(0, 1) + 8 / 80))
 
 
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_several_ranks_take_what_the_first_of_them_does(ranks, tmp_path):
+    """By an earlier run of one process, and by one of as many; held-out prompts are shared, the gallery is not."""
+    config = replace(CONFIG, prompts_per_iteration=4, updates=2)
+    alone, shared = of(config, shown=4), of(config, shown=4, ranks=ranks)
+    found = from_earlier(shared, [earlier(tmp_path, "alone", config=config)], SETUP)
+    most = {2: 2, 3: 2}[ranks]  # of 4 prompts in all; of the 2 of each update one
+    sampled, trained = (SECONDS["rollout"] + SECONDS["decode"] + SECONDS["reward"]) * most / 4, SECONDS["train"] / 2
+    assert shared.alone(0, 1, found.rates) == pytest.approx(sampled + trained)
+    assert shared.evaluation(found.rates) == pytest.approx(LOOK / ranks)
+    assert shared.entry(found.rates) == alone.entry(found.rates)
+
+    path = earlier(tmp_path, "several", config=config)
+    metrics = path / "metrics.jsonl"
+    lines = [{**json.loads(line), "by_rank": [{}] * ranks} for line in metrics.read_text().splitlines()]
+    metrics.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    again = from_earlier(shared, [path], SETUP)
+    assert shared.alone(0, 1, again.rates) == pytest.approx(sum(SECONDS.values()))
+    assert shared.evaluation(again.rates) == pytest.approx(LOOK)
+
+
 def test_without_an_end_it_tells_an_iteration(tmp_path):
     found = from_earlier(of(replace(CONFIG, iterations=-1)), [earlier(tmp_path, "first")], SETUP)
     assert found.seconds is None and found.words.startswith("An iteration will take about 40 s, as the run first")
