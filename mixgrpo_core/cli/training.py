@@ -1,16 +1,13 @@
 """``mixgrpo train`` and ``mixgrpo resume``: the loop over the core's generator, and what is left at the end."""
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import fields, make_dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 import tyro
 from rich.console import Console
 
-from ..objectives.port import RatioObjective
 from ..rewards.port import Reward
 from ..runs.folder import RunFolder
 from ..runs.older import present_settings
@@ -38,6 +35,7 @@ from .all_ranks import (
     require_same_file,
     seen,
 )
+from .announcement import announcement
 from .expected import expected
 from .flags import IMPORT_WORDS
 from .loggers import Logger
@@ -175,7 +173,7 @@ def drive(
         going_on = f"mixgrpo resume {in_shell(run.path)}"
         words = f"{run.path} is finished ({done} iterations); extend it: {going_on} --iterations N"
         console.print(words, highlight=False, soft_wrap=True)
-    console.print(_announcement(settings, run, model), highlight=False, soft_wrap=True)
+    console.print(announcement(settings, run, model), highlight=False, soft_wrap=True)
     if ranks.size > 1:
         console.print(ranks_words(ranks, settings), highlight=False, soft_wrap=True)
 
@@ -272,19 +270,3 @@ def _needed(prompts: Prompts, config: TrainConfig, done: int) -> list[str]:
     """Prompts that the rest of a run and its report encode."""
     rolled_out = (prompts.train[index] for index in visited(config, done, len(prompts.train)))
     return list(dict.fromkeys([*rolled_out, *prompts.held_out, *shown_prompts(prompts)]))
-
-
-def _announcement(settings: RunConfig, run: RunFolder, model: "PipelineModel") -> str:
-    config = settings.train
-    objective = config.objective
-    clip = (
-        objective.clip_range(math.prod(model.latent_shape), model.latent_shape[0])
-        if isinstance(objective, RatioObjective)
-        else None
-    )
-    many = "until it is stopped, iterations" if config.endless else f"{config.iterations} iterations"
-    return (
-        f"{Path(run.path)}: {many} of {config.prompts_per_iteration} prompts x "
-        f"{config.images_per_prompt} images, {config.steps} steps, {type(config.planner).__name__}, "
-        f"learning rate {config.learning_rate}" + (f", clip -{clip[0]:.3g}/+{clip[1]:.3g}" if clip else "")
-    )

@@ -26,7 +26,7 @@ class _Frozen(torch.autograd.Function):
         return compute(x)
 
     @staticmethod
-    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None, None]:
         with torch.autocast(slope.device.type, enabled=False):
             return (slope @ ctx.weight().to(slope.dtype)).to(ctx.given), None, None
 
