@@ -20,8 +20,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch.nn import Linear, Parameter
 
 from ...support.paths import user_path
-from ...support.quoting import cause
-from ..lora_names import some
+from ...support.quoting import cause, some
 from ..quantization import BYTES, FLOAT8, LIBRARIES, NF4, QUANTO, TORCHAO, Quantization
 from .frozen_linear import keep_in_float8, kept_in_float8, remake_weights
 
