@@ -120,8 +120,8 @@ def recipes() -> str:
         guidance = f"{of.cfg:g}" if of.guidance is None else f"{of.guidance:g}, embedded"
         course = (f"{of.prompts}", f"{of.iterations}", f"{of.learning_rate:g}")
         known = "on a CPU" if name == "demo" else "no"
-        rows.append((name, f"{of.steps}", f"{of.side} px", guidance, f"{of.window}", *course, known))
-    head = ("model", "steps", "size", "guidance", "window", "prompts an iteration", "iterations", "learning rate")
+        rows.append((name, f"{of.steps}", f"{of.side}", guidance, f"{of.window}", *course, known))
+    head = ("model", "steps", "px", "guidance", "window", "prompts an iteration", "iterations", "learning rate")
     return table((*head, "measured here"), rows)
 
 
