@@ -14,6 +14,7 @@ from ..models.lora import export_lora
 from ..models.lora_file import LoraFile, load_lora, save_lora
 from ..models.lora_joining import joined
 from ..models.lora_metadata import training_metadata
+from ..models.sizes import sized
 from ..sampling.ode import decode, sample
 from ..support.files import append_line
 from ..support.seeds import derive_seed
@@ -103,14 +104,15 @@ def _trained(
 
 
 def _pictures(model: "PipelineModel", teachers: Sequence[Teacher], flags: MergeFlags, folder: Path) -> None:
-    sigmas = model.grid(max(flags.train.steps, model.min_steps))
     prompts = list(dict.fromkeys(prompt for teacher in teachers for prompt in teacher.prompts[:_SHOWN_PROMPTS]))
     columns = {"base model": None, **{one.name: one.weights for one in teachers}, "merged": model.lora_state()}
     cells = []
     for index, prompt in enumerate(prompts):
-        noise, cond, row = model.noise(derive_seed("merge", "grid", index), _SHOWN_IMAGES), model.encode(prompt), []
+        of_size, cond, row = sized(model, prompt), model.encode(prompt), []
+        noise = of_size.noise(derive_seed("merge", "grid", index), _SHOWN_IMAGES)
+        sigmas = of_size.grid(max(flags.train.steps, model.min_steps))
         for weights in columns.values():
             with model.using(weights):
-                row.append(decode(model, sample(model, cond, noise, sigmas), _SHOWN_IMAGES))
+                row.append(decode(of_size, sample(of_size, cond, noise, sigmas), _SHOWN_IMAGES))
         cells.append(row)
     labelled_grid(cells, prompts, list(columns), tile=96).save(folder / "before_after.png")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..models.lora_file import load_lora
+from ..models.sizes import require_sizes
 from ..sampling.schedule import flow_sigmas
 from ..settings.pictures import FileContexts, References, require_pictures
 from ..settings.prompt_files import SUFFIXES
@@ -66,6 +67,7 @@ def loaded(model: ModelConfig, prompts: Sequence[str], steps: int) -> "PipelineM
     made = RunConfig(model=model).make_model()
     if steps < made.min_steps:
         raise ValueError(f"this model needs at least {made.min_steps} steps to make an image, found --steps {steps}")
+    require_sizes(made, prompts)
     require_pictures(prompts)
     made.take_pictures(References(FileContexts(prompts)))
     made.prepare(prompts)

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import tyro
 from PIL import Image
@@ -10,6 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from ..evaluation.reward_probe import COLUMNS, Probed, correlations, extremes, probe
+from ..models.port import FlowModel
+from ..models.sizes import sized
 from ..rewards.port import Context, Origin, RewardBatch
 from ..rewards.taste.reward import alone
 from ..sampling.ode import decode, sample
@@ -20,9 +21,6 @@ from . import reward_calls
 from .flags import IMPORT_WORDS
 from .model_config import ModelConfig
 from .pictures import check_counts, loaded, new_folder, read_words, with_lora
-
-if TYPE_CHECKING:  # it imports diffusers
-    from ..models.diffusers.model import PipelineModel
 
 SHOWN = 8
 """Best and worst images of a sheet."""
@@ -89,7 +87,8 @@ def _spread(prompts: Sequence[str], most: int) -> list[str]:
     return [prompts[place * len(prompts) // few] for place in range(few)]
 
 
-def _images(model: "PipelineModel", prompt: str, number: int, flags: ProbeFlags) -> RewardBatch:
+def _images(model: FlowModel, prompt: str, number: int, flags: ProbeFlags) -> RewardBatch:
+    model = sized(model, prompt)
     sigmas, seed = grid_of(model, flags.steps, flags.shift), derive_seed("probe", flags.seed, number)
     noise = model.noise(seed, flags.images)
     latents = sample(model, model.encode(prompt), noise, sigmas, batch=flags.batch)

@@ -14,6 +14,7 @@ from torch import Tensor
 from ..evaluation import shown
 from ..models.lora_file import load_lora
 from ..models.port import FlowModel
+from ..models.sizes import sized
 from ..rewards.port import Reward
 from ..runs.folder import RunFolder
 from ..runs.gallery import Gallery
@@ -69,8 +70,9 @@ def before_after(model: FlowModel, prompts: Sequence[str], settings: RunConfig, 
     """Held-out prompts with the base model and with the LoRA, from the same noise; ``after`` labels the latter."""
     cells = []
     for index, prompt in enumerate(prompts):
-        noise = model.noise(derive_seed("before and after", index), SHOWN_IMAGES)
-        cells.append([_images(model, prompt, noise, settings, share) for share in (0.0, 1.0)])
+        of_size = sized(model, prompt)
+        noise = of_size.noise(derive_seed("before and after", index), SHOWN_IMAGES)
+        cells.append([_images(of_size, prompt, noise, settings, share) for share in (0.0, 1.0)])
     return labelled_grid(cells, list(prompts), ("base model", after), tile=96)
 
 

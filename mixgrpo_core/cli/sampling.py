@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import tyro
 from PIL import Image
 from rich.console import Console
-from torch import Tensor
 
+from ..models.port import FlowModel
+from ..models.sizes import sized
 from ..sampling.ode import decode, sample
 from ..settings.grids import grid_of
 from ..support.pixels import to_image
@@ -17,9 +17,6 @@ from ..support.seeds import derive_seed
 from ..views.grids import labelled_grid, strip
 from .model_config import ModelConfig
 from .pictures import check_counts, check_share, loaded, new_folder, read_words, with_lora
-
-if TYPE_CHECKING:  # it imports diffusers
-    from ..models.diffusers.model import PipelineModel
 
 _TALLEST = 256
 """Pixels of a picture in the grid."""
@@ -57,8 +54,7 @@ def sample_command(arguments: Sequence[str]) -> int:
     prompts, settings = read_words(flags.prompts), with_lora(flags.model, flags.model.lora)
     folder = new_folder(flags.out)
     model = loaded(settings, prompts, flags.steps)
-    sigmas = grid_of(model, flags.steps, flags.shift)
-    cells = [_row(model, prompt, index, sigmas, shares, flags, folder) for index, prompt in enumerate(prompts)]
+    cells = [_row(sized(model, prompt), prompt, index, shares, flags, folder) for index, prompt in enumerate(prompts)]
     grid = folder / "grid.png"
     labelled_grid(cells, prompts, list(shares), tile=cells[0][0].height).save(grid)
     Console().print(f"{len(prompts) * flags.images * len(shares)} pictures and {grid}", highlight=False, soft_wrap=True)
@@ -76,16 +72,16 @@ def _columns(flags: SampleFlags) -> dict[str, float]:
 
 
 def _row(
-    model: "PipelineModel",
+    model: FlowModel,
     prompt: str,
     index: int,
-    sigmas: Tensor,
     shares: Mapping[str, float],
     flags: SampleFlags,
     folder: Path,
 ) -> list[Image.Image]:
     """One prompt's pictures for the grid, a column per share, from the same noise; each is written as it is."""
     noise = model.noise(derive_seed("sample", flags.seed, index), flags.images)
+    sigmas = grid_of(model, flags.steps, flags.shift)
     row = []
     for name, share in shares.items():
         latents = sample(model, model.encode(prompt), noise, sigmas, lora_share=share, batch=flags.batch)

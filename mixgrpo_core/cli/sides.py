@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..evaluation.held_out import Evaluation, HeldOut, Prompted, evaluate
+from ..models.sizes import of_sizes
 from ..rewards.port import Reward
 from ..settings.grids import grid_of
 from .model_config import ModelConfig
@@ -58,6 +59,7 @@ def drawn(
     held_out = HeldOut(
         prompts=[Prompted(prompt=prompt, cond=model.encode(prompt)) for prompt in prompts],
         sigmas=grid_of(model, how.steps, how.shift),
+        of_sizes=of_sizes(model, prompts, lambda sized: grid_of(sized, how.steps, how.shift)),
         images_per_prompt=how.images,
         batch=how.batch,
         decode_batch=how.batch,

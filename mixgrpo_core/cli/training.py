@@ -18,6 +18,7 @@ from ..settings.values import checked
 from ..support.paths import in_shell
 from ..support.ranks import ALONE, Ranks
 from ..support.setting import described, setting, settings_of
+from ..support.sized import largest, size_of, typical
 from ..training.loop import train
 from ..training.out_of_memory import OutOfMemory as OneImageTooLarge
 from ..training.out_of_memory import within_memory
@@ -74,7 +75,8 @@ def start(settings: RunConfig, console: Console, ranks: Ranks = ALONE) -> int:
     try:
         model.keep_texts(run.texts)
         model.prepare(_needed(prompts, settings.train, 0))
-        settings, words = all_fit(settings, model, ranks)
+        most = largest((*prompts.train, *prompts.held_out), model.resolution)
+        settings, words = all_fit(settings, model.at(size_of(most) or model.resolution), ranks)
     except BaseException:  # a prompt that cannot be encoded leaves no run folder behind
         if ranks.is_first:
             run.discard()
@@ -180,7 +182,7 @@ def drive(
     work = workload(settings, prompts, ranks.size)
     known = None
     if done < settings.train.end and ranks.is_first:
-        known = expected(work, model, needed[0], run, rewards, done)
+        known = expected(work, model, typical(needed, model.resolution), run, rewards, done)
     if known is not None:
         console.print(known.words, highlight=False, soft_wrap=True)
     pace = Pace(work, None if known is None else known.rates)

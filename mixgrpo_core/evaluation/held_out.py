@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Generic
 
 from torch import Tensor
 
 from ..models.port import Cond, FlowModel, LoraState
+from ..models.sizes import sized
 from ..rewards.port import Context, Origin, Reward, RewardBatch, Scores, about
 from ..rewards.scoring import Failure, score
 from ..rewards.stats import RewardStats
@@ -16,6 +17,7 @@ from ..sampling.ode import decode_frames, sample_together
 from ..sampling.solvers import Euler, Solver
 from ..support.ranks import ALONE, Ranks
 from ..support.seeds import derive_seed
+from ..support.sized import Size, size_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +36,7 @@ class HeldOut(Generic[Cond]):
     Attributes:
         prompts: the held-out prompts.
         sigmas: ``[T + 1]``.
+        of_sizes: those of prompts with a size of their own, where the grid is another.
         images_per_prompt: images of each prompt; the noise depends on the prompt's place and nothing else.
         batch: rows per network call.
         decode_batch: images per decode.
@@ -46,9 +49,16 @@ class HeldOut(Generic[Cond]):
     batch: int = 16
     decode_batch: int = 16
     solver: Solver = Euler()
+    of_sizes: Mapping[Size, Tensor] = field(default_factory=dict)
+
+    def sigmas_of(self, prompt: str) -> Tensor:
+        """The grid of a prompt's size."""
+        size = size_of(prompt)
+        return self.sigmas if size is None else self.of_sizes.get(size, self.sigmas)
 
     def noise(self, model: FlowModel[Cond], index: int) -> Tensor:
-        """Starting noise of prompt number ``index``, ``[images_per_prompt, *L]``; never drawn in training."""
+        """Starting noise of prompt number ``index``, ``[images_per_prompt, *L]`` of a model at its size; never drawn in
+        training."""
         return model.noise(self.seed(index), self.images_per_prompt)
 
     def seed(self, index: int) -> int:
@@ -90,7 +100,7 @@ def evaluate(
     own: list[tuple[dict[str, Scores], list[Failure]]] = []
     turns = Turns(rewards, ranks, len(held_out.prompts))
     for index, item, latents in _sampled(model, held_out, ranks.own(len(held_out.prompts)), weights, lora_share):
-        images, frames = decode_frames(model, latents, held_out.decode_batch)
+        images, frames = decode_frames(sized(model, item.prompt), latents, held_out.decode_batch)
         seed = held_out.seed(index)
         batch = RewardBatch(
             images=images,
@@ -99,7 +109,7 @@ def evaluate(
             group=index,
             context=replace(item.context, seed=seed),
             latents=latents,
-            origin=Origin(seed=seed, sigmas=held_out.sigmas, model=model.digest),
+            origin=Origin(seed=seed, sigmas=held_out.sigmas_of(item.prompt), model=model.digest),
         )
         with turns.at(index):
             own.append(score(rewards, batch))
@@ -119,22 +129,37 @@ def _sampled(
     weights: LoraState | None,
     lora_share: float,
 ) -> Iterator[tuple[int, Prompted[Cond], Tensor]]:
-    """The prompts ``own`` with their numbers and latents ``[n, *L]``: those that fill a call go together."""
+    """The prompts ``own`` with their numbers and latents ``[n, *L]``: those that fill a call and have one size go
+    together."""
     together = max(1, held_out.batch // held_out.images_per_prompt)
-    for first in range(0, len(own), together):
-        numbers = own[first : first + together]
-        items = [held_out.prompts[index] for index in numbers]
+    for numbers, items in _alike(held_out, own, together):
+        of_size = sized(model, items[0].prompt)
         with nullcontext() if weights is None else model.using(weights):
             latents = sample_together(
-                model,
+                of_size,
                 [item.cond for item in items],
-                [held_out.noise(model, index) for index in numbers],
-                held_out.sigmas,
+                [held_out.noise(of_size, index) for index in numbers],
+                held_out.sigmas_of(items[0].prompt),
                 solver=held_out.solver,
                 lora_share=lora_share,
                 batch=held_out.batch,
             )
         yield from zip(numbers, items, latents, strict=True)
+
+
+def _alike(held_out: HeldOut[Cond], own: Sequence[int], most: int) -> Iterator[tuple[list[int], list[Prompted[Cond]]]]:
+    """Up to ``most`` prompts of one size, which follow each other, with their numbers."""
+    numbers: list[int] = []
+    items: list[Prompted[Cond]] = []
+    for index in own:
+        item = held_out.prompts[index]
+        if items and (len(items) == most or size_of(item.prompt) != size_of(items[0].prompt)):
+            yield numbers, items
+            numbers, items = [], []
+        numbers.append(index)
+        items.append(item)
+    if items:
+        yield numbers, items
 
 
 def win_rate(a: Evaluation, b: Evaluation, reward: str) -> float:

@@ -1,10 +1,11 @@
 """Pictures to look at: a few prompts, always the same, each from noise of its own that is never trained on."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
 from ..models.port import Cond, FlowModel
+from ..models.sizes import sized
 from ..sampling.ode import decode, sample
 from ..support.seeds import derive_seed
 
@@ -19,17 +20,19 @@ def shown_images(
     model: FlowModel[Cond],
     prompt: str,
     index: int,
-    sigmas: Tensor,
+    sigmas: Callable[[FlowModel[Cond]], Tensor],
     *,
     images: int = 1,
     lora_share: float = 1.0,
     batch: int = 16,
     decode_batch: int = 16,
 ) -> Tensor:
-    """Images ``[images, H, W, 3]`` of shown prompt number ``index`` by the plain ODE over ``sigmas [T + 1]``.
+    """Images ``[images, H, W, 3]`` of shown prompt number ``index`` by the plain ODE, at the prompt's size.
 
-    ``lora_share`` is that of `sample`; ``batch`` and ``decode_batch`` are rows at a time.
+    ``sigmas`` gives the grid ``[T + 1]`` of a model at that size. ``lora_share`` is that of `sample`; ``batch`` and
+    ``decode_batch`` are rows at a time.
     """
+    model = sized(model, prompt)
     noise = model.noise(derive_seed("shown", index), images)
-    latents = sample(model, model.encode(prompt), noise, sigmas, lora_share=lora_share, batch=batch)
+    latents = sample(model, model.encode(prompt), noise, sigmas(model), lora_share=lora_share, batch=batch)
     return decode(model, latents, decode_batch)

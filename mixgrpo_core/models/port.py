@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from ..support.sized import Size
+
 LoraState = Mapping[str, Tensor]
 """The LoRA's tensors by name, as the model holds them (alpha not baked in)."""
 
@@ -185,4 +187,17 @@ class FlowModel(Sampled[Cond], Protocol[Cond]):
 
     def load_lora_state(self, state: LoraState) -> None:
         """Copy ``state`` into the LoRA. Raises ``ValueError`` when names or shapes are another architecture's."""
+        ...
+
+
+@runtime_checkable
+class TakesSizes(Protocol[Cond]):
+    """A model that makes images of several sizes."""
+
+    def at(self, size: Size) -> FlowModel[Cond]:
+        """The same model for images of another size: its LoRA, its conditionings and its count are this one's.
+
+        Raises:
+            ValueError: a size that it does not make, in one sentence.
+        """
         ...

@@ -14,6 +14,7 @@ import torch
 
 from ..models.policy import Policy
 from ..models.port import FlowModel, Velocity, alike
+from ..models.sizes import sized
 from .packs import calls, waves
 from .pieces import Group, transition_pieces
 from .port import MEAN_OLD, TRANSITIONS, Objective, RatioObjective
@@ -60,14 +61,14 @@ class NoiseProbe:
             ratios = (objective.log_ratio(self.policy(velocity), piece).exp() for piece in looked_at)
             return max(float((ratio - 1).abs().max()) for ratio in ratios)
 
-        return self.model.run((group.cond,), deviation)
+        return sized(self.model, group.prompt).run((group.cond,), deviation)
 
     @torch.no_grad()
     def rescored(self, groups: Sequence[Group]) -> list[Group]:
         """One update's groups with old log-probs, and old means where the objective needs them, as it computes them."""
         found: list[Group] = []
-        for wave in waves(groups, self.batch):
-            found += self.model.run([group.cond for group in wave], partial(self._anew, wave))
+        for wave in waves(groups, self.batch, lambda group: group.prompt):
+            found += sized(self.model, wave[0].prompt).run([group.cond for group in wave], partial(self._anew, wave))
         return found
 
     def _anew(self, groups: Sequence[Group], velocity: Velocity) -> list[Group]:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..models.policy import Policy
 from ..models.port import Velocity
+from ..support.sized import size_of
 from .pieces import Piece
 
 T = TypeVar("T")
@@ -32,10 +33,13 @@ class Asked(NamedTuple):
     piece: Piece
 
 
-def waves(groups: Sequence[T], batch: int) -> Iterator[Sequence[T]]:
-    """Groups that go side by side: as many as fill a call with one row each."""
-    for first in range(0, len(groups), batch):
-        yield groups[first : first + batch]
+def waves(groups: Sequence[T], batch: int, prompt: Callable[[T], str]) -> Iterator[Sequence[T]]:
+    """Groups that go side by side: as many as fill a call with one row each, which follow each other and whose prompts
+    have one size."""
+    for _, run in groupby(groups, key=lambda group: size_of(prompt(group))):
+        alike = list(run)
+        for first in range(0, len(alike), batch):
+            yield alike[first : first + batch]
 
 
 def calls(

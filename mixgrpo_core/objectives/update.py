@@ -5,7 +5,7 @@ piece by piece (one column and a few rows at a time) and takes one optimizer ste
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
 from typing import Any
@@ -18,9 +18,11 @@ from ..models.ema import Ema
 from ..models.lagged import Lagged
 from ..models.policy import OLD, REFERENCE, Policy
 from ..models.port import FlowModel, LoraState, Velocity, alike
+from ..models.sizes import sized
 from ..support.phases import PhaseClock
 from ..support.ranks import ALONE, Ranks
 from ..support.seeds import derive_seed
+from ..support.sized import Size, size_of
 from .chunks import split_into_chunks
 from .figures import Figures, Step, UpdateStats, finite, joined, summary
 from .noise_probe import NoiseProbe, noise_allowed
@@ -61,6 +63,7 @@ class Updating:
         max_grad_norm: the gradient's norm is clipped to it.
         regularisers: what is added to the objective's loss, besides its own.
         candidates: numbers of every step that the planner may ever train; step weights have mean 1 over them.
+        of_sizes: the same for prompts with a size of their own, where the grid is another.
     """
 
     updates: int = 4
@@ -71,6 +74,12 @@ class Updating:
     max_grad_norm: float = 1.0
     regularisers: Sequence[Regulariser] = ()
     candidates: Sequence[StepNumbers] = ()
+    of_sizes: Mapping[Size, Sequence[StepNumbers]] = field(default_factory=dict)
+
+    def candidates_of(self, prompt: str) -> Sequence[StepNumbers]:
+        """Those of a prompt's size."""
+        size = size_of(prompt)
+        return self.candidates if size is None else self.of_sizes.get(size, self.candidates)
 
 
 def update_policy(
@@ -188,7 +197,7 @@ class _Updater:
         batch = self.updating.batch
         if self.by_step:
             return transition_pieces(group, batch)
-        return draw_pieces(group, draws, self.model, self.seed(group, moment), batch)
+        return draw_pieces(group, draws, sized(self.model, group.prompt), self.seed(group, moment), batch)
 
     def policy(self, velocity: Velocity) -> Policy:
         return Policy(velocity, self.model.using, self.states, self.clock.phase)
@@ -201,10 +210,11 @@ class _Updater:
         (total,) = self.ranks.added(sum(cells))
         self.optimizer.zero_grad(set_to_none=True)
         filled = [each for each, count in zip(work, cells, strict=True) if count]
-        for wave in waves(filled, self.updating.batch):
+        for wave in waves(filled, self.updating.batch, lambda each: each[0].prompt):
             accumulate = self._in_two_passes if self.whole_table else self._piece_by_piece
             share = _Share(wave, moment, int(total), figures)
-            self.model.run([group.cond for group, _ in wave], partial(accumulate, share))
+            model = sized(self.model, wave[0][0].prompt)
+            model.run([group.cond for group, _ in wave], partial(accumulate, share))
         means, maxima = joined(figures.read(), self.ranks)
         self.ranks.sum_gradients(self.model.parameters())
         norm = float(clip_grad_norm_(list(self.model.parameters()), self.updating.max_grad_norm))
@@ -229,7 +239,8 @@ class _Updater:
             losses = []
             for number, policy, piece in call:
                 group = share.work[number][0]
-                cells = cells_of(group, [piece.column], piece.members, self.updating.candidates, share.moment)
+                candidates = self.updating.candidates_of(group.prompt)
+                cells = cells_of(group, [piece.column], piece.members, candidates, share.moment)
                 loss, report = one_pass(self.objective, self.regularisers, policy, piece, cells)
                 self._hear(policy, piece)
                 part = len(piece.members) / share.total
@@ -247,7 +258,8 @@ class _Updater:
                 fill(tables[number], self.objective, policy, piece, count, len(columns[number]))
         slopes = []
         for (group, _), its, table in zip(share.work, columns, tables, strict=True):
-            cells = cells_of(group, its, torch.arange(group.count), self.updating.candidates, share.moment)
+            candidates = self.updating.candidates_of(group.prompt)
+            cells = cells_of(group, its, torch.arange(group.count), candidates, share.moment)
             report, found = coefficients(self.objective, table, cells)
             whole = group.count * len(its) / share.total
             share.figures.add(report, whole)

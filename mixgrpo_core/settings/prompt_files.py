@@ -6,7 +6,9 @@
     .csv, .tsv          a table with a column of prompts; its first line names the columns
     a folder            a caption file (.txt, .caption) per picture, or a metadata.jsonl or metadata.csv
 
-An entry of JSON may name a reference picture, ``image``, and a ``mask`` of it, by paths that count from the file.
+An entry of JSON or a row of a table may name a reference picture, ``image``, and a ``mask`` of it, by paths that count
+from the file, and have a size of its own, ``width`` and ``height``. A line of text says its size at its end, as
+``--size 832x1216``.
 
 An object's prompt, or a table's, is called ``prompt``, ``caption`` or ``text``, in capitals or not, or in the plural. A
 suffix may be in capitals; a file of lines that is JSON in truth is read as what it is.
@@ -15,19 +17,24 @@ suffix may be in capitals; a file of lines that is JSON in truth is read as what
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from ..support.file_kinds import what_it_is
 from ..support.files import read_text
 from ..support.paths import user_path
-from ..support.pictured import Pictured
+from ..support.pictured import Pictured, reworded, size_in
+from ..support.sized import resized, with_option
 from .caption_folders import captions
 
 LONGEST_LINE = 10_000
 LINES, JSON, TABLES = (".txt", ".text", ".prompts", ".caption", ""), (".json", ".jsonl", ".ndjson"), (".csv", ".tsv")
 SUFFIXES = (".txt", *JSON, *TABLES)
 _KEYS = ("prompt", "prompts", "caption", "captions", "text", "texts")
+_MORE = ("image", "mask", "width", "height")
+R = TypeVar("R")
 Found = Iterator[tuple[str, object]]
 """Where in a file, in words, and what stands there for a prompt."""
 
@@ -71,7 +78,7 @@ def _of_file(path: Path) -> Found:
         return _table(text, path, "\t" if suffix == ".tsv" else None)
     if suffix in JSON or _is_json(text):
         return _json(text, path)
-    return _lines(text)
+    return _lines(text, path)
 
 
 def _prompt(said: object, place: str, path: Path) -> str:
@@ -84,14 +91,14 @@ def _prompt(said: object, place: str, path: Path) -> str:
         )
     if not said:
         raise ValueError(f"{place} of {path}: expected a prompt with words, found none: remove the line")
-    return Pictured(said, words.picture, words.mask) if isinstance(words, Pictured) else said
+    return reworded(words, said)
 
 
-def _lines(text: str) -> Found:
+def _lines(text: str, path: Path) -> Found:
     for number, line in enumerate(text.split("\n"), 1):  # splitlines() would also break a prompt at U+2028 and the like
         line = line.strip()
         if line and line[0] != "#":
-            yield f"line {number}", line
+            yield f"line {number}", _at(f"line {number}", path, partial(with_option, line))
 
 
 def _is_json(text: str) -> bool:
@@ -143,21 +150,30 @@ def _said(entry: object, place: str, path: Path) -> object:
     if key is None:
         found = f"the keys {', '.join(entry)}"[:100] if isinstance(entry, dict) else type(entry).__name__
         raise ValueError(f'{place} of {path} is not {{"prompt": "..."}}: found {found}')
-    return _with_pictures(entry[key], entry, place, path)  # type: ignore[index, arg-type]  # what has a key is a table
+    return _with_more(entry[key], entry, place, path)  # type: ignore[index, arg-type]  # what has a key is a table
 
 
-def _with_pictures(said: object, entry: Mapping[str, object], place: str, path: Path) -> object:
-    """The prompt with the pictures that its entry names."""
+def _with_more(said: object, entry: Mapping[str, object], place: str, path: Path) -> object:
+    """The prompt with the pictures and the size that its entry names."""
+    size = _at(place, path, partial(size_in, entry))
     named = {name: entry.get(name) for name in ("image", "mask")}
     if named["image"] is None and named["mask"] is None:
-        return said
+        return resized(said, size) if isinstance(said, str) else said
     if not isinstance(named["image"], str) or not isinstance(named["mask"], str | None):
         raise ValueError(
             f"{place} of {path}: expected the path of a picture as image, and perhaps one of a mask, found "
             f"{named['image']!r} and {named['mask']!r}: write paths that count from the file's folder"
         )
-    paths = [str((path.parent / file).absolute()) if file else "" for file in (named["image"], named["mask"])]
-    return Pictured(said, *paths) if isinstance(said, str) else said
+    picture, mask = (str((path.parent / file).absolute()) if file else "" for file in (named["image"], named["mask"]))
+    return Pictured(said, picture, mask, size) if isinstance(said, str) else said
+
+
+def _at(place: str, path: Path, read: Callable[[], R]) -> R:
+    """What ``read`` gives, whose error says where it was."""
+    try:
+        return read()
+    except ValueError as error:
+        raise ValueError(f"{place} of {path}: {error}") from error
 
 
 def _key(entry: object) -> str | None:
@@ -183,6 +199,7 @@ def _table(text: str, path: Path, mark: str | None) -> Found:
 def _column(rows: list[list[str]], path: Path) -> Found:
     head = [cell.strip().lower() for cell in rows[0]]
     place = next(head.index(word) for word in _KEYS if word in head)
+    columns = {name: head.index(name) for name in _MORE if name in head}
     for number, row in enumerate(rows[1:], 2):
         if not any(cell.strip() for cell in row):
             continue
@@ -191,7 +208,8 @@ def _column(rows: list[list[str]], path: Path) -> Found:
                 f"row {number} of {path} has {len(row)} cells, expected {len(head)}: put prompts that hold the mark "
                 "between cells into double quotes"
             )
-        yield f"row {number}", row[place]
+        more = {name: row[column] for name, column in columns.items() if column < len(row) and row[column].strip()}
+        yield f"row {number}", _with_more(row[place], more, f"row {number}", path)
 
 
 def _rows(text: str, path: Path, mark: str) -> list[list[str]]:

@@ -7,8 +7,9 @@ import numpy as np
 
 from ..rewards.port import Context
 from ..support.files import BYTE_ORDER_MARK
-from ..support.pictured import Pictured, unspelled
+from ..support.pictured import reworded, unspelled
 from ..support.seeds import derive_seeds
+from ..support.sized import Sized, resized
 from .pictures import FileContexts
 from .prompt_files import read_prompt_file
 
@@ -53,14 +54,23 @@ def read_prompts(
 
 
 def split(pool: Sequence[str], count: int, *keys: int | str) -> Prompts:
-    """Hold out ``count`` of the prompts, which are all different; ``keys`` pick which, in any order of the pool."""
+    """Hold out ``count`` of the prompts, which are all different; ``keys`` pick which, in any order of the pool.
+
+    Those that differ in size alone are held out together, which may be some more or less.
+    """
     if not count:
         return Prompts(train=tuple(pool), held_out=())
-    numbers = np.array(derive_seeds(("split", *keys), pool), dtype=np.int64)
-    held_out = set(np.argpartition(numbers, count)[:count].tolist())
+    of_one = [resized(prompt, None) for prompt in pool]
+    if len(distinct := list(dict.fromkeys(of_one))) > 1:
+        count = min(max(1, round(count * len(distinct) / len(pool))), len(distinct) - 1)
+    else:  # the words are one prompt's: its sizes are what there is
+        of_one = distinct = list(pool)
+    numbers = np.array(derive_seeds(("split", *keys), distinct), dtype=np.int64)
+    chosen = {distinct[place] for place in np.argpartition(numbers, count)[:count].tolist()}
+    held_out = [one in chosen for one in of_one]
     return Prompts(
-        train=tuple(prompt for place, prompt in enumerate(pool) if place not in held_out),
-        held_out=tuple(prompt for place, prompt in enumerate(pool) if place in held_out),
+        train=tuple(prompt for prompt, out in zip(pool, held_out, strict=True) if not out),
+        held_out=tuple(prompt for prompt, out in zip(pool, held_out, strict=True) if out),
     )
 
 
@@ -70,7 +80,7 @@ def _unique(prompts: Sequence[str]) -> tuple[str, ...]:
 
 def _clean(prompt: str) -> str:
     words = prompt.replace(BYTE_ORDER_MARK, "").strip()
-    return unspelled(words) if not isinstance(prompt, Pictured) else Pictured(words, prompt.picture, prompt.mask)
+    return reworded(prompt, words) if isinstance(prompt, Sized) else unspelled(words)
 
 
 def _of_file(path: str) -> tuple[str, ...]:

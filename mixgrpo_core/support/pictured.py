@@ -1,10 +1,15 @@
 """Prompts that come with a picture: an instruction, and what it is about."""
 
 import json
+from collections.abc import Mapping
+
+from .sized import Size, Sized, resized, size_of, with_option
+
+_KNOWN = frozenset({"prompt", "image", "mask", "width", "height"})
 
 
-class Pictured(str):
-    """A prompt with a reference picture, and perhaps a mask.
+class Pictured(Sized):
+    """A prompt with a reference picture, perhaps a mask, and perhaps a size of its own.
 
     Two with the same words and other pictures are two prompts, wherever prompts are told apart; as text they are words.
 
@@ -16,44 +21,86 @@ class Pictured(str):
     picture: str
     mask: str
 
-    def __new__(cls, words: str, picture: str, mask: str = "") -> "Pictured":
-        made = super().__new__(cls, words)
-        made.picture, made.mask = picture, mask
+    def __new__(cls, words: str, picture: str, mask: str = "", size: Size | None = None) -> "Pictured":
+        made = str.__new__(cls, words)
+        made.picture, made.mask, made.size = picture, mask, size
         return made
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Pictured) and self._key == other._key
-
-    def __ne__(self, other: object) -> bool:
-        return not self == other
-
-    def __hash__(self) -> int:
-        return hash(self._key)
-
-    def __reduce__(self) -> tuple[type["Pictured"], tuple[str, str, str]]:
-        return Pictured, self._key
+    def of_size(self, size: Size | None) -> "Pictured":
+        """The same with another size, or with the run's."""
+        return Pictured(str(self), self.picture, self.mask, size)
 
     @property
-    def _key(self) -> tuple[str, str, str]:
-        return str(self), self.picture, self.mask
+    def _key(self) -> tuple[object, ...]:
+        return str(self), self.picture, self.mask, self.size
+
+
+def reworded(prompt: str, words: str) -> str:
+    """Other words with what the prompt comes with."""
+    if isinstance(prompt, Pictured):
+        return Pictured(words, prompt.picture, prompt.mask, prompt.size)
+    return resized(words, size_of(prompt))
 
 
 def spelled(prompt: str) -> str:
-    """A prompt as one text that ``unspelled`` reads: with its pictures, as a line of a .jsonl file has them."""
-    if not isinstance(prompt, Pictured):
+    """A prompt as one text that ``unspelled`` reads: with what it comes with, as a line of a .jsonl file has it."""
+    if not isinstance(prompt, Sized):
         return prompt
-    pictures = {name: path for name, path in (("image", prompt.picture), ("mask", prompt.mask)) if path}
-    return json.dumps({"prompt": str(prompt), **pictures}, ensure_ascii=False)
+    picture, mask = (prompt.picture, prompt.mask) if isinstance(prompt, Pictured) else ("", "")
+    pictures = {name: path for name, path in (("image", picture), ("mask", mask)) if path}
+    sides = {} if prompt.size is None else {"width": prompt.size[1], "height": prompt.size[0]}
+    return json.dumps({"prompt": str(prompt), **pictures, **sides}, ensure_ascii=False)
 
 
 def unspelled(text: str) -> str:
-    """What ``spelled`` wrote; any other text is a prompt as it stands."""
-    if isinstance(text, Pictured) or not text.lstrip().startswith("{"):
+    """What ``spelled`` wrote, or a line with a size (`with_option`); any other text is a prompt as it stands.
+
+    Raises:
+        ValueError: a size that is none.
+    """
+    if isinstance(text, Sized):
         return text
+    if not text.lstrip().startswith("{"):
+        return with_option(text)
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
         return text
-    if not isinstance(found, dict) or not {"prompt", "image"} <= found.keys() <= {"prompt", "image", "mask"}:
+    if (
+        not isinstance(found, dict)
+        or not _KNOWN >= found.keys() > {"prompt"}
+        or ("mask" in found and "image" not in found)
+    ):
         return text
-    return Pictured(*(str(found.get(name, "")) for name in ("prompt", "image", "mask")))
+    words, size = str(found["prompt"]), size_in(found)
+    if "image" not in found:
+        return resized(words, size)
+    return Pictured(words, str(found["image"]), str(found.get("mask", "")), size)
+
+
+def size_in(entry: Mapping[str, object]) -> Size | None:
+    """The size of an entry of a file, by its ``width`` and ``height``; None where it has neither.
+
+    Raises:
+        ValueError: one of them alone, or no whole numbers of pixels.
+    """
+    width, height = (_pixels(entry.get(side)) for side in ("width", "height"))
+    if width is None and height is None:
+        return None
+    if isinstance(width, int) and isinstance(height, int) and min(width, height) > 0:
+        return height, width
+    raise ValueError(
+        f"expected a width and a height in pixels, found width {entry.get('width')!r} and height "
+        f"{entry.get('height')!r}: give both, or neither for the run's own size"
+    )
+
+
+def _pixels(said: object) -> int | str | None:
+    """A number of pixels out of a file; None where there is none, and words where it is another thing."""
+    if said is None or said == "":
+        return None
+    whole = float(said) if isinstance(said, int | float) and not isinstance(said, bool) else None
+    if whole is not None and whole.is_integer():
+        return int(whole)
+    words = str(said).strip()
+    return int(words) if words.isascii() and words.isdecimal() and len(words) < 6 else words or None

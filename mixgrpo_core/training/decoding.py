@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..models.port import FlowModel
+from ..models.sizes import sized
 from ..rewards.port import Reward, RewardBatch, Scores, about
 from ..rewards.scoring import score
 from ..rewards.stats import is_flat
@@ -49,11 +50,11 @@ class Decoding:
         """What was chosen before, where it still counts."""
         return notes if notes is not None and notes["circumstances"] == self._circumstances else None
 
-    def images(self, latents: Tensor, notes: DecodeNotes | None) -> tuple[Tensor, Tensor | None]:
-        """Images ``[G, H, W, 3]`` of a rollout's latents ``[G, *L]``, and frames ``[G, F, H, W, 3]`` of videos."""
+    def images(self, latents: Tensor, prompt: str, notes: DecodeNotes | None) -> tuple[Tensor, Tensor | None]:
+        """Images ``[G, H, W, 3]`` of the latents ``[G, *L]`` of a prompt's rollout, and frames ``[G, F, H, W, 3]`` of videos."""
         found = self.known(notes)
         low = self._open and found is not None and found["dtype"] == BFLOAT16
-        return decode_frames(self._model, latents, self._batch, low=low)
+        return decode_frames(sized(self._model, prompt), latents, self._batch, low=low)
 
     def told(self, notes: DecodeNotes | None) -> dict[str, Any]:
         """For the report; nothing where float32 was asked for."""
@@ -74,7 +75,7 @@ class Decoding:
         if any(int(one.valid.sum()) < 2 or is_flat(one.values[one.valid]) for one in scores.values()):
             return  # a group without a spread tells nothing
         states = {name: reward.state_dict() for name, reward in self._rewards.items()}
-        images, frames = decode_frames(self._model, latents, self._batch, low=True)
+        images, frames = decode_frames(sized(self._model, batch.prompts[0]), latents, self._batch, low=True)
         again, _ = score(self._rewards, replace(batch, images=images, frames=frames))
         for name, state in states.items():
             self._rewards[name].load_state_dict(state)

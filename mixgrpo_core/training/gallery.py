@@ -106,12 +106,17 @@ class GalleryKeeper:
 
     def _make(self, iteration: int, *, asked: bool) -> None:
         state, config, gallery = self.state, self.config, self.gallery
-        sigmas, pictures = config.eval_sigmas(state.model), []
+        pictures = []
         averaged = None if state.ema is None else state.ema.average
         for index, prompt in enumerate(self.prompts):
             with nullcontext() if averaged is None else state.model.using(averaged):
                 images = shown_images(
-                    state.model, prompt, index, sigmas, batch=config.rollout_batch, decode_batch=config.decode_batch
+                    state.model,
+                    prompt,
+                    index,
+                    config.eval_sigmas,
+                    batch=config.rollout_batch,
+                    decode_batch=config.decode_batch,
                 )
             pictures.append((prompt, to_image(images[0])))
             self._tell(index + 1)

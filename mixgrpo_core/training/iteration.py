@@ -29,6 +29,7 @@ from .decoding import Decoding
 from .effort import Effort, by_rank, evaluations_of
 from .hearing import iterated, learned
 from .probing import circumstances, due, noted
+from .rolled_grids import RolledGrids
 from .rolling_out import RollingOut
 from .taught import taught, told
 from .visits import prompt_draw
@@ -55,8 +56,8 @@ class Iteration:
         self.state, self.model, self.rewards = state, state.model, state.rewards
         self.pool, self.pool_size, self.config = pool, pool_size, config
         self.held_out, self.observer = held_out, observer
-        self.sigmas = config.sigmas(state.model)
-        self.updating = config.updating(self.sigmas)
+        self.grids = RolledGrids(state.model, config)
+        self.updating = replace(config.updating(self.grids.sigmas), of_sizes=self.grids.candidates)
         self.weights = {name: config.reward_weights.get(name, 1.0) for name in self.rewards}
         self.trained = {name: reward for name, reward in self.rewards.items() if self.weights[name] > 0}
         weights = {name: self.weights[name] for name in self.trained}
@@ -79,8 +80,10 @@ class Iteration:
         memories = self.state.notes.get("learned", {})
         draw = prompt_draw(self.config, number, self.pool_size)
         chosen = chosen_prompts(self.config.prompt_source, draw, memories.get("prompt_source", NOTHING))
-        plans = [self.config.plan(number, index, self.sigmas, memories.get("planner", NOTHING)) for index in chosen]
-        rolled = self.rolling_out.groups([self.pool[index] for index in chosen], plans, self.clock)
+        items, memory = [self.pool[index] for index in chosen], memories.get("planner", NOTHING)
+        grids = [self.grids.of(item.prompt) for item in items]
+        plans = [self.config.plan(number, *each, memory) for each in zip(chosen, grids, strict=True)]
+        rolled = self.rolling_out.groups(items, plans, self.clock)
         if first and not evaluations:  # once there are pictures: nothing has been learned yet
             evaluations.append(self._evaluate(0))
         scored, failures = told(rolled, number, self.ranks)
@@ -204,7 +207,7 @@ class Iteration:
             update=update,
             flat_groups=flat,
             window=(plan.trained[0], plan.trained[-1] + 1) if plan.trained else (0, 0),
-            sigmas=[round(level, 6) for level in self.sigmas.tolist()],
+            sigmas=[round(level, 6) for level in self.grids.sigmas.tolist()],
             nfe={name: count / per[name] for name, count in evaluated.items() if count},
             seconds=efforts[0].seconds,
             peak_memory=max(one.memory for one in efforts),

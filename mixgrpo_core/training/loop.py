@@ -19,6 +19,7 @@ from ..evaluation.shown import shown_prompts
 from ..models.ema import Ema
 from ..models.lagged import Lagged
 from ..models.port import Cond, FlowModel, TakesPictures
+from ..models.sizes import of_sizes
 from ..rewards.port import Context, Reward
 from ..runs.checkpoint import TrainState
 from ..runs.folder import RunFolder
@@ -28,6 +29,7 @@ from ..settings.pictures import References
 from ..support.digests import sampled_digest
 from ..support.ranks import ALONE, Ranks
 from ..support.seeds import derive_seed
+from ..support.sized import size_of
 from .alike import AFTER, START, after_an_iteration, at_the_start
 from .gallery import SHOWN_PROMPTS, GalleryKeeper
 from .iteration import Iteration
@@ -105,6 +107,8 @@ class _Texts:
             if picture is not None
         ]
         more = ("contexts", sampled_digest(pictures)) if pictures else ()
+        sizes = [str(size_of(prompt)) for prompt in (*self.train, *self.held_out)]
+        more = (*more, "sizes", *sizes) if any(map(size_of, (*self.train, *self.held_out))) else more
         return derive_seed(*self.train, "held out", *self.held_out, *more)
 
     @property
@@ -202,6 +206,7 @@ def _iteration(state: TrainState, texts: _Texts, config: TrainConfig, observer: 
     evaluation = HeldOut(
         prompts=_Asked(model, texts, texts.held_out),
         sigmas=config.eval_sigmas(model),
+        of_sizes=of_sizes(model, texts.held_out, config.eval_sigmas),
         images_per_prompt=config.eval_images,
         batch=config.rollout_batch,
         decode_batch=config.decode_batch,

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from ..advantages.port import WIDTHS, Width, widest_of, width_of
 from ..models.policy import OLD, REFERENCE
 from ..models.port import DecodesLow, FlowModel
+from ..models.sizes import require_sizes
 from ..objectives.own_step import AUTO, LEAST_UPDATES
 from ..objectives.port import GROUP, TRANSITIONS
 from ..rewards.port import Context, Reward, about
@@ -18,6 +19,7 @@ from ..settings.pictures import has_mask, without_reference
 from ..support.facts import RunFacts
 from ..support.memory import NOTHING
 from ..support.setting import require_finite
+from ..support.sized import resized
 
 LONGEST_PROMPT = 10_000
 _FOR_WIDTH: Mapping[Width, str] = MappingProxyType(
@@ -46,7 +48,8 @@ def check(
                 f"expected prompts with words, of at most {LONGEST_PROMPT} characters, found one of {len(prompt)} "
                 f"characters ({prompt[:40]!r}): split or remove it"
             )
-    both = set(prompts) & set(held_out)
+    require_sizes(model, (*prompts, *held_out))
+    both = {resized(prompt, None) for prompt in prompts} & {resized(prompt, None) for prompt in held_out}
     if both:
         raise ValueError(
             f"held-out prompts must never be trained on, but {len(both)} are in both lists (such as "

@@ -11,6 +11,7 @@ from ..advantages.combine import initial
 from ..advantages.port import ScoredGroup
 from ..evaluation.held_out import Prompted
 from ..models.policy import OLD, REFERENCE
+from ..models.sizes import sized
 from ..objectives.packs import waves
 from ..rewards.port import Origin, Reward, RewardBatch, about
 from ..runs.checkpoint import TrainState
@@ -76,11 +77,11 @@ class RollingOut:
         found: list[Rolled] = []
         with Scoring(self._trained, self._ranks, len(items)) as scoring:
             hear = self._progress(sum(len(plans[place].steps) for place in own), scoring)
-            for places in waves(own, self._together(scoring)):
+            for places in waves(own, self._together(scoring), lambda place: items[place].prompt):
                 with clock.phase("rollout"), self._sampling_policy():
                     prompts = [Prompt(cond=items[p].cond, plan=plans[p], seed=self._seed(p)) for p in places]
                     trajectories = rollout_together(
-                        self._model,
+                        sized(self._model, items[places[0]].prompt),
                         prompts,
                         self._config.sampling(),
                         group_size=self._config.images_per_prompt,
@@ -132,7 +133,7 @@ class RollingOut:
     ) -> _Decoded:
         seed = self._seed(place)
         with clock.phase("decode"):
-            images, frames = self._decoding.images(trajectory.final, self._state.notes.get("decode"))
+            images, frames = self._decoding.images(trajectory.final, item.prompt, self._state.notes.get("decode"))
         for look in self._looks:
             look(images)
         batch = RewardBatch(
@@ -164,7 +165,7 @@ class RollingOut:
             weights={name: self._weights[name] for name in scores},
             floors=self._floors,
             context=batch.context,
-            places=self._model.places,
+            places=sized(self._model, decoded.item.prompt).places,
         )
         looked = [stage.look(group, batch.images.clone()) for stage in self._config.credit]
         first = initial(self._config.credit, group, looked)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..models.port import Cond, FlowModel, Velocity
+from ..models.sizes import sized
 from ..rewards.port import Reward, RewardBatch, about
 from ..rewards.scoring import score
 from ..sampling.ode import decode
@@ -28,9 +29,10 @@ def rates_of_a_step(
     """The rates of ``model`` by steps of one image and of as many as a batch has, with and without a gradient, by
     images decoded, and by these scored.
 
-    All of it is thrown away. ``prompt`` is one that the model has encoded. Of ``rewards`` those are asked that score
+    All of it is thrown away. ``prompt`` is one that the model has encoded, whose size counts. Of ``rewards`` those are asked that score
     held-out images, too, and they remember nothing of it.
     """
+    model = sized(model, prompt)
     conds, sigma = [model.encode(prompt)], torch.tensor(0.5)
     with torch.no_grad():
         one, many, count = model.run(conds, lambda v: _one_and_many(model, lambda x: v(x, sigma), config.rollout_batch))

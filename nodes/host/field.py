@@ -7,7 +7,10 @@ v  = (x - x0) / sigma          a flow model's x0 is x - sigma v; others are aske
 import math
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from copy import copy
+from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar, cast
 
 import comfy.model_management
 import comfy.samplers
@@ -23,6 +26,7 @@ from ...mixgrpo_core.models.port import LoraState, R, Velocity
 from ...mixgrpo_core.models.told_apart import ToldApart
 from ...mixgrpo_core.support.seeds import seeded_noise
 from ...mixgrpo_core.support.setting import require_number
+from ...mixgrpo_core.support.sized import Size, size_of
 from .diffusion import in_its_own_scale
 from .family import Family, require_flow_model
 from .frozen import freeze, quantised_inference_weights
@@ -34,6 +38,7 @@ from .stacked import kind
 from .streaming import weights_asked_again
 from .texts import Conditioning, PromptSet
 
+F = TypeVar("F", bound="HostField")
 _KEY = "mixgrpo"
 _SKIPPING = frozenset({"easycache", "lazycache"})
 
@@ -80,13 +85,13 @@ class HostField:
             require_number("guidance", guidance)
         if vae is None:
             raise ValueError("expected a VAE, found none: this checkpoint has none, load one with Load VAE")
-        self.latent_shape = self.family.latent_shape(width, height)
-        self.resolution = (height, width)
+        self._sizes: dict[Size, HostField] = {}
+        self._take_size(width, height)
         self.cfg, self.guidance = cfg, guidance
         self.device = torch.device(model.load_device)
-        self.evaluations = 0
+        self._calls = _Calls(self)
         self.vae, self.texts = vae, texts
-        self._references = HostReferences(self.family, vae, texts.contexts, width * height)
+        self._references = HostReferences(self.family, vae, texts.contexts)
         self._room = room
         self.patcher = model.clone()
         self.patcher.remove_additional_models("multigpu")  # copies on other GPUs, which would not wear the LoRA
@@ -94,14 +99,38 @@ class HostField:
         self.patcher.add_wrapper_with_key(WrappersMP.APPLY_MODEL, _KEY, self._counted)
         self.patcher.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, _KEY, self._with_room)
 
+    def at(self: F, size: Size) -> F:
+        """The same model for images of another height and width; its LoRA, conditionings and count are this one's.
+
+        Raises:
+            ValueError: a size that the model cannot make.
+        """
+        if size == self.resolution:
+            return self
+        if size not in self._sizes:
+            made = copy(self)
+            made._take_size(size[1], size[0])
+            self._sizes[size] = made
+        return cast(F, self._sizes[size])
+
+    def _take_size(self, width: int, height: int) -> None:
+        self.latent_shape = self.family.latent_shape(width, height)
+        self.resolution = (height, width)
+
+    @property
+    def evaluations(self) -> int:
+        """Rows that have gone through the network, at all sizes."""
+        return self._calls.rows
+
     def encode(self, prompt: str) -> tuple[Conditioning, Conditioning | None]:
         """The conditioning of one prompt, and the negative one where guidance is on."""
-        positive = self._references.conditioning(self.texts, prompt, prompt)
+        area = math.prod(size_of(prompt) or self.resolution)
+        positive = self._references.conditioning(self.texts, prompt, prompt, area)
         if self.guidance is not None:
             positive = node_helpers.conditioning_set_values(positive, {"guidance": self.guidance})
         if self.cfg <= 1:
             return positive, None
-        return positive, self._references.conditioning(self.texts, self.texts.negative, prompt)
+        return positive, self._references.conditioning(self.texts, self.texts.negative, prompt, area)
 
     def prepare(self, prompts: Sequence[str]) -> None:
         """Encode every prompt, then let the text encoder go.
@@ -153,6 +182,7 @@ class HostField:
         scaled = None if self.family.noises is None else in_its_own_scale
         inside = Inside(body, self.loaded(grad=torch.is_grad_enabled()), len(conds), scaled)
         blank = torch.zeros(1, *self.latent_shape)
+        self._calls.asked_by = self
         try:
             with torch.inference_mode(False), torch.no_grad():
                 guider.sample(blank, blank, inside, torch.tensor([1.0, 0.0]), disable_pbar=True)
@@ -207,17 +237,26 @@ class HostField:
         self.close()
 
     def _counted(self, apply: Callable, x: Tensor, *rest, **options) -> Tensor:
-        self.evaluations += len(x)
+        self._calls.rows += len(x)
         return apply(x, *rest, **options)
 
     def _with_room(self, prepare: Callable, model: ModelPatcher, shape: Sequence[int], *rest, **options) -> tuple:
         """Ask the host for the memory of what will be run, not of the one blank latent."""
-        with _needing(model, self.bytes_needed()):
-            return prepare(model, [self._room, *shape[1:]], *rest, **options)
+        asked_by = self._calls.asked_by  # at its size: this is a method of the model at the first one
+        with _needing(model, asked_by.bytes_needed()):
+            return prepare(model, [asked_by._room, *shape[1:]], *rest, **options)
 
     def bytes_needed(self) -> int | None:
         """Memory besides the weights, where it is known; None leaves it to the host's own estimate."""
         return None
+
+
+@dataclass
+class _Calls:
+    """What the model at each of its sizes has in common: who asks the network, and rows that went through it."""
+
+    asked_by: "HostField"
+    rows: int = 0
 
 
 @contextmanager

@@ -85,8 +85,13 @@ class HostModel(WithLora[HostLora], HostField):
 
     def make_room(self, config: TrainConfig) -> None:
         """Ask the host from now on for the memory that a training with these settings needs."""
+        self._sizes.clear()  # they would ask for what they were made with
         self._config = config
         self._room = max(config.rollout_batch, config.update_batch * _BACKWARD)
+
+    def _take_size(self, width: int, height: int) -> None:
+        super()._take_size(width, height)
+        self.__dict__.pop("memory_need", None)
 
     @cached_property
     def memory_need(self) -> MemoryNeed | None:

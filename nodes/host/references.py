@@ -29,18 +29,18 @@ def reads_pictures(family: Family) -> bool:
 
 
 class HostReferences:
-    """The pictures of a prompt set for one model and one size of images."""
+    """The pictures of a prompt set for one model."""
 
-    def __init__(self, family: Family, vae: VAE, contexts: Mapping[str, Context], area: int) -> None:
-        self._family, self._vae, self._contexts, self._area = family, vae, contexts, area
+    def __init__(self, family: Family, vae: VAE, contexts: Mapping[str, Context]) -> None:
+        self._family, self._vae, self._contexts = family, vae, contexts
         self._latents: dict[str, Tensor] = {}
 
-    def conditioning(self, texts: PromptSet, text: str, prompt: str) -> Conditioning:
-        """That of ``text``, with the picture of ``prompt`` where the model reads it."""
+    def conditioning(self, texts: PromptSet, text: str, prompt: str, area: int) -> Conditioning:
+        """That of ``text``, with the picture of ``prompt``, of at most ``area`` pixels, where the model reads it."""
         found = self._contexts.get(prompt, Context()).reference if reads_pictures(self._family) else None
         if found is None:
             return texts.encode(str(text))
-        picture = torch.from_numpy(rgb_of(shrunk(to_image(found), self._area)))[None]
+        picture = torch.from_numpy(rgb_of(shrunk(to_image(found), area)))[None]
         made = texts.encode(str(text), picture if self._family.name in _SEEN else None)
         return node_helpers.conditioning_set_values(made, {"reference_latents": [self._encoded(picture)]}, append=True)
 

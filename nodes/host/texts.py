@@ -20,6 +20,7 @@ from ...mixgrpo_core.settings.prompts import Prompts
 from ...mixgrpo_core.support.digests import picture_digest
 from ...mixgrpo_core.support.pictured import Pictured
 from ...mixgrpo_core.support.seeds import derive_seed
+from ...mixgrpo_core.support.sized import resized, size_of
 from ...mixgrpo_core.support.text_files import TextFiles
 
 _MADE = "made"
@@ -55,10 +56,12 @@ class PromptSet:
 
     @property
     def digest(self) -> str:
-        """What must be the same for a run to go on: words, in their order, and pictures."""
+        """What must be the same for a run to go on: words, in their order, pictures and sizes."""
         pictured = [(context.reference, context.mask) for context in self.contexts.values()]
         pictures = [picture for pair in pictured for picture in pair if picture is not None]
-        return f"{derive_seed(*self.train, 'held out', *self.held_out, *map(picture_digest, pictures)):x}"
+        asked = [size_of(prompt) for prompt in (*self.train, *self.held_out)]
+        sizes = map(str, asked) if any(asked) else ()
+        return f"{derive_seed(*self.train, 'held out', *self.held_out, *map(picture_digest, pictures), *sizes):x}"
 
     def encode(self, text: str, picture: Tensor | None = None) -> Conditioning:
         """The conditioning of ``text``, on the CPU, in ordinary tensors; each text is encoded once.
@@ -105,7 +108,7 @@ class PromptSet:
 
 def require_apart(train: Iterable[str], held_out: Iterable[str]) -> None:
     """Raise ``ValueError`` when a prompt is both trained on and held out."""
-    both = sorted(set(train) & set(held_out))
+    both = sorted({resized(prompt, None) for prompt in train} & {resized(prompt, None) for prompt in held_out})
     if both:
         raise ValueError(
             f"held-out prompts must never be trained on, but {len(both)} are in both lists (such as {both[0]!r}): "
@@ -115,9 +118,15 @@ def require_apart(train: Iterable[str], held_out: Iterable[str]) -> None:
 
 def described(prompts: Prompts, negative: str) -> str:
     """What was read, for a text preview."""
-    parts = [f"{len(prompts.train)} prompts to train on", *(f"  {text}" for text in prompts.train)]
+    parts = [f"{len(prompts.train)} prompts to train on", *(f"  {_line(text)}" for text in prompts.train)]
     parts += ["", f"{len(prompts.held_out)} held-out prompts (never trained on)"]
-    parts += [f"  {text}" for text in prompts.held_out]
+    parts += [f"  {_line(text)}" for text in prompts.held_out]
     many = sum(isinstance(text, Pictured) for text in (*prompts.train, *prompts.held_out))
     parts += ["", f"{many} of them come with a picture"] if many else []
     return "\n".join([*parts, "", f"negative prompt: {negative}"] if negative else parts)
+
+
+def _line(prompt: str) -> str:
+    """The prompt with its own size, width before height."""
+    size = size_of(prompt)
+    return prompt if size is None else f"{prompt} ({size[1]} x {size[0]})"

@@ -15,6 +15,7 @@ from ...mixgrpo_core.rewards.stats import RewardStats
 from ...mixgrpo_core.sampling.ode import carried, decode
 from ...mixgrpo_core.sampling.schedule import start_of
 from ...mixgrpo_core.support.seeds import derive_seed
+from ...mixgrpo_core.support.sized import size_of
 from ..checks import LARGEST_SEED, require_in_range
 from ..host.field import HostField
 from ..host.texts import PromptSet
@@ -160,12 +161,13 @@ class _Comparison:
             )
         config = settings.train
         own = replace(config, shift=None) if settings.model_shift else config
-        self.sigmas = own.eval_sigmas(self.base)
+        self.sigmas_of = own.eval_sigmas
+        self.steps = config.eval_steps or config.steps
         self.batch, self.decode_batch = config.rollout_batch, config.decode_batch
 
     def columns(self, hybrid: float) -> dict[str, float]:
         """Label and share of the steps with the LoRA."""
-        steps = len(self.sigmas) - 1
+        steps = self.steps
         middle = (
             {f"LoRA for {round(hybrid * steps)} of {steps} steps": hybrid} if 0 < round(hybrid * steps) < steps else {}
         )
@@ -174,18 +176,20 @@ class _Comparison:
     def pictures(self, share: float, prompts: Sequence[str], images: int, seed: int) -> list[Tensor]:
         """Images ``[images, H, W, 3]`` of every prompt."""
         latents = self._latents(share, prompts, images, seed)
-        return [decode(self.base, found, self.decode_batch) for found in latents]
+        made = zip(prompts, latents, strict=True)
+        return [decode(_at_size(self.base, prompt), found, self.decode_batch) for prompt, found in made]
 
     def _latents(self, share: float, prompts: Sequence[str], images: int, seed: int) -> list[Tensor]:
         """All prompts by the one model, then all by the other: changing weights takes longer than keeping latents."""
-        switch = round(share * (len(self.sigmas) - 1))
-        noise = [self.base.noise(derive_seed("compare", seed, place), images) for place in range(len(prompts))]
-        latents = [start_of(each, self.sigmas) for each in noise]
-        for model, sigmas in ((self.with_lora, self.sigmas[: switch + 1]), (self.base, self.sigmas[switch:])):
-            if len(sigmas) > 1:
+        switch, of_size = round(share * self.steps), [_at_size(self.base, prompt) for prompt in prompts]
+        grids = [self.sigmas_of(base) for base in of_size]
+        noise = [base.noise(derive_seed("compare", seed, place), images) for place, base in enumerate(of_size)]
+        latents = [start_of(*each) for each in zip(noise, grids, strict=True)]
+        for model, part in ((self.with_lora, slice(switch + 1)), (self.base, slice(switch, None))):
+            if len(grids[0][part]) > 1:
                 latents = [
-                    carried(model, model.encode(prompt), x, sigmas, batch=self.batch)
-                    for prompt, x in zip(prompts, latents, strict=True)
+                    carried(_at_size(model, prompt), model.encode(prompt), x, sigmas[part], batch=self.batch)
+                    for prompt, x, sigmas in zip(prompts, latents, grids, strict=True)
                 ]
         return latents
 
@@ -197,6 +201,10 @@ class _Comparison:
             self.base.close()
         finally:
             self.with_lora.close()
+
+
+def _at_size(model: HostField, prompt: str) -> HostField:
+    return model.at(size_of(prompt) or model.resolution)
 
 
 def _scored(pictures: Sequence[list[Tensor]], prompts: Sequence[str], rewards: Mapping[str, Reward]) -> list[_Column]:

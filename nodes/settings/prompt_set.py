@@ -13,6 +13,7 @@ from ...mixgrpo_core.settings.prompt_files import LONGEST_LINE, SUFFIXES, read_p
 from ...mixgrpo_core.settings.prompts import Prompts, read_prompts
 from ...mixgrpo_core.settings.prompts import split as split_off
 from ...mixgrpo_core.support.files import BYTE_ORDER_MARK
+from ...mixgrpo_core.support.sized import with_option
 from ..checks import LARGEST_SEED, defaults_of, require_in_range, verdict
 from ..host.texts import PromptSet, described, require_apart
 from ..sockets import PromptsSocket
@@ -96,14 +97,17 @@ def _inputs() -> list[io.Input]:
             multiline=True,
             default="",
             placeholder="one prompt per line",
-            tooltip="Prompts to train on, one per line. Empty lines and lines that start with # are skipped.",
+            tooltip="Prompts to train on, one per line. Empty lines and lines that start with # are skipped. A line "
+            "may end in a size of its own, width x height: a lighthouse at dusk --size 832x1216. Others have the size "
+            "of the settings.",
         ),
         io.Combo.Input(
             "file",
             options=[NO_FILE, *prompt_files()],
             default=NO_FILE,
             tooltip="More prompts from ComfyUI's input folder: a .txt file with one prompt per line, a .json, .jsonl, "
-            ".csv or .tsv file with a prompt, caption or text per entry, or a folder of pictures with caption files. "
+            ".csv or .tsv file with a prompt, caption or text per entry (and perhaps image, mask, width and height), or "
+            "a folder of pictures with caption files. "
             "Press R after adding one.",
         ),
         io.String.Input(
@@ -202,13 +206,13 @@ def gather(
 
 
 def lines(text: str) -> list[str]:
-    """A prompt per line; empty lines and comments left out."""
+    """A prompt per line, which may end in its size; empty lines and comments left out."""
     found = [line.strip() for line in text.replace(BYTE_ORDER_MARK, "").split("\n")]
     found = [line for line in found if line and not line.startswith("#")]
     longest = max(map(len, found), default=0)
     if longest > LONGEST_LINE:
         raise ValueError(f"expected prompts of at most {LONGEST_LINE} characters, found {longest}: split it")
-    return found
+    return [with_option(line) for line in found]
 
 
 def split(prompts: list[str], share: float, seed: int) -> Prompts:

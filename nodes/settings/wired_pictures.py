@@ -8,6 +8,7 @@ from torch import Tensor
 from ...mixgrpo_core.rewards.port import Context
 from ...mixgrpo_core.support.digests import picture_digest
 from ...mixgrpo_core.support.pictured import Pictured
+from ...mixgrpo_core.support.sized import size_of
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,6 @@ class WiredPictures:
         image = self.images[place]
         mask = None if self.masks is None else self.masks[place % len(self.masks)]
         told = "" if mask is None else picture_digest(mask)
-        prompt = Pictured(words, f"{place} {picture_digest(image)}", told)
+        prompt = Pictured(words, f"{place} {picture_digest(image)}", told, size_of(words))
         self.contexts[prompt] = Context(reference=image, mask=mask)
         return prompt

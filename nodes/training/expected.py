@@ -5,6 +5,7 @@ from typing import Any
 
 from ...mixgrpo_core import TrainConfig
 from ...mixgrpo_core.evaluation.shown import shown_prompts
+from ...mixgrpo_core.support.sized import typical
 from ...mixgrpo_core.training.forecast import Forecast, foretold
 from ...mixgrpo_core.training.gallery import SHOWN_PROMPTS
 from ...mixgrpo_core.training.workload import Workload
@@ -32,4 +33,4 @@ def forecast(
     if run.done >= config.end:
         return None
     work = workload(prompts, config)
-    return foretold(work, policy, prompts.train[0], all_runs(), setup, done=run.done)
+    return foretold(work, policy, typical(prompts.train, policy.resolution), all_runs(), setup, done=run.done)

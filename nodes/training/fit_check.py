@@ -9,12 +9,14 @@ import torch
 from comfy_api.latest import io, ui
 
 from ...mixgrpo_core import StepReport, TrainConfig, train
+from ...mixgrpo_core.models.sizes import require_sizes
 from ...mixgrpo_core.rewards.people.votes import HumanVote, votes_as
 from ...mixgrpo_core.rewards.pixels.measures import Brightness, More, PixelReward
 from ...mixgrpo_core.rewards.port import Reward
 from ...mixgrpo_core.rewards.wrappers.transforms import afresh
 from ...mixgrpo_core.runs.reports import Event
 from ...mixgrpo_core.support.durations import duration
+from ...mixgrpo_core.support.sized import largest, size_of
 from ...mixgrpo_core.training.forecast import Forecast
 from ...mixgrpo_core.training.workload import Timed, Workload
 from ..host.model import HostModel
@@ -42,7 +44,7 @@ class FitCheck(io.ComfyNode):
             inputs=[
                 io.Model.Input("model", tooltip="The model that will be trained."),
                 io.Vae.Input("vae", tooltip="Its VAE."),
-                PromptsSocket.Input("prompts", tooltip="The prompts; the first one is rolled out."),
+                PromptsSocket.Input("prompts", tooltip="The prompts; that with the largest images is rolled out."),
                 RewardSocket.Input("rewards", tooltip="The rewards; they need memory, too."),
                 SettingsSocket.Input("settings", tooltip="The settings to try."),
             ],
@@ -56,11 +58,13 @@ class FitCheck(io.ComfyNode):
         config = configured(settings, rewards, model)
         lowered: list[str] = []
         with torch.inference_mode(False), host_model(model, vae, prompts, settings) as policy:
-            policy.prepare(prompts.train[:1])
-            probe(policy, prompts.train[0])
+            require_sizes(policy, (*prompts.train, *prompts.held_out))
+            tried_on = largest(prompts.train, policy.resolution)
+            policy.prepare([tried_on])
+            probe(policy, tried_on)
             asked = {name: votes_as(afresh(reward), _instead) for name, reward in rewards.rewards.items()}
-            report, tried = _first_fitting(policy, prompts.train[:1], asked, config, lowered)
-            computed = _computed(policy, config)
+            report, tried = _first_fitting(policy, [tried_on], asked, config, lowered)
+            computed = _computed(policy.at(size_of(tried_on) or policy.resolution), config)
         family = [f"settings for: {settings.family}"] if settings.family else []
         text = "\n".join([computed, *family, _words(report, tried, workload(prompts, config), lowered)])
         return io.NodeOutput(text, ui=ui.PreviewText(text))

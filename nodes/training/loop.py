@@ -13,6 +13,7 @@ from ...mixgrpo_core.evaluation.shown import shown_images
 from ...mixgrpo_core.rewards.port import Reward
 from ...mixgrpo_core.runs.reports import StepReport
 from ...mixgrpo_core.support.micro_batches import ran_out
+from ...mixgrpo_core.support.sized import size_of
 from ...mixgrpo_core.training.out_of_memory import OutOfMemory as TooLarge
 from ...mixgrpo_core.training.out_of_memory import within_memory
 from ..host.model import HostModel
@@ -100,8 +101,8 @@ def sample_prompt(
     lora_share: float = 1.0,
 ) -> torch.Tensor:
     """Images ``[images, H, W, 3]`` of shown prompt number ``index``."""
-    sigmas, batches = config.eval_sigmas(model), {"batch": config.rollout_batch, "decode_batch": config.decode_batch}
-    return shown_images(model, prompt, index, sigmas, images=images, lora_share=lora_share, **batches)
+    batches = {"batch": config.rollout_batch, "decode_batch": config.decode_batch}
+    return shown_images(model, prompt, index, config.eval_sigmas, images=images, lora_share=lora_share, **batches)
 
 
 def fitting(
@@ -128,9 +129,10 @@ def fitting(
 
 
 def probe(model: HostModel, prompt: str) -> None:
-    """``model.probe``, before a run is made. Raises ``OutOfMemory`` where one image alone does not fit."""
+    """``model.probe`` at the prompt's size, before a run is made. Raises ``OutOfMemory`` where one image alone does not
+    fit."""
     try:
-        model.probe(prompt)
+        model.at(size_of(prompt) or model.resolution).probe(prompt)
     except Exception as error:
         if not ran_out(error):
             raise

@@ -2,6 +2,8 @@
 
 import inspect
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,6 +12,19 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from .family import Config, Family
 
 _USUAL = 1024  # pixels, where a pipeline's call decides inside
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What every call of a pipeline is asked for at one size.
+
+    Attributes:
+        named: arguments.
+        area: the side, in latents, of a square with as many: what a pipeline of one area goes by; None for others.
+    """
+
+    named: Mapping[str, Any]
+    area: float | None = None
 
 
 def require_range(compute: torch.dtype) -> None:
@@ -28,22 +43,22 @@ def arguments(
     frames: int,
     guidance: float,
     embedded: float | None,
-) -> dict[str, Any]:
-    """Size, frames and guidance by argument.
+) -> Asked:
+    """Size, frames and guidance.
 
     Raises:
         ValueError: a size or a number of frames that cannot be, or a guidance that the model does not have.
     """
-    asked: dict[str, Any] = {}
+    area = None
     if resolution is not None:
         _require_size(pipe, family, resolution)
         if family.one_area:  # a little more, since it rounds down
-            pipe.default_sample_size = math.sqrt(resolution[0] * resolution[1]) * (1 + 1e-9) / pixels_per_latent(pipe)
+            area = math.sqrt(resolution[0] * resolution[1]) * (1 + 1e-9) / pixels_per_latent(pipe)
         asked = {"height": resolution[0], "width": resolution[1], **family.fixed(*resolution)}
     else:
         asked = dict(family.fixed(*default_size(pipe)))
     guided = {**_guidance(pipe, family, guidance), **_embedded(pipe, family, embedded)}
-    return {**asked, **_frames(pipe, family, frames), **guided}
+    return Asked(named={**asked, **_frames(pipe, family, frames), **guided}, area=area)
 
 
 def config_of(pipe: DiffusionPipeline, family: Family) -> Config:
@@ -59,7 +74,8 @@ def _require_size(pipe: DiffusionPipeline, family: Family, resolution: tuple[int
     if any(length < unit or length % unit or length > most for length in resolution):
         to = "" if patches is None else f" up to {most}"
         raise ValueError(
-            f"expected a height and width that are multiples of {unit}{to}, found {resolution[0]} x {resolution[1]}"
+            f"expected a height and width that are multiples of {unit}{to}, found {resolution[0]} x {resolution[1]}: "
+            "correct the size"
         )
 
 

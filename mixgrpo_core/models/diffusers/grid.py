@@ -77,6 +77,12 @@ def read_grid(scheduler: Path, tokens: int, *, pipeline: bool = False) -> Schedu
     return SchedulerGrid(shift=shift, terminal=terminal, lowest=_lowest(config, shift) if pipeline else None)
 
 
+def even_grid(scheduler: Path, side: int, pipeline: bool, latent_shape: tuple[int, ...]) -> SchedulerGrid:
+    """The grid of latents of planes, whose patches have ``side`` latents of a side."""
+    height, width = latent_shape[-2:]
+    return read_grid(scheduler, (height // side) * (width // side), pipeline=pipeline)
+
+
 def _lowest(config: Mapping[str, Any], shift: float) -> float:
     """The lower end of the scheduler's own table."""
     last = 1 / config.get("num_train_timesteps", 1000)

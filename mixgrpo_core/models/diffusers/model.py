@@ -3,8 +3,9 @@
 import logging
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from ...support.activations import PassMemory
 from ...support.digests import plain_parts, sampled_digest
+from ...support.sized import Size, size_of
 from ..lora import WithLora
 from ..lora_metadata import model_metadata
 from ..pictures import maps_over_latents, maps_over_tokens
@@ -24,6 +26,7 @@ from .checkpointing import Checkpointing
 from .family import NEGATIVE, Embeds, Family
 from .field import PipelineField
 from .frames import PICTURE, Frames
+from .interior import Interior
 from .kept_texts import KeptTexts
 from .memory import pass_memory
 from .peft_lora import ADAPTER, PeftLora
@@ -58,7 +61,7 @@ class PipelineModel(WithLora[PeftLora]):
         family: what is known of its kind.
         resolution: ``(H, W)`` of the decoded images.
         guidance: classifier-free guidance scale; 1 is off and costs one evaluation per row, more costs two.
-        grid: the sigmas by the number of steps.
+        grid: the sigmas by the number of steps, at this size.
         lora: the LoRA, its rank and its scale.
         architecture, base_model: the model's names in the header of an exported LoRA.
     """
@@ -76,7 +79,7 @@ class PipelineModel(WithLora[PeftLora]):
         frames: Frames = PICTURE,
         guidance: float = 1.0,
         embedded_guidance: float | None = None,
-        grid: Grid | None = None,
+        grids: Callable[[tuple[int, ...]], Grid] | None = None,
         compute: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
         gradient_checkpointing: bool = False,
@@ -100,20 +103,40 @@ class PipelineModel(WithLora[PeftLora]):
         self._embed = KeptTexts(texts)
         self._rows, self._references = Rows(family, self.device), References(family)
         self._blank = family.example(network.config, torch.zeros)
-        asked = arguments(pipe, family, resolution, frames.made, guidance, embedded_guidance)
         self._frames = frames
-        self._field = PipelineField(pipe, self._told_blank(1), asked, self.device)
-        self.resolution = self._field.size
-        if resolution is not None and tuple(resolution) != self.resolution:
-            made = f"{self.resolution[0]} x {self.resolution[1]}"
-            raise ValueError(
-                f"expected a height and width that the pipeline of {family.name} makes, found {resolution[0]} x "
-                f"{resolution[1]}, of which it makes {made}: take that"
-            )
-        self.latent_shape = self._field.latent_shape
-        self.grid: Grid = grid or self._field.grid
+        self._asked = partial(
+            arguments, pipe, family, frames=frames.made, guidance=guidance, embedded=embedded_guidance
+        )
+        self._inside, self._grids = Interior(pipe, self.device), grids
+        self._take_size(resolution)
+        self._sizes: dict[Size, PipelineModel] = {}
         self._blocks = Checkpointing(network, lora)
         self.checkpointing = gradient_checkpointing
+
+    def at(self, size: Size) -> "PipelineModel":
+        """The same model for images of another size; its LoRA, conditionings and count are this one's.
+
+        Raises:
+            ValueError: a height or width that it does not make.
+        """
+        if size == self.resolution:
+            return self
+        if size not in self._sizes:
+            made = copy(self)
+            made._take_size(size)
+            self._sizes[size] = made
+        return self._sizes[size]
+
+    def _take_size(self, asked: Size | None) -> None:
+        """What depends on the size of images; None is the pipeline's own."""
+        self._field = PipelineField(self._inside, self._told_blank(1), self._asked(resolution=asked))
+        self.resolution, self.latent_shape = self._field.size, self._field.latent_shape
+        if asked is not None and tuple(asked) != self.resolution:
+            raise ValueError(
+                f"expected a height and width that the pipeline of {self.family.name} makes, found {asked[0]} x "
+                f"{asked[1]}, of which it makes {self.resolution[0]} x {self.resolution[1]}: take that"
+            )
+        self.grid: Grid = self._field.grid if self._grids is None else self._grids(self.latent_shape)
 
     @property
     def evaluations(self) -> int:
@@ -166,7 +189,7 @@ class PipelineModel(WithLora[PeftLora]):
         self._references.take(pictures)
 
     def _picture(self, prompt: str) -> Reference | None:
-        return self._references.of(prompt, self.resolution[0] * self.resolution[1])
+        return self._references.of(prompt, math.prod(size_of(prompt) or self.resolution))
 
     def drawn(self, generator: torch.Generator) -> PipelineCond:
         """A conditioning of numbers and no prompt, to ask the network with."""

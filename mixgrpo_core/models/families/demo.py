@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -11,7 +12,7 @@ from diffusers import StableDiffusion3Pipeline
 
 from ..diffusers.family import NEGATIVE, Config, Embeds
 from ..diffusers.frozen_loras import Loras, merge_loras, names_of
-from ..diffusers.grid import read_grid
+from ..diffusers.grid import even_grid
 from ..diffusers.loading import load_network, load_vae, read_json, require_folder
 from ..diffusers.model import PipelineModel
 from ..diffusers.peft_lora import attach_lora
@@ -63,19 +64,18 @@ def load_demo(
         "scheduler": Probe.of(read_json(folder / "scheduler" / "scheduler_config.json")),
     }
     pipe: Any = StableDiffusion3Pipeline(**parts, **dict.fromkeys(_NO_TEXTS))
-    model = PipelineModel(
+    return PipelineModel(
         pipe,
         replace(SD3, example=_example),
         CaptionTexts(CaptionEncoder.load(folder / _CAPTIONS)),
         attach_lora(network, SD3.linears, rank=rank, alpha=alpha, seed=seed, file=file, default_rank=8, layers=layers),
         guidance=guidance,
+        grids=partial(even_grid, folder / "scheduler", SD3.side, pipeline_grid),
         device=device,
         gradient_checkpointing=gradient_checkpointing,
         architecture="mixgrpo-demo",
         base_model=" + ".join(filter(None, ("mixgrpo-demo", names_of(loras)))),
     )
-    model.grid = read_grid(folder / "scheduler", tokens=256, pipeline=pipeline_grid)
-    return model
 
 
 def _example(network: Config, draw: Callable[..., torch.Tensor]) -> Embeds:

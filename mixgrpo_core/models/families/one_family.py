@@ -11,7 +11,7 @@ from ..diffusers.diffusion_probe import DiffusionProbe
 from ..diffusers.family import Family
 from ..diffusers.frames import PICTURE, Frames
 from ..diffusers.frozen_loras import Loras, merge_loras, names_of
-from ..diffusers.grid import read_grid
+from ..diffusers.grid import even_grid
 from ..diffusers.loading import (
     INDEX,
     ModelFilesError,
@@ -24,7 +24,7 @@ from ..diffusers.loading import (
     require_flow,
     require_folder,
 )
-from ..diffusers.model import Grid, PipelineModel
+from ..diffusers.model import PipelineModel
 from ..diffusers.peft_lora import attach_lora
 from ..diffusers.probe import Probe
 from ..diffusers.smaller import AS_IT_IS, Smaller
@@ -89,7 +89,7 @@ def load_family(
     for module in network.modules():
         module.training = type(module).__name__ in family.training
     guider = {} if family.guider is None else {"guider": family.guider(guidance)}
-    model = PipelineModel(
+    return PipelineModel(
         pipeline_of(index, **{part: network, "vae": vae, "scheduler": probe, **guider}),
         family,
         texts,
@@ -98,21 +98,13 @@ def load_family(
         guidance=guidance,
         embedded_guidance=embedded_guidance,
         frames=frames,
+        grids=partial(even_grid, folder / "scheduler", family.side, pipeline_grid) if family.even_grid else None,
         compute=dtype,
         device=device,
         gradient_checkpointing=gradient_checkpointing,
         architecture=family.architecture(network.config),
         base_model=" + ".join(filter(None, (folder.name, names_of(loras)))),
     )
-    if family.even_grid:
-        model.grid = _even_grid(model, folder, pipeline=pipeline_grid)
-    return model
-
-
-def _even_grid(model: PipelineModel, folder: Path, *, pipeline: bool) -> Grid:
-    height, width = model.latent_shape[-2:]
-    patches = (height // model.family.side) * (width // model.family.side)
-    return read_grid(folder / "scheduler", patches, pipeline=pipeline)
 
 
 def _probe(folder: Path, family: Family | None) -> Probe | DiffusionProbe:

@@ -19,6 +19,7 @@ from ...models.lora_file import LoraFile
 from ...models.lora_names import UP
 from ...models.policy import REFERENCE, Policy
 from ...models.port import FlowModel, LoraState, Velocity
+from ...models.sizes import sized
 from ...objectives.update import NonFiniteLoss
 from ...support.seeds import derive_seed
 from ...support.setting import described, require_ranges, setting
@@ -147,9 +148,10 @@ class _Lesson:
         seed = derive_seed("merge", config.seed, self.update, place)
         chosen = torch.randperm(config.steps, generator=torch.Generator().manual_seed(seed))[: config.levels]
         share = 1 / (config.prompts * len(chosen))
+        of_size = sized(self.model, prompt)
 
         def body(velocity: Velocity) -> float:
-            total, states = 0.0, _states(self.model, velocity, config, seed)
+            total, states = 0.0, _states(of_size, velocity, config, seed)
             for step in chosen.tolist():
                 x, sigma = states[step]
                 v, target, base = _compared(self.model, self.teachers, prompt, velocity, x, sigma)
@@ -158,7 +160,7 @@ class _Lesson:
                 total += float(loss.detach()) * share
             return total
 
-        return self.model.run((self.model.encode(prompt),), body)
+        return of_size.run((of_size.encode(prompt),), body)
 
 
 def _states(model: FlowModel, velocity: Velocity, config: MergeConfig, seed: int) -> list[tuple[Tensor, Tensor]]:

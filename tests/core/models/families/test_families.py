@@ -52,13 +52,11 @@ def pipe(name: str, folder: Path) -> Any:
     config = found.scheduler.config
     if not isinstance(found.scheduler, FlowMatchEulerDiscreteScheduler):
         found.scheduler = FlowMatchEulerDiscreteScheduler(shift=config.flow_shift)
-    if name == "hidream":  # the real one makes 1024 x 1024 only
-        found.default_sample_size = SIDE / found.vae_scale_factor
     found.set_progress_bar_config(disable=True)
     return found
 
 
-def sampled(pipe: Any, name: str, guidance: float) -> tuple[list[Tensor], Tensor]:
+def sampled(pipe: Any, name: str, guidance: float, size: tuple[int, int] = (SIDE, SIDE)) -> tuple[list[Tensor], Tensor]:
     """The latents after each step of diffusers' own sampling, and the picture."""
     states: list[Tensor] = []
 
@@ -66,7 +64,9 @@ def sampled(pipe: Any, name: str, guidance: float) -> tuple[list[Tensor], Tensor
         states.append(held["latents"].clone())
         return held
 
-    asked: dict[str, Any] = {"height": SIDE, "width": SIDE, "num_inference_steps": STEPS, "output_type": "pt"}
+    asked: dict[str, Any] = {"height": size[0], "width": size[1], "num_inference_steps": STEPS, "output_type": "pt"}
+    if name == "hidream":
+        pipe.default_sample_size = (size[0] * size[1]) ** 0.5 / pipe.vae_scale_factor
     if name.startswith("flux-"):
         asked |= {"guidance_scale": 3.5, "true_cfg_scale": guidance, "negative_prompt": "" if guidance > 1 else None}
     elif name == "qwen-image":
@@ -74,7 +74,7 @@ def sampled(pipe: Any, name: str, guidance: float) -> tuple[list[Tensor], Tensor
     elif name != "flux2-dev":
         asked |= {"guidance_scale": guidance - 1 if name in ZERO_IS_OFF else guidance}
     if name == "flux-kontext":
-        asked |= {"max_area": SIDE * SIDE}
+        asked |= {"max_area": size[0] * size[1]}
     if name == "sana":
         asked |= {"use_resolution_binning": False}
     if name == "wan":
@@ -99,7 +99,7 @@ def ours(model: PipelineModel, sigmas: Tensor) -> list[Tensor]:
 
 
 def compare(model: PipelineModel, pipe: Any, name: str, guidance: float) -> None:
-    states, image = sampled(pipe, name, guidance)
+    states, image = sampled(pipe, name, guidance, model.resolution)
     found = ours(model, pipe.scheduler.sigmas)
     for mine, theirs in zip(found, states, strict=True):
         assert (mine - theirs).norm() <= 1e-6 * theirs.norm()
@@ -110,6 +110,21 @@ def test_sampling_is_the_pipelines_own_step_for_step(name: str, model: PipelineM
     compare(model, pipe, name, 1.0)
     if not model.family.even_grid:
         torch.testing.assert_close(model.grid(STEPS), pipe.scheduler.sigmas, rtol=0, atol=1e-6)
+
+
+def test_images_of_another_size_are_the_pipelines_own_and_leave_the_first_as_it_was(
+    name: str, model: PipelineModel, pipe: Any
+) -> None:
+    tall = model.at((3 * SIDE // 2, SIDE))
+    compare(tall, pipe, name, 1.0)
+    theirs = pipe.scheduler.sigmas
+    compare(model, pipe, name, 1.0)
+    same = torch.equal(pipe.scheduler.sigmas, theirs)
+    assert not (same and name in ("flux-dev", "flux2-dev", "qwen-image"))
+    if not model.family.even_grid:
+        torch.testing.assert_close(tall.grid(STEPS), theirs, rtol=0, atol=1e-6)
+        assert torch.equal(tall.grid(STEPS), model.grid(STEPS)) is same
+    assert tall.evaluations == model.evaluations
 
 
 def test_sampling_with_guidance_is_the_pipelines_own(name: str, folder: Path, pipe: Any) -> None:
