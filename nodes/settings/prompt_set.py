@@ -106,8 +106,8 @@ def _inputs() -> list[io.Input]:
             options=[NO_FILE, *prompt_files()],
             default=NO_FILE,
             tooltip="More prompts from ComfyUI's input folder: a .txt file with one prompt per line, a .json, .jsonl, "
-            ".csv or .tsv file with a prompt, caption or text per entry (and perhaps image, mask, width and height), or "
-            "a folder of pictures with caption files. "
+            ".csv or .tsv file with a prompt, caption or text per entry (and perhaps image, mask, width, height), or a "
+            "folder of pictures with caption files. "
             "Press R after adding one.",
         ),
         io.String.Input(

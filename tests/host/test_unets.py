@@ -111,6 +111,18 @@ def test_velocities_grid_and_fresh_lora_are_those_of_the_headless_model(homes):
         there.load_lora_state(before)
 
 
+def test_velocities_of_another_size_are_those_of_the_headless_model_at_it(homes):
+    """SDXL is told the size of its images, which is the prompt's."""
+    model, there, vae, *_ = homes
+    with policy(model, there, vae) as here, torch.no_grad():
+        here.load_lora_state(there.lora_state())
+        ours, theirs = (home.at((96, 64)) for home in (here, there))
+        x, sigma = ours.noise(3, 2), ours.grid(5)[2]
+        assert torch.equal(x, theirs.noise(3, 2))
+        want = asked(theirs, x, sigma)
+        assert (asked(ours, x, sigma) - want).norm() <= ROUNDED * want.norm()
+
+
 def test_gradients_are_those_of_the_headless_model_with_and_without_checkpointing(homes):
     model, there, vae, *_ = homes
     before = {name: tensor.clone() for name, tensor in there.lora_state().items()}
