@@ -33,7 +33,7 @@ class Asked(NamedTuple):
     piece: Piece
 
 
-def waves(groups: Sequence[T], batch: int, prompt: Callable[[T], str]) -> Iterator[Sequence[T]]:
+def waves(groups: Sequence[T], batch: int, prompt: Callable[[T], str] = lambda group: "") -> Iterator[Sequence[T]]:
     """Groups that go side by side: as many as fill a call with one row each, which follow each other and whose prompts
     have one size."""
     for _, run in groupby(groups, key=lambda group: size_of(prompt(group))):

@@ -51,7 +51,8 @@ class Decoding:
         return notes if notes is not None and notes["circumstances"] == self._circumstances else None
 
     def images(self, latents: Tensor, prompt: str, notes: DecodeNotes | None) -> tuple[Tensor, Tensor | None]:
-        """Images ``[G, H, W, 3]`` of the latents ``[G, *L]`` of a prompt's rollout, and frames ``[G, F, H, W, 3]`` of videos."""
+        """Images ``[G, H, W, 3]`` of the latents ``[G, *L]`` of a prompt's rollout, and frames ``[G, F, H, W, 3]`` of
+        videos."""
         found = self.known(notes)
         low = self._open and found is not None and found["dtype"] == BFLOAT16
         return decode_frames(sized(self._model, prompt), latents, self._batch, low=low)

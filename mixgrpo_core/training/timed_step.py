@@ -29,8 +29,8 @@ def rates_of_a_step(
     """The rates of ``model`` by steps of one image and of as many as a batch has, with and without a gradient, by
     images decoded, and by these scored.
 
-    All of it is thrown away. ``prompt`` is one that the model has encoded, whose size counts. Of ``rewards`` those are asked that score
-    held-out images, too, and they remember nothing of it.
+    All of it is thrown away. ``prompt`` is one that the model has encoded, whose size counts. Of ``rewards`` those are
+    asked that score held-out images, too, and they remember nothing of it.
     """
     model = sized(model, prompt)
     conds, sigma = [model.encode(prompt)], torch.tensor(0.5)

@@ -1,5 +1,6 @@
 """A model from a local diffusers folder, by its family's row."""
 
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
