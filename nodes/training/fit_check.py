@@ -61,7 +61,7 @@ class FitCheck(io.ComfyNode):
             require_sizes(policy, (*prompts.train, *prompts.held_out))
             tried_on = largest(prompts.train, policy.resolution)
             policy.prepare([tried_on])
-            probe(policy, tried_on)
+            probe(policy, [tried_on])
             asked = {name: votes_as(afresh(reward), _instead) for name, reward in rewards.rewards.items()}
             report, tried = _first_fitting(policy, [tried_on], asked, config, lowered)
             computed = _computed(policy.at(size_of(tried_on) or policy.resolution), config)

@@ -13,7 +13,7 @@ from ...mixgrpo_core.evaluation.shown import shown_images
 from ...mixgrpo_core.rewards.port import Reward
 from ...mixgrpo_core.runs.reports import StepReport
 from ...mixgrpo_core.support.micro_batches import ran_out
-from ...mixgrpo_core.support.sized import size_of
+from ...mixgrpo_core.support.sized import largest, size_of
 from ...mixgrpo_core.training.out_of_memory import OutOfMemory as TooLarge
 from ...mixgrpo_core.training.out_of_memory import within_memory
 from ..host.model import HostModel
@@ -128,11 +128,14 @@ def fitting(
         ) from error
 
 
-def probe(model: HostModel, prompt: str) -> None:
-    """``model.probe`` at the prompt's size, before a run is made. Raises ``OutOfMemory`` where one image alone does not
-    fit."""
+def probe(model: HostModel, prompts: Sequence[str]) -> None:
+    """``model.probe`` for the first prompt, and for that with the largest images, before a run is made.
+
+    Raises ``OutOfMemory`` where one image alone does not fit.
+    """
     try:
-        model.at(size_of(prompt) or model.resolution).probe(prompt)
+        for prompt in dict.fromkeys((prompts[0], largest(prompts, model.resolution))):
+            model.at(size_of(prompt) or model.resolution).probe(prompt)
     except Exception as error:
         if not ran_out(error):
             raise

@@ -20,7 +20,6 @@ from ...mixgrpo_core.models.lora_reading import read_lora
 from ...mixgrpo_core.models.sizes import require_sizes
 from ...mixgrpo_core.rewards.people.votes import unheard, votes_at
 from ...mixgrpo_core.runs.gallery import result_of
-from ...mixgrpo_core.support.sized import largest
 from ...mixgrpo_core.support.spelling import spell
 from ...mixgrpo_core.training.forecast import Forecast
 from ...mixgrpo_core.training.pace import Pace
@@ -113,8 +112,7 @@ class TrainLora(io.ComfyNode):
                 # encoder and the model need not share the GPU.
                 require_sizes(policy, (*prompts.train, *prompts.held_out))
                 policy.prepare(needed(prompts, config))
-                for prompt in dict.fromkeys((prompts.train[0], largest(prompts.train, policy.resolution))):
-                    probe(policy, prompt)
+                probe(policy, prompts.train)
                 for reward in rewards.rewards.values():  # and the rewards' files and texts; votes have no place yet
                     votes_at(reward, runs_folder(), unheard).prepare([*prompts.train, *prompts.held_out])
                 setup = run_setup(policy, model, prompts, rewards, settings, start_from)

@@ -4,7 +4,6 @@ import logging
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -23,7 +22,8 @@ from ..port import LoraAbout, R, Velocity
 from .arguments import arguments, place_vae, require_range
 from .calls import Call, HeardNetwork
 from .checkpointing import Checkpointing
-from .family import NEGATIVE, Embeds, Family
+from .cond import PipelineCond, as_negative
+from .family import Embeds, Family
 from .field import PipelineField
 from .frames import PICTURE, Frames
 from .interior import Interior
@@ -37,20 +37,6 @@ from .texts import TextEmbedder
 _log = logging.getLogger(__name__)
 _DECODED_PIXELS = 2**20  # decoded at once: the VAE in float32 needs a few GiB for one megapixel
 Grid = Callable[[int], Tensor]
-
-
-@dataclass(frozen=True, kw_only=True)
-class PipelineCond:
-    """One prompt's conditioning: tensors of one row by argument of the pipeline's call, on the CPU.
-
-    Attributes:
-        negative: the same for the empty prompt, where guidance is on.
-        picture: the reference that is conditioned on.
-    """
-
-    positive: Embeds
-    negative: Embeds
-    picture: Reference | None = None
 
 
 class PipelineModel(WithLora[PeftLora]):
@@ -199,7 +185,7 @@ class PipelineModel(WithLora[PeftLora]):
 
         positive, negative = (self.family.example(self._network.network.config, draw) for _ in range(2))
         picture = self._references.blank
-        return PipelineCond(positive=positive, negative=_negative(negative) if self.guided else {}, picture=picture)
+        return PipelineCond(positive=positive, negative=as_negative(negative) if self.guided else {}, picture=picture)
 
     def prepare(self, prompts: Sequence[str]) -> None:
         """Encode every prompt, and let go of the text encoders; a prompt that comes later loads them again.
@@ -234,7 +220,7 @@ class PipelineModel(WithLora[PeftLora]):
         """
         embeds = self._embed.last or self._blank
         if self.guided:
-            embeds = {**embeds, **_negative(embeds)}
+            embeds = {**embeds, **as_negative(embeds)}
         prompts = self._rows.of([embeds], [self._references.last])
 
         def calls(images: int) -> list[Call]:
@@ -308,9 +294,5 @@ class PipelineModel(WithLora[PeftLora]):
         off = {} if self.family.guidance is None else {self.family.guidance: self.family.unguided}
         told = self._rows.told(self._blank, rows, self._references.blank)
         if self.family.guider is not None and self.guided:  # it cannot be off for one call
-            told |= self._rows.told(_negative(self._blank), rows, None)
+            told |= self._rows.told(as_negative(self._blank), rows, None)
         return {**told, **off}
-
-
-def _negative(embeds: Embeds) -> Embeds:
-    return {NEGATIVE + name: tensor for name, tensor in embeds.items()}
