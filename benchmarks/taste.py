@@ -1,7 +1,7 @@
 """Measures `TasteReward` with simulated voters on the demo model; writes ``benchmarks/taste.json``. One core, minutes.
 
     python benchmarks/taste.py agreement     # held-out agreement against the number of votes, asked and random images
-    python benchmarks/taste.py run           # a run that is voted on, beside one that has the honest reward
+    python benchmarks/taste.py run [SEED ..] # a run that is voted on, beside one that has the honest reward
 
 A voter looks at the honest reward of the shapes: thumb up above 0.5, and errs with a given probability. The taste sees
 colours and edges only, which have nothing to do with the detector behind that reward.
@@ -110,16 +110,14 @@ class Voter(HumanVote):
 
 
 TASTES = {
-    "taste, 64 votes": TasteReward(ask=Voter(), asked=4, most=16),
-    "taste, 64 votes, cautious": TasteReward(ask=Voter(), asked=4, most=16, caution=1.0),
-    "taste, 128 votes": TasteReward(ask=Voter(), asked=4, most=32),
-    "taste, 128 votes, cautious": TasteReward(ask=Voter(), asked=4, most=32, caution=1.0),
+    f"taste, {4 * groups} votes, caution {caution:g}": TasteReward(ask=Voter(), asked=4, most=groups, caution=caution)
+    for groups, caution in ((16, 0.0), (16, 1.0), (16, 2.0), (32, 0.0))
 }
 
 
-def runs(iterations: int = 30) -> list[dict[str, Any]]:
+def runs(seeds, iterations: int = 30) -> list[dict[str, Any]]:
     rows = []
-    for seed in SEEDS:
+    for seed in seeds:
         rewards: Mapping[str, Any] = {
             "honest": {"shape": ShapeReward()},
             **{name: {"taste": taste, "shape": ShapeReward()} for name, taste in TASTES.items()},
@@ -143,4 +141,5 @@ def runs(iterations: int = 30) -> list[dict[str, Any]]:
 if __name__ == "__main__":
     what = sys.argv[1]
     found = json.loads(OUT.read_text()) if OUT.exists() else {}
-    OUT.write_text(json.dumps(found | {what: agreement() if what == "agreement" else runs()}, indent=1) + "\n")
+    measured = agreement() if what == "agreement" else runs(list(map(int, sys.argv[2:])) or SEEDS)
+    OUT.write_text(json.dumps(found | {what: measured}, indent=1) + "\n")

@@ -43,7 +43,8 @@ class TasteReward(Reward):
         confidence: share of the spread within a group that the heads must agree on, 0 to 1; 0 asks until ``least``.
         least: images with votes under which it is never sure.
         most: groups that are asked about in a run; then it goes on alone. 0 is no bound.
-        caution: standard deviations of the ensemble that are taken from its mean.
+        caution: standard deviations of the ensemble that are taken from its mean, compared within a group: what it
+            knows little about counts as worse, or a run would find what the taste likes and the person does not.
         conditioned: a taste that begins here looks at the words of prompts, too.
         precision, place, batch: of the encoder's network.
         corrections: folder of ballots in which a person said that it is wrong, and of the newest taste's file; a
@@ -57,7 +58,7 @@ class TasteReward(Reward):
     confidence: float = 0.5
     least: int = 24
     most: int = 0
-    caution: float = 0.0
+    caution: float = 2.0
     conditioned: bool = True
     precision: Precision = field(default="auto", repr=False)
     place: Place = field(default=Resident(), repr=False)
@@ -172,7 +173,7 @@ class TasteReward(Reward):
 
     def _values(self, logits: Tensor) -> Tensor:
         spread = (logits - logits.mean(1, keepdim=True)).std(0, unbiased=False)
-        return logits.mean(0) - self.caution * spread
+        return logits.mean(0) - self.caution * (spread - spread.mean())
 
     def _asked(self, batch: RewardBatch, features: Tensor, logits: Tensor | None, iteration: int) -> Scores:
         """The votes on the images that tell most, which are remembered; the others have no score."""

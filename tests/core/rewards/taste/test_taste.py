@@ -239,3 +239,22 @@ def test_corrections_are_heard_before_the_next_iteration(tmp_path):
     taste.load_state_dict(state)
     score({"taste": taste}, batch(3, 3))
     assert torch.equal(taste.taste.head.weights, head)
+
+
+def test_what_it_knows_little_about_counts_as_worse_within_its_group():
+    """Of images that a taste likes alike, one that is like nothing it saw votes on comes last; the level stays."""
+    taste = TasteReward(ask=Answers(), least=8, confidence=0.0)
+    taste.prepare(())
+    for iteration in range(4):
+        taste(batch(iteration, iteration))
+    known = pictures(6, 60)
+    strange = torch.rand(1, *known.shape[1:], generator=torch.Generator().manual_seed(5)).round()
+    shown = RewardBatch(images=torch.cat([known[::2], strange]), prompts=("a red disc",) * 4)
+    spread = {}
+    for caution in (0.0, 2.0):
+        object.__setattr__(taste, "caution", caution)
+        spread[caution] = taste(shown).values
+    assert torch.isclose(spread[0.0].mean(), spread[2.0].mean(), atol=1e-5)
+    assert spread[2.0].argmin() == 3
+    gap = {caution: float(values[:3].mean() - values[3]) for caution, values in spread.items()}
+    assert gap[2.0] > gap[0.0] + 0.5
