@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 _MOMENT = 0.05
@@ -62,7 +62,7 @@ class Aside:
     """One thread, which does pieces of work in the order in which they were asked for."""
 
     def __init__(self) -> None:
-        self._asked: SimpleQueue[Piece | None] = SimpleQueue()
+        self._asked: SimpleQueue[Piece[Any] | None] = SimpleQueue()
         self._given_up = threading.Event()
         self._thread: threading.Thread | None = None
 
