@@ -47,7 +47,8 @@ class Inside(comfy.samplers.Sampler, Generic[R]):
 
         def together(rows: Sequence[int]) -> dict[str, Prepared] | None:
             found = {role: stacked([of(role, row) for row in rows]) for role in ROLES}
-            return None if None in found.values() else found
+            whole = {role: one for role, one in found.items() if one is not None}
+            return whole if len(whole) == len(found) else None
 
         def velocity(x: Tensor, sigma: Tensor, rows: Tensor | None = None) -> Tensor:
             comfy.model_management.throw_exception_if_processing_interrupted()
