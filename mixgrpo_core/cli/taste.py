@@ -38,7 +38,7 @@ def taste_command(arguments: Sequence[str]) -> int:
 class TrainFlags:
     """Attributes:
     out: the file to write, ``taste.safetensors``; it must not exist yet.
-    votes: run folders, or folders of ballots, whose votes are learnt from.
+    votes: run folders, or folders of ballots, whose votes are learnt from, and clicks that said "wrong".
     liked, disliked: folders of pictures; one with a text file of its name beside it has that prompt.
     encoder: what the taste sees of pictures: ``DinoV2('dinov2-base')``, ``ClipImages(...)``, ``SiglipImages(...)``.
     conditioned: whether the words of prompts matter.

@@ -41,17 +41,21 @@ class Gathered:
 
 
 def from_ballots(folder: Path, look: Look) -> Gathered:
-    """What was voted in a run, or in a folder of ballots.
+    """What was voted in a run, with the clicks that said that a taste was wrong, or in a folder of ballots.
 
     Raises:
         ValueError: there are no ballots.
     """
-    box = BallotBox(folder / "votes" if (folder / "votes").is_dir() else folder)
-    ids = box.ids()
-    if not ids:
-        raise ValueError(f"expected ballots in {box.folder} (such as votes/000012-000-3fa4c2d1.json), found none")
+    places = [place for place in (folder / "votes", folder / "taste") if place.is_dir()] or [folder]
+    boxes = [box for box in map(BallotBox, places) if box.ids()]
+    if not boxes:
+        raise ValueError(f"expected ballots in {places[0]} (such as votes/000012-000-3fa4c2d1.json), found none")
+    return Gathered.joined(_from_box(box, look) for box in boxes)
+
+
+def _from_box(box: BallotBox, look: Look) -> Gathered:
     parts, faults, without, voted = [], [], 0, 0
-    for id in ids:
+    for id in box.ids():
         try:
             ballot = box.read(id)
         except (BallotError, OSError) as error:

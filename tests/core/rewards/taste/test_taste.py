@@ -7,16 +7,21 @@ import torch
 from safetensors.torch import load_file
 
 from mixgrpo_core.rewards.embedders.similarity import ClipImages
-from mixgrpo_core.rewards.people.voting import Ranking
+from mixgrpo_core.rewards.people.ballot import State
+from mixgrpo_core.rewards.people.ballot_box import BallotBox
+from mixgrpo_core.rewards.people.votes import shown_pictures
+from mixgrpo_core.rewards.people.voting import Ranking, Thumbs
 from mixgrpo_core.rewards.port import Context, RewardBatch, Scores, StatelessReward
 from mixgrpo_core.rewards.scoring import score
 from mixgrpo_core.rewards.taste import ColoursAndEdges, TasteReward
 from mixgrpo_core.rewards.taste.agreement import agreement
 from mixgrpo_core.rewards.taste.asking import confidence, telling
+from mixgrpo_core.rewards.taste.corrections import Corrections
 from mixgrpo_core.rewards.taste.fitting import Said, most_likely
 from mixgrpo_core.rewards.taste.head import fitted, told_apart
 from mixgrpo_core.rewards.taste.looks import Look
 from mixgrpo_core.rewards.taste.opinions import Opinions
+from mixgrpo_core.rewards.taste.sources import from_ballots
 from mixgrpo_core.rewards.taste.taste import Taste, TasteFileError
 
 RED, BLUE = (0.9, 0.1, 0.1), (0.1, 0.1, 0.9)
@@ -217,11 +222,6 @@ def test_it_abstains_where_nobody_answers_and_asks_no_more_than_it_may():
 
 
 def test_corrections_are_heard_before_the_next_iteration(tmp_path):
-    from mixgrpo_core.rewards.people.ballot import State
-    from mixgrpo_core.rewards.people.ballot_box import BallotBox
-    from mixgrpo_core.rewards.people.votes import shown_pictures
-    from mixgrpo_core.rewards.people.voting import Thumbs
-
     taste = TasteReward(ask=Answers(), least=8, corrections=str(tmp_path))
     taste.prepare(())
     for iteration in range(3):
@@ -258,3 +258,24 @@ def test_what_it_knows_little_about_counts_as_worse_within_its_group():
     assert spread[2.0].argmin() == 3
     gap = {caution: float(values[:3].mean() - values[3]) for caution, values in spread.items()}
     assert gap[2.0] > gap[0.0] + 0.5
+
+
+def test_clicks_that_said_that_a_taste_was_wrong_are_votes_of_the_run(tmp_path):
+    look = Look(ColoursAndEdges())
+    said = Corrections(tmp_path / "taste")
+    for place, image in enumerate(shown_pictures(pictures(4, 9))):
+        said.say(image, "a disc", liked=place % 2 == 0, iteration=3, place=place, now=3)
+    assert from_ballots(tmp_path, look).opinions.values.tolist() == [1.0, -1.0, 1.0, -1.0]
+    [last] = [id for id in BallotBox(tmp_path / "taste").ids() if id.startswith("000003-003")]
+    said.take_back(last)
+    ballot = BallotBox(tmp_path / "votes").opened(
+        shown_pictures(pictures(2, 5)), "a disc", Thumbs(), iteration=0, group=0, seconds=1
+    )
+    BallotBox(tmp_path / "votes").vote(ballot.id, {0: -1}, State.DONE)
+    found = from_ballots(tmp_path, look)
+    assert found.opinions.values.tolist() == [-1.0, 1.0, -1.0, 1.0] and len(found.sources) == 2
+    said.say(image, "a disc", liked=True, iteration=3, place=3, now=3)
+    ids = [id for id, _ in said.heard(3, look, ())]
+    assert ids == [] and len(list(said.heard(4, look, ()))) == 4
+    with pytest.raises(ValueError, match="has learnt from this vote already"):
+        said.take_back(last)
