@@ -35,16 +35,16 @@ SEEDS = (0, 1, 2)
 
 
 def votes() -> list[Voted]:
-    """All images of a group begin with the same noise and part by noise of the sampler: here each has its own start."""
+    """Each image begins with noise of its own, as a rollout without shared noise makes them."""
     model, reward, found = load_demo(), ShapeReward(), []
     prompts = train_prompts()[::2]
     model.prepare(list(prompts))
     sigmas = model.grid(10)
     for number, prompt in enumerate(prompts):
-        noise = torch.cat([model.noise(derive_seed(number * 8 + image, "start"), 1) for image in range(8)])
+        noise = model.noise(derive_seed(number, "start"), 8)
         latents = sample(model, model.encode(prompt), noise, sigmas)
         scores = reward(RewardBatch(images=decode(model, latents, 8), prompts=(prompt,) * 8)).values
-        origin = Origin(seed=number * 8, sigmas=sigmas, model=model.digest, shared_noise=True)
+        origin = Origin(seed=number, sigmas=sigmas, model=model.digest, starts=8)
         shares = (scores > 0.5).float()
         found.append(Voted(name=str(number), prompt=prompt, latents=latents, shares=shares, origin=origin))
     return found

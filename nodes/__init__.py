@@ -6,8 +6,11 @@ from .demo import DemoModel
 from .host.guests import welcome_guests
 from .host.reward_files import register_folder
 from .live.routes import register_routes
+from .loras.align import AlignOnVotes
 from .loras.compare import CompareLora
 from .loras.files import ConvertLora, SaveLora
+from .loras.merge import MergeLoras
+from .loras.teacher import LoraTeacherNode
 from .rewards.changes import RewardGate, RewardTransform
 from .rewards.combine import CombineRewardsNode, DemoRewardNode
 from .rewards.edits import DirectionReward, PreservationReward
@@ -55,6 +58,9 @@ NODES: list[type[io.ComfyNode]] = [
     TasteNode,
     FitCheck,
     TrainLora,
+    AlignOnVotes,
+    LoraTeacherNode,
+    MergeLoras,
     CompareLora,
     ConvertLora,
     SaveLora,

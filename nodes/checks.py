@@ -56,7 +56,7 @@ def require_wires(inputs: Iterable[io.Input], received: Mapping[str, str]) -> No
     kinds = {item.id: item.get_io_type() for item in inputs}
     for name, found in received.items():
         if name in kinds and not validate_node_input(found, kinds[name]):
-            raise ValueError(f"{name} takes a wire of type {kinds[name]}, found {found}")
+            raise ValueError(f"{name}: expected a wire of type {kinds[name]}, found {found}")
 
 
 def verdict(

@@ -28,6 +28,9 @@ PromptsSocket = io.Custom("MIXGRPO_PROMPTS")
 RewardSocket = io.Custom("MIXGRPO_REWARD")
 """Carries ``Rewards``: one or more rewards by name."""
 
+TeacherSocket = io.Custom("MIXGRPO_TEACHER")
+"""Carries a ``LoraTeacher`` of `nodes.loras.teacher`."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Rewards:
@@ -136,6 +139,7 @@ __all__ = [
     "RewardSocket",
     "Rewards",
     "SettingsSocket",
+    "TeacherSocket",
     "TrainerSettings",
     "Window",
     "WindowSocket",

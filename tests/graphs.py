@@ -4,7 +4,16 @@ from comfy_client import Graph
 
 from mixgrpo_core.demo import held_out_prompts, train_prompts
 
-DETAILS = {"steps", "eval_every", "eval_images", "checkpoint_every", "update_batch", "rollout_batch", "ema"}
+DETAILS = {
+    "steps",
+    "eval_steps",
+    "eval_every",
+    "eval_images",
+    "checkpoint_every",
+    "update_batch",
+    "rollout_batch",
+    "ema",
+}
 """Settings that are shown only where the details are set by hand."""
 
 

@@ -1,23 +1,23 @@
-"""``mixgrpo align``: a LoRA from votes that are there, without rollouts and without a reward."""
+"""``mixgrpo align``: a LoRA from votes or pairs that are there, without rollouts and without a reward."""
 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import tyro
 from rich.console import Console
 
-from ..models.lora import export_lora
-from ..models.lora_metadata import training_metadata
 from ..sampling.ode import decode, sample
 from ..support.files import append_line
 from ..support.seeds import derive_seed
 from ..training.align.forms import FORMS, Form, Ups
 from ..training.align.loop import AlignConfig, AlignReport, align
-from ..training.align.voted import Found, require_trainable, voted_in
+from ..training.align.pairs import pairs_in
+from ..training.align.voted import Found, joined, require_trainable, voted_in
+from ..training.align.words import found_words, progress, verdict
+from ..training.kept_lora import KeptLora
 from ..views.grids import labelled_grid
 from .model_config import ModelConfig
 from .pictures import new_folder
@@ -33,6 +33,7 @@ _SHOWN_PROMPTS, _SHOWN_IMAGES, _STEPS = 6, 4, 20
 class AlignFlags:
     """Attributes:
     votes: run folders, or folders of ballots, whose votes are trained on.
+    pairs: folders with better/ and worse/, pictures of one name in both, and captions beside them (better/fox.txt).
     out: folder for the LoRA, the figures and the pictures; new or empty.
     model: the model that made the images, and the size of the LoRA.
     form: nft uses every vote; dpo and pnapo learn from pairs; ups from what is liked alone.
@@ -40,7 +41,8 @@ class AlignFlags:
     train: how it is trained.
     """
 
-    votes: tuple[str, ...]
+    votes: tuple[str, ...] = ()
+    pairs: tuple[str, ...] = ()
     out: str = "aligned"
     model: ModelConfig = field(default_factory=ModelConfig)
     form: Literal["nft", "dpo", "pnapo", "ups"] = "nft"
@@ -50,24 +52,22 @@ class AlignFlags:
 
 def align_command(arguments: Sequence[str]) -> int:
     """A LoRA, ``align.jsonl`` and pictures from before and after."""
-    flags = tyro.cli(
-        AlignFlags, args=arguments, prog="mixgrpo align", description="Train a LoRA on the votes of earlier runs."
-    )
+    words = "Train a LoRA on the votes of earlier runs, or on pairs of pictures."
+    flags = tyro.cli(AlignFlags, args=arguments, prog="mixgrpo align", description=words)
     form, console = _form(flags), Console()
-    found = voted_in([Path(place) for place in flags.votes])
-    for fault in found.faults:
-        console.print(fault, style="yellow", highlight=False, markup=False, soft_wrap=True)
+    if not flags.votes and not flags.pairs:
+        raise ValueError("expected votes or pairs to train on: mixgrpo align --votes RUN, or --pairs FOLDER")
+    voted = voted_in([Path(place) for place in flags.votes])
     folder = new_folder(flags.out)
     model = RunConfig(model=flags.model).make_model()
+    found = joined([voted, *(pairs_in(Path(place), model) for place in flags.pairs)])
+    for fault in found.faults:
+        console.print(fault, style="yellow", highlight=False, markup=False, soft_wrap=True)
     require_trainable(found, model.digest, model.latent_shape, pairs=form.paired, start=form.noise == "start")
-    votes = sum(len(group.shares) for group in found.groups)
-    words = f"{votes} votes on {len(found.groups)} groups"
-    if found.without:
-        words += f"; {found.without} ballots have votes but no latents, and teach nothing"
-    console.print(words, highlight=False, soft_wrap=True)
+    console.print(found_words(found), highlight=False, soft_wrap=True)
     last = _trained(model, found, form, flags, folder, console)
     _pictures(model, found, folder)
-    console.print(_verdict(last), highlight=False, markup=False, soft_wrap=True)
+    console.print(verdict(last.look), highlight=False, markup=False, soft_wrap=True)
     return 0
 
 
@@ -83,52 +83,21 @@ def _form(flags: AlignFlags) -> Form:
 def _trained(
     model: "PipelineModel", found: Found, form: Form, flags: AlignFlags, folder: Path, console: Console
 ) -> AlignReport:
-    started = datetime.now(timezone.utc)
-    for report in align(model, found.groups, form, flags.train):
+    kept = KeptLora(
+        model=model,
+        path=folder / "lora.safetensors",
+        config={"form": form.name, **vars(form), **vars(flags.train)},
+        learning_rate=flags.train.learning_rate,
+        seed=flags.train.seed,
+    )
+    for report in kept.following(align(model, found.groups, form, flags.train)):
         look = report.look
         line = {"update": report.update, "loss": report.loss, "grad_norm": report.grad_norm}
         if look is not None:
             line |= {"accuracy": look.accuracy, "better": look.better} if look.pairs else {}
-            console.print(_progress(report), highlight=False, soft_wrap=True)
-            metadata = training_metadata(
-                title=folder.name,
-                config={"form": form.name, **vars(form), **vars(flags.train)},
-                learning_rate=flags.train.learning_rate,
-                seed=flags.train.seed,
-                steps=report.update,
-                rewards_before={},
-                rewards_after={},
-                started=started,
-                optimizer="AdamW",
-            )
-            export_lora(model, folder / "lora.safetensors", metadata, model.lora_state())
+            console.print(progress(report), highlight=False, soft_wrap=True)
         append_line(folder / "align.jsonl", json.dumps(line))
     return report
-
-
-def _progress(report: AlignReport) -> str:
-    look = report.look
-    words = f"update {report.update}: loss {report.loss:.4g}"
-    if look is None or not look.pairs:
-        return words
-    return (
-        f"{words}; of {look.pairs} pairs that are held out {look.accuracy:.0%} are told apart, the better image's own "
-        f"error changed by {look.better:+.1%}"
-    )
-
-
-def _verdict(report: AlignReport) -> str:
-    look = report.look
-    if look is None or not look.pairs:
-        return "no pairs are held out: compare the pictures from before and after"
-    if look.better > 0.05:
-        return (
-            f"the better images' own error grew by {look.better:.0%}: it tells pairs apart by drawing the worse one "
-            "worse still, and images suffer; take the form nft, a larger beta, or fewer updates"
-        )
-    if look.accuracy <= 0.5:
-        return "pairs that are held out are not told apart: more votes, or more updates"
-    return f"{look.accuracy:.0%} of the pairs that are held out are told apart, the better images being drawn as before"
 
 
 def _pictures(model: "PipelineModel", found: Found, folder: Path) -> None:

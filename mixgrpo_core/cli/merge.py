@@ -1,24 +1,23 @@
 """``mixgrpo merge-loras``: several LoRAs become one, by training without a reward, or exactly with a larger rank."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import tyro
 from rich.console import Console
 
-from ..models.lora import export_lora
-from ..models.lora_file import LoraFile, load_lora, save_lora
+from ..models.lora_file import load_lora, save_lora
 from ..models.lora_joining import joined
-from ..models.lora_metadata import training_metadata
 from ..models.sizes import sized
 from ..sampling.ode import decode, sample
 from ..support.files import append_line
 from ..support.seeds import derive_seed
+from ..training.kept_lora import KeptLora
 from ..training.merging.loop import MergeConfig, Teacher, merge, teachers_of
+from ..training.merging.words import described, progress
 from ..views.grids import labelled_grid
 from .model_config import ModelConfig
 from .pictures import new_folder, read_words
@@ -60,7 +59,7 @@ def merge_command(arguments: Sequence[str]) -> int:
         state = joined(list(files.values()), [1.0] * len(files))
         rank = max(len(tensor) for name, tensor in state.items() if ".lora_A" in name)
         path = new_folder(flags.out) / "lora.safetensors"
-        save_lora(path, state, metadata=_described(files, rank))
+        save_lora(path, state, metadata=described(files, rank, path.parent.name))
         console.print(f"{path}: the sum of {', '.join(files)}, rank {rank}", highlight=False, soft_wrap=True)
         return 0
     prompts = {name: read_words([path]) for name, path in flags.prompts.items()}
@@ -70,36 +69,20 @@ def merge_command(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _described(files: Mapping[str, LoraFile], rank: int) -> dict[str, str]:
-    """What the first file says of its model, with this one's rank."""
-    first = next(iter(files.values())).metadata
-    kept = {key: word for key, word in first.items() if key.startswith(("modelspec.", "ss_base"))}
-    words = f"the sum of the LoRAs {', '.join(files)}"
-    return {**kept, "ss_network_dim": str(rank), "ss_network_alpha": str(rank), "ss_training_comment": words}
-
-
 def _trained(
     model: "PipelineModel", teachers: Sequence[Teacher], flags: MergeFlags, folder: Path, console: Console
 ) -> None:
-    started = datetime.now(timezone.utc)
-    for report in merge(model, teachers, flags.train):
+    kept = KeptLora(
+        model=model,
+        path=folder / "lora.safetensors",
+        config={"teachers": list(flags.teachers), **vars(flags.train)},
+        learning_rate=flags.train.learning_rate,
+        seed=flags.train.seed,
+    )
+    for report in kept.following(merge(model, teachers, flags.train)):
         append_line(folder / "merge.jsonl", json.dumps(vars(report)))
         if report.distances:
-            far = ", ".join(f"{name} {distance:.0%}" for name, distance in report.distances.items())
-            words = f"update {report.update}: loss {report.loss:.4g}; left of the way to {far}"
-            console.print(words, highlight=False, markup=False, soft_wrap=True)
-            metadata = training_metadata(
-                title=folder.name,
-                config={"teachers": list(flags.teachers), **vars(flags.train)},
-                learning_rate=flags.train.learning_rate,
-                seed=flags.train.seed,
-                steps=report.update,
-                rewards_before={},
-                rewards_after={},
-                started=started,
-                optimizer="AdamW",
-            )
-            export_lora(model, folder / "lora.safetensors", metadata, model.lora_state())
+            console.print(progress(report), highlight=False, markup=False, soft_wrap=True)
     _pictures(model, teachers, flags, folder)
 
 

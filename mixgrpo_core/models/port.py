@@ -108,6 +108,23 @@ def alike(model: Sampled[Cond], cond: Cond) -> Hashable:
     return model.kind(cond) if isinstance(model, TellsKinds) else None
 
 
+@runtime_checkable
+class EncodesImages(Protocol):
+    """A model that can make latents of pictures."""
+
+    @property
+    def resolution(self) -> tuple[int, int]:
+        """``(H, W)`` of its images."""
+        ...
+
+    def encode_image(self, images: Tensor) -> Tensor:
+        """Images ``[B, H, W, 3]`` in 0..1 of its size as latents ``[B, *L]``, float32.
+
+        They decode to the images, as nearly as its VAE can. Raises ``ValueError`` where its family has no known way.
+        """
+        ...
+
+
 class FlowModel(Sampled[Cond], Protocol[Cond]):
     """A flow-matching model with a trainable LoRA.
 

@@ -40,13 +40,22 @@ class Origin:
         seed: of the rollout.
         sigmas: ``[T + 1]``, the grid.
         model: what tells the base model from others; empty where it is not known.
-        shared_noise: all images of the group began with the same noise.
+        starts: how many noises the group began with, ``noise(derive_seed(seed, "start"), starts)``: 1 where all its
+            images share one; 0 where that is not known.
+        begun: ``[G]``, which of them each image began with; None is as many images for each, in order.
     """
 
     seed: int
     sigmas: Tensor
     model: str = ""
-    shared_noise: bool = False
+    starts: int = 0
+    begun: Tensor | None = None
+
+    def begun_with(self, images: int) -> Tensor:
+        """``begun`` of a group of so many images."""
+        if self.begun is not None:
+            return self.begun
+        return torch.arange(images) * max(self.starts, 1) // max(images, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +97,22 @@ class RewardBatch:
             context=self.context.copy(),
             latents=_copy(self.latents),
             origin=origin,
+        )
+
+    def of(self, places: Tensor) -> "RewardBatch":
+        """The batch of the images at ``places [n]``, whole numbers on the CPU."""
+        origin = self.origin
+
+        def of(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else tensor[places.to(tensor.device)]
+
+        return replace(
+            self,
+            images=self.images[places.to(self.images.device)],
+            prompts=tuple(self.prompts[place] for place in places.tolist()),
+            frames=of(self.frames),
+            latents=of(self.latents),
+            origin=None if origin is None else replace(origin, begun=origin.begun_with(len(self.images))[places]),
         )
 
 

@@ -48,13 +48,7 @@ def _chosen(batch: RewardBatch, whole: Tensor) -> RewardBatch | None:
     """The batch of the images that are ``whole [G]``; None without any."""
     if not bool(whole.any()):
         return None
-    prompts = tuple(prompt for prompt, kept in zip(batch.prompts, whole.tolist(), strict=True) if kept)
-
-    def of(tensor: Tensor | None) -> Tensor | None:
-        return None if tensor is None else tensor[whole.to(tensor.device)]
-
-    images = batch.images[whole.to(batch.images.device)]
-    return replace(batch, images=images, prompts=prompts, frames=of(batch.frames), latents=of(batch.latents))
+    return batch.of(whole.cpu().nonzero()[:, 0])
 
 
 def _spread(found: Scores, reason: str, whole: Tensor) -> tuple[Scores, str]:

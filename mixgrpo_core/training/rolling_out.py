@@ -181,5 +181,5 @@ class RollingOut:
         return Rolled(decoded.item.cond, group, first, looked, failures)
 
     def _origin(self, seed: int, plan: StepPlan) -> Origin:
-        shared, model = self._config.shared_noise, self._model.digest
-        return Origin(seed=seed, sigmas=plan.sigmas, model=model, shared_noise=shared)
+        starts = 1 if self._config.shared_noise else self._config.images_per_prompt // plan.leaves_per_row
+        return Origin(seed=seed, sigmas=plan.sigmas, model=self._model.digest, starts=starts)

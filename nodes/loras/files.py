@@ -98,7 +98,7 @@ class ConvertLora(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "lora_file",
-                    options=_files(),
+                    options=lora_files(),
                     tooltip="A LoRA file of any layout that ComfyUI loads. Press R after adding one.",
                 ),
                 io.Model.Input("model", tooltip="The model that the LoRA is for: it says how its layers are called."),
@@ -115,14 +115,14 @@ class ConvertLora(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, lora_file=None, name=None, layout=DIFFUSERS, dtype="as it is"):
-        if lora_file is not None and lora_file not in _files():
+        if lora_file is not None and lora_file not in lora_files():
             return f"lora_file: no LoRA file {lora_file!r}: press R and choose it again"
         return _valid(name, layout, dtype)
 
     @classmethod
     def fingerprint_inputs(cls, lora_file="", **_others) -> str:
         """A changed file is read again."""
-        path = folder_paths.get_full_path("loras", lora_file) if lora_file in _files() else None
+        path = folder_paths.get_full_path("loras", lora_file) if lora_file in lora_files() else None
         return f"{Path(path).stat().st_mtime_ns}" if path else ""
 
     @classmethod
@@ -181,7 +181,7 @@ def write(lora: LoraWeights, name: str, layout: str, dtype: str) -> str:
         key: tensor.detach().to("cpu", wanted or tensor.dtype).clone(memory_format=torch.contiguous_format)
         for key, tensor in lora.items()
     }
-    path = _free_path(folder, name)
+    path = free_path(folder, name)
     words = _header(lora, path.stem, layout)
     try:
         write_atomically(path, safetensors.torch.save(tensors, words))
@@ -194,7 +194,7 @@ def write(lora: LoraWeights, name: str, layout: str, dtype: str) -> str:
 
 def load(lora_file: str) -> PlainLora:
     """A file out of the host's LoRA folders. Raises ``ValueError`` for one that is broken or of another kind."""
-    if lora_file not in _files():
+    if lora_file not in lora_files():
         raise ValueError(f"no LoRA file {lora_file!r}: press R and choose it again")
     path = folder_paths.get_full_path_or_raise("loras", lora_file)
     return read_lora(path)
@@ -220,7 +220,8 @@ def _header(lora: LoraWeights, title: str, layout: str) -> dict[str, str]:
     }
 
 
-def _free_path(folder: Path, name: str) -> Path:
+def free_path(folder: Path, name: str) -> Path:
+    """Where a new file of a name goes: with a number behind it where there is one. Raises ``ValueError``."""
     numbered = (f"{name}-{number}" for number in range(2, _MOST_FILES))
     for stem in (name, *numbered):
         path = folder / f"{stem}.safetensors"
@@ -248,7 +249,7 @@ def _valid(name: str | None, layout: str | None, dtype: str | None) -> bool | st
     return True
 
 
-def _files() -> list[str]:
+def lora_files() -> list[str]:
     return [name for name in folder_paths.get_filename_list("loras") if name.lower().endswith((".safetensors", ".sft"))]
 
 

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import comfy.sd
+import comfy.utils
 import torch
 from PIL import Image
 from torch import Tensor
@@ -17,6 +19,7 @@ from ..host.model import HostModel
 from ..host.texts import PromptSet
 from ..live.canvas_run import CanvasRun
 from ..live.labelled import labelled
+from ..sockets import LoraWeights
 from .expected import shown_of
 from .loop import fitting, sample_prompt
 
@@ -36,6 +39,17 @@ def before_after(policy: HostModel, prompts: PromptSet, config: TrainConfig) -> 
 def grid_that_fits(policy: HostModel, prompts: PromptSet, config: TrainConfig) -> Image.Image:
     """``before_after`` with batches halved until they fit: a run must not end in an error after its last iteration."""
     return fitting(lambda config: before_after(policy, prompts, config), config)
+
+
+def applied(model: Any, file: Path) -> tuple[Any, LoraWeights]:
+    """A MODEL with the LoRA of a file, and that LoRA.
+
+    They are copies: the host maps the file into memory, and Windows replaces no mapped file.
+    """
+    tensors, words = comfy.utils.load_torch_file(str(file), safe_load=True, return_metadata=True)
+    lora = LoraWeights({name: tensor.clone() for name, tensor in tensors.items()}, words)
+    with_lora, _ = comfy.sd.load_lora_for_models(model, None, lora, 1.0, 0.0)
+    return with_lora, lora
 
 
 def to_tensor(picture: Image.Image) -> Tensor:

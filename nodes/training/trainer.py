@@ -6,8 +6,6 @@ import re
 from dataclasses import replace
 from typing import Any
 
-import comfy.sd
-import comfy.utils
 import folder_paths
 import torch
 from comfy_api.latest import io
@@ -36,11 +34,11 @@ from ..live.runs import BEFORE_AFTER
 from ..live.voting import of_the_run
 from ..names import composed
 from ..settings.model_family import for_model
-from ..sockets import LoraWeights, PromptsSocket, Rewards, RewardSocket, SettingsSocket, TrainerSettings, workflow_note
+from ..sockets import PromptsSocket, Rewards, RewardSocket, SettingsSocket, TrainerSettings, workflow_note
 from .cards import write_run_card
 from .expected import forecast, shown_of, workload
 from .loop import Training, probe
-from .outcome import curve, grid_that_fits, guard_stop, summary, to_tensor
+from .outcome import applied, curve, grid_that_fits, guard_stop, summary, to_tensor
 from .runs import layers_told, open_run, require_name, require_writable, settled
 
 NEW = "none"
@@ -287,10 +285,7 @@ def _outputs(
     grid.save(run.path / BEFORE_AFTER)
     metrics = run.metrics()
     picture = to_tensor(grid)
-    tensors, words = comfy.utils.load_torch_file(str(file), safe_load=True, return_metadata=True)
-    # copies: the host maps the file into memory, and Windows replaces no mapped file, which the next checkpoint does
-    lora = LoraWeights({name: tensor.clone() for name, tensor in tensors.items()}, words)
-    with_lora, _ = comfy.sd.load_lora_for_models(model, None, lora, 1.0, 0.0)
+    with_lora, lora = applied(model, file)
     text = summary(run, config, metrics, file, kept)
     text += f"\nsettings for: {family}" if family else ""
     losses = {"loss": [report["update"]["loss"] or 0.0 for report in metrics]}

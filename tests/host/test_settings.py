@@ -282,7 +282,7 @@ def test_messages_in_plain_words():
     assert "iterations lies in" in refusal(iterations=-3)
     assert "expected one of" in refusal(preset="../MixGRPO")
     said = TrainerSettingsNode.validate_inputs(input_types={"window": "LATENT"}, **nested(BASE))
-    assert said == "window takes a wire of type MIXGRPO_WINDOW, found LATENT"
+    assert said == "window: expected a wire of type MIXGRPO_WINDOW, found LATENT"
     assert TrainerSettingsNode.validate_inputs(input_types={"details.steps": "INT"}, **nested(BASE)) is True, (
         "checked when it is there"
     )

@@ -23,6 +23,7 @@ from .arguments import arguments, place_vae, require_range
 from .calls import Call, HeardNetwork
 from .checkpointing import Checkpointing
 from .cond import PipelineCond, as_negative
+from .encoding import EncodesByVae, ImageEncoder
 from .family import Embeds, Family
 from .field import PipelineField
 from .frames import PICTURE, Frames
@@ -39,7 +40,7 @@ _DECODED_PIXELS = 2**20  # decoded at once: the VAE in float32 needs a few GiB f
 Grid = Callable[[int], Tensor]
 
 
-class PipelineModel(WithLora[PeftLora]):
+class PipelineModel(WithLora[PeftLora], EncodesByVae):
     """The flow-model port over a pipeline.
 
     Attributes:
@@ -93,7 +94,7 @@ class PipelineModel(WithLora[PeftLora]):
         self._asked = partial(
             arguments, pipe, family, frames=frames.made, guidance=guidance, embedded=embedded_guidance
         )
-        self._inside, self._grids = Interior(pipe, self.device), grids
+        self._pipe, self._inside, self._grids = pipe, Interior(pipe, self.device), grids
         self._take_size(resolution)
         self._sizes: dict[Size, PipelineModel] = {}
         self._blocks = Checkpointing(network, lora)
@@ -117,6 +118,7 @@ class PipelineModel(WithLora[PeftLora]):
         """What depends on the size of images; None is the pipeline's own."""
         self._field = PipelineField(self._inside, self._told_blank(1), self._asked(resolution=asked))
         self.resolution, self.latent_shape = self._field.size, self._field.latent_shape
+        self._encoder = ImageEncoder(self._pipe, self.latent_shape)
         if asked is not None and tuple(asked) != self.resolution:
             raise ValueError(
                 f"expected a height and width that the pipeline of {self.family.name} makes, found {asked[0]} x "

@@ -1,7 +1,7 @@
 """The final latents of the images of a ballot, kept beside it: votes can be trained on once the images are gone.
 
-``votes/000012-000-3fa4c2d1.latents.safetensors`` holds ``latents [n, *L]`` in float16 and ``sigmas [T + 1]``, its
-header the rollout's seed, whether its images began as one, and the digest of the base model.
+``votes/000012-000-3fa4c2d1.latents.safetensors`` holds ``latents [n, *L]`` in float16, ``sigmas [T + 1]`` and ``begun
+[n]``, its header the rollout's seed, how many noises its group began with, and the digest of the base model (`Origin`).
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,8 @@ from torch import Tensor
 from ...support.tensor_files import read_tensors, write_tensors
 from ..port import Origin
 
-_START = {True: "shared", False: "of its own"}
+_SHARED = {"shared": 1}
+"""What files of an older version say of how many noises: one, or it is not known which."""
 SUFFIX = ".latents.safetensors"
 
 
@@ -40,12 +41,9 @@ class FinalLatents:
         if not path.exists():
             latents = self.latents.detach().to("cpu", torch.float16).contiguous().clone()
             sigmas = self.origin.sigmas.detach().float().cpu().contiguous().clone()
-            header = {
-                "seed": str(self.origin.seed),
-                "model": self.origin.model,
-                "start": _START[self.origin.shared_noise],
-            }
-            write_tensors(path, {"latents": latents, "sigmas": sigmas}, header)
+            begun = self.origin.begun_with(len(latents)).contiguous().clone()
+            header = {"seed": str(self.origin.seed), "model": self.origin.model, "starts": str(self.origin.starts)}
+            write_tensors(path, {"latents": latents, "sigmas": sigmas, "begun": begun}, header)
 
     @classmethod
     def load(cls, folder: Path, ballot: str) -> "FinalLatents | None":
@@ -55,9 +53,13 @@ class FinalLatents:
             return None
         try:
             tensors, header = read_tensors(path)
-            shared = header["start"] == _START[True]
+            starts = int(header["starts"]) if "starts" in header else _SHARED.get(header["start"], 0)
             origin = Origin(
-                seed=int(header["seed"]), sigmas=tensors["sigmas"], model=header["model"], shared_noise=shared
+                seed=int(header["seed"]),
+                sigmas=tensors["sigmas"],
+                model=header["model"],
+                starts=starts,
+                begun=tensors.get("begun"),
             )
             return cls(latents=tensors["latents"].float(), origin=origin)
         except (SafetensorError, OSError, KeyError, ValueError) as error:

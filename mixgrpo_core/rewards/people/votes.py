@@ -181,9 +181,10 @@ def shown_pictures(images: Tensor) -> Pictures:
 
 def _final(batch: RewardBatch, count: int) -> FinalLatents | None:
     """The latents of the first images; None where it is not known how they came to be."""
-    if batch.latents is None or batch.origin is None:
+    first = batch.of(torch.arange(count))
+    if first.latents is None or first.origin is None:
         return None
-    return FinalLatents(latents=batch.latents[:count], origin=batch.origin)
+    return FinalLatents(latents=first.latents, origin=first.origin)
 
 
 def _scores(values: Tensor, images: int) -> Scores:

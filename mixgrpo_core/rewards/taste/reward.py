@@ -181,7 +181,7 @@ class TasteReward(Reward):
         few = min(self.asked, count)
         places = list(range(few)) if logits is None else telling(logits, few)
         assert self.ask is not None
-        found = self.ask(_part(batch, places))
+        found = self.ask(batch.of(torch.as_tensor(places)))
         way = _way_of(self.ask)
         values, valid = found.values.detach().float().cpu(), found.valid.cpu()
         if way is None or found.abstained:  # else it is the fallback that scored, and nobody said anything
@@ -227,12 +227,6 @@ def tastes_at(reward: Reward, folder: Path, hearing: Hearing = unheard) -> Rewar
         reward, TasteReward, lambda found: replace(found, corrections=str(folder)).heard_by(hearing)
     )
     return made
-
-
-def _part(batch: RewardBatch, places: Sequence[int]) -> RewardBatch:
-    latents = None if batch.latents is None else batch.latents[places]
-    prompts = tuple(batch.prompts[place] for place in places)
-    return replace(batch, images=batch.images[places], prompts=prompts, latents=latents)
 
 
 def _unscored(count: int, note: str) -> Scores:

@@ -18,7 +18,7 @@ from ...support.setting import require_ranges, setting
 from .voted import Voted
 
 Drawn = Literal["member", "group", "start"]
-"""Noise of its own for each image, one for the group, or that which the images' rollout started from."""
+"""Noise of its own for each image, one for the group, or that which each image's own rollout started from."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,10 +106,10 @@ class DPO(Form):
 
 @dataclass(frozen=True)
 class PNAPO(Form):
-    """DPO with the noise that the images' own rollout started from, and no 1/2. After PNAPO, arXiv 2605.09433.
+    """DPO with the noise that each image's own rollout started from, and no 1/2. After PNAPO, arXiv 2605.09433.
 
-    There start noise and image are the ends of one ODE; images of a group that shares its noise differ by that of the
-    sampler, so they are no such pairs here.
+    There start noise and image are the ends of one ODE, and so they are here where a rollout has noise of its own for
+    each image and no SDE step. Images of a group that shares its noise differ by that of the sampler.
     """
 
     name: ClassVar[str] = "pnapo"

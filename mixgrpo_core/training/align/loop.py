@@ -1,7 +1,7 @@
 """Training a LoRA from votes that are there: an update takes some groups, a few levels of noise each, and one step."""
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -71,6 +71,11 @@ class AlignReport:
     grad_norm: float
     look: Look | None = None
 
+    @property
+    def looked_at(self) -> bool:
+        """Whether it was time for a look."""
+        return self.look is not None
+
 
 def align(
     model: FlowModel, voted: Sequence[Voted], form: Form, config: AlignConfig
@@ -121,14 +126,13 @@ def _chosen(trained: Sequence[Voted], update: int, config: AlignConfig) -> list[
 
 def _backward(model: FlowModel, voted: Voted, form: Form, config: AlignConfig, update: int, groups: int) -> float:
     levels = _levels(config, update, voted)
+    share = 1 / (len(levels) * groups)
 
     def body(velocity: Velocity) -> float:
         total = 0.0
         for number, sigma in enumerate(levels):
             seed = derive_seed("align", config.seed, update, voted.name, number)
-            loss = form.loss(_looked(model, velocity, voted, form, sigma, seed, config.batch)) / (len(levels) * groups)
-            loss.backward()
-            total += float(loss.detach())
+            total += _taught(model, velocity, _Placed.of(model, voted, form, sigma, seed, config.batch), form, share)
         return total
 
     return model.run((model.encode(voted.prompt),), body)
@@ -141,23 +145,52 @@ def _levels(config: AlignConfig, update: int, voted: Voted) -> list[float]:
     return drawn.clamp(_LOWEST, 1.0).tolist()
 
 
-def _looked(
-    model: FlowModel, velocity: Velocity, voted: Voted, form: Form, sigma: float, seed: int, batch: int
-) -> Looked:
-    """The group at one level, ``batch`` images at a time."""
-    x0 = voted.latents.to(model.device)
-    noise = _noise(model, voted, form, seed).expand_as(x0)
-    level = torch.tensor(sigma)
-    policy = Policy(velocity, model.using, {REFERENCE: None})
-    parts = [torch.lerp(*pair, sigma) for pair in zip(x0.split(batch), noise.split(batch), strict=True)]
-    both = [(policy(x, level), policy.reference(x, level)) for x in parts]
-    v, base = (torch.cat(found) for found in zip(*both, strict=True))
-    return Looked(voted=voted, v=v, base=base, target=noise - x0, sigma=sigma)
+@dataclass(frozen=True, kw_only=True)
+class _Placed:
+    """A group at one level: its noised images, as many together as a call of the network takes, and their ``u``."""
+
+    voted: Voted
+    parts: Sequence[Tensor]
+    target: Tensor
+    sigma: float
+
+    @classmethod
+    def of(cls, model: FlowModel, voted: Voted, form: Form, sigma: float, seed: int, batch: int) -> "_Placed":
+        x0 = voted.latents.to(model.device)
+        noise = _noise(model, voted, form, seed).expand_as(x0)
+        parts = [torch.lerp(*pair, sigma) for pair in zip(x0.split(batch), noise.split(batch), strict=True)]
+        return cls(voted=voted, parts=parts, target=noise - x0, sigma=sigma)
+
+    def looked(self, model: FlowModel, velocity: Velocity) -> Looked:
+        level = torch.tensor(self.sigma)
+        policy = Policy(velocity, model.using, {REFERENCE: None})
+        both = [(policy(x, level), policy.reference(x, level)) for x in self.parts]
+        v, base = (torch.cat(found) for found in zip(*both, strict=True))
+        return Looked(voted=self.voted, v=v, base=base, target=self.target, sigma=self.sigma)
+
+
+def _taught(model: FlowModel, velocity: Velocity, placed: _Placed, form: Form, share: float) -> float:
+    """Add the gradient of ``share`` of a group's loss. Where the group is more than a batch, no more than a batch has a
+    graph at a time: the loss's slopes at the velocities are taken first, and each batch goes through once more."""
+    if len(placed.parts) == 1:
+        loss = form.loss(placed.looked(model, velocity)) * share
+        loss.backward()
+        return float(loss.detach())
+    with torch.no_grad():
+        looked = placed.looked(model, velocity)
+    v = looked.v.detach().requires_grad_()
+    loss = form.loss(replace(looked, v=v)) * share
+    (slopes,) = torch.autograd.grad(loss, v)
+    slope = iter(slopes.split([len(x) for x in placed.parts]))
+    for x in placed.parts:
+        velocity(x, torch.tensor(placed.sigma)).backward(next(slope))
+    return float(loss.detach())
 
 
 def _noise(model: FlowModel, voted: Voted, form: Form, seed: int) -> Tensor:
     if form.noise == "start":
-        return model.noise(derive_seed(voted.origin.seed, "start"), 1)
+        starts = model.noise(derive_seed(voted.origin.seed, "start"), voted.origin.starts)
+        return starts[voted.origin.begun_with(len(voted.latents)).to(starts.device)]
     return model.noise(seed, 1 if form.noise == "group" else len(voted.latents))
 
 
@@ -173,7 +206,7 @@ def look_at(model: FlowModel, voted: Sequence[Voted], form: Form, config: AlignC
             for number in range(config.levels):
                 seed = derive_seed("align", "look", group.name, number)
                 sigma = (number + 0.5) / config.levels
-                looked = _looked(model, velocity, group, form, sigma, seed, config.batch)
+                looked = _Placed.of(model, group, form, sigma, seed, config.batch).looked(model, velocity)
                 found += torch.tensor(pair_figures(looked), dtype=torch.float64)
             return found
 

@@ -1,7 +1,7 @@
 """Groups that were voted on, with the latents of their images: what is trained on without a rollout."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -25,7 +25,7 @@ class Voted:
         prompt: of its images.
         latents: ``[g, *L]``, those with a vote.
         shares: ``[g]``, how good they are: 1 is up or first, 0 is down or last.
-        origin: how they came to be.
+        origin: how they came to be; its ``begun`` is of these images.
     """
 
     name: str
@@ -78,6 +78,15 @@ def voted_in(folders: Sequence[Path]) -> Found:
     return Found(groups=groups, without=without, faults=faults)
 
 
+def joined(found: Sequence[Found]) -> Found:
+    """All of them as one."""
+    return Found(
+        groups=[group for one in found for group in one.groups],
+        without=sum(one.without for one in found),
+        faults=[fault for one in found for fault in one.faults],
+    )
+
+
 def _voted(ballot: Ballot, final: FinalLatents) -> Voted:
     values = ballot.way.values(ballot.votes, ballot.images, rest=ballot.state is State.DONE)
     ranked = ballot.way.groupwise
@@ -88,7 +97,7 @@ def _voted(ballot: Ballot, final: FinalLatents) -> Voted:
         prompt=ballot.prompt,
         latents=final.latents[said],
         shares=shares[said],
-        origin=final.origin,
+        origin=replace(final.origin, begun=final.origin.begun_with(ballot.images)[said]),
     )
 
 
@@ -99,6 +108,29 @@ def require_trainable(
 
     Args:
         model: digest of the base model; empty where it is not known.
+        latent_shape: of what it makes.
+        pairs, start: see `require_votes`.
+    """
+    require_votes(found, pairs=pairs, start=start)
+    for group in found.groups:
+        shape = tuple(group.latents.shape[1:])
+        if shape != tuple(latent_shape):
+            raise ValueError(
+                f"the images of ballot {group.name} have latents of shape {list(shape)}, and this model makes "
+                f"{list(latent_shape)}: set the height and width of the run that made them, or take its model"
+            )
+        if model and group.origin.model and group.origin.model != model:
+            raise ValueError(
+                f"the images of ballot {group.name} were made by another model (digest {group.origin.model}, this one "
+                f"is {model}): its velocities are others, so take that model, in ComfyUI for images that were made "
+                "there and with mixgrpo align for others"
+            )
+
+
+def require_votes(found: Found, *, pairs: bool = False, start: bool = False) -> None:
+    """Raise ``ValueError`` with one sentence where nothing can be learnt from these votes.
+
+    Args:
         pairs: it is trained on pairs.
         start: it asks for the noise that the images began with.
     """
@@ -111,20 +143,10 @@ def require_trainable(
         )
         raise ValueError(f"expected at least {LEAST} votes to train on, found {votes}{lost}: vote on more")
     for group in found.groups:
-        shape = tuple(group.latents.shape[1:])
-        if shape != tuple(latent_shape):
+        if start and not group.origin.starts:
             raise ValueError(
-                f"the images of ballot {group.name} have latents of shape {list(shape)}, and this model makes "
-                f"{list(latent_shape)}: set the height and width of the run that made them, or take its model"
-            )
-        if model and group.origin.model and group.origin.model != model:
-            raise ValueError(
-                f"the images of ballot {group.name} were made by another model (digest {group.origin.model}, this one "
-                f"is {model}): its velocities are others, so take that model"
-            )
-        if start and not group.origin.shared_noise:
-            raise ValueError(
-                f"the images of ballot {group.name} began with noise of their own each, which was not kept: take dpo"
+                f"which noise the images of {group.name} began with is not known (an older version kept them, or they "
+                "are pictures of a folder): take dpo"
             )
     shares = torch.cat([group.shares for group in found.groups])
     if bool((shares == shares[0]).all()):

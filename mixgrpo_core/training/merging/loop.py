@@ -21,6 +21,7 @@ from ...models.policy import REFERENCE, Policy
 from ...models.port import FlowModel, LoraState, Velocity
 from ...models.sizes import sized
 from ...objectives.update import NonFiniteLoss
+from ...support.quoting import some
 from ...support.seeds import derive_seed
 from ...support.setting import described, require_ranges, setting
 
@@ -78,6 +79,11 @@ class MergeReport:
     loss: float
     distances: Mapping[str, float]
 
+    @property
+    def looked_at(self) -> bool:
+        """Whether it was time for a look."""
+        return bool(self.distances)
+
 
 def teachers_of(model: FlowModel, files: Mapping[str, LoraFile], prompts: Mapping[str, Sequence[str]]) -> list[Teacher]:
     """LoRA files as teachers of this model.
@@ -92,18 +98,44 @@ def teachers_of(model: FlowModel, files: Mapping[str, LoraFile], prompts: Mappin
         raise ValueError(
             f"there are prompts for {', '.join(lost)}, and no such teacher: the teachers are {sorted(files)}"
         )
-    scale, found = model.lora_about.scale, []
+    found = []
     for name, file in files.items():
-        weights = {key: tensor / scale if key.endswith(UP) else tensor for key, tensor in file.state.items()}
-        try:
-            with model.using(weights):
-                pass
-        except ValueError as error:
-            raise ValueError(f"the teacher {name} is of another architecture: {error}") from error
         if not prompts[name]:
             raise ValueError(f"expected prompts for the teacher {name}, found an empty list")
-        found.append(Teacher(name=name, weights=weights, prompts=list(prompts[name])))
+        found.append(Teacher(name=name, weights=worn(model, name, file), prompts=list(prompts[name])))
     return found
+
+
+def worn(model: FlowModel, name: str, file: LoraFile) -> LoraState:
+    """A LoRA file's state in the model's terms, of the file's rank; layers that it leaves out change nothing.
+
+    Raises:
+        ValueError: it is of another architecture, or changes layers that the model's LoRA does not have.
+    """
+    scale, own = model.lora_about.scale, model.lora_state()
+    weights = {key: tensor / scale if key.endswith(UP) else tensor for key, tensor in file.state.items()}
+    more = sorted(weights.keys() - own.keys())
+    if own.keys() & weights.keys():
+        if more:
+            raise ValueError(
+                f"the teacher {name} changes layers that the merged LoRA would not have ({some(more)}): choose layers "
+                "that hold them, or join the LoRAs exactly"
+            )
+        weights = {**_silent(own, file.rank), **weights}
+    try:
+        with model.using(weights):
+            pass
+    except ValueError as error:
+        raise ValueError(f"the teacher {name} is of another architecture: {error}") from error
+    return weights
+
+
+def _silent(own: LoraState, rank: int) -> dict[str, Tensor]:
+    """A LoRA of that rank that changes nothing, of the layers of ``own``."""
+    return {
+        key: torch.zeros(tensor.shape[0], rank) if key.endswith(UP) else torch.zeros(rank, tensor.shape[1])
+        for key, tensor in own.items()
+    }
 
 
 def merge(model: FlowModel, teachers: Sequence[Teacher], config: MergeConfig) -> Generator[MergeReport, None, None]:

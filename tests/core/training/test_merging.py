@@ -5,9 +5,10 @@ import torch
 from toy import ToyModel
 
 from mixgrpo_core.cli import main
+from mixgrpo_core.models.lora import require_alike
 from mixgrpo_core.models.lora_file import LoraFile, load_lora, save_lora
 from mixgrpo_core.models.lora_joining import joined
-from mixgrpo_core.training.merging.loop import MergeConfig, _compared, distances, merge, teachers_of
+from mixgrpo_core.training.merging.loop import MergeConfig, _compared, distances, merge, teachers_of, worn
 
 CONFIG = MergeConfig(updates=60, learning_rate=0.05, prompts=4, images=4, steps=6, levels=3, look_every=60)
 
@@ -70,6 +71,32 @@ def test_a_prompt_of_two_teachers_has_the_sum_of_their_changes():
         v, target, base, changes = model.run((model.encode("a"),), body)
     assert torch.allclose(v, base)  # a fresh student is the base
     assert torch.allclose(target, base + changes[0] + changes[1], atol=1e-6)
+
+
+def test_a_teacher_may_leave_layers_out_and_have_none_that_the_student_lacks():
+    whole = lora(1, rank=3)
+
+    class Wider(ToyModel):
+        """The toy with a second layer in its LoRA, which its network does not ask."""
+
+        def lora_state(self):
+            more = {"more.lora_A.weight": torch.ones(1, 4), "more.lora_B.weight": torch.zeros(5, 1)}
+            return {**super().lora_state(), **more}
+
+        def using(self, weights):
+            require_alike(weights, self.lora_state(), any_rank=True)
+            rest = None if weights is None else {key: w for key, w in weights.items() if not key.startswith("more")}
+            return super().using(rest)
+
+    wide = worn(Wider(), "narrow", whole)
+    assert wide["more.lora_A.weight"].shape == (3, 4) and not wide["more.lora_B.weight"].any()
+    assert torch.equal(wide["net.lora_A.weight"], whole.state["net.lora_A.weight"])
+    extra = {**whole.state, "other.lora_A.weight": torch.ones(3, 4), "other.lora_B.weight": torch.ones(5, 3)}
+    with pytest.raises(ValueError, match=r"the teacher wide changes layers .*other.lora_A"):
+        worn(Wider(), "wide", LoraFile(state=extra, metadata={}, rank=3))
+    foreign = {"other.lora_A.weight": torch.ones(3, 4), "other.lora_B.weight": torch.ones(5, 3)}
+    with pytest.raises(ValueError, match=r"the teacher foreign is of another architecture"):
+        worn(Wider(), "foreign", LoraFile(state=foreign, metadata={}, rank=3))
 
 
 def test_the_exact_sum_adds_up_changes_and_ranks(tmp_path, capsys):

@@ -15,7 +15,7 @@ SHOWN_BY_HAND = "set by hand"  # its inputs are optional, and tests of the setti
 
 @pytest.fixture
 def files(host):
-    """Names for the choices of files; nothing reads them."""
+    """Names for the choices of files and of runs; nothing reads them."""
     models, loras = host.base / "models" / "reward_models", host.base / "models" / "loras"
     for path in (models / "ImageReward.pt", models / "vocab.txt", models / "head.pth", loras / "any.safetensors"):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -24,7 +24,12 @@ def files(host):
     judge.mkdir()
     (judge / "config.json").write_text(json.dumps({"model_type": "qwen2_vl"}))
     (judge / "model.safetensors").touch()
+    run = host.base / "output" / "mixgrpo" / "voted-on"
+    for path in (run / "config.json", run / "votes" / "000000-000-00000000.json"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
     yield
+    shutil.rmtree(run)
     shutil.rmtree(models)
     (loras / "any.safetensors").unlink()
 
@@ -39,6 +44,13 @@ def described(groups, prefix=""):
             yield prefix + name, kind, options, group == "required"
 
 
+def slots(options):
+    """Name and kind of the slots that a list of inputs needs."""
+    template = options["template"]
+    [(_, kind, _, _)] = described(template["input"])
+    return [(f"{template['prefix']}{place}", kind) for place in range(template["min"])]
+
+
 class Mistakes:
     """A workflow of nodes with one mistake each; ``at`` is the input at fault by the node's id."""
 
@@ -47,7 +59,8 @@ class Mistakes:
         demo, image = self.graph.add("MixGRPO_DemoModel"), self._add("EmptyImage", batch_size=1, color=0)
         self.sources = {"MODEL": demo[0], "CLIP": demo[1], "VAE": demo[2], "IMAGE": image[0]}
         self.sources["MASK"] = self._add("SolidMask", value=1.0)[0]
-        for kind, name in {"REWARD": "DemoReward", "WINDOW": "Window", "PROMPTS": "PromptSet"}.items():
+        makers = {"REWARD": "DemoReward", "WINDOW": "Window", "PROMPTS": "PromptSet", "TEACHER": "LoraTeacher"}
+        for kind, name in makers.items():
             self.sources[f"MIXGRPO_{kind}"] = self.right(f"MixGRPO_{name}")[0]
         self.sources["MIXGRPO_SETTINGS"] = self.right("MixGRPO_TrainerSettings")[0]
         lora = self.right("MixGRPO_ConvertLora", layout="none of these")  # else it would run
@@ -64,7 +77,7 @@ class Mistakes:
                 one = next(one for one in options["options"] if chosen in (None, one["key"]))
                 found |= {name: one["key"], **self.values(described(one["inputs"], f"{name}."))}
             elif kind == GROUPS[1]:
-                found[f"{name}.reward0"] = self.sources["MIXGRPO_REWARD"]
+                found |= {f"{name}.{slot}": self.sources[of] for slot, of in slots(options)}
             elif required:
                 found[name] = self._value(name, kind, options)
         return found
@@ -99,7 +112,8 @@ class Mistakes:
 
     def _in(self, name, good, inputs):
         for place, kind, options, required in inputs:
-            wrong, place = self._wrong(place, kind, options), f"{place}.reward0" if kind == GROUPS[1] else place
+            wrong = self._wrong(place, kind, options)
+            place = f"{place}.{slots(options)[0][0]}" if kind == GROUPS[1] else place
             if wrong is not None:
                 self._one(name, place, {**good, place: wrong})
             if required:

@@ -7,7 +7,32 @@ from urllib.parse import quote
 import pytest
 from comfy_client import Client, Graph, Status
 from graphs import demo_parts
+from safetensors.torch import load_file
 
+ALIGNED = {
+    "form": "NFT",
+    "form.beta": 1.0,
+    "updates": 4,
+    "rank": 4,
+    "learning_rate": 1e-3,
+    "name": "from votes",
+    "groups": 2,
+    "levels": 2,
+    "held_out": 0.0,
+    "seed": 0,
+}
+MERGED = {
+    "how": "by training",
+    "how.updates": 1,
+    "how.rank": 4,
+    "how.learning_rate": 1e-3,
+    "how.anchor": 0.0,
+    "how.seed": 0,
+    "how.prompts_per_update": 1,
+    "how.images": 2,
+    "how.steps": 3,
+    "name": "merged",
+}
 SHORT = {"train": 4, "held_out": 1, "iterations": 2, "images_per_prompt": 4, "prompts_per_iteration": 1, "steps": 6}
 
 
@@ -116,3 +141,46 @@ def test_a_run_that_was_killed_while_it_waited_learns_from_all_its_votes(killed,
     first, last = metrics(host, "killed-votes")
     assert first["rewards"]["votes"] == {**first["rewards"]["votes"], "mean": 0.0, "valid": 4}
     assert last["rewards"]["votes"]["valid"] == 0
+
+
+QUICK = {"eval_steps": 4}
+
+
+@pytest.fixture(scope="module")
+def voted_run(host):
+    """The name of a run with eight votes on two groups."""
+    with Client(host.address) as client:
+        run = client.queue(voted_training("asked first", **QUICK))
+        for iteration in range(2):
+            vote(client, asked(run, iteration), {"0": 1, "1": -1, "2": 1, "3": -1}, end="done")
+        assert run.wait(120).end == "success"
+    return "asked first"
+
+
+def test_votes_become_a_lora_without_an_image(host, client, voted_run):
+    graph = Graph()
+    demo = graph.add("MixGRPO_DemoModel")
+    wires = {"model": demo[0], "clip": demo[1], "vae": demo[2]}
+    aligned = graph.add("MixGRPO_AlignOnVotes", **wires, run=voted_run, **ALIGNED)
+    grid = graph.add("PreviewImage", images=aligned[2])
+    done = client.run(graph, timeout=120)
+    text = done.outputs[aligned.id]["text"][0]
+    assert text.startswith("8 votes on 2 groups") and "the better image's own error" in text
+    assert done.outputs[grid.id]["images"]
+    loras = host.base / "output" / "loras" / "mixgrpo"
+    made, of_the_run = (load_file(loras / f"{name}.safetensors") for name in ("from votes", f"{voted_run}-last"))
+    assert made.keys() == of_the_run.keys()
+
+
+def test_two_loras_become_one(host, client, voted_run):
+    graph = Graph()
+    demo, prompts, _, settings = demo_parts(graph, train=1, held_out=1, **QUICK)
+    file = f"mixgrpo/{voted_run}-last.safetensors"
+    teachers = [graph.add("MixGRPO_LoraTeacher", lora_file=file, prompts=prompts[0]) for _ in range(2)]
+    slots = {f"teachers.teacher{place}": teacher[0] for place, teacher in enumerate(teachers)}
+    wires = {"model": demo[0], "vae": demo[2], "settings": settings[0]}
+    merged = graph.add("MixGRPO_MergeLoras", **wires, **slots, **MERGED)
+    text = client.run(graph, timeout=120).outputs[merged.id]["text"][0]
+    assert f"left of the way to {voted_run}-last" in text and f"{voted_run}-last 2" in text
+    found = load_file(host.base / "output" / "loras" / "mixgrpo" / "merged.safetensors")
+    assert {len(tensor) for name, tensor in found.items() if "lora_A" in name} == {4}
