@@ -11,6 +11,7 @@ PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 """Suffixes of the files that are taken for pictures in a folder."""
 LEAST = 64
 """Pixels of a side of a picture that a model is to read."""
+_UNIT = 32
 _SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
 
 
@@ -26,6 +27,14 @@ def shrunk(image: Image.Image, area: int) -> Image.Image:
         return image
     width, height = (round(length * share) for length in image.size)
     return image.resize((width, height), Image.Resampling.LANCZOS)
+
+
+def of_area(image: Image.Image, side: int) -> Image.Image:
+    """Of about ``side * side`` pixels, as Qwen-Image-Edit takes pictures: sides are multiples of 32."""
+    width = math.sqrt(side * side * image.width / image.height)
+    height = width * image.height / image.width
+    size = (round(width / _UNIT) * _UNIT, round(height / _UNIT) * _UNIT)
+    return image.resize(size, Image.Resampling.LANCZOS)
 
 
 def rgb_of(picture: Image.Image) -> NDArray[np.float32]:

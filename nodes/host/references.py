@@ -1,7 +1,8 @@
 """Reference pictures on the canvas: what a MODEL that edits is conditioned on, as ComfyUI's own nodes do it.
 
 FLUX.1 Kontext, FLUX.2, Qwen-Image-Edit     ``reference_latents``: the picture through the VAE
-Qwen-Image-Edit                             and the text encoder sees it
+Qwen-Image-Edit                             one megapixel of it, whatever the size of the images, and the text encoder
+                                            sees it
 """
 
 from collections.abc import Mapping
@@ -13,12 +14,13 @@ from torch import Tensor
 
 from ...mixgrpo_core.rewards.port import Context
 from ...mixgrpo_core.support.digests import picture_digest
-from ...mixgrpo_core.support.pixels import rgb_of, shrunk, to_image
+from ...mixgrpo_core.support.pixels import of_area, rgb_of, shrunk, to_image
 from .family import Family
 from .texts import Conditioning, PromptSet
 
 _READ = frozenset({"Flux", "Flux2", "QwenImage"})
 _SEEN = frozenset({"QwenImage"})
+_SIDE = 1024
 _KEPT = 64
 
 
@@ -40,8 +42,9 @@ class HostReferences:
         found = self._contexts.get(prompt, Context()).reference if reads_pictures(self._family) else None
         if found is None:
             return texts.encode(str(text))
-        picture = torch.from_numpy(rgb_of(shrunk(to_image(found), area)))[None]
-        made = texts.encode(str(text), picture if self._family.name in _SEEN else None)
+        seen, image = self._family.name in _SEEN, to_image(found)
+        picture = torch.from_numpy(rgb_of(of_area(image, _SIDE) if seen else shrunk(image, area)))[None]
+        made = texts.encode(str(text), picture if seen else None)
         return node_helpers.conditioning_set_values(made, {"reference_latents": [self._encoded(picture)]}, append=True)
 
     def _encoded(self, picture: Tensor) -> Tensor:

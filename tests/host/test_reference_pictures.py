@@ -11,6 +11,7 @@ from canvas import loaded, policy, short_config
 from comfy_extras.nodes_edit_model import ReferenceLatent
 from mixgrpo_pack.mixgrpo_core import train
 from mixgrpo_pack.mixgrpo_core.rewards.edits import PSNR, EditPreservation
+from mixgrpo_pack.nodes.host import references as host_references
 from mixgrpo_pack.nodes.host.field import HostField
 from mixgrpo_pack.nodes.host.references import reads_pictures
 from mixgrpo_pack.nodes.host.texts import PromptSet
@@ -100,7 +101,8 @@ def test_which_models_read_pictures(parts, flux):
     assert not about("Chroma", "Chroma1-HD.safetensors")
 
 
-def test_qwen_shows_the_picture_to_its_text_encoder_too(parts):
+def test_qwen_shows_the_picture_to_its_text_encoder_too(parts, monkeypatch):
+    monkeypatch.setattr(host_references, "_SIDE", SIDE)  # a megapixel costs the VAE seconds
     clip = Texts()
     texts = node(clip, WORDS, images=pictures(1))
     with HostField(tiny("Qwen-Image").patcher, parts[2], texts, width=SIDE, height=SIDE) as field:

@@ -3,30 +3,12 @@
 Both make pictures of one megapixel out of any reference picture, whatever the size of the images is.
 """
 
-import math
-from collections.abc import Callable
 from dataclasses import replace
 
-from PIL import Image
-
+from ...support.pixels import of_area
 from .. import facts
 from ..diffusers.family import Family
 from .examples import JOINT, masked
-
-_UNIT = 32  # pixels that the sides of a picture are multiples of
-
-
-def _of_area(side: int) -> Callable[[Image.Image], Image.Image]:
-    """A picture as the pipelines size it: of about ``side * side`` pixels."""
-
-    def sized(image: Image.Image) -> Image.Image:
-        width = math.sqrt(side * side * image.width / image.height)
-        height = width * image.height / image.width
-        size = (round(width / _UNIT) * _UNIT, round(height / _UNIT) * _UNIT)
-        return image.resize(size, Image.Resampling.LANCZOS)
-
-    return sized
-
 
 QWEN = Family(
     name="Qwen-Image",
@@ -46,13 +28,13 @@ QWEN_EDIT = replace(
     reads_pictures=True,
     needs_picture=True,
     own_area=True,
-    shown=_of_area(1024),
+    shown=lambda image: of_area(image, 1024),
 )
 QWEN_EDIT_PLUS = replace(
     QWEN_EDIT,
     name="Qwen-Image-Edit-Plus",
     pipelines=("QwenImageEditPlusPipeline",),
     architecture=lambda network: "qwen-image-edit-plus",
-    shown=lambda image: [_of_area(384)(image)],
+    shown=lambda image: [of_area(image, 384)],
     one_row=True,
 )
