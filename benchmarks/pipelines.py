@@ -19,16 +19,22 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
+import tiny_edits
 import torch
-from tiny_pipelines import PIPELINES, make_folder, opened
+from tiny_edits import EDITS
+from tiny_edits import SIDE as EDITED
+from tiny_pipelines import PIPELINES, SIDE, make_folder, opened
 from torch import Tensor
 
-CALLS = 60
+CALLS, PROMPT = 60, "a red circle"
 
 
 def milliseconds(folder: Path, guidance: float) -> tuple[float, float]:
     """Medians of what the network takes, and of what is around it."""
-    model = opened(folder, guidance=guidance)
+    edits = folder.name in EDITS
+    model = opened(folder, guidance=guidance, resolution=(EDITED,) * 2 if edits else (SIDE,) * 2)
+    if edits or model.family.reads_pictures:
+        model.take_pictures({PROMPT: torch.rand(EDITED, EDITED, 3)})
     network, inside = model._network.network, []
     network.forward = timed(network.forward, inside)
     x, outside = model.noise(0, 2), []
@@ -41,7 +47,7 @@ def milliseconds(folder: Path, guidance: float) -> tuple[float, float]:
                 velocity(x, torch.tensor(0.5))
             outside.append((sum(inside), time.process_time() - begun - sum(inside)))
 
-    model.run([model.encode("a red circle")], body)
+    model.run([model.encode(PROMPT)], body)
     return tuple(1000 * statistics.median(each) for each in zip(*outside, strict=True))
 
 
@@ -60,8 +66,8 @@ def main() -> None:
     torch.set_num_threads(1)
     rows = ["| pipeline | guidance | network, ms | around it, ms |", "| --- | --- | --- | --- |"]
     with tempfile.TemporaryDirectory() as place:
-        for name in ("sd3", *PIPELINES):
-            folder = make_folder(name, Path(place) / name)
+        for name in ("sd3", *PIPELINES, *EDITS):
+            folder = (tiny_edits.make_folder if name in EDITS else make_folder)(name, Path(place) / name)
             for guidance in (1.0, 3.0):
                 try:
                     network, around = milliseconds(folder, guidance)

@@ -103,14 +103,18 @@ def elsewhere() -> str:
 
 def families() -> str:
     """A row per family of models of the headless trainer."""
-    rows = []
+    rows, passed = [], json.loads((ROOT / "benchmarks" / "families.json").read_text(encoding="utf-8"))
     for family in FAMILIES:
         own = "" if family.embedded_value is None else f"embedded, {family.embedded_value:g}"
-        free = "" if family.guidance is None else "classifier-free"
+        free = "" if family.guidance is None and family.guider is None else "classifier-free"
+        kinds = ("pictures" if family.frames_a_latent is None else "pictures, videos") + (
+            ", edits" if family.reads_pictures else ""
+        )
         usual = f"{family.facts.steps} steps, guidance {family.facts.cfg:g}"
         pipelines = ", ".join(f"`{name}`" for name in family.pipelines)
-        rows.append((family.name, pipelines, "; ".join(filter(None, (own, free))), usual))
-    return table(("model", "pipeline", "guidance", "`fitted`"), rows)
+        proven = ", ".join(dict.fromkeys(what for name in family.pipelines for what in passed.get(name, ())))
+        rows.append((family.name, pipelines, kinds, "; ".join(filter(None, (own, free))), usual, proven or "nothing"))
+    return table(("model", "pipeline", "makes", "guidance", "`fitted`", "proven"), rows)
 
 
 def recipes() -> str:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import diffusers
+import torch
 import transformers
 from diffusers import (
     AutoencoderKLHunyuanImage,
@@ -190,6 +191,24 @@ def bria_parts() -> dict[str, Any]:
 
 def kandinsky_parts() -> dict[str, Any]:
     sizes = {"vocab_size": 54, "hidden_size": 16, "intermediate_size": 16, "bos_token_id": 52, "eos_token_id": 53}
+    made = network(
+        "Kandinsky5Transformer3DModel",
+        in_visual_dim=4,
+        in_text_dim=16,
+        in_text_dim2=16,
+        time_dim=8,
+        out_visual_dim=4,
+        patch_size=(1, 2, 2),
+        model_dim=16,
+        ff_dim=32,
+        num_text_blocks=1,
+        num_visual_blocks=2,
+        axes_dims=(2, 2, 4),
+    )
+    with torch.no_grad():  # its gates start closed
+        for weight in made.parameters():
+            if not weight.any():
+                weight.normal_(std=0.1)
     clip = transformers.CLIPTextConfig(**sizes, num_hidden_layers=1, num_attention_heads=2, hidden_act="gelu")
     return {
         "scheduler": FlowMatchEulerDiscreteScheduler(shift=3.0),
@@ -197,20 +216,7 @@ def kandinsky_parts() -> dict[str, Any]:
         **qwen_vl(),
         "text_encoder_2": transformers.CLIPTextModel(clip).eval(),
         "tokenizer_2": clip_tokenizer(),
-        "transformer": network(
-            "Kandinsky5Transformer3DModel",
-            in_visual_dim=4,
-            in_text_dim=16,
-            in_text_dim2=16,
-            time_dim=8,
-            out_visual_dim=4,
-            patch_size=(1, 2, 2),
-            model_dim=16,
-            ff_dim=32,
-            num_text_blocks=1,
-            num_visual_blocks=2,
-            axes_dims=(2, 2, 4),
-        ),
+        "transformer": made,
     }
 
 

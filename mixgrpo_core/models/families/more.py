@@ -1,8 +1,11 @@
 """Families that few people train: one row each."""
 
+from dataclasses import replace
+
 import torch
 
 from ..diffusers.family import Config, Family
+from ..facts import OTHER
 from .examples import BOTH_MASKED, FLUX_LAYERS, joint, kandinsky5, krea2, masked, said_of_the_prompt, two_masked
 
 
@@ -44,6 +47,7 @@ KREA2 = Family(
 )
 HUNYUAN_IMAGE = Family(
     name="HunyuanImage 2.1",
+    facts=replace(OTHER, cfg=1.0),
     pipelines=("HunyuanImagePipeline",),
     architecture=lambda network: "hunyuan-image-2.1",
     returns=("prompt_embeds", "prompt_embeds_mask", "prompt_embeds_2", "prompt_embeds_mask_2"),

@@ -1,5 +1,6 @@
 """Every family as its own pipeline has it: sampling step for step, pictures, grid, and a LoRA file that it loads."""
 
+import json
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -183,3 +184,10 @@ def test_every_row_of_the_table_is_among_these() -> None:
     made = [*tiny_pipelines.PIPELINES.values(), *tiny_pipelines.OTHERS.values(), *MORE.values(), *COSTLY.values()]
     tried = {"StableDiffusion3Pipeline", *(pipeline for pipeline, _ in made), *tiny_edits.EDITS.values()}
     assert {pipeline for family in LISTED for pipeline in family.pipelines} == tried | {tiny_unets.SDXL, tiny_unets.SD1}
+
+
+def test_what_is_written_of_each_row_has_been_found_by_these() -> None:
+    found = json.loads((Path(__file__).parents[4] / "benchmarks" / "families.json").read_text())
+    for family in LISTED:
+        wanted = ["sampling", "gradient", "training and LoRA file", *(["pictures"] if family.reads_pictures else [])]
+        assert {name: found.get(name) for name in family.pipelines} == dict.fromkeys(family.pipelines, wanted)
