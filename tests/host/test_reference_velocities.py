@@ -9,7 +9,9 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, AutoencoderKLQwenImage
 from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit
+from mixgrpo_pack.mixgrpo_core.models.diffusers.arguments import Asked
 from mixgrpo_pack.mixgrpo_core.models.diffusers.field import PipelineField
+from mixgrpo_pack.mixgrpo_core.models.diffusers.interior import Interior
 from mixgrpo_pack.mixgrpo_core.models.diffusers.probe import Probe
 from mixgrpo_pack.mixgrpo_core.models.diffusers.references import PICTURE, References
 from mixgrpo_pack.mixgrpo_core.models.families.qwen import QWEN_EDIT
@@ -87,12 +89,12 @@ class Vae:
 
     device = CPU
 
-    def __init__(self, field: PipelineField, base: Any, frames: bool) -> None:
-        self._field, self._base, self._frames = field, base, frames
+    def __init__(self, inside: Interior, base: Any, frames: bool) -> None:
+        self._inside, self._base, self._frames = inside, base, frames
 
     def encode(self, picture: Tensor) -> Tensor:
         image = picture.movedim(-1, 1) * 2 - 1
-        made = self._field._encode(image=image[:, :, None] if self._frames else image, generator=None)
+        made = self._inside._encode(image=image[:, :, None] if self._frames else image, generator=None)
         return self._base.process_latent_out(made)
 
 
@@ -131,11 +133,12 @@ def test_the_velocity_with_a_picture_is_the_same_in_both_homes(name: str, monkey
     references = References(family)
     references.take({WORDS: picture})
     told = {"prompt_embeds": drawn(1, TOKENS, 12, seed=1), PICTURE: references.of(WORDS, SIDE * SIDE), **told}
-    field = PipelineField(pipe, told, {"height": SIDE, "width": SIDE}, CPU)
+    inside = Interior(pipe, CPU)
+    field = PipelineField(inside, told, Asked(named={"height": SIDE, "width": SIDE}))
     prompts = PromptSet(
         train=(WORDS,), held_out=(), negative="", clip=Texts(), contexts={WORDS: Context(reference=picture)}
     )
-    vae = Vae(field, patcher.model, frames=name == "qwen")
+    vae = Vae(inside, patcher.model, frames=name == "qwen")
     with HostField(patcher, vae, prompts, width=SIDE, height=SIDE, guidance=3.5) as home, torch.no_grad():
         x, sigma = home.noise(7, 1), torch.tensor(0.6)
         here = home.run([home.encode(WORDS)], lambda velocity: velocity(x, sigma))
