@@ -38,9 +38,9 @@ eval_every = 0
 TORCHRUN = ("torch.distributed.run", "--standalone", "--nproc-per-node")
 
 
-def measured(ranks: int, folder: Path) -> tuple[str, ...]:
+def measured(ranks: int, folder: Path, name: str) -> tuple[str, ...]:
     """A row: what a run of so many processes took."""
-    path = folder / f"run{ranks}"
+    path = folder / name
     launcher = ("-m", *TORCHRUN, str(ranks)) if ranks > 1 else ()
     load, before, start = os.getloadavg()[0], spent(), time.monotonic()
     subprocess.run(
@@ -72,10 +72,10 @@ def spent() -> float:
 
 def main() -> None:
     """Measure, and write the page."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory() as there:
+        folder = Path(there)
         (folder / "run.toml").write_text(RUN)
-        rows = [measured(ranks, folder) for ranks in (1, 2, 1, 2)]
+        rows = [measured(ranks, folder, f"run{number}") for number, ranks in enumerate((1, 2, 1, 2))]
     head = (
         "processes",
         "images/s",
@@ -86,12 +86,15 @@ def main() -> None:
         "load before",
     )
     table = "\n".join(f"| {' | '.join(row)} |" for row in (head, ("---",) * len(head), *rows))
-    (ROOT / "benchmarks/ranks.md").write_text(
-        f"# One and two processes\n\n{ITERATIONS} iterations of {PROMPTS} prompts of {IMAGES} images, {STEPS} steps, "
-        f"two updates, demo model, one thread a process, on {os.cpu_count()} cores. Images per second are those of "
-        "the iterations alone; in all there are also the start, the report and its pictures. Written by "
-        f"`benchmarks/ranks.py`.\n\n{table}\n"
+    about = (
+        f"{ITERATIONS} iterations of {PROMPTS} prompts of {IMAGES} images, {STEPS} steps, two updates, demo model, one",
+        f"thread a process, on {os.cpu_count()} cores. Images per second are those of the iterations alone; in all",
+        "there are also the start, the report and its pictures. Under a load above the number of cores two processes",
+        "also get twice the share of the machine that one gets, so the rates tell nothing of what a second GPU",
+        "would bring; the seconds of the processor and the shares of waiting do. Written by `benchmarks/ranks.py`.",
     )
+    words = "\n".join(about)
+    (ROOT / "benchmarks/ranks.md").write_text(f"# One and two processes\n\n{words}\n\n{table}\n")
 
 
 if __name__ == "__main__":
