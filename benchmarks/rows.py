@@ -31,7 +31,6 @@ from mixgrpo_core.models.diffusers.model import PipelineModel
 from mixgrpo_core.models.families.demo import load_demo
 from mixgrpo_core.rewards.port import RewardBatch, Scores
 from mixgrpo_core.rewards.shapes import ShapeReward
-from mixgrpo_core.sampling.windows import FrozenWindow
 from mixgrpo_core.settings.config import TrainConfig
 from mixgrpo_core.training import timed_step
 from mixgrpo_core.training.loop import train
@@ -39,6 +38,12 @@ from mixgrpo_core.training.workload import Workload
 
 timed_step.time = SimpleNamespace(perf_counter=process_time)  # the machine may be shared
 ROWS = (1, 2, 4, 8, 12, 16, 24, 48)
+HEAD = """# Rows of a call
+
+`benchmarks/rows.py`: what a row takes by the rows of its call, and what calls of several prompts save an iteration. CPU
+seconds of one thread, medians of interleaved rounds on a shared machine; compare within a table. *Before*: prompts have
+calls of their own. *Over bare calls*: an iteration and the start of its run, over its calls of network, VAE and
+reward alone. *Foretold*: by one timed step, before the iteration is begun."""
 PAGE = Path(__file__).with_suffix(".md")
 
 
@@ -107,8 +112,8 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def medians(works: Sequence[Callable[[], object]], rounds: int) -> list[float]:
-    """Of each, in turns; the first round warms up."""
-    found = [[seconds(work) for work in works] for _ in range(rounds + 1)][1:]
+    """Of each, in turns."""
+    found = [[seconds(work) for work in works] for _ in range(rounds)]
     return [statistics.median(column) for column in zip(*found, strict=True)]
 
 
@@ -176,9 +181,6 @@ def main() -> None:
     demo = replace(demo_config(iterations=1), eval_every=0, reward_weights={})
     cases = {
         "the demo (Flash, 8 prompts x 12)": demo,
-        "the same at step 3 (the window's last place)": replace(
-            demo, planner=replace(demo.planner, window=FrozenWindow(size=4, start=3))
-        ),
         "16 updates, 48 rows a call": replace(demo, updates=16, rollout_batch=48, update_batch=48),
     }
     head = [
@@ -190,7 +192,7 @@ def main() -> None:
         flux = opened(make_folder("flux-dev", Path(folder) / "flux"))
         small = replace(demo, images_per_prompt=6, prompts_per_iteration=4)
         body.append(of_an_iteration("a FLUX of random weights, 4 prompts x 6", small, flux, 3))
-    text = "\n".join([__doc__.split("\n")[0], "", by_rows(model), "", *head, *body, ""])
+    text = "\n".join([HEAD, "", by_rows(model), "", *head, *body, ""])
     PAGE.write_text(text, encoding="utf-8")
     print(text)
 
