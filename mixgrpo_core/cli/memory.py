@@ -70,7 +70,7 @@ def that_fits(settings: RunConfig, model: "PipelineModel") -> tuple[RunConfig, s
     ``model`` is told of its checkpointing. The demo model fits everywhere.
     """
     free = free_memory(model.device)
-    if settings.model.folder == "demo" or free is None:
+    if settings.model.shipped or free is None:
         return settings, ""
     on, lora = model.checkpointing, lora_bytes(model.parameters())
     passes = model.pass_memory(checkpointing=on)
@@ -91,7 +91,7 @@ def that_fits(settings: RunConfig, model: "PipelineModel") -> tuple[RunConfig, s
 def memory_words(settings: RunConfig) -> str:
     """What a training of a folder's network needs, from its configuration alone; empty where that does not tell it."""
     chosen = settings.model
-    if chosen.folder == "demo":
+    if chosen.shipped:
         return ""
     import torch
 

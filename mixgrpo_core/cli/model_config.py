@@ -13,6 +13,8 @@ from ..support.setting import described, require_ranges, setting
 from .devices import usable_device
 from .frozen_loras import frozen_loras
 
+DEMO_MODEL, EDIT = "demo", "demo-edit"
+
 
 @described
 @dataclass(frozen=True, kw_only=True)
@@ -20,9 +22,10 @@ class ModelConfig:
     """Which model, and its LoRA."""
 
     folder: str = setting(
-        "demo",
-        "``demo`` (the shipped one) or a local diffusers folder: Stable Diffusion 3 or 3.5, FLUX, Qwen-Image and "
-        "Qwen-Image-Edit, Z-Image, Lumina 2, SANA, Chroma, HiDream, Wan, LTX-Video, SDXL and others.",
+        DEMO_MODEL,
+        "``demo`` (the shipped one), ``demo-edit`` (its twin, which repaints pictures) or a local diffusers folder: "
+        "Stable Diffusion, SDXL, FLUX, Qwen-Image and Qwen-Image-Edit, Z-Image, Lumina 2, SANA, Chroma, HiDream, Wan, "
+        "LTX-Video and others.",
     )
     rank: int | None = setting(
         None, "Size of the LoRA; without one the LoRA file's, or 8 for the demo and 32 else.", least=1, below=65537
@@ -92,6 +95,11 @@ class ModelConfig:
     def __post_init__(self) -> None:
         require_ranges(self)
 
+    @property
+    def shipped(self) -> bool:
+        """Whether it is the demo model, or its twin."""
+        return self.folder in (DEMO_MODEL, EDIT)
+
     def make(self) -> Any:
         """The model with its LoRA. Imports diffusers, so only here."""
         from diffusers.utils import logging as diffusers_logging
@@ -117,14 +125,14 @@ class ModelConfig:
             "gradient_checkpointing": self.gradient_checkpointing,
             "pipeline_grid": self.pipeline_grid,
         }
-        if self.folder == "demo":
+        if self.shipped:
             if self.embedded_guidance is not None:
                 raise ValueError("the demo model is told of no guidance: leave model.embedded_guidance out")
             if (self.frames, self.frames_seen) != (1, 1):
                 raise ValueError("the demo model draws pictures: leave model.frames and model.frames_seen out")
             if self.quantization is not None or self.gguf is not None:
                 raise ValueError("the demo model is as small as it gets: leave model.quantization and model.gguf out")
-            return load_demo(**common)
+            return load_demo(**common, edit=self.folder == EDIT)
         return load_pipeline(
             self.folder,
             dtype=getattr(torch, self.dtype),
@@ -138,7 +146,7 @@ class ModelConfig:
 
     def facts(self) -> Facts:
         """What its family wants. Raises ``ValueError`` for a folder that is none."""
-        if self.folder == "demo":
+        if self.shipped:
             return DEMO
         from ..models.families.facts_of import facts_of
 
@@ -147,7 +155,7 @@ class ModelConfig:
     def fitted(self, facts: Facts, given: Collection[str]) -> "ModelConfig":
         """The guidance and size of its family, but for those that were ``given``."""
         usual: dict[str, Any] = {} if "guidance" in given else {"guidance": facts.cfg}
-        if self.folder != "demo" and not {"height", "width"} & {*given}:
+        if not self.shipped and not {"height", "width"} & {*given}:
             usual |= {"height": facts.side, "width": facts.side}
         return replace(self, **usual)
 
@@ -156,7 +164,7 @@ class ModelConfig:
         height, width = self.height, self.width
         if height is None and width is None:
             return None
-        if self.folder == "demo":
+        if self.shipped:
             raise ValueError("the demo model draws 64 x 64 pixels only: leave model.height and model.width out")
         if height is None or width is None:
             raise ValueError(

@@ -143,7 +143,7 @@ def _proven(settings: RunConfig, ranks: Ranks) -> "PipelineModel":
     model: PipelineModel = replace(
         settings, model=replace(settings.model, device=own_device(settings.model.device, ranks))
     ).make_model()
-    if settings.model.folder != "demo":
+    if not settings.model.shipped:
         from ..models.diffusers.proof import prove
 
         prove(model)

@@ -66,7 +66,7 @@ class CaptionNoise:
         return torch.where(wrong, torch.randint(4, (len(words),), generator=generator), words)
 
 
-def _levels(count: int, progress: float, generator: torch.Generator) -> Tensor:
+def levels(count: int, progress: float, generator: torch.Generator) -> Tensor:
     """Noise levels (count,): uniform at first, later mostly the middle, where shapes and colours are decided."""
     uniform = torch.rand(count, generator=generator)
     if progress < 0.25:
@@ -82,7 +82,7 @@ def _loss(
     generator = stage.step_generator(settings.seed + 3, state.step)
     rows = torch.randint(len(latents), (recipe.batch,), generator=generator)
     tokens, pooled = noise_captions(rows % len(all_captions()), generator)
-    sigma = _levels(recipe.batch, state.step / recipe.steps, generator)
+    sigma = levels(recipe.batch, state.step / recipe.steps, generator)
     clean = latents[rows]
     noise = torch.randn(clean.shape, generator=generator)
     level = sigma[:, None, None, None]

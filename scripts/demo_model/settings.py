@@ -36,6 +36,20 @@ class FlowSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EditSettings:
+    """The edit twin on top of the finished flow."""
+
+    pairs: int = 2_000
+    steps: int = 700
+    batch: int = 64
+    rank: int = 32
+    learning_rate: float = 3e-3
+    average: float = 0.995
+    wrong_colour: float = 0.5  # three of four of these are wrong: .62 stay right
+    empty_caption: float = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """Where things go and how they are made.
 
@@ -48,3 +62,4 @@ class Settings:
     drawings: int = 24_000
     autoencoder: AutoencoderSettings = field(default_factory=AutoencoderSettings)
     flow: FlowSettings = field(default_factory=FlowSettings)
+    edit: EditSettings = field(default_factory=EditSettings)

@@ -194,9 +194,9 @@ class PipelineModel(WithLora[PeftLora], EncodesByVae):
 
         Raises ``ValueError`` when a text encoder reads different prompts as one.
         """
-        pictured = {(str(prompt), self._picture(prompt)): None for prompt in prompts} if self._texts.sees else {}
-        plain = dict.fromkeys((str(prompt), None) for prompt in prompts)
-        self._embed.prepare(pictured or plain, negative=self.guided)
+        looked_at = self._texts.sees or self.family.needs_picture
+        texts = dict.fromkeys((str(one), self._picture(one) if looked_at else None) for one in prompts)
+        self._embed.prepare(texts, negative=self.guided)
 
     def keep_texts(self, folder: Path) -> None:
         """Keep what the text encoders made of prompts in files, and not in main memory. Raises ``OSError``."""

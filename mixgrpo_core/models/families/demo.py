@@ -21,9 +21,11 @@ from ..diffusers.references import Reference
 from ..lora_file import load_lora
 from ..lora_layers import Layers
 from .caption_encoder import TOKENS, CaptionEncoder
+from .demo_edit import LORA, MAP, DemoEditPipeline, ReferenceMap
 from .sd3 import SD3
 
 DEMO = Path(__file__).resolve().parents[2] / "assets" / "demo"
+EDIT = DEMO.with_name("demo_edit")
 _CAPTIONS = "caption_encoder.safetensors"
 _NO_TEXTS = tuple(f"{part}{number}" for part in ("text_encoder", "tokenizer") for number in ("", "_2", "_3"))
 
@@ -41,6 +43,7 @@ def load_demo(
     gradient_checkpointing: bool = False,
     folder: str | Path = DEMO,
     pipeline_grid: bool = False,
+    edit: bool = False,
 ) -> PipelineModel:
     """The demo model with a LoRA, computed in float32.
 
@@ -52,34 +55,43 @@ def load_demo(
         seed: draws the LoRA's first values.
         folder: where another model of the same make stands.
         pipeline_grid: see `load_sd3`.
+        edit: its twin, which repaints the figure of a picture in the colour that the caption names.
     """
     folder = Path(folder)
     require_folder(folder, ("transformer", "vae", "scheduler", _CAPTIONS))
     network = load_network(folder / "transformer", "SD3Transformer2DModel", torch.float32)
-    merge_loras(network, StableDiffusion3Pipeline, loras)
+    merge_loras(network, StableDiffusion3Pipeline, {**({EDIT / LORA: 1.0} if edit else {}), **loras})
     file = None if lora is None else load_lora(lora)
     parts: dict[str, Any] = {
         "transformer": network,
         "vae": load_vae(folder / "vae", "AutoencoderTiny"),
         "scheduler": Probe.of(read_json(folder / "scheduler" / "scheduler_config.json")),
     }
-    pipe: Any = StableDiffusion3Pipeline(**parts, **dict.fromkeys(_NO_TEXTS))
+    kind = DemoEditPipeline if edit else StableDiffusion3Pipeline
+    pipe: Any = kind(**parts, **dict.fromkeys(_NO_TEXTS))
+    if edit:
+        pipe.reference = ReferenceMap.load(EDIT / MAP, network).to(device)
+        pipe.reference.attach(network)
     return PipelineModel(
         pipe,
-        replace(SD3, example=_example),
+        _EDITS if edit else _DRAWS,
         CaptionTexts(CaptionEncoder.load(folder / _CAPTIONS)),
         attach_lora(network, SD3.linears, rank=rank, alpha=alpha, seed=seed, file=file, default_rank=8, layers=layers),
         guidance=guidance,
         grids=partial(even_grid, folder / "scheduler", SD3.side, pipeline_grid),
         device=device,
         gradient_checkpointing=gradient_checkpointing,
-        architecture="mixgrpo-demo",
-        base_model=" + ".join(filter(None, ("mixgrpo-demo", names_of(loras)))),
+        architecture="mixgrpo-demo-edit" if edit else "mixgrpo-demo",
+        base_model=" + ".join(filter(None, ("mixgrpo-demo-edit" if edit else "mixgrpo-demo", names_of(loras)))),
     )
 
 
 def _example(network: Config, draw: Callable[..., torch.Tensor]) -> Embeds:
     return {**SD3.example(network, draw), "prompt_embeds": draw(1, TOKENS, network["joint_attention_dim"])}
+
+
+_DRAWS = replace(SD3, name="the demo model", example=_example)
+_EDITS = replace(_DRAWS, name="the demo's edit twin", reads_pictures=True, needs_picture=True, own_area=True)
 
 
 class CaptionTexts:
