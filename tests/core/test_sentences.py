@@ -1,6 +1,6 @@
 """What the core says reaches people at a command line, in a script and on a canvas: it speaks of settings, not of code.
 
-A class in the spelling of a run file (``GRPO(kl=0.001)``) is a setting, on the canvas too.
+A class in the spelling of a run file (``GRPO(kl=0.001)``) is a setting, on the canvas too; ``--size`` is a prompt's.
 """
 
 import ast
@@ -13,7 +13,7 @@ CORE = Path(__file__).resolve().parents[2] / "mixgrpo_core"
 SCRIPTS_ONLY = {"cli", "families", "diffusers"}
 """Rooms whose sentences reach no canvas."""
 CODE = re.compile(
-    r"\.[a-z_]\w*\(|\b[a-z_]+\([\w\"'.]*[,)]|(?<!\w)--\w|\btorch\.|\b(True|False)\b|build the model|the paper"
+    r"\.[a-z_]\w*\(|\b[a-z_]+\([\w\"'.]*[,)]|(?<!\w)--(?!size\b)\w|\btorch\.|\b(True|False)\b|build the model|the paper"
 )
 
 

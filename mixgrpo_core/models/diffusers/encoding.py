@@ -53,7 +53,7 @@ class ImageEncoder:
         raise self._unknown()
 
     def _latents(self, raw: Tensor, shift: float, vae: Any) -> Tensor:
-        latents = (raw.float() - shift) * vae.config.scaling_factor
+        latents: Tensor = (raw.float() - shift) * vae.config.scaling_factor
         if tuple(latents.shape[1:]) != self._latent_shape and hasattr(self._pipe, "_pack_latents"):
             try:
                 latents = self._pipe._pack_latents(latents, *latents.shape)

@@ -62,7 +62,9 @@ def _pictures(folder: Path) -> dict[str, Path]:
     try:
         files = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURES)
     except OSError as error:
-        raise ValueError(f"expected a folder of pictures at {folder} ({error.strerror}): see --pairs") from error
+        raise ValueError(
+            f"expected a folder of pictures at {folder} ({error.strerror}): give the folder that holds the pairs"
+        ) from error
     return {path.stem: path for path in files}
 
 
