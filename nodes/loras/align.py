@@ -102,7 +102,7 @@ class AlignOnVotes(io.ComfyNode):
                 probe(policy, voted.prompts[0])
                 lines, last = _trained(policy, voted, chosen, config, file, cls.hidden.unique_id)
                 columns = {"without the LoRA": None, "with the LoRA": OWN}
-                grid = to_tensor(pictures(policy, voted.prompts[:_SHOWN_PROMPTS], columns, voted.sigmas(policy)))
+                grid = to_tensor(pictures(policy, voted.prompts[:_SHOWN_PROMPTS], columns, voted.config.eval_sigmas))
         report = "\n".join([found_words(voted.found), *voted.found.faults, *lines, verdict(last), f"LoRA: {file}"])
         return io.NodeOutput(*applied(model, file), grid, report, ui=ui.PreviewText(report))
 

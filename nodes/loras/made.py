@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from ...mixgrpo_core.evaluation.shown import shown_images
-from ...mixgrpo_core.models.port import LoraState
+from ...mixgrpo_core.models.port import FlowModel, LoraState
 from ...mixgrpo_core.support.micro_batches import ran_out
 from ..host.model import HostModel
 from ..live.canvas_run import loras_folder
@@ -26,6 +26,8 @@ from .files import free_path
 
 log = logging.getLogger(__name__)
 OWN = "the LoRA as it is"
+Grid = Callable[[FlowModel], Tensor]
+"""The sigmas that pictures are made with, of a model."""
 R = TypeVar("R")
 
 
@@ -83,7 +85,7 @@ def fitting_batch(attempt: Callable[[int], R], policy: HostModel, batch: int) ->
 
 
 def pictures(
-    policy: HostModel, prompts: Sequence[str], columns: Mapping[str, LoraState | str | None], sigmas: Tensor
+    policy: HostModel, prompts: Sequence[str], columns: Mapping[str, LoraState | str | None], sigmas: Grid
 ) -> Image.Image:
     """Prompts down, LoRAs across: weights by name, ``None`` without any, ``OWN`` as the policy wears it."""
 

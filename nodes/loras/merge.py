@@ -24,7 +24,7 @@ from ..settings.model_family import for_model
 from ..sockets import SettingsSocket, TeacherSocket, TrainerSettings, workflow_note
 from ..training.loop import OutOfMemory, probe
 from ..training.outcome import applied, to_tensor
-from .made import OWN, ended_early, log, name_input, new_file, pictures, require_file_name
+from .made import OWN, Grid, ended_early, log, name_input, new_file, pictures, require_file_name
 from .teacher import LoraTeacher
 
 TRAINED, EXACT = "by training", "exact sum"
@@ -92,7 +92,7 @@ class MergeLoras(io.ComfyNode):
                 merged, lines = _summed(policy, files, taught, file)
             columns = {"base model": None, **{one.name: one.weights for one in taught}, "merged": merged}
             shown = [prompt for one in taught for prompt in one.prompts[:_SHOWN_PROMPTS]]
-            grid = to_tensor(pictures(policy, list(dict.fromkeys(shown)), columns, _sigmas(settings, policy)))
+            grid = to_tensor(pictures(policy, list(dict.fromkeys(shown)), columns, _sigmas(settings)))
         report = "\n".join([*lines, f"LoRA: {file}"])
         return io.NodeOutput(*applied(model, file), grid, report, ui=ui.PreviewText(report))
 
@@ -219,9 +219,9 @@ def _policy(
     )
 
 
-def _sigmas(settings: TrainerSettings, policy: HostModel) -> torch.Tensor:
+def _sigmas(settings: TrainerSettings) -> Grid:
     train = replace(settings.train, shift=None) if settings.model_shift else settings.train
-    return train.eval_sigmas(policy)
+    return train.eval_sigmas
 
 
 def _trained(policy: HostModel, teachers: Sequence[Teacher], config: MergeConfig, file: Path, node: str) -> list[str]:

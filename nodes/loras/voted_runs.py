@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
-
+from ...mixgrpo_core import TrainConfig
 from ...mixgrpo_core.models.lora_layers import USUAL
 from ...mixgrpo_core.rewards.people.ballot_box import BallotBox
 from ...mixgrpo_core.training.align.voted import Found, voted_in
@@ -103,6 +102,7 @@ class VotedRun:
             layers=self.setup.get("layers", USUAL),
         )
 
-    def sigmas(self, policy: HostModel) -> Tensor:
-        """The grid of its held-out images."""
-        return self.run.settings.eval_sigmas(policy)
+    @property
+    def config(self) -> TrainConfig:
+        """What the run was asked to do."""
+        return self.run.settings
