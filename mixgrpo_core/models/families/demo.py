@@ -67,8 +67,8 @@ def load_demo(
         "vae": load_vae(folder / "vae", "AutoencoderTiny"),
         "scheduler": Probe.of(read_json(folder / "scheduler" / "scheduler_config.json")),
     }
-    kind = DemoEditPipeline if edit else StableDiffusion3Pipeline
-    pipe: Any = kind(**parts, **dict.fromkeys(_NO_TEXTS))
+    kind: Any = DemoEditPipeline if edit else StableDiffusion3Pipeline
+    pipe = kind(**parts, **dict.fromkeys(_NO_TEXTS))
     if edit:
         pipe.reference = ReferenceMap.load(EDIT / MAP, network).to(device)
         pipe.reference.attach(network)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import SD3Transformer2DModel, StableDiffusion3Pipeline
+from diffusers import StableDiffusion3Pipeline
 from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -35,19 +35,19 @@ class ReferenceMap(nn.Module):
         self.latents: Tensor | None = None
 
     @classmethod
-    def of(cls, network: SD3Transformer2DModel) -> "ReferenceMap":
-        """One from 0 on, of a network's sizes."""
+    def of(cls, network: Any) -> "ReferenceMap":
+        """One from 0 on, of the sizes of a network of diffusers' ``SD3Transformer2DModel``."""
         config = network.config
         return cls(config["in_channels"], config["patch_size"], config["caption_projection_dim"])
 
     @classmethod
-    def load(cls, path: Path, network: SD3Transformer2DModel) -> "ReferenceMap":
+    def load(cls, path: Path, network: Any) -> "ReferenceMap":
         """That of a file, frozen, in float32."""
         made = cls.of(network)
         made.load_state_dict(load_file(path))
         return made.float().requires_grad_(False)
 
-    def attach(self, network: SD3Transformer2DModel) -> None:
+    def attach(self, network: Any) -> None:
         """From now on the network sees the picture."""
         network.pos_embed.register_forward_hook(self._add)
 
@@ -55,7 +55,8 @@ class ReferenceMap(nn.Module):
         if self.latents is None:
             return tokens
         with torch.autocast(tokens.device.type, enabled=False):
-            return tokens + self.project(self.latents).flatten(2).transpose(1, 2)
+            patches: Tensor = self.project(self.latents)
+            return tokens + patches.flatten(2).transpose(1, 2)
 
 
 class DemoEditPipeline(StableDiffusion3Pipeline):
@@ -63,9 +64,10 @@ class DemoEditPipeline(StableDiffusion3Pipeline):
 
     reference: ReferenceMap
 
-    def __call__(self, image: Image.Image | None = None, **told: Any) -> Any:  # type: ignore[override]
+    def __call__(self, image: Image.Image | None = None, **told: Any) -> Any:
+        pipe: Any = self  # what diffusers' own class has is made as it is read
         if image is not None:
-            pixels = self.image_processor.preprocess(image, _SIDE, _SIDE).to(self._execution_device)
+            pixels = pipe.image_processor.preprocess(image, _SIDE, _SIDE).to(pipe._execution_device)
             self.reference.latents = self._encode_vae_image(pixels)
         try:
             return inspect.unwrap(StableDiffusion3Pipeline.__call__)(self, **told)
@@ -74,5 +76,6 @@ class DemoEditPipeline(StableDiffusion3Pipeline):
 
     def _encode_vae_image(self, image: Tensor, generator: object = None) -> Tensor:
         """Latents ``[B, C, h, w]`` of pixels in -1..1."""
-        made: Tensor = self.vae.encode(image).latents
+        pipe: Any = self
+        made: Tensor = pipe.vae.encode(image).latents
         return made
