@@ -122,6 +122,10 @@ class HostField:
         """Rows that have gone through the network, at all sizes."""
         return self._calls.rows
 
+    def count_from(self, rows: int) -> None:
+        """Set ``evaluations``: what was asked of the network before a run is no part of it."""
+        self._calls.rows = rows
+
     def encode(self, prompt: str) -> tuple[Conditioning, Conditioning | None]:
         """The conditioning of one prompt, and the negative one where guidance is on."""
         area = math.prod(size_of(prompt) or self.resolution)

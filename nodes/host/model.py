@@ -43,6 +43,7 @@ class HostModel(WithLora[HostLora], HostField):
 
     Attributes:
         lora: the LoRA.
+        checkpointing: whether each block's activations are computed again in the backward pass.
         notes: more strings for the header of exported LoRA files.
     """
 
@@ -74,7 +75,7 @@ class HostModel(WithLora[HostLora], HostField):
         """
         super().__init__(model, vae, texts, width=width, height=height, cfg=cfg, guidance=guidance)
         self.notes: Mapping[str, str] = {}
-        self._checkpointing = checkpointing
+        self.checkpointing = checkpointing
         ask_for_bfloat16(self.patcher)
         with torch.inference_mode(False):
             self.lora = HostLora(
@@ -104,7 +105,7 @@ class HostModel(WithLora[HostLora], HostField):
                 self.latent_shape,
                 inputs_of(self.patcher.model, self.latent_shape, conds),
                 rows=len(conds),
-                checkpointing=self._checkpointing,
+                checkpointing=self.checkpointing,
             )
         except (
             RuntimeError,
@@ -213,7 +214,7 @@ class HostModel(WithLora[HostLora], HostField):
         """The network as one that is trained through, in rollouts too: the same kernels, the same numbers."""
         with ExitStack() as stack:
             stack.enter_context(trainable(self.patcher.model, grad=grad))
-            if grad and self._checkpointing:
+            if grad and self.checkpointing:
                 stack.enter_context(block_checkpointing(self.patcher.model.diffusion_model, self.lora))
             stack.enter_context(super().loaded(grad=grad))
             yield

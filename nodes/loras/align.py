@@ -99,7 +99,7 @@ class AlignOnVotes(io.ComfyNode):
                 require_trainable(voted.found, policy.digest, policy.latent_shape)
                 policy.notes = workflow_note(cls.hidden.extra_pnginfo)
                 policy.prepare(voted.prompts)
-                probe(policy, voted.prompts[0])
+                probe(policy, voted.prompts)
                 lines, last = _trained(policy, voted, chosen, config, file, cls.hidden.unique_id)
                 columns = {"without the LoRA": None, "with the LoRA": OWN}
                 grid = to_tensor(pictures(policy, voted.prompts[:_SHOWN_PROMPTS], columns, voted.config.eval_sigmas))

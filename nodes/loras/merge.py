@@ -84,7 +84,7 @@ class MergeLoras(io.ComfyNode):
             prompts = {each: one.prompts.train for each, one in given.items()}
             taught = teachers_of(policy, files, prompts)
             policy.prepare(policy.texts.train)
-            probe(policy, policy.texts.train[0])
+            probe(policy, policy.texts.train)
             if how["how"] == TRAINED:
                 merged: LoraState | str = OWN
                 lines = _trained(policy, taught, _config(how), file, cls.hidden.unique_id)

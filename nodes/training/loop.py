@@ -17,6 +17,7 @@ from ...mixgrpo_core.support.sized import largest, size_of
 from ...mixgrpo_core.training.out_of_memory import OutOfMemory as TooLarge
 from ...mixgrpo_core.training.out_of_memory import within_memory
 from ..host.model import HostModel
+from ..host.proof import prove
 from ..host.texts import PromptSet
 from ..live.board import Command, LiveRun
 from ..live.canvas_run import CanvasRun
@@ -129,13 +130,15 @@ def fitting(
 
 
 def probe(model: HostModel, prompts: Sequence[str]) -> None:
-    """``model.probe`` for the first prompt, and for that with the largest images, before a run is made.
+    """``model.probe`` for the first prompt, and for that with the largest images, and the proof of the model, before a
+    run is made.
 
     Raises ``OutOfMemory`` where one image alone does not fit.
     """
     try:
         for prompt in dict.fromkeys((prompts[0], largest(prompts, model.resolution))):
             model.at(size_of(prompt) or model.resolution).probe(prompt)
+        prove(model, prompts)
     except Exception as error:
         if not ran_out(error):
             raise

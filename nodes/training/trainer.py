@@ -109,8 +109,9 @@ class TrainLora(io.ComfyNode):
                 # Before a run is made: the model is asked for one step of one image. The texts first, so that the text
                 # encoder and the model need not share the GPU.
                 require_sizes(policy, (*prompts.train, *prompts.held_out))
-                policy.prepare(needed(prompts, config))
-                probe(policy, prompts.train)
+                used = needed(prompts, config)
+                policy.prepare(used)
+                probe(policy, [prompt for prompt in prompts.train if prompt in used])
                 for reward in rewards.rewards.values():  # and the rewards' files and texts; votes have no place yet
                     votes_at(reward, runs_folder(), unheard).prepare([*prompts.train, *prompts.held_out])
                 setup = run_setup(policy, model, prompts, rewards, settings, start_from)

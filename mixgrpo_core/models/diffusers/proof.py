@@ -1,32 +1,16 @@
-"""What is proven of a model before a run, on one image: that what a training would learn from it is right.
+"""What is proven of a pipeline before a run, on one image: that what a training would learn from it is right.
 
-    the pictures have the size that was asked for, and finite numbers
-    the same velocity twice, and with a gradient as without up to rounding: the first ratio is then 1
-    two prompts give two velocities
-    a gradient reaches the LoRA, and is the slope of the loss along itself, by differences
-
-A network may let through a gradient that is wrong without a word (experts that infer under ``no_grad``), and a LoRA
-that no layer uses learns nothing.
+the pictures have the size that was asked for, and finite numbers
+a velocity asks the network as often as its guidance says
+velocity and gradient are what `models.proof` asks of every home
 """
-
-import math
-import re
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from ...support.quoting import some
-from ..lora_names import UP
 from ..port import Velocity
+from ..proof import SIGMA, Proof
 from .model import PipelineModel
-
-_SIGMA = 0.5
-_SAME = {False: 1e-4, True: 2e-2}  # kernels for a gradient may round otherwise
-_LARGEST = 0.3  # that the velocity is moved by, in its own size
-_TRIES = 14  # each with half of the step before
-_AGREES = {False: 0.04, True: 0.1}  # shares of the slope, in float32 and below
-_KNOWN = {False: 0.06, True: 0.15}
 
 
 def prove(model: PipelineModel) -> None:
@@ -59,110 +43,12 @@ def _require_pictures(model: PipelineModel, x: Tensor) -> None:
 
 
 def _prove_velocity(model: PipelineModel, velocity: Velocity, x: Tensor) -> None:
-    name, sigma = model.family.name, torch.tensor(_SIGMA)
-    asked = 2 if model.guided else 1
-    begun = model.evaluations
+    name, begun, asked = model.family.name, model.evaluations, 2 if model.guided else 1
     with torch.no_grad():
-        velocity(x, sigma)
-        if model.evaluations - begun != asked:
-            raise ValueError(
-                f"expected {asked} evaluations for a velocity of {name}, found {model.evaluations - begun}: its "
-                "guidance is not what was asked for"
-            )
-        v, again, other = velocity(x, sigma), velocity(x, sigma), velocity(x, sigma, torch.tensor([1]))
-    if not bool(v.isfinite().all()):
-        raise ValueError(f"expected numbers out of {name}, found NaN or infinity: load it in float32")
-    if not torch.equal(v, again):
+        velocity(x, torch.tensor(SIGMA))
+    if model.evaluations - begun != asked:
         raise ValueError(
-            f"{name} gives another velocity for the same question: it keeps something of earlier calls, or draws at "
-            "random, and cannot be trained"
+            f"expected {asked} evaluations for a velocity of {name}, found {model.evaluations - begun}: its "
+            "guidance is not what was asked for"
         )
-    if torch.equal(v, other):
-        raise ValueError(f"{name} gives two prompts the same velocity: it does not read its prompts. Get it again")
-    found = velocity(x, sigma)
-    if float((found.detach() - v).norm()) > _SAME[model.low_precision] * float(v.norm()):
-        raise ValueError(f"{name} gives another velocity where a gradient is wanted, so the first ratio would not be 1")
-    drawn = torch.randn(v.shape, generator=torch.Generator().manual_seed(0)).to(v.device)
-    gradient = _gradient(model, found, drawn)
-    _require_reach(model, gradient)
-    direction = {key: each / each.norm() for key, each in gradient.items()}  # every layer has a say
-    steep = sum(float(each.norm()) for each in gradient.values()) / math.sqrt(len(gradient) * v.numel())
-    _require_slope(model, lambda: velocity(x, sigma), direction, _LARGEST * float(v.norm()) / steep)
-
-
-def _gradient(model: PipelineModel, v: Tensor, weights: Tensor) -> dict[str, Tensor]:
-    """Of the weighted sum of a velocity by the LoRA's second matrices, the only ones that a fresh LoRA moves by."""
-    if not v.requires_grad:
-        raise ValueError(
-            f"no gradient reaches the LoRA of {model.family.name}: something in this network, or the way that its "
-            "weights are quantised, lets none through"
-        )
-    for parameter in model.parameters():
-        parameter.grad = None
-    (v * weights).sum().backward()
-    own = zip(model.lora_state(), model.parameters(), strict=True)
-    return {key: p.grad.clone() for key, p in own if key.endswith(UP) and p.grad is not None and bool(p.grad.any())}
-
-
-def _require_reach(model: PipelineModel, gradient: dict[str, Tensor]) -> None:
-    """Every kind of layer learns in one block at least: in the last ones, the text's side never does."""
-    reached = {_kind(key) for key in gradient}
-    bare = sorted({_kind(key) for key in model.lora_state() if key.endswith(UP)} - reached)
-    if bare:
-        raise ValueError(
-            f"no gradient reaches the LoRA on {some(bare)} of {model.family.name}, in any block: these layers are not "
-            "asked, or what is behind them lets no gradient through, and they would learn nothing"
-        )
-
-
-def _kind(key: str) -> str:
-    """A layer's name in every block."""
-    return re.sub(r"\d+", "N", key.removesuffix(UP))
-
-
-def _require_slope(
-    model: PipelineModel, velocity: Callable[[], Tensor], direction: dict[str, Tensor], step: float
-) -> None:
-    """Along ``direction`` the velocity changes as its gradient says. What is weighed is that change itself, so that the
-    rounding of a low precision is small beside it.
-
-    Args:
-        step: one that moves the velocity too far; it is halved until a straight line describes the way.
-    """
-    start, size = model.lora_state(), math.sqrt(len(direction))
-
-    def change(step: float) -> Tensor:
-        """Of the velocity, for each unit of the direction."""
-        ends = []
-        for way in (step / size, -step / size):
-            moved = {
-                key: tensor + way * direction[key] if key in direction else tensor for key, tensor in start.items()
-            }
-            with torch.no_grad(), model.using(moved):
-                ends.append(velocity())
-        return (ends[0] - ends[1]) / (2 * step)
-
-    with torch.no_grad():
-        most = _LARGEST * float(velocity().norm())
-    agrees, known = _AGREES[model.low_precision], _KNOWN[model.low_precision]
-    best = (math.inf, 0.0, 0.0)
-    for _ in range(_TRIES):
-        whole = change(step)
-        if float(whole.norm()) * step <= most:
-            weights = whole / whole.norm().clamp(min=1e-30)
-            gradient = _gradient(model, velocity(), weights)
-            slope = (
-                sum(float((each.double() * direction[key]).sum()) for key, each in gradient.items() if key in direction)
-                / size
-            )
-            half = float((change(step / 2).double() * weights).sum())
-            unknown = abs(float(whole.norm()) - half)  # what a straight line leaves out
-            if abs(half - slope) <= abs(half) * agrees + unknown / 2 and unknown <= abs(half) * known:
-                return
-            best = min(best, (unknown / max(abs(half), 1e-30), slope, half))
-        step /= 2
-    raise ValueError(
-        f"the gradient through {model.family.name} is not the slope of what it computes (the gradient says "
-        f"{best[1]:.3g}, differences {best[2]:.3g}): something in this network or its precision bends it, and a "
-        "training would go astray"
-    )
+    Proof(model=model, name=name, low_precision=model.low_precision, velocity=velocity, x=x, prompts=2).whole()
