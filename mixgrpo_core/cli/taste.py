@@ -40,7 +40,8 @@ class TrainFlags:
     out: the file to write, ``taste.safetensors``; it must not exist yet.
     votes: run folders, or folders of ballots, whose votes are learnt from, and clicks that said "wrong".
     liked, disliked: folders of pictures; one with a text file of its name beside it has that prompt.
-    encoder: what the taste sees of pictures: ``DinoV2('dinov2-base')``, ``ClipImages(...)``, ``SiglipImages(...)``.
+    encoder: what the taste sees of pictures: ``DinoV2('dinov2-base')``, ``ClipImages(...)``, ``SiglipImages(...)``,
+        or ``Latents('model/vae')``, colours and edges with the latents of an autoencoder.
     conditioned: whether the words of prompts matter.
     """
 

@@ -15,6 +15,7 @@ from ...mixgrpo_core.rewards.taste import ColoursAndEdges, SiglipImages, TasteRe
 from ...mixgrpo_core.rewards.taste.memory import NEWEST
 from ...mixgrpo_core.rewards.taste.taste import Taste
 from ..checks import require_in_range
+from ..host.latents import Latents
 from ..host.reward_files import NOTHING, OWN, file_problem, fingerprint, found, path_of
 from ..host.reward_place import HostPlace
 from ..live.canvas_run import all_runs, name_of, runs_folder
@@ -27,10 +28,10 @@ BEGIN = "begin by asking"
 _RUN = "run "
 PLAIN = "colours and edges"
 NO_FILE = "none"
-ENCODERS: Mapping[str, type[DinoV2] | type[ClipImages] | type[SiglipImages]] = MappingProxyType(
-    {"DINOv2": DinoV2, "CLIP": ClipImages, "SigLIP": SiglipImages}
+ENCODERS: Mapping[str, type[DinoV2] | type[ClipImages] | type[SiglipImages] | type[Latents]] = MappingProxyType(
+    {"DINOv2": DinoV2, "CLIP": ClipImages, "SigLIP": SiglipImages, "VAE latents": Latents}
 )
-FOLDERS = (OWN, "clip_vision")
+FOLDERS = (OWN, "clip_vision", "vae")
 FILES = (*DINOV2, *CLIP_SCORE_FILES, *SIGLIP_FILES)
 
 
@@ -65,15 +66,12 @@ class TasteNode(io.ComfyNode):
             _file_of(taste)
         except ValueError as error:
             return f"taste: {error}"
-        if sees in ENCODERS and file == NO_FILE:
-            return f"file: {sees} needs its weights, a file or a folder of models/reward_models or models/clip_vision"
         if sees in ENCODERS:
-            return file_problem(file, FOLDERS, FILES) or True
-        if sees not in (
-            None,
-            PLAIN,
-        ):  # the host leaves these two to us, and nothing is read from a file that is not needed
+            return _lacking(sees, file)
+        if sees not in (None, PLAIN):  # the host leaves these two to us
             return f"sees: expected one of {', '.join(map(repr, (PLAIN, *ENCODERS)))}, found {sees!r}"
+        if sees == PLAIN and file not in (None, NO_FILE, NOTHING):
+            return f"file: {PLAIN} reads no file, found {file}: choose under sees what reads it, or {NO_FILE} here"
         return True
 
     @classmethod
@@ -113,6 +111,14 @@ class TasteNode(io.ComfyNode):
         return io.NodeOutput(Rewards(rewards={NAME: reward}, weights={NAME: weight}))
 
 
+def _lacking(sees: str, file: str | None) -> bool | str:
+    """What is wrong with the file of an encoder; True where nothing is."""
+    if file == NO_FILE:
+        folder = "vae" if ENCODERS[sees] is Latents else "clip_vision"
+        return f"file: {sees} needs its weights, a file or a folder of models/{OWN} or models/{folder}"
+    return file_problem(file, FOLDERS, () if ENCODERS[sees] is Latents else FILES) or True
+
+
 def _knows() -> list[io.Input]:
     """What it knows at the start, and what it sees."""
     return [
@@ -128,13 +134,14 @@ def _knows() -> list[io.Input]:
             options=[PLAIN, *ENCODERS],
             default=PLAIN,
             tooltip="What it sees of images. Colours and edges need no file and know nothing of what is "
-            "shown; with a network it needs fewer votes. A taste goes with what it was learnt on.",
+            "shown; VAE latents adds what a model's VAE makes of them; with a network it needs fewer votes. A taste "
+            "goes with what it was learnt on.",
         ),
         io.Combo.Input(
             "file",
             options=[NO_FILE, *(name for name in found(FOLDERS) if name != NOTHING)],
             default=NO_FILE,
-            tooltip="The network's weights; colours and edges need none.",
+            tooltip="The network's weights, or the VAE; colours and edges need none.",
         ),
     ]
 

@@ -2,11 +2,18 @@
 
 import threading
 
+import folder_paths
 import pytest
+import torch
 from mixgrpo_pack.mixgrpo_core.rewards.people.ballot import State
 from mixgrpo_pack.mixgrpo_core.rewards.people.ballot_box import BallotBox
+from mixgrpo_pack.mixgrpo_core.rewards.taste.latents import beside_colours
+from mixgrpo_pack.mixgrpo_core.rewards.taste.looks import Look
 from mixgrpo_pack.mixgrpo_core.rewards.taste.taste import Taste
+from mixgrpo_pack.mixgrpo_core.support.spelling import spell
+from mixgrpo_pack.nodes.demo import load_vae
 from mixgrpo_pack.nodes.rewards.taste import BEGIN, NO_FILE, PLAIN, TasteNode, tastes
+from safetensors.torch import save_file
 from test_live import ears, output
 from test_votes import metrics, parts, queue
 
@@ -42,10 +49,30 @@ def test_inputs_that_cannot_be_are_sentences(output):
     assert "DINOv2 needs its weights" in TasteNode.validate_inputs(taste=BEGIN, sees="DINOv2", file=NO_FILE)
     assert "there is no lost.pt" in TasteNode.validate_inputs(taste=BEGIN, sees="DINOv2", file="lost.pt")
     assert "expected one of" in TasteNode.validate_inputs(taste=BEGIN, sees="Eyes", file=NO_FILE)
-    for file in (NO_FILE, "no file found", "of-another-machine.pt"):  # it is not needed
+    assert "VAE latents needs its weights" in TasteNode.validate_inputs(taste=BEGIN, sees="VAE latents", file=NO_FILE)
+    for file in (NO_FILE, "no file found"):
         assert TasteNode.validate_inputs(taste=BEGIN, sees=PLAIN, file=file) is True
+    unused = TasteNode.validate_inputs(taste=BEGIN, sees=PLAIN, file="dinov2-base")  # DINOv2 was meant, perhaps
+    assert unused.startswith("file: colours and edges reads no file, found dinov2-base")
     with pytest.raises(ValueError, match="images_asked"):
         made(images_asked=1)
+
+
+def test_vae_latents_are_those_of_the_host(output, tmp_path, monkeypatch):
+    """A file of models/vae, in the names by which ComfyUI knows the demo's autoencoder."""
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "vae", ([str(tmp_path)], set()))
+    vae, sees = load_vae(), "VAE latents"
+    save_file({name: tensor.clone() for name, tensor in vae.get_sd().items()}, tmp_path / "tiny.safetensors")
+    save_file({"nothing": torch.ones(1)}, tmp_path / "other.safetensors")
+    assert TasteNode.validate_inputs(taste=BEGIN, sees=sees, file="vae/tiny.safetensors") is True
+    assert "file: there is no vae/lost.pt" in TasteNode.validate_inputs(taste=BEGIN, sees=sees, file="vae/lost.pt")
+    taste = made(sees=sees, file="vae/tiny.safetensors").rewards["taste"]
+    Look(taste.encoder).check()
+    assert spell(taste.encoder) == f"Latents(file={str(tmp_path / 'tiny.safetensors')!r})"
+    images = (torch.rand(3, 64, 64, 3, generator=torch.Generator().manual_seed(0)) * 255).round() / 255
+    torch.testing.assert_close(Look(taste.encoder).features(images), beside_colours(images, vae.encode(images)))
+    with pytest.raises(ValueError, match="ComfyUI reads no VAE from .*other.safetensors: choose one that"):
+        made(sees=sees, file="vae/other.safetensors").rewards["taste"].prepare(())
 
 
 class Thumbs:

@@ -24,6 +24,7 @@ SUFFIXES = (*SAFETENSORS, *PICKLES)
 _IN_FOLDERS = (
     *("model.safetensors.index.json", "model.safetensors", "open_clip_model.safetensors"),
     *("model.bf16.safetensors", "model.fp16.safetensors"),  # variants of 16 bits, where a folder has nothing else
+    *("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors"),  # an autoencoder's
     *("pytorch_model.bin.index.json", "pytorch_model.bin", "open_clip_pytorch_model.bin"),
 )
 _WRAPPERS = ("state_dict", "model")  # keys under which training code puts the weights
