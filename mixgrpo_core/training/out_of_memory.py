@@ -11,7 +11,7 @@ from typing import TypeVar
 import torch
 
 from ..objectives.update import update_policy
-from ..sampling.ode import decode, sample, sample_together
+from ..sampling.ode import decode_frames, sample, sample_together
 from ..sampling.rollouts import rollout_together
 from ..settings.config import TrainConfig
 from ..support.micro_batches import ran_out
@@ -22,7 +22,7 @@ _WORK: Mapping[Callable[..., object], tuple[str, str]] = MappingProxyType(
         rollout_together: ("sampling", "rollout_batch"),
         sample: ("sampling", "rollout_batch"),
         sample_together: ("sampling", "rollout_batch"),
-        decode: ("decoding", "decode_batch"),
+        decode_frames: ("decoding", "decode_batch"),
         update_policy: ("training", "update_batch"),
     }
 )
