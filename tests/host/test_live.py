@@ -615,6 +615,7 @@ def test_routes_are_registered_once_on_the_hosts_own_table(ears):
         ("GET", "/mixgrpo/runs/{run}"),
         ("POST", "/mixgrpo/runs/{run}/command"),
         ("POST", "/mixgrpo/runs/{run}/keep"),
+        ("POST", "/mixgrpo/runs/{run}/taste/wrong"),
         ("GET", "/mixgrpo/runs/{run}/ballots/{ballot}"),
         ("POST", "/mixgrpo/runs/{run}/ballots/{ballot}/votes"),
     ]

@@ -145,7 +145,7 @@ class HostFlow:
                     return (x - model_wrap(x, sigma.expand(len(x)), **extra_args)) / sigma
 
                 found.append(body(velocity))
-                return found[0].final
+                return found[0][0].final
 
         sample(self.scene, Drive(), torch.tensor([1.0, 0.0]), noise=self.start)
         return found[0]
