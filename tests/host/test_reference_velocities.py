@@ -7,7 +7,8 @@ import comfy.model_detection
 import diffusers
 import pytest
 import torch
-from diffusers import AutoencoderKL, AutoencoderKLQwenImage
+from diffusers import AutoencoderKL, AutoencoderKLFlux2, AutoencoderKLQwenImage
+from diffusers.loaders.single_file_utils import convert_flux2_transformer_checkpoint_to_diffusers
 from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit
 from mixgrpo_pack.mixgrpo_core.models.diffusers.arguments import Asked
 from mixgrpo_pack.mixgrpo_core.models.diffusers.field import PipelineField
@@ -15,7 +16,7 @@ from mixgrpo_pack.mixgrpo_core.models.diffusers.interior import Interior
 from mixgrpo_pack.mixgrpo_core.models.diffusers.probe import Probe
 from mixgrpo_pack.mixgrpo_core.models.diffusers.references import PICTURE, References
 from mixgrpo_pack.mixgrpo_core.models.families.qwen import QWEN_EDIT
-from mixgrpo_pack.mixgrpo_core.models.families.table import KONTEXT
+from mixgrpo_pack.mixgrpo_core.models.families.table import FLUX2, KONTEXT
 from mixgrpo_pack.mixgrpo_core.rewards.port import Context
 from mixgrpo_pack.nodes.host import references as host_references
 from mixgrpo_pack.nodes.host.field import HostField
@@ -23,7 +24,8 @@ from mixgrpo_pack.nodes.host.texts import PromptSet
 from tiny_models import tiny
 from torch import Tensor
 
-WORDS, SIDE, TOKENS = "make it red", 64, 5
+WORDS, SIDE = "make it red", 64
+TOKENS = 512  # to which the host fills up texts of FLUX.2
 CPU = torch.device("cpu")
 FLUX = {
     "patch_size": 1,
@@ -45,6 +47,18 @@ QWEN = {
     "num_attention_heads": 2,
     "joint_attention_dim": 12,
     "axes_dims_rope": (4, 6, 6),
+}
+FLUX2_NETWORK = {
+    "patch_size": 1,
+    "in_channels": 128,
+    "num_layers": 2,
+    "num_single_layers": 2,
+    "attention_head_dim": 16,
+    "num_attention_heads": 2,
+    "joint_attention_dim": 12,
+    "timestep_guidance_channels": 256,
+    "axes_dims_rope": (4, 4, 4, 4),
+    "guidance_embeds": True,
 }
 
 
@@ -84,6 +98,25 @@ def qwen() -> tuple[Any, Any]:
     return pipe, there.patcher
 
 
+def flux2() -> tuple[Any, Any]:
+    """The host has the names of the original, which diffusers' own converter reads."""
+    network = diffusers.Flux2Transformer2DModel(**FLUX2_NETWORK)
+    vae = AutoencoderKLFlux2(
+        block_out_channels=(4,) * 4,
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        latent_channels=32,
+        norm_num_groups=1,
+    )
+    pipe = diffusers.Flux2Pipeline(
+        transformer=network, vae=vae.eval(), scheduler=Probe(), text_encoder=None, tokenizer=None
+    )
+    there = tiny("FLUX.2", in_channels=128, out_channels=128)
+    weights = {name: tensor.clone() for name, tensor in there.model.diffusion_model.state_dict().items()}
+    network.load_state_dict(convert_flux2_transformer_checkpoint_to_diffusers(weights))
+    return pipe, there.patcher
+
+
 class Vae:
     """The pipeline's autoencoder as the host has it: latents in its own scale."""
 
@@ -116,8 +149,16 @@ HOMES: dict[str, tuple[Callable[[], tuple[Any, Any]], Any, dict[str, Any]]] = {
         KONTEXT,
         {"pooled_prompt_embeds": drawn(1, 10, seed=2), "guidance_scale": 3.5, **KONTEXT.fixed(SIDE, SIDE)},
     ),
+    "flux2": (flux2, FLUX2, {"guidance_scale": 3.5}),
     "qwen": (qwen, QWEN_EDIT, {"prompt_embeds_mask": torch.ones(1, TOKENS, dtype=torch.long), "true_cfg_scale": 1.0}),
 }
+
+
+def packed(pipe: Any, x: Tensor) -> Tensor:
+    """Latents of the host as the pipeline has them."""
+    if isinstance(pipe, diffusers.Flux2Pipeline):
+        return pipe._pack_latents(x)
+    return pipe._pack_latents(x, 1, 16, SIDE // 8, SIDE // 8)
 
 
 @pytest.mark.parametrize("name", HOMES)
@@ -143,8 +184,7 @@ def test_the_velocity_with_a_picture_is_the_same_in_both_homes(name: str, monkey
         x, sigma = home.noise(7, 1), torch.tensor(0.6)
         here = home.run([home.encode(WORDS)], lambda velocity: velocity(x, sigma))
         plain = home.run([(Texts().encode_from_tokens_scheduled({}), None)], lambda velocity: velocity(x, sigma))
-        packed = pipe._pack_latents(x, 1, 16, SIDE // 8, SIDE // 8)
-        there = field.velocity(packed, sigma, told)
-    wanted = pipe._pack_latents(here, 1, 16, SIDE // 8, SIDE // 8)
+        there = field.velocity(packed(pipe, x), sigma, told)
+    wanted = packed(pipe, here)
     torch.testing.assert_close(there, wanted, rtol=1e-5, atol=1e-5)
     assert (here - plain).abs().max() > 1e-3, "the picture has a say"
