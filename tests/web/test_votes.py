@@ -246,7 +246,7 @@ SIZE = "[...app.graph.getNodeById(12).size]"
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "example_workflows" / "1_first_lora_on_the_demo_model.json"
-ITERATIONS, IMAGES = 5, 6
+ITERATIONS, IMAGES = 3, 6
 SHOWN = {"x": 450, "y": 78, "width": 550, "height": 604}
 
 
@@ -257,7 +257,7 @@ def voted_workflow(run):
     prompts, settings, trainer = nodes[3], nodes[5], nodes[6]
     values = prompts["widgets_values"]
     values[0], values[2] = ("\n".join(text.splitlines()[::40]) for text in (values[0], values[2] * 5))
-    settings["widgets_values"][3:7] = [ITERATIONS, IMAGES, 1, 0.004]
+    settings["widgets_values"][3:7] = [ITERATIONS, IMAGES, 1, 0.005]
     settings["pos"] = [460, 660]
     trainer["widgets_values"][0] = run
     for output in (port for node in nodes.values() for port in node["outputs"]):
@@ -330,7 +330,7 @@ def by_hand(request, host, show):
             page.get_by_role("button", name=name, exact=True).click()
             if image == IMAGES - 1 and iteration == 0:
                 told.back_again = change_the_last(page, host, former, name)
-            if image == 4 and iteration == 3 and folder is not None:
+            if image == 4 and iteration == ITERATIONS - 1 and folder is not None:
                 page.evaluate("app.canvas.deselectAll()")
                 page.screenshot(path=Path(folder) / "votes.png", clip=SHOWN)
         page.get_by_role("button", name="Done", exact=True).click()
@@ -388,4 +388,4 @@ def test_a_training_becomes_what_was_voted_for(by_hand):
         for report in (reports[0], reports[-1])
     )
     assert after[-1] > before[0] + 0.03, f"held-out brightness: {before[0]:.3f} before, {after[-1]:.3f} after"
-    assert statistics.mean(told.seen[-2:]) > statistics.mean(told.seen[:2]), f"what the voter saw: {told.seen}"
+    assert told.seen[-1] > told.seen[0], f"what the voter saw: {told.seen}"
