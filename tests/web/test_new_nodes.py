@@ -3,12 +3,10 @@
 import pytest
 from frontend import PLACE, load, ready, until
 
-TRAINER, SETTINGS, VOTE, TASTE = "MixGRPO Train", "Trainer Settings", "Human Vote", "Taste Reward"
+TRAINER, VOTE, TASTE = "MixGRPO Train", "Human Vote", "Taste Reward"
 WORDS = {
     "mixgrpo": ([TRAINER], 1),
     "fine-tune": ([TRAINER], 1),
-    "fine tuning": ([TRAINER], 1),
-    "train": ([SETTINGS, TRAINER], 3),
     "rlhf": ([VOTE, TASTE, TRAINER], 3),
     "dpo": ([VOTE, TRAINER], 8),  # behind six nodes of the host that have the letters in their names
 }
