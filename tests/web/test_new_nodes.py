@@ -3,11 +3,10 @@
 import pytest
 from frontend import PLACE, load, ready, until
 
-TRAINER, VOTE, TASTE = "MixGRPO Train", "Human Vote", "Taste Reward"
+TRAINER, VOTE = "MixGRPO Train", "Human Vote"
 WORDS = {
     "mixgrpo": ([TRAINER], 1),
     "fine-tune": ([TRAINER], 1),
-    "rlhf": ([VOTE, TASTE, TRAINER], 3),
     "dpo": ([VOTE, TRAINER], 8),  # behind six nodes of the host that have the letters in their names
 }
 """What is typed, what it finds, and among how many results from the first on."""
