@@ -91,6 +91,7 @@ LOW = [("FLUX.1 dev", torch.bfloat16), ("Qwen-Image", torch.float16), ("SDXL", t
 def test_low_precision_is_proven(name, dtype):
     with home(tiny(name, dtype)) as model:
         prove(model, PROMPTS)
+    assert proof._proven, "it was not passed over"
 
 
 @pytest.mark.parametrize("form", ["float8_e4m3fn", "nvfp4"])
@@ -117,6 +118,7 @@ def test_streamed_weights_are_proven(monkeypatch):
     stream(given.model.diffusion_model, monkeypatch)
     with home(given) as model:
         prove(model, PROMPTS)
+    assert proof._proven, "it was not passed over"
 
 
 @pytest.mark.parametrize("number", [0, 1])
