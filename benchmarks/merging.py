@@ -94,7 +94,7 @@ def in_the_models_terms(model: FlowModel, state: LoraState) -> LoraState:
 def skills(model: FlowModel, weights: LoraState | None) -> dict[str, dict[str, float]]:
     """By kind of caption, the mean of each skill."""
     found, sigmas = {}, model.grid(25)
-    with model.using(weights):
+    with model.with_weights(weights):
         for kind, prompts in captions(1).items():
             means = []
             for number, prompt in enumerate(prompts):

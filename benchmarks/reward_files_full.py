@@ -15,7 +15,7 @@ from mixgrpo_core.rewards.embedders.aesthetic import AestheticScore
 from mixgrpo_core.rewards.embedders.dino import DinoV2
 from mixgrpo_core.rewards.embedders.similarity import ImageSimilarity
 from mixgrpo_core.rewards.image_reward import ImageReward
-from mixgrpo_core.rewards.networks.places import Place
+from mixgrpo_core.rewards.networks.places import Placement
 from mixgrpo_core.rewards.networks.reference_picture import Pixels
 from mixgrpo_core.rewards.port import Reward
 from mixgrpo_core.rewards.siglip.scores import SigLIPScore
@@ -28,7 +28,7 @@ class Case:
     """``write(folder, tiny)`` writes the files; ``make(folder, place, batch)`` is the reward that reads them."""
 
     write: Callable[[Path, bool], None]
-    make: Callable[[Path, Place, int], Reward]
+    make: Callable[[Path, Placement, int], Reward]
 
 
 def random_like(network: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
@@ -179,16 +179,16 @@ def clip_in(folder: Path) -> str:
     return str(folder / "clip.safetensors")
 
 
-def resembling(folder: Path, place: Place, batch: int) -> Reward:
+def resembling(folder: Path, place: Placement, batch: int) -> Reward:
     reference = Pixels(torch.rand(256, 256, 3, generator=torch.Generator().manual_seed(1)))
     return ImageSimilarity(DinoV2(str(folder / "dinov2-base.safetensors")), reference, place=place, batch=batch)
 
 
-def beautiful(folder: Path, place: Place, batch: int) -> Reward:
+def beautiful(folder: Path, place: Placement, batch: int) -> Reward:
     return AestheticScore(str(folder / "sac+logos+ava1-l14-linearMSE.pth"), clip_in(folder), place=place, batch=batch)
 
 
-def matching(folder: Path, place: Place, batch: int) -> Reward:
+def matching(folder: Path, place: Placement, batch: int) -> Reward:
     return CLIPScore(clip_in(folder), place=place, batch=batch)
 
 

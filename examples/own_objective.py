@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mixgrpo_core import GRPO, FlowSDE, Sampling, TrainConfig, group_advantages, rollout, train, windowed_plan
+from mixgrpo_core import GRPO, FlowSDE, RolloutSettings, TrainConfig, group_advantages, rollout, train, windowed_plan
 from mixgrpo_core.demo import train_prompts
 from mixgrpo_core.models import FlowModel, Policy, load_demo
-from mixgrpo_core.objectives import Group, LossReport, Objective, Updating, update_policy
+from mixgrpo_core.objectives import Group, LossReport, Objective, UpdateSettings, update_policy
 from mixgrpo_core.objectives.clipped import log_prob_terms, old_log_prob_terms
 from mixgrpo_core.objectives.pieces import Piece
 from mixgrpo_core.objectives.port import TRANSITIONS, Cells
@@ -68,11 +68,11 @@ def first_gradient(model: FlowModel, objective: Objective) -> Tensor:
     """The gradient of the first update on one group of four images, all of the LoRA's numbers in one row."""
     prompt = train_prompts()[0]
     cond, plan = model.encode(prompt), windowed_plan(model.grid(5), (1, 2))
-    trajectory = rollout(model, cond, plan, Sampling(kernel=FlowSDE()), group_size=4, seed=0)
+    trajectory = rollout(model, cond, plan, RolloutSettings(kernel=FlowSDE()), group_size=4, seed=0)
     scores = ShapeReward()(RewardBatch(images=model.decode(trajectory.final), prompts=(prompt,) * 4))
     group = Group(cond=cond, trajectory=trajectory, advantage=group_advantages(scores.values, scores.valid))
     optimizer = Noted(model.parameters(), lr=0.0)
-    settings = Updating(updates=1, max_grad_norm=1e9)
+    settings = UpdateSettings(updates=1, max_grad_norm=1e9)
     update_policy(model, [group], objective, optimizer, settings, clock=PhaseClock(lambda: model.evaluations))
     return optimizer.noted
 

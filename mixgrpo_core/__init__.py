@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .sampling.kernels import DanceSDE, FlowCPS, FlowSDE, Gaussian, PreciseSDE
     from .sampling.ode import sample
     from .sampling.planners import FullPlanner, StepPlan, WindowPlanner, deterministic_plan, windowed_plan
-    from .sampling.rollouts import Sampling, rollout
+    from .sampling.rollouts import RolloutSettings, rollout
     from .sampling.schedule import flash_sigmas, flow_sigmas
     from .sampling.solvers import DPMpp2M, Euler
     from .sampling.windows import DecayingWindow, FrozenWindow, RandomWindow, SlidingWindow
@@ -60,8 +60,8 @@ __all__ = [
     "PreciseSDE",
     "RandomWindow",
     "RewardBatch",
+    "RolloutSettings",
     "RunFolder",
-    "Sampling",
     "Scores",
     "SlidingWindow",
     "SmallPixels",
@@ -110,7 +110,7 @@ _HOMES = {
     "sampling.kernels": "DanceSDE FlowCPS FlowSDE Gaussian PreciseSDE",
     "sampling.ode": "sample",
     "sampling.planners": "FullPlanner StepPlan WindowPlanner deterministic_plan windowed_plan",
-    "sampling.rollouts": "Sampling rollout",
+    "sampling.rollouts": "RolloutSettings rollout",
     "sampling.schedule": "flash_sigmas flow_sigmas",
     "sampling.solvers": "DPMpp2M Euler",
     "sampling.windows": "DecayingWindow FrozenWindow RandomWindow SlidingWindow",

@@ -49,7 +49,7 @@ def path(latents, sigmas, trained=None):
                 x_next=latents[step + 1],
                 sigma=sigmas[step],
                 sigma_next=sigmas[step + 1],
-                log_prob_old=torch.zeros(len(latents[0])),
+                old_log_prob=torch.zeros(len(latents[0])),
             )
         )
     return Trajectory(transitions=tuple(transitions), final=latents[-1], sigmas=sigmas, nfe={})

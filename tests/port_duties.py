@@ -47,18 +47,18 @@ def test_using_outside_inside_and_nested_gives_those_weights_and_comes_back(mode
     trained = kept(model)
     other = {name: tensor * 2 for name, tensor in trained.items()}
     current = velocity(model).detach()
-    with model.using(None):
+    with model.with_weights(None):
         base = velocity(model).detach()
-        with model.using(other):
+        with model.with_weights(other):
             doubled = velocity(model).detach()
         assert torch.equal(velocity(model), base)
     assert torch.equal(velocity(model).detach(), current)
     x, sigma = model.noise(3, 3), torch.tensor(0.7)
 
     def inside(v) -> tuple[Tensor, Tensor]:
-        with model.using(None):
+        with model.with_weights(None):
             off = v(x, sigma)
-        with model.using(other):
+        with model.with_weights(other):
             return off.detach(), v(x, sigma).detach()
 
     found = model.run([model.encode(PROMPT)], inside)
@@ -78,7 +78,7 @@ def test_a_lora_of_another_rank_can_be_worn(model) -> None:
         for name, tensor in trained.items()
     }
     current = velocity(model).detach()
-    with model.using(wider):
+    with model.with_weights(wider):
         torch.testing.assert_close(velocity(model).detach(), current, atol=1e-5, rtol=1e-5)
     assert torch.equal(velocity(model).detach(), current)
 
@@ -93,9 +93,9 @@ def test_asking_another_policy_between_forward_and_backward_leaves_the_gradient_
         def body(v) -> None:
             loss = v(x, sigma).square().mean()
             if disturb:
-                with torch.no_grad(), model.using(None):
+                with torch.no_grad(), model.with_weights(None):
                     v(x, sigma)
-                with torch.no_grad(), model.using({name: 2 * t for name, t in model.lora_state().items()}):
+                with torch.no_grad(), model.with_weights({name: 2 * t for name, t in model.lora_state().items()}):
                     v(x, sigma)
             loss.backward()
 
@@ -109,7 +109,7 @@ def test_asking_another_policy_between_forward_and_backward_leaves_the_gradient_
 def test_weights_come_back_after_an_exception_and_an_interrupt(model) -> None:
     current, trained = velocity(model).detach(), kept(model)
     for error in (ValueError, KeyboardInterrupt):
-        with pytest.raises(error), model.using(None):
+        with pytest.raises(error), model.with_weights(None):
             raise error
         with pytest.raises(error):
             model.run([model.encode(PROMPT)], lambda v, error=error: (_ for _ in ()).throw(error()))

@@ -69,7 +69,7 @@ class ToyModel:
         return body(velocity)
 
     @contextmanager
-    def using(self, weights: Mapping[str, Tensor] | None):
+    def with_weights(self, weights: Mapping[str, Tensor] | None):
         before, self.weights = self.weights, weights
         try:
             yield

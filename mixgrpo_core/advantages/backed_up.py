@@ -54,7 +54,7 @@ class BackedUp(Credit):
         edges, counted = edges_of(group.trajectory), advantages.counted.cpu()
         log_probs = None
         if self.weights == "log_prob":
-            log_probs = torch.stack([step.log_prob_old for step in group.trajectory.transitions], 1).cpu()
+            log_probs = torch.stack([step.old_log_prob for step in group.trajectory.transitions], 1).cpu()
         found = back_up(advantages.values.cpu(), edges, counted, log_probs, self.temperature)
         found = torch.where(counted[:, None], found, torch.zeros_like(found))
         leaves = advantages.values.abs().mean().clamp(min=torch.finfo(torch.float32).tiny)

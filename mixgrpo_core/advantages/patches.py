@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..rewards.embedders.dino import DinoTower, DinoV2
-from ..rewards.networks.places import Place, Precision, Resident
+from ..rewards.networks.places import Placement, Precision, Resident
 from ..support.setting import require_finite
 
 
@@ -72,7 +72,7 @@ class DinoPatches(PatchFeatures):
 
     file: str
     precision: Precision = "auto"
-    place: Place = field(default=Resident(), repr=False)
+    place: Placement = field(default=Resident(), repr=False)
     batch: int = field(default=16, repr=False)
 
     def __post_init__(self) -> None:

@@ -95,7 +95,7 @@ def _pictures(model: "PipelineModel", teachers: Sequence[Teacher], flags: MergeF
         noise = of_size.noise(derive_seed("merge", "grid", index), _SHOWN_IMAGES)
         sigmas = of_size.grid(max(flags.train.steps, model.min_steps))
         for weights in columns.values():
-            with model.using(weights):
+            with model.with_weights(weights):
                 row.append(decode(of_size, sample(of_size, cond, noise, sigmas), _SHOWN_IMAGES))
         cells.append(row)
     labelled_grid(cells, prompts, list(columns), tile=96).save(folder / "before_after.png")

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
 
-from ..evaluation.ranking import Ranking, in_words, ranking_of, weights_of
+from ..evaluation.ranking import ImageRanking, in_words, ranking_of, weights_of
 from ..rewards.port import Context, Reward, Scores, about
 from ..rewards.scoring import Failure, score
 from ..rewards.taste.reward import alone
@@ -138,7 +138,7 @@ def _tell(files: Sequence[Path], scores: Mapping[str, Scores], console: Console)
         console.print(f"{file.name}: {words}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _show(found: Ranking, files: Sequence[Path], console: Console) -> None:
+def _show(found: ImageRanking, files: Sequence[Path], console: Console) -> None:
     table = Table("", "picture", *map(escape, found.scores))
     for place, i in enumerate(found.order, start=1):
         values = (words.removeprefix(f"{name} ") for name, words in _cells(found, i))
@@ -148,11 +148,11 @@ def _show(found: Ranking, files: Sequence[Path], console: Console) -> None:
         console.print(str(failure), style="yellow", highlight=False, markup=False)
 
 
-def _cells(found: Ranking, index: int) -> list[tuple[str, str]]:
+def _cells(found: ImageRanking, index: int) -> list[tuple[str, str]]:
     return list(zip(found.scores, found.words(index), strict=True))
 
 
-def _values(found: Ranking, files: Sequence[Path]) -> list[dict[str, object]]:
+def _values(found: ImageRanking, files: Sequence[Path]) -> list[dict[str, object]]:
     """Plain values; None for what was not scored."""
 
     def of(index: int) -> dict[str, float | None]:

@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
-from ..rewards.port import About, Reward, RewardBatch, about
+from ..rewards.port import Reward, RewardBatch, RewardInfo, about
 from ..rewards.scoring import Failure, score
 from ..shapes.captions import Caption
 from ..shapes.drawing import PALETTE, coverage
@@ -98,7 +98,7 @@ def checked(reward: Reward) -> Checked:
     return Checked(own=own, other=other, failures=[failure for _, failures in found for failure in failures])
 
 
-def verdicts(found: Checked, declared: About) -> list[tuple[str, bool]]:
+def verdicts(found: Checked, declared: RewardInfo) -> list[tuple[str, bool]]:
     """Sentences, and whether each is as it should be."""
     count = len(found.own)
     if found.failures:

@@ -92,7 +92,7 @@ def evaluate(
 ) -> Evaluation:
     """Score held-out samples of the model as it stands, or of ``weights`` (an EMA, say).
 
-    A reward that does not score held-out images (``About.held_out``) is not asked and has no figures.
+    A reward that does not score held-out images (``RewardInfo.held_out``) is not asked and has no figures.
     ``on_prompt`` hears the index and images ``[n, H, W, 3]`` of each prompt that is this rank's; raising from it
     cancels.
     """
@@ -134,7 +134,7 @@ def _sampled(
     together = max(1, held_out.batch // held_out.images_per_prompt)
     for numbers, items in _alike(held_out, own, together):
         of_size = sized(model, items[0].prompt)
-        with nullcontext() if weights is None else model.using(weights):
+        with nullcontext() if weights is None else model.with_weights(weights):
             latents = sample_together(
                 of_size,
                 [item.cond for item in items],

@@ -12,7 +12,7 @@ from ..rewards.scoring import Failure, score
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ranking:
+class ImageRanking:
     """Scores of images, and their order.
 
     Attributes:
@@ -37,7 +37,7 @@ class Ranking:
 
 def ranked(
     batches: Sequence[RewardBatch], rewards: Mapping[str, Reward], weights: Mapping[str, float] | None = None
-) -> Ranking:
+) -> ImageRanking:
     """Score ``batches`` and rank all their images together, see `ranking_of`.
 
     Args:
@@ -64,7 +64,7 @@ def weights_of(rewards: Mapping[str, Reward], weights: Mapping[str, float]) -> d
 
 def ranking_of(
     scored: Sequence[tuple[Mapping[str, Scores], Sequence[Failure]]], weights: Mapping[str, float]
-) -> Ranking:
+) -> ImageRanking:
     """The images of all batches that were ``scored``, ranked together.
 
     Several rewards are each brought to mean 0 and spread 1 over the images and averaged with their weights, as in
@@ -75,7 +75,7 @@ def ranking_of(
         name: Scores(torch.cat([each[name].values for each in found]), torch.cat([each[name].valid for each in found]))
         for name in weights
     }
-    return Ranking(
+    return ImageRanking(
         scores=scores,
         order=_order(mix_advantages(scores, weights), torch.stack([each.valid for each in scores.values()]).any(0)),
         failures=[failure for each in failures for failure in each],

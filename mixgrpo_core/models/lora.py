@@ -15,14 +15,14 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from ..support.quoting import some
+from ..support.quoting import listed
 from ..support.seeds import derive_seed
 from .lora_file import LoraFile, fresh_down, save_lora
 from .lora_names import DOWN, UP
 from .port import FlowModel, LoraState
 
 L = TypeVar("L", bound="Lora")
-Wear = Callable[[Mapping[str, Parameter] | None], None]
+Activate = Callable[[Mapping[str, Parameter] | None], None]
 """Puts tensors, by name, into the layers of a network; ``None`` takes the LoRA off."""
 
 
@@ -41,7 +41,7 @@ class Lora:
     def __init__(
         self,
         sizes: Mapping[str, tuple[int, int]],
-        wear: Wear,
+        activate: Activate,
         *,
         rank: int,
         alpha: float,
@@ -52,7 +52,7 @@ class Lora:
 
         Args:
             sizes: ``(in, out)`` of each layer by its name in LoRA files.
-            wear: how the home puts tensors into its layers.
+            activate: how the home puts tensors into its layers.
 
         Raises:
             ValueError: rank or alpha are none.
@@ -64,9 +64,9 @@ class Lora:
             incoming, outgoing = sizes[name]
             self.trained[name + DOWN] = Parameter(fresh_down(rank, incoming, derive_seed(seed, name)).to(device))
             self.trained[name + UP] = Parameter(torch.zeros(outgoing, rank, device=device))
-        self._put_on = wear
-        self._worn: Mapping[str, Parameter] | None = None
-        self._wear(self.trained)
+        self._put = activate
+        self._active: Mapping[str, Parameter] | None = None
+        self._activate(self.trained)
 
     def state(self) -> dict[str, Tensor]:
         """Detached views of the trained tensors."""
@@ -90,15 +90,15 @@ class Lora:
         if not known:
             raise ValueError(
                 f"the LoRA is another architecture's: expected layers as {next(iter(self.trained))}, "
-                f"found {some(sorted(file.state))}; use a LoRA of this model, and if it is one, with names of another "
-                "tool, write it in the layout of diffusers with the node MixGRPO Convert LoRA"
+                f"found {listed(sorted(file.state))}; use a LoRA of this model, and if it is one, with names of "
+                "another tool, write it in the layout of diffusers with the node MixGRPO Convert LoRA"
             )
         lost = sorted(name.removesuffix(UP) for name in found.keys() - known.keys() if name.endswith(UP))
         if lost:
             raise ValueError(
-                f"the LoRA also changes {len(lost)} layers that are not trained here ({some(lost)}) and would be lost: "
-                "choose layers that hold them, or merge it into the model (load it before the trainer) and start a new "
-                "LoRA from that"
+                f"the LoRA also changes {len(lost)} layers that are not trained here ({listed(lost)}) and would be "
+                "lost: choose layers that hold them, or merge it into the model (load it before the trainer) and start "
+                "a new LoRA from that"
             )
         if file.rank != self.rank:
             raise ValueError(
@@ -124,7 +124,7 @@ class Lora:
         return found
 
     @contextmanager
-    def using(self, weights: LoraState | None) -> Iterator[None]:
+    def with_weights(self, weights: LoraState | None) -> Iterator[None]:
         """Inside, the network wears ``weights``, or no LoRA; afterwards what it wore before, the same tensors.
 
         ``weights`` may be of another rank than the trained ones (a teacher's); their product is scaled as these are.
@@ -136,7 +136,7 @@ class Lora:
                 name: Parameter(weights[name].detach().to(parameter.device, torch.float32), requires_grad=False)
                 for name, parameter in self.trained.items()
             }
-        with self._wearing(frozen):
+        with self._choosing(frozen):
             yield
 
     def check(self, state: LoraState) -> None:
@@ -148,7 +148,7 @@ class Lora:
 
         For work that the backward pass does again.
         """
-        return self._wearing(self._worn)
+        return self._choosing(self._active)
 
     @contextmanager
     def imitated(self) -> Iterator[None]:
@@ -161,32 +161,32 @@ class Lora:
             self.trained = {
                 name: Parameter(torch.empty_like(tensor, device="cpu").detach()) for name, tensor in own.items()
             }
-            self._wear(self.trained)
+            self._activate(self.trained)
             yield
         finally:
             self.trained = own
-            self._wear(own)
+            self._activate(own)
 
     @contextmanager
-    def _wearing(self, choice: Mapping[str, Parameter] | None) -> Iterator[None]:
-        before = self._worn
+    def _choosing(self, choice: Mapping[str, Parameter] | None) -> Iterator[None]:
+        before = self._active
         try:
-            self._wear(choice)
+            self._activate(choice)
             yield
         finally:
-            self._wear(before)
+            self._activate(before)
 
-    def _wear(self, choice: Mapping[str, Parameter] | None) -> None:
-        if choice is self._worn:
+    def _activate(self, choice: Mapping[str, Parameter] | None) -> None:
+        if choice is self._active:
             return
-        self._put_on(choice)
+        self._put(choice)
         # a home's own switch may also turn gradients on and off; a backward pass may be under way, so what is trained
         # stays so
         for parameter in (choice or {}).values():
             parameter.requires_grad_(False)
         for parameter in self.trained.values():
             parameter.requires_grad_(True)
-        self._worn = choice
+        self._active = choice
 
 
 def require_alike(state: LoraState, own: LoraState, *, any_rank: bool = False) -> None:
@@ -198,7 +198,7 @@ def require_alike(state: LoraState, own: LoraState, *, any_rank: bool = False) -
     unknown = [name for name in state if name not in own]
     if missing or unknown:
         told = (("without", missing), ("with unknown", unknown))
-        parts = [f"{word} {some(names)}" for word, names in told if names]
+        parts = [f"{word} {listed(names)}" for word, names in told if names]
         raise ValueError(
             f"expected the {len(own)} tensors of this model's LoRA, found a state {' and '.join(parts)}; it belongs to "
             "another architecture"
@@ -212,7 +212,7 @@ def require_alike(state: LoraState, own: LoraState, *, any_rank: bool = False) -
         if shape != state[name].shape
     ]
     if wrong:
-        raise ValueError(f"the LoRA's shapes are another architecture's or another rank's: {some(wrong)}")
+        raise ValueError(f"the LoRA's shapes are another architecture's or another rank's: {listed(wrong)}")
 
 
 def _shape(name: str, own: Tensor, rank: int | None) -> tuple[int, ...]:
@@ -244,9 +244,9 @@ class WithLora(Generic[L]):
 
     lora: L
 
-    def using(self, weights: LoraState | None) -> AbstractContextManager[None]:
+    def with_weights(self, weights: LoraState | None) -> AbstractContextManager[None]:
         """Inside, the velocity is that of ``weights``, or the base model's; the trained tensors are not touched."""
-        return self.lora.using(weights)
+        return self.lora.with_weights(weights)
 
     def parameters(self) -> list[Parameter]:
         """The LoRA's tensors in the order of ``lora_state``."""

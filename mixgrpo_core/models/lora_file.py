@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..support.files import make_folder
-from ..support.quoting import some
+from ..support.quoting import listed
 from ..support.seeds import derive_seed
 from ..support.tensor_files import write_tensors
 from .lora_names import DOWN, UP, LoraFileError
@@ -111,8 +111,8 @@ def load_lora(path: str | Path) -> LoraFile:
     read = read_lora(path)
     if read.text:
         warnings.warn(
-            f"{path} holds {len(read.text)} tensors of text encoders ({some(sorted(read.text))}), which stay out: text "
-            "encoders are not trained here",
+            f"{path} holds {len(read.text)} tensors of text encoders ({listed(sorted(read.text))}), which stay out: "
+            "text encoders are not trained here",
             RuntimeWarning,
             stacklevel=2,
         )
@@ -124,7 +124,7 @@ def lora_of(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], where: s
     kohya = [name for name in tensors if name.startswith(KOHYA) and read_layer(name) is None]
     if kohya:
         raise LoraFileError(
-            f"{where} has the names of kohya ({some(kohya)}), whose layers are those of ComfyUI: write it in the "
+            f"{where} has the names of kohya ({listed(kohya)}), whose layers are those of ComfyUI: write it in the "
             "layout of diffusers with the node MixGRPO Convert LoRA"
         )
     state = {layer_of(name): tensor.float() for name, tensor in tensors.items()}
@@ -160,11 +160,11 @@ def _pairs(state: Mapping[str, Tensor], where: str) -> list[str]:
     if foreign or not modules:
         raise LoraFileError(
             f"{where} is not a LoRA of diffusers names: expected only pairs <module>{DOWN} and <module>{UP}, found "
-            f"{some(foreign) if foreign else 'no tensors'}; export it in the diffusers layout"
+            f"{listed(foreign) if foreign else 'no tensors'}; export it in the diffusers layout"
         )
     lonely = [f"{module}{kind}" for module in modules for kind in (DOWN, UP) if module + kind not in state]
     if lonely:
-        raise LoraFileError(f"{where} is half a LoRA: {some(lonely)} is missing beside its partner; get it again")
+        raise LoraFileError(f"{where} is half a LoRA: {listed(lonely)} is missing beside its partner; get it again")
     for module in modules:
         down, up = state[module + DOWN], state[module + UP]
         if down.ndim != 2 or up.ndim != 2 or down.shape[0] != up.shape[1]:

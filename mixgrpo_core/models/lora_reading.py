@@ -20,7 +20,7 @@ from torch import Tensor
 from ..support.file_kinds import what_it_is
 from ..support.files import TextFileError, read_text
 from ..support.paths import user_path
-from ..support.quoting import cause, some
+from ..support.quoting import cause, listed
 from .lora_alpha import ALPHA, PeftSettings, alphas_of
 from .lora_names import DOWN, UP, LoraFileError, renamed
 
@@ -106,7 +106,7 @@ def _baked(named: Mapping[str, Tensor], peft: PeftSettings | None, where: str) -
     orphans = sorted(layer for layer in alphas if layer + DOWN not in named and layer + UP not in named)
     if orphans:
         raise LoraFileError(
-            f"{where} has an alpha for {some(orphans)} but no lora_A and lora_B; it is not a whole LoRA"
+            f"{where} has an alpha for {listed(orphans)} but no lora_A and lora_B; it is not a whole LoRA"
         )
     for layer in (name.removesuffix(DOWN) for name in named if name.endswith(DOWN)):
         down, up = named[layer + DOWN], named.get(layer + UP)
@@ -184,8 +184,9 @@ def _require_lora(tensors: Mapping[str, Tensor], where: str) -> None:
         found = sorted(name for name in tensors if mark in name)
         if found:
             raise LoraFileError(
-                f"{where} is {kind} ({some(found)}): no LoRA does the same. Load it into the model before the training "
-                "(ComfyUI's Load LoRA before the trainer, or a model folder with it merged) and start a new LoRA there"
+                f"{where} is {kind} ({listed(found)}): no LoRA does the same. Load it into the model before the "
+                "training (ComfyUI's Load LoRA before the trainer, or a model folder with it merged) and start a "
+                "new LoRA there"
             )
 
 

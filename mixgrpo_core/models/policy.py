@@ -30,11 +30,11 @@ class Policy:
     def __init__(
         self,
         current: Velocity,
-        using: Callable[[LoraState | None], AbstractContextManager[None]],
+        with_weights: Callable[[LoraState | None], AbstractContextManager[None]],
         states: Mapping[str, LoraState | None],
         phase: Callable[[str], AbstractContextManager[object]] = nullcontext,
     ) -> None:
-        self._current, self._using, self._states, self._phase = current, using, states, phase
+        self._current, self._with_weights, self._states, self._phase = current, with_weights, states, phase
         self._last: dict[str | None, tuple[Tensor, Tensor, Tensor]] = {}
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
@@ -71,5 +71,5 @@ class Policy:
                 f"the policy {name!r} was asked for but is not kept (kept are {sorted(self._states)}): name it in the "
                 "objective's `needs` or `policies`"
             )
-        with self._phase("reference"), torch.no_grad(), self._using(self._states[name]):
+        with self._phase("reference"), torch.no_grad(), self._with_weights(self._states[name]):
             return self._current(x, sigma)

@@ -64,7 +64,7 @@ class Sampled(Protocol[Cond]):
         """Load the network once, condition it on one or more prompts, and call ``body`` with its velocity field."""
         ...
 
-    def using(self, weights: LoraState | None) -> AbstractContextManager[None]:
+    def with_weights(self, weights: LoraState | None) -> AbstractContextManager[None]:
         """Inside the context the velocity is that of ``weights``; ``None`` is the base model without the LoRA."""
         ...
 
@@ -131,9 +131,9 @@ class FlowModel(Sampled[Cond], Protocol[Cond]):
     What the core counts on:
 
     * ``sigma`` reaches the velocity as a 0-dim tensor on the CPU; ``x`` is float32 where ``noise`` put it.
-    * ``using`` is entered outside of ``run`` (an evaluation of other weights) and inside (a reference policy, hybrid
-      sampling), nested, and between the forward and the backward of the current policy: it must not write into the
-      trained tensors.
+    * ``with_weights`` is entered outside of ``run`` (an evaluation of other weights) and inside (a reference policy,
+      hybrid sampling), nested, and between the forward and the backward of the current policy: it must not write into
+      the trained tensors.
     * Rollouts run without gradient, updates with it, forward and backward inside of one ``run``. ``decode`` and
       ``noise`` are called outside of ``run`` too.
     * ``evaluations`` leaves out what gradient checkpointing computes again.

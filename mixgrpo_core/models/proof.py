@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from ..support.quoting import some
+from ..support.quoting import listed
 from .lora_names import UP
 from .port import LoraState, Velocity
 
@@ -45,7 +45,7 @@ class Trained(Protocol):
         """See the model port."""
         ...
 
-    def using(self, weights: LoraState | None) -> AbstractContextManager[None]:
+    def with_weights(self, weights: LoraState | None) -> AbstractContextManager[None]:
         """See the model port."""
         ...
 
@@ -141,7 +141,7 @@ class Proof:
         state, draw = dict(self.model.lora_state()), torch.Generator().manual_seed(1)
         for key in keys:
             state[key] = state[key] + _STIRRED * torch.randn(state[key].shape, generator=draw).to(state[key].device)
-        with torch.no_grad(), self.model.using(state):
+        with torch.no_grad(), self.model.with_weights(state):
             return float((self._asked() - v).norm())
 
     def _require_bound(self, v: Tensor, noise: float) -> None:
@@ -159,7 +159,7 @@ class Proof:
         bare = sorted({_kind(key) for key in self.model.lora_state() if key.endswith(UP)} - reached)
         if bare:
             raise ValueError(
-                f"no gradient reaches the LoRA on {some(bare)} of {self.name}, in any block: these layers are not "
+                f"no gradient reaches the LoRA on {listed(bare)} of {self.name}, in any block: these layers are not "
                 "asked, or what is behind them lets no gradient through, and they would learn nothing"
             )
 
@@ -169,8 +169,8 @@ class Proof:
         if bare and not self._moved(bare, v) <= _CERTAIN * noise:
             raise ValueError(
                 f"expected a gradient for every layer of {self.name} that changes its velocity, found none for some of "
-                f"{some([key.removesuffix(UP) for key in bare])}: something behind them lets no gradient through, and "
-                "they would learn nothing"
+                f"{listed([key.removesuffix(UP) for key in bare])}: something behind them lets no gradient through, "
+                "and they would learn nothing"
             )
 
     def _require_slope(self, direction: dict[str, Tensor], step: float) -> None:
@@ -189,7 +189,7 @@ class Proof:
                 moved = {
                     key: tensor + way * direction[key] if key in direction else tensor for key, tensor in start.items()
                 }
-                with torch.no_grad(), self.model.using(moved):
+                with torch.no_grad(), self.model.with_weights(moved):
                     ends.append(self._asked())
             return (ends[0] - ends[1]) / (2 * step)
 

@@ -32,7 +32,7 @@ from .step_weights import (
     StepWeight,
 )
 from .tmpo import TMPO, path_balance, path_loss
-from .update import Updating, update_policy
+from .update import UpdateSettings, update_policy
 from .vgrpo import VGRPO, softly_clipped
 
 __all__ = [
@@ -70,8 +70,8 @@ __all__ = [
     "RatioObjective",
     "Regulariser",
     "StepWeight",
+    "UpdateSettings",
     "UpdateStats",
-    "Updating",
     "VelocityKL",
     "branch_errors",
     "centred_match",

@@ -46,7 +46,7 @@ class ClippedObjective(Objective):
 
     def log_ratio(self, policy: Policy, piece: Piece) -> Tensor:
         """``log_prob - old_log_prob`` per member, ``[g]``."""
-        return log_prob(policy, piece) - piece.step.log_prob_old
+        return log_prob(policy, piece) - piece.step.old_log_prob
 
 
 def log_prob(policy: Policy, piece: Piece) -> Tensor:
@@ -63,7 +63,7 @@ def log_prob_terms(policy: Policy, piece: Piece) -> Mapping[str, Tensor]:
 
 def old_log_prob_terms(piece: Piece) -> Mapping[str, Tensor]:
     """The rollout's log-probability as a term without gradient."""
-    return {"old_log_prob": piece.step.log_prob_old}
+    return {"old_log_prob": piece.step.old_log_prob}
 
 
 def policy_report(policy: PolicyLoss, factor: float = 1.0) -> LossReport:

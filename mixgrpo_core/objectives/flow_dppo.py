@@ -13,13 +13,13 @@ from ..sampling.kernels import working
 from ..support.setting import ENDLESS, require_finite
 from .clipped import log_prob
 from .pieces import Piece
-from .port import MEAN_OLD, RATIO_DEVIATION, TRANSITIONS, Cells, LossReport, Objective
+from .port import OLD_MEAN, RATIO_DEVIATION, TRANSITIONS, Cells, LossReport, Objective
 from .regularisers import Regulariser, VelocityKL
 
 
-def step_kl(mean: Tensor, mean_old: Tensor, std: Tensor | float) -> Tensor:
+def step_kl(mean: Tensor, old_mean: Tensor, std: Tensor | float) -> Tensor:
     """KL divergence of two Gaussians of one std, mean over the latent elements: ``[g, *L]`` twice to ``[g]``."""
-    squares = (working(mean) - working(mean_old)).square() / (2 * torch.as_tensor(std, device=mean.device) ** 2)
+    squares = (working(mean) - working(old_mean)).square() / (2 * torch.as_tensor(std, device=mean.device) ** 2)
     return squares.flatten(1).mean(1)
 
 
@@ -69,7 +69,7 @@ class FlowDPPO(Objective):
     @property
     def needs(self) -> frozenset[str]:
         """The recorded steps with their means."""
-        return frozenset({TRANSITIONS, MEAN_OLD})
+        return frozenset({TRANSITIONS, OLD_MEAN})
 
     @property
     def regularisers(self) -> Sequence[Regulariser]:
@@ -83,14 +83,14 @@ class FlowDPPO(Objective):
 
     def log_ratio(self, policy: Policy, piece: Piece) -> Tensor:
         """``log_prob - old_log_prob`` per member, ``[g]``."""
-        return log_prob(policy, piece) - piece.step.log_prob_old
+        return log_prob(policy, piece) - piece.step.old_log_prob
 
     def terms(self, policy: Policy, piece: Piece) -> Mapping[str, Tensor]:
         """The log-ratio, and the KL without gradient."""
         transition = piece.step
-        assert transition.mean_old is not None  # MEAN_OLD
+        assert transition.old_mean is not None  # OLD_MEAN
         new = transition.gaussian(policy(piece.x, piece.sigma))
-        kl = step_kl(new.mean.detach(), transition.mean_old, new.std)[transition.parent]
+        kl = step_kl(new.mean.detach(), transition.old_mean, new.std)[transition.parent]
         return {"log_ratio": self.log_ratio(policy, piece), "kl": kl}
 
     def loss(self, table: Mapping[str, Tensor], cells: Cells) -> LossReport:

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..models.policy import Policy
 from .clipped import ClippedObjective, policy_report
 from .pieces import Piece
-from .port import MEAN_OLD, Cells, LossReport
+from .port import OLD_MEAN, Cells, LossReport
 from .ratio import as_range, clipped_policy_loss, default_clip, normalised_log_ratio
 from .step_weights import GuardWeight
 
@@ -36,7 +36,7 @@ class GuardGRPO(ClippedObjective):
     @property
     def needs(self) -> frozenset[str]:
         """The recorded steps with their means."""
-        return super().needs | {MEAN_OLD}
+        return super().needs | {OLD_MEAN}
 
     def clip_range(self, latent_elements: int, channels: int = 1) -> tuple[float, float]:
         """(low, high) of the normalised ratio for latents of that many elements."""
@@ -45,11 +45,11 @@ class GuardGRPO(ClippedObjective):
     def log_ratio(self, policy: Policy, piece: Piece) -> Tensor:
         """The normalised log-ratio per member, ``[g]``."""
         transition = piece.step
-        assert transition.mean_old is not None  # MEAN_OLD
+        assert transition.old_mean is not None  # OLD_MEAN
         new = transition.per_member(transition.gaussian(policy(piece.x, piece.sigma)))
-        mean_old = transition.mean_old[transition.parent]
+        old_mean = transition.old_mean[transition.parent]
         log_prob = new.log_prob(transition.x_next)
-        return normalised_log_ratio(log_prob, transition.log_prob_old, new.mean, mean_old, new.std)
+        return normalised_log_ratio(log_prob, transition.old_log_prob, new.mean, old_mean, new.std)
 
     def terms(self, policy: Policy, piece: Piece) -> Mapping[str, Tensor]:
         """The normalised log-ratio."""

@@ -12,7 +12,7 @@ from ..models.policy import Policy
 from .clipped import ClippedObjective, policy_report
 from .flow_dppo import step_kl
 from .pieces import Piece
-from .port import MEAN_OLD, Cells, LossReport
+from .port import OLD_MEAN, Cells, LossReport
 from .ratio import aligned, clipped_policy_loss, normalised_log_ratio
 
 
@@ -57,7 +57,7 @@ class LambdaGRPO(ClippedObjective):
     @property
     def needs(self) -> frozenset[str]:
         """The recorded steps with their means."""
-        return super().needs | {MEAN_OLD}
+        return super().needs | {OLD_MEAN}
 
     def log_ratio(self, policy: Policy, piece: Piece) -> Tensor:
         """The log-ratio without its drift, per member, ``[g]``."""
@@ -66,11 +66,11 @@ class LambdaGRPO(ClippedObjective):
     def terms(self, policy: Policy, piece: Piece) -> Mapping[str, Tensor]:
         """The log-ratio, and lambda without gradient."""
         transition = piece.step
-        assert transition.mean_old is not None  # MEAN_OLD
+        assert transition.old_mean is not None  # OLD_MEAN
         new = transition.per_member(transition.gaussian(policy(piece.x, piece.sigma)))
-        old = transition.mean_old[transition.parent]
+        old = transition.old_mean[transition.parent]
         log_prob = new.log_prob(transition.x_next)
-        free = normalised_log_ratio(log_prob, transition.log_prob_old, new.mean, old, new.std) / new.std
+        free = normalised_log_ratio(log_prob, transition.old_log_prob, new.mean, old, new.std) / new.std
         return {"log_ratio": free, "lambda": 2 * step_kl(new.mean.detach(), old, new.std) * old[0].numel()}
 
     def loss(self, table: Mapping[str, Tensor], cells: Cells) -> LossReport:

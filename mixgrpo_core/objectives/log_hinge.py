@@ -67,7 +67,7 @@ class LogHingeObjective(Objective):
 
     def log_ratio(self, policy: Policy, piece: Piece) -> Tensor:
         """``log_prob - old_log_prob`` per member, ``[g]``, without the step's factor."""
-        return log_prob(policy, piece) - piece.step.log_prob_old
+        return log_prob(policy, piece) - piece.step.old_log_prob
 
     def terms(self, policy: Policy, piece: Piece) -> Mapping[str, Tensor]:
         """The log-ratio."""

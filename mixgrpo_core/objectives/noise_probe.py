@@ -17,7 +17,7 @@ from ..models.port import FlowModel, Velocity, alike
 from ..models.sizes import sized
 from .packs import calls, waves
 from .pieces import Group, transition_pieces
-from .port import MEAN_OLD, TRANSITIONS, Objective, RatioObjective
+from .port import OLD_MEAN, TRANSITIONS, Objective, RatioObjective
 
 
 def noise_allowed(objective: Objective, latent_shape: Sequence[int]) -> float | None:
@@ -80,7 +80,7 @@ class NoiseProbe:
                 transition, column = piece.step, piece.column.index
                 rows = transition.gaussian(policy(piece.x, piece.sigma))
                 log_prob = transition.per_member(rows).log_prob(transition.x_next)
-                mean = rows.mean if MEAN_OLD in self.objective.needs else None
+                mean = rows.mean if OLD_MEAN in self.objective.needs else None
                 its = transitions[number]
                 its[column] = its[column].rescored(piece.members, log_prob, mean)
         return [

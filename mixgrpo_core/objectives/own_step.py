@@ -90,7 +90,7 @@ class Steering:
         if self._done >= self._updates or members < 2 or not kappa or not std:
             return
         velocity = policy(piece.x, piece.sigma).detach().float()
-        log_ratio = (log_prob(policy, piece) - step.log_prob_old).float()
+        log_ratio = (log_prob(policy, piece) - step.old_log_prob).float()
         self._change = self._change + log_ratio.var() * velocity[0].numel() * (std / kappa) ** 2 * members
         self._size = self._size + velocity.square().mean() * members
 

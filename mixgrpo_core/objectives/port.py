@@ -21,7 +21,7 @@ from .regularisers.port import Regulariser
 
 TRANSITIONS = "transitions"
 """Its columns are the recorded steps. Without it: its `draws`."""
-MEAN_OLD = "mean_old"
+OLD_MEAN = "old_mean"
 """The rollout keeps the mean of each recorded transition."""
 START = "start"
 """The rollout keeps the start noise."""
@@ -29,7 +29,7 @@ COLUMNS = "columns"
 """Its loss needs all columns of a member at once."""
 GROUP = "group"
 """Its loss needs all members of a group at once, and all columns."""
-NEEDS = frozenset({TRANSITIONS, MEAN_OLD, START, COLUMNS, GROUP, REFERENCE, OLD})
+NEEDS = frozenset({TRANSITIONS, OLD_MEAN, START, COLUMNS, GROUP, REFERENCE, OLD})
 """The words that `needs` may hold; ``reference`` and ``old`` are policies that it asks."""
 
 RATIO_DEVIATION = "ratio_deviation"

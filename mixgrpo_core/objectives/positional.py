@@ -13,7 +13,7 @@ from ..sampling.kernels import Gaussian
 from ..support.facts import RunFacts
 from .clipped import ClippedObjective, policy_report
 from .pieces import Piece
-from .port import MEAN_OLD, Cells, Credit, LossReport
+from .port import OLD_MEAN, Cells, Credit, LossReport
 from .ratio import as_range, clipped_policy_loss
 
 SPREAD = 0.036
@@ -57,7 +57,7 @@ class PositionalGRPO(ClippedObjective):
     @property
     def needs(self) -> frozenset[str]:
         """The recorded steps with their means: old log-probs are taken per element."""
-        return super().needs | {MEAN_OLD}
+        return super().needs | {OLD_MEAN}
 
     @property
     def finest_credit(self) -> Credit:
@@ -79,9 +79,9 @@ class PositionalGRPO(ClippedObjective):
     def log_ratio(self, policy: Policy, piece: Piece) -> Tensor:
         """The log-ratio of each position, ``[g, 1, ...]``."""
         transition = piece.step
-        assert transition.mean_old is not None  # MEAN_OLD
+        assert transition.old_mean is not None  # OLD_MEAN
         new = transition.per_member(transition.gaussian(policy(piece.x, piece.sigma)))
-        old = Gaussian(transition.mean_old[transition.parent], new.std)
+        old = Gaussian(transition.old_mean[transition.parent], new.std)
         x = transition.x_next
         return position_log_ratio(new.log_prob(x, reduce=False), old.log_prob(x, reduce=False))
 

@@ -109,7 +109,7 @@ class TMPO(Objective):
 
     def log_ratio(self, policy: Policy, piece: Piece) -> Tensor:
         """``log_prob - old_log_prob`` of a step, ``[g]``."""
-        return log_prob(policy, piece) - piece.step.log_prob_old
+        return log_prob(policy, piece) - piece.step.old_log_prob
 
     def fixed_terms(self, policy: Policy, piece: Piece) -> Mapping[str, Tensor]:
         """The log-prob of the rollout."""

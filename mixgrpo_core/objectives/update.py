@@ -51,7 +51,7 @@ class NonFiniteLoss(RuntimeError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Updating:
+class UpdateSettings:
     """How groups become optimizer steps.
 
     Attributes:
@@ -87,7 +87,7 @@ def update_policy(
     groups: Sequence[Group | Elsewhere],
     objective: Objective,
     optimizer: torch.optim.Optimizer,
-    updating: Updating,
+    updating: UpdateSettings,
     *,
     clock: PhaseClock,
     moment: Moment = Moment(),  # noqa: B008 (frozen)
@@ -166,7 +166,7 @@ class _Updater:
     model: FlowModel[Any]
     objective: Objective
     optimizer: torch.optim.Optimizer
-    updating: Updating
+    updating: UpdateSettings
     clock: PhaseClock
     states: Mapping[str, LoraState | None]
     steering: Steering
@@ -200,7 +200,7 @@ class _Updater:
         return draw_pieces(group, draws, sized(self.model, group.prompt), self.seed(group, moment), batch)
 
     def policy(self, velocity: Velocity) -> Policy:
-        return Policy(velocity, self.model.using, self.states, self.clock.phase)
+        return Policy(velocity, self.model.with_weights, self.states, self.clock.phase)
 
     def step(self, chunk: Sequence[Group], moment: Moment) -> Step:
         """One optimizer step on the mean loss over members and columns: this rank's are those of ``chunk``."""

@@ -141,7 +141,7 @@ class Scores:
 
 
 @dataclass(frozen=True, kw_only=True)
-class About:
+class RewardInfo:
     """What a reward declares.
 
     Attributes:
@@ -201,9 +201,9 @@ class Reward(Protocol):
         ...
 
 
-def about(reward: Reward) -> About:
+def about(reward: Reward) -> RewardInfo:
     """What a reward declares; the defaults for one that declares nothing."""
-    return getattr(reward, "about", About(differentiable=isinstance(reward, DifferentiableReward)))
+    return getattr(reward, "about", RewardInfo(differentiable=isinstance(reward, DifferentiableReward)))
 
 
 def figures_of(rewards: Mapping[str, Reward]) -> dict[str, float]:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..shapes.captions import COLOURS, SHAPES, Caption
 from ..shapes.detector import Detection, detect
-from .port import About, RewardBatch, Scores, StatelessReward
+from .port import RewardBatch, RewardInfo, Scores, StatelessReward
 
 CLEAN_IOU, CLEAN_DISTANCE, CLEAN_SHARE, CLEAN_SPREAD = 0.8, 0.2, 0.9, 0.12
 _SPREAD_FREE, _SPREAD_SCALE = 0.05, 0.15
@@ -57,7 +57,7 @@ def _wholeness(found: Detection) -> Tensor:
 class _ShapesScorer(StatelessReward):
     """What the three have in common: only shapes captions are accepted."""
 
-    about = About(expected=(0.0, 1.0))
+    about = RewardInfo(expected=(0.0, 1.0))
 
     def prepare(self, prompts: Sequence[str]) -> None:
         """Check every prompt.

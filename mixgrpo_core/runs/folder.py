@@ -124,8 +124,8 @@ class RunFolder:
         """Refuse to go on with other settings than the run was started with.
 
         More iterations extend it, and the sizes of batches, how often and how many checkpoints are written, and what
-        guards it (``FREE``) may change; with other batches a resumed run equals the uninterrupted one to rounding and
-        not bit for bit. Settings of an older version are compared under their present names (`present_settings`).
+        guards it (``MAY_CHANGE``) may change; with other batches a resumed run equals the uninterrupted one to rounding
+        and not bit for bit. Settings of an older version are compared under their present names (`present_settings`).
 
         Raises:
             RunError: names every setting that differs.

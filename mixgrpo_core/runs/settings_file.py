@@ -13,7 +13,7 @@ from ..support.setting import settings_of
 from .checkpoint import CorruptCheckpoint, read_checkpoint
 from .older import READABLE, present_settings
 
-FREE = tuple(name for name, told in settings_of(TrainConfig) if told.may_change)
+MAY_CHANGE = tuple(name for name, told in settings_of(TrainConfig) if told.may_change)
 """Settings that may differ when a run is gone on with."""
 
 
@@ -63,7 +63,7 @@ def checked_settings(found: object) -> dict[str, Any]:
 
 def changed_settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Sentences for what differs between two ``config.json`` and may not, under its present name."""
-    free = dict.fromkeys(FREE)
+    free = dict.fromkeys(MAY_CHANGE)
     found = differences({**_present_train(old), **free}, {**_present_train(new), **free})
     return found + differences(old["setup"], json.loads(json.dumps(new["setup"])))
 

@@ -7,7 +7,7 @@ from .kernels import DanceSDE, FlowCPS, FlowSDE, Gaussian, Kernel, PreciseDanceS
 from .merged_step import MergedStepPlanner
 from .ode import decode, sample
 from .planners import FullPlanner, OdePlanner, Planner, Step, StepPlan, WindowPlanner, deterministic_plan, windowed_plan
-from .rollouts import Sampling, rollout
+from .rollouts import RolloutSettings, rollout
 from .schedule import check_sigmas, flash_sigmas, flow_sigmas
 from .solvers import DPMpp2M, Euler, Solver
 from .trajectory import Trajectory, Transition
@@ -37,7 +37,7 @@ __all__ = [
     "PreciseDanceSDE",
     "PreciseSDE",
     "RandomWindow",
-    "Sampling",
+    "RolloutSettings",
     "SlidingWindow",
     "Solver",
     "Step",

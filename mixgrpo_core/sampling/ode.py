@@ -96,7 +96,7 @@ def _carried(
     def trajectory(velocity: Velocity, x: Tensor, rows: Tensor | None) -> Tensor:
         state = solver.init()
         for i in range(steps):
-            with nullcontext() if i < with_lora else model.using(None):
+            with nullcontext() if i < with_lora else model.with_weights(None):
                 v = velocity(x, sigmas[i]) if rows is None else velocity(x, sigmas[i], rows)
             x, state = solver.step(x, v, sigmas[i], sigmas[i + 1], state)
         return x

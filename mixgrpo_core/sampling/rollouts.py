@@ -25,7 +25,7 @@ from .trajectory import State, Trajectory, Transition
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sampling:
+class RolloutSettings:
     """How rollouts are sampled.
 
     Attributes:
@@ -69,7 +69,7 @@ def rollout(
     model: FlowModel[Cond],
     cond: Cond,
     plan: StepPlan,
-    sampling: Sampling,
+    sampling: RolloutSettings,
     *,
     group_size: int,
     seed: int,
@@ -83,7 +83,7 @@ def rollout(
 def rollout_together(
     model: FlowModel[Cond],
     prompts: Sequence[Prompt[Cond]],
-    sampling: Sampling,
+    sampling: RolloutSettings,
     *,
     group_size: int,
     on_step: Callable[[int], None] = lambda step: None,
@@ -119,7 +119,7 @@ class _Rollout:
 
     model: FlowModel[Any]
     plan: StepPlan
-    sampling: Sampling
+    sampling: RolloutSettings
     group_size: int
     seed: int
     on_step: Callable[[int], None]
@@ -189,8 +189,8 @@ class _Rollout:
             x_next=_per_leaf(x_next, leaves),
             sigma=sigma,
             sigma_next=sigma_next,
-            log_prob_old=_per_leaf(gaussian.log_prob(x_next), leaves),
-            mean_old=rows.mean if self.sampling.keep_mean else None,
+            old_log_prob=_per_leaf(gaussian.log_prob(x_next), leaves),
+            old_mean=rows.mean if self.sampling.keep_mean else None,
         )
         return x_next, transition
 

@@ -26,8 +26,8 @@ class Transition:
         edge: ``[G]``, which distinct outcome of the step each member descends from; members of one share ``x_next``.
         x_next: ``[G, *L]``, the latents after the step, in the dtype in which their log-prob was taken.
         sigma, sigma_next: scalars.
-        log_prob_old: ``[G]``, mean over the latent elements, under the policy of the rollout.
-        mean_old: ``[R, *L]``, kept only when the objective needs it.
+        old_log_prob: ``[G]``, mean over the latent elements, under the policy of the rollout.
+        old_mean: ``[R, *L]``, kept only when the objective needs it.
     """
 
     step: int
@@ -38,8 +38,8 @@ class Transition:
     x_next: Tensor
     sigma: Tensor
     sigma_next: Tensor
-    log_prob_old: Tensor
-    mean_old: Tensor | None = None
+    old_log_prob: Tensor
+    old_mean: Tensor | None = None
 
     def gaussian(self, v: Tensor) -> Gaussian:
         """The transition's distribution per row ``[R, *L]`` under the velocity ``v [R, *L]``."""
@@ -64,25 +64,25 @@ class Transition:
             parent=parent.to(self.parent.device),
             edge=self.edge[chosen],
             x_next=self.x_next[chosen],
-            log_prob_old=self.log_prob_old[chosen],
-            mean_old=None if self.mean_old is None else self.mean_old[rows],
+            old_log_prob=self.old_log_prob[chosen],
+            old_mean=None if self.old_mean is None else self.old_mean[rows],
         )
 
     def rescored(self, members: Tensor, log_prob: Tensor, mean: Tensor | None) -> "Transition":
         """With the old log-probs ``[g]`` of some members, and the old means of their rows, taken anew."""
-        log_prob_old = self.log_prob_old.clone()
-        log_prob_old[members] = log_prob
+        old_log_prob = self.old_log_prob.clone()
+        old_log_prob[members] = log_prob
         if mean is None:
-            return replace(self, log_prob_old=log_prob_old)
-        mean_old = mean.new_empty(self.x.shape) if self.mean_old is None else self.mean_old.clone()
-        mean_old[torch.unique(self.parents[members.cpu()]).to(mean.device)] = mean
-        return replace(self, log_prob_old=log_prob_old, mean_old=mean_old)
+            return replace(self, old_log_prob=old_log_prob)
+        old_mean = mean.new_empty(self.x.shape) if self.old_mean is None else self.old_mean.clone()
+        old_mean[torch.unique(self.parents[members.cpu()]).to(mean.device)] = mean
+        return replace(self, old_log_prob=old_log_prob, old_mean=old_mean)
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
         """What is kept of latents and their probabilities."""
-        kept = (self.x, self.parent, self.x_next, self.sigma, self.sigma_next, self.log_prob_old)
-        return kept if self.mean_old is None else (*kept, self.mean_old)
+        kept = (self.x, self.parent, self.x_next, self.sigma, self.sigma_next, self.old_log_prob)
+        return kept if self.old_mean is None else (*kept, self.old_mean)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,13 +14,13 @@ import torch
 from ..advantages import Credit, WeightedAdvantages
 from ..advantages.port import require_stages
 from ..evaluation.guards import Collapse, DiversityLoss, Guard, HeldOutFall, PixelDrift
-from ..objectives import GRPO, Regulariser, Updating
+from ..objectives import GRPO, Regulariser, UpdateSettings
 from ..objectives.own_step import AUTO, FIRST_RATE, Auto, own_count
 from ..objectives.pieces import StepNumbers
-from ..objectives.port import GROUP, MEAN_OLD, NEEDS, START, TRANSITIONS, Objective
+from ..objectives.port import GROUP, NEEDS, OLD_MEAN, START, TRANSITIONS, Objective
 from ..sampling.kernels import FlowSDE, Kernel
 from ..sampling.planners import Planner, StepPlan, WindowPlanner
-from ..sampling.rollouts import Sampling
+from ..sampling.rollouts import RolloutSettings
 from ..sampling.solvers import Euler, Solver
 from ..support.memory import NOTHING, Memory
 from ..support.quoting import shown
@@ -236,20 +236,20 @@ class TrainConfig:
             return self.updates
         return own_count(self.prompts_per_iteration, self.images_per_prompt, whole=GROUP in self.objective.needs)
 
-    def sampling(self) -> Sampling:
-        return Sampling(
+    def sampling(self) -> RolloutSettings:
+        return RolloutSettings(
             kernel=self.kernel,
             solver=self.solver,
             tail_solver=self.tail_solver,
             shared_noise=self.shared_noise,
             batch=self.rollout_batch,
-            keep_mean=MEAN_OLD in self.objective.needs,
+            keep_mean=OLD_MEAN in self.objective.needs,
             keep_start=START in self.objective.needs,
         )
 
-    def updating(self, sigmas: torch.Tensor) -> Updating:
+    def updating(self, sigmas: torch.Tensor) -> UpdateSettings:
         """How groups become optimizer steps; ``sigmas`` is the base grid."""
-        return Updating(
+        return UpdateSettings(
             updates=self.update_count,
             epochs=self.epochs,
             batch=self.update_batch,

@@ -22,7 +22,7 @@ def require_wanted() -> None:
         raise GivenUp
 
 
-class Piece(Generic[T]):
+class Task(Generic[T]):
     """One piece of work."""
 
     def __init__(self, work: Callable[[], T]) -> None:
@@ -62,13 +62,13 @@ class Aside:
     """One thread, which does pieces of work in the order in which they were asked for."""
 
     def __init__(self) -> None:
-        self._asked: SimpleQueue[Piece[Any] | None] = SimpleQueue()
+        self._asked: SimpleQueue[Task[Any] | None] = SimpleQueue()
         self._given_up = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def do(self, work: Callable[[], T]) -> Piece[T]:
+    def do(self, work: Callable[[], T]) -> Task[T]:
         """Ask for a piece of work."""
-        piece = Piece(work)
+        piece = Task(work)
         self._asked.put(piece)
         if self._thread is None:  # a daemon: a process that ends waits for nobody's answer
             self._thread = threading.Thread(target=self._run, name="mixgrpo aside", daemon=True)

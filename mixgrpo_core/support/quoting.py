@@ -21,7 +21,7 @@ def cause(error: BaseException) -> str:
     return brief(str(error), LONGEST_CAUSE)
 
 
-def some(names: Iterable[str]) -> str:
+def listed(names: Iterable[str]) -> str:
     """Up to three names and how many more there are, for a message."""
     names = list(names)
     rest = f" and {len(names) - 3} more" if len(names) > 3 else ""

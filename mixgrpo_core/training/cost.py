@@ -208,7 +208,7 @@ class _CountingModel:
         return body(velocity)
 
     @contextmanager
-    def using(self, weights: LoraState | None) -> Iterator[None]:
+    def with_weights(self, weights: LoraState | None) -> Iterator[None]:
         yield
 
     def decode(self, x: Tensor, *, grad: bool = False) -> Tensor:

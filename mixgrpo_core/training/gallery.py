@@ -109,7 +109,7 @@ class GalleryKeeper:
         pictures = []
         averaged = None if state.ema is None else state.ema.average
         for index, prompt in enumerate(self.prompts):
-            with nullcontext() if averaged is None else state.model.using(averaged):
+            with nullcontext() if averaged is None else state.model.with_weights(averaged):
                 images = shown_images(
                     state.model,
                     prompt,

@@ -11,7 +11,7 @@ from ..evaluation.held_out import Evaluation, HeldOut, Prompted, evaluate
 from ..objectives.figures import UpdateStats
 from ..objectives.own_step import target
 from ..objectives.pieces import Elsewhere, Group, Moment
-from ..objectives.update import Updating, update_policy
+from ..objectives.update import UpdateSettings, update_policy
 from ..rewards.port import figures_of
 from ..rewards.scoring import Failure
 from ..rewards.stats import RewardStats, all_stats
@@ -150,7 +150,7 @@ class Iteration:
         return update
 
     @property
-    def _updating(self) -> Updating:
+    def _updating(self) -> UpdateSettings:
         """How groups become steps; where the step sets itself, as large as it should be now."""
         if not self.backing_off.own:
             return self.updating

@@ -16,7 +16,7 @@ class RolledGrids:
 
     Attributes:
         sigmas: the run's own.
-        candidates: by size, of its grid, what `Updating.of_sizes` holds; of the sizes that were asked for.
+        candidates: by size, of its grid, what `UpdateSettings.of_sizes` holds; of the sizes that were asked for.
     """
 
     def __init__(self, model: FlowModel, config: TrainConfig) -> None:

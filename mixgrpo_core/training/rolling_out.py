@@ -126,7 +126,7 @@ class RollingOut:
         sampler = self._config.objective.sampled_by(self._state.notes.get("updates", 0))
         if sampler in (None, OLD):
             return nullcontext()
-        return self._model.using(None if sampler == REFERENCE else self._state.lagged[sampler].weights)
+        return self._model.with_weights(None if sampler == REFERENCE else self._state.lagged[sampler].weights)
 
     def _decoded(
         self, trajectory: Trajectory, plan: StepPlan, item: Prompted, place: int, clock: PhaseClock

@@ -8,7 +8,7 @@ from typing import TypeAlias
 from ..rewards.port import Reward, RewardBatch, Scores, about
 from ..rewards.scoring import Failure, score
 from ..rewards.turns import Turns, remembers
-from ..support.aside import Aside, Piece
+from ..support.aside import Aside, Task
 from ..support.ranks import Ranks
 
 Found: TypeAlias = tuple[dict[str, Scores], list[Failure]]
@@ -20,7 +20,7 @@ class Scored:
 
     names: tuple[str, ...]
     here: Found
-    aside: Piece[Found] | None
+    aside: Task[Found] | None
 
     @property
     def done(self) -> bool:
@@ -41,8 +41,8 @@ def _joined(one: Found, other: Found) -> Found:
 class Scoring:
     """Scores the groups of one iteration, in the order in which they are given; a context, which ends what is left.
 
-    Rewards that declare it (`About.aside`) score in a thread, each group after the one before it, so that they see what
-    they would see here. On several ranks those that remember something take their turns here.
+    Rewards that declare it (`RewardInfo.aside`) score in a thread, each group after the one before it, so that they see
+    what they would see here. On several ranks those that remember something take their turns here.
 
     Attributes:
         aside: whether there are any.
@@ -57,7 +57,7 @@ class Scoring:
         }
         self._here = {name: reward for name, reward in rewards.items() if name not in self._elsewhere}
         self._turns, self._worker = Turns(self._here, ranks, count), Aside()
-        self._begun: list[Piece[Found]] = []
+        self._begun: list[Task[Found]] = []
         self.aside = bool(self._elsewhere)
 
     def begin(self, batch: RewardBatch) -> Scored:

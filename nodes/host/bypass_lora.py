@@ -19,7 +19,7 @@ from torch.nn.functional import linear
 from ...mixgrpo_core.models.lora import Lora
 from ...mixgrpo_core.models.lora_layers import USUAL, Layers
 from ...mixgrpo_core.models.lora_names import DOWN, UP
-from ...mixgrpo_core.support.quoting import some
+from ...mixgrpo_core.support.quoting import listed
 from .attention import attention_with_gradient
 from .float16_range import Float16Range, compute_dtype
 from .lora_names import Layer, block_of, trained_layers
@@ -41,16 +41,16 @@ class PartsAdapter(WeightAdapterTrainBase):
         self._names = [part.name for part in layer.parts]
         self._gaps = _gaps(layer)
         self._scale = scale
-        self._worn: list[tuple[Parameter, Parameter]] = []
+        self._active: list[tuple[Parameter, Parameter]] = []
 
-    def wear(self, choice: Mapping[str, Parameter] | None) -> None:
+    def activate(self, choice: Mapping[str, Parameter] | None) -> None:
         """Take the layer's tensors out of ``choice``; None takes the LoRA off."""
-        self._worn = [] if choice is None else [(choice[name + DOWN], choice[name + UP]) for name in self._names]
+        self._active = [] if choice is None else [(choice[name + DOWN], choice[name + UP]) for name in self._names]
 
     def bypass_forward(self, org_forward: Callable[..., Tensor], x: Tensor, *args: object, **options: object) -> Tensor:
         """The layer's own output, and ``h`` added where the LoRA is worn."""
         base = org_forward(x, *args, **options)
-        return base + self.h(x, base) if self._worn else base
+        return base + self.h(x, base) if self._active else base
 
     def h(self, x: Tensor, base_out: Tensor) -> Tensor:
         """``scale * B A x`` of all parts side by side ``[..., out]``, computed in the dtype of the activations.
@@ -59,9 +59,11 @@ class PartsAdapter(WeightAdapterTrainBase):
         """
         # rows of a matrix: for more dimensions PyTorch takes another kernel where a gradient is wanted
         rows = x.to(base_out.dtype).reshape(-1, x.shape[-1])
-        down = torch.cat([self._cast(a, base_out.dtype) for a, _ in self._worn])
-        inner = linear(rows, down).chunk(len(self._worn), dim=-1)
-        outer = [linear(piece, self._cast(b, base_out.dtype)) for piece, (_, b) in zip(inner, self._worn, strict=True)]
+        down = torch.cat([self._cast(a, base_out.dtype) for a, _ in self._active])
+        inner = linear(rows, down).chunk(len(self._active), dim=-1)
+        outer = [
+            linear(piece, self._cast(b, base_out.dtype)) for piece, (_, b) in zip(inner, self._active, strict=True)
+        ]
         for place, width in self._gaps:
             outer.insert(place, outer[0].new_zeros(len(rows), width))
         delta = outer[0] if len(outer) == 1 else torch.cat(outer, dim=-1)
@@ -134,7 +136,7 @@ class HostLora(Lora):
             missing = [path for path, adapter in self._adapters.items() if id(adapter) not in hooked]
             raise ValueError(
                 f"expected all {len(self._adapters)} layers of the LoRA in {type(patcher.model).__name__}, missing are "
-                f"{some(missing)}: the LoRA was made for another model"
+                f"{listed(missing)}: the LoRA was made for another model"
             )
         patcher.eject_model()  # a clone of a model in use believes that it is injected
         before = [injection for group in patcher.injections.values() for injection in group]
@@ -147,7 +149,7 @@ class HostLora(Lora):
 
     def _into_layers(self, choice: Mapping[str, Parameter] | None) -> None:
         for adapter in self._adapters.values():
-            adapter.wear(choice)
+            adapter.activate(choice)
 
 
 def _nested(injections: list[PatcherInjection]) -> PatcherInjection:

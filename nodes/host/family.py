@@ -38,7 +38,7 @@ _FlowSampling = ModelSamplingDiscreteFlow | ModelSamplingFlux
 
 
 @dataclass(frozen=True, kw_only=True)
-class Family:
+class HostFamily:
     """A flow model of the host.
 
     Attributes:
@@ -92,7 +92,7 @@ class Family:
         return (self.channels, 1, *size) if self.frames else (self.channels, *size)
 
 
-def require_flow_model(model: ModelPatcher) -> Family:
+def require_flow_model(model: ModelPatcher) -> HostFamily:
     """What is known of ``model``. Raises ``ValueError`` when it is no flow model that makes images."""
     base = getattr(model, "model", None)
     if not isinstance(base, BaseModel):
@@ -117,7 +117,7 @@ def require_flow_model(model: ModelPatcher) -> Family:
         raise ValueError(f"expected a model that makes images, found {name}, whose latents are no pictures")
     network = base.diffusion_model
     patch = _patch(network)
-    return Family(
+    return HostFamily(
         name=name,
         variant=_variant(base),
         architecture=ARCHITECTURES.get(name, name.lower()),

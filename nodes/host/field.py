@@ -28,7 +28,7 @@ from ...mixgrpo_core.support.seeds import seeded_noise
 from ...mixgrpo_core.support.setting import require_number
 from ...mixgrpo_core.support.sized import Size, size_of
 from .diffusion import in_its_own_scale
-from .family import Family, require_flow_model
+from .family import HostFamily, require_flow_model
 from .frozen import freeze, quantised_inference_weights
 from .gradients import trainable
 from .identity import model_digest
@@ -77,7 +77,7 @@ class HostField:
         Raises:
             ValueError: no flow model, a size that the model cannot make, or a MODEL that skips steps.
         """
-        self.family: Family = require_flow_model(model)
+        self.family: HostFamily = require_flow_model(model)
         _require_no_skips(model)
         if not 1 <= cfg < math.inf:
             raise ValueError(f"expected a finite CFG of 1 (off) or more, found {cfg}")
@@ -194,7 +194,7 @@ class HostField:
             self.patcher.eject_model()
         return inside.result
 
-    def using(self, weights: LoraState | None) -> AbstractContextManager[None]:
+    def with_weights(self, weights: LoraState | None) -> AbstractContextManager[None]:
         """Inside, the velocity is the MODEL's, as outside: it has no LoRA of ours that could be off."""
         if weights is not None:
             raise ValueError("expected None, for a model without a LoRA of ours, found the weights of one")

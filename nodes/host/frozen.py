@@ -14,7 +14,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-Place = tuple[nn.Module, str]
+Placement = tuple[nn.Module, str]
 T = TypeVar("T", bound=Tensor)
 
 
@@ -29,7 +29,7 @@ def thaw(model: nn.Module) -> None:
                 module._buffers[name] = _marked(_over_same_memory(buffer), buffer)
 
 
-def quantised_inference_weights(model: nn.Module) -> list[Place]:
+def quantised_inference_weights(model: nn.Module) -> list[Placement]:
     """Where ``model`` has weights of the host's quantised kinds that are inference tensors: modules and names."""
     return [
         (module, name)
@@ -39,7 +39,7 @@ def quantised_inference_weights(model: nn.Module) -> list[Place]:
     ]
 
 
-def freeze(places: Iterable[Place]) -> None:
+def freeze(places: Iterable[Placement]) -> None:
     """Make inference tensors of the weights at ``places``, wherever they lie by now; the values stay."""
     with torch.inference_mode():
         for module, name in places:

@@ -9,7 +9,7 @@ import comfy.utils
 import torch
 from torch import Tensor
 
-from ...mixgrpo_core.rewards.networks.places import Place, Precision
+from ...mixgrpo_core.rewards.networks.places import Placement, Precision
 from ...mixgrpo_core.rewards.networks.weight_files import Weights, WeightsError
 from ...mixgrpo_core.rewards.taste import latents
 from ...mixgrpo_core.support.micro_batches import ran_out
@@ -19,7 +19,7 @@ from ...mixgrpo_core.support.micro_batches import ran_out
 class Latents(latents.Latents):
     """The core's look by its name, so that a taste says the same of itself in both homes; the host encodes."""
 
-    def opened(self, *, precision: Precision, place: Place, batch: int) -> "HostLatentsEncoder":
+    def opened(self, *, precision: Precision, place: Placement, batch: int) -> "HostLatentsEncoder":
         """The host decides about precision and place. Raises WeightsError where the file holds no weights."""
         [file, *more] = Weights(self.file).files
         if more:

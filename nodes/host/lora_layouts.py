@@ -28,12 +28,12 @@ from ...mixgrpo_core.models.lora_file import NATIVE, PREFIX, LoraFile, in_file, 
 from ...mixgrpo_core.models.lora_names import DOWN, UP
 from ...mixgrpo_core.models.lora_reading import PlainLora
 from ...mixgrpo_core.models.unet_names import KOHYA, UNET, of_a_unet
-from ...mixgrpo_core.support.quoting import some
+from ...mixgrpo_core.support.quoting import listed
 from .lora_names import Part, trained_layers, unet_names
 
 
 @dataclass(frozen=True, kw_only=True)
-class Piece:
+class LoraLayer:
     """The LoRA of the rows ``start`` to ``stop`` of a layer of the host: the change of these rows is ``up @ down``.
 
     Attributes:
@@ -48,7 +48,7 @@ class Piece:
     up: Tensor
 
 
-def read(state: Mapping[str, Tensor], model: BaseModel) -> list[Piece]:
+def read(state: Mapping[str, Tensor], model: BaseModel) -> list[LoraLayer]:
     """The pieces of a LoRA file of any layout that the host loads on ``model``.
 
     Raises:
@@ -71,8 +71,8 @@ def read(state: Mapping[str, Tensor], model: BaseModel) -> list[Piece]:
     if unread or not pieces:
         raise ValueError(
             f"expected a LoRA of this model ({type(model).__name__}), found {len(unread)} tensors that it has no place "
-            f"for{f', such as {some(unread)}' if unread else ' and nothing else'}: connect the model that the LoRA was "
-            "made for"
+            f"for{f', such as {listed(unread)}' if unread else ' and nothing else'}: connect the model that the LoRA "
+            "was made for"
         )
     return sorted(pieces, key=lambda piece: (piece.path, piece.start))
 
@@ -102,7 +102,7 @@ def lora_for(lora: PlainLora, model: BaseModel, names: Collection[str], where: s
     return lora_of(lora.tensors, lora.metadata, where)
 
 
-def _piece(target: str | tuple, adapter: object, rows: Mapping[str, int]) -> Piece:
+def _piece(target: str | tuple, adapter: object, rows: Mapping[str, int]) -> LoraLayer:
     weight, place, change = (*target, None)[:3] if isinstance(target, tuple) else (target, None, None)
     path = weight.removesuffix(".weight")
     if not isinstance(adapter, LoRAAdapter) or any(item is not None for item in adapter.weights[3:]):
@@ -120,10 +120,10 @@ def _piece(target: str | tuple, adapter: object, rows: Mapping[str, int]) -> Pie
     start, count = (0, rows[path]) if place is None else place[1:]
     if len(up) != count:
         raise ValueError(f"the LoRA has {len(up)} rows for {path}, expected {count}: it is another model's")
-    return Piece(path=path, start=start, stop=start + count, down=down, up=up)
+    return LoraLayer(path=path, start=start, stop=start + count, down=down, up=up)
 
 
-def _require_fit(piece: Piece, model: BaseModel) -> None:
+def _require_fit(piece: LoraLayer, model: BaseModel) -> None:
     """The host would read matrices of other sizes, too, and fail where it uses them."""
     (rank, width), wanted = piece.down.shape, getattr(model.get_submodule(piece.path), "in_features", None)
     if piece.up.shape[1] != rank or wanted not in (None, width):
@@ -133,12 +133,12 @@ def _require_fit(piece: Piece, model: BaseModel) -> None:
         )
 
 
-def to_diffusers(pieces: Iterable[Piece], model: BaseModel) -> dict[str, Tensor]:
+def to_diffusers(pieces: Iterable[LoraLayer], model: BaseModel) -> dict[str, Tensor]:
     """The layout that ComfyUI and diffusers read; raises as `named_as_in_diffusers`."""
     return in_file(named_as_in_diffusers(pieces, model))
 
 
-def named_as_in_diffusers(pieces: Iterable[Piece], model: BaseModel) -> dict[str, Tensor]:
+def named_as_in_diffusers(pieces: Iterable[LoraLayer], model: BaseModel) -> dict[str, Tensor]:
     """Pairs A and B of diffusers' layers.
 
     Raises:
@@ -148,7 +148,7 @@ def named_as_in_diffusers(pieces: Iterable[Piece], model: BaseModel) -> dict[str
     unnamed = sorted({piece.path for piece in pieces if piece.path not in names})
     if unnamed:
         raise ValueError(
-            f"ComfyUI knows no diffusers names for {some(unnamed)} of {type(model).__name__}: choose the layout "
+            f"ComfyUI knows no diffusers names for {listed(unnamed)} of {type(model).__name__}: choose the layout "
             "'ComfyUI native'"
         )
     state = {}
@@ -158,7 +158,7 @@ def named_as_in_diffusers(pieces: Iterable[Piece], model: BaseModel) -> dict[str
     return state
 
 
-def to_native(pieces: Iterable[Piece], model: BaseModel) -> dict[str, Tensor]:
+def to_native(pieces: Iterable[LoraLayer], model: BaseModel) -> dict[str, Tensor]:
     """ComfyUI's own names; ranks of fused layers may grow."""
     state = {}
     for path, down, up in _whole_layers(pieces, model):
@@ -166,7 +166,7 @@ def to_native(pieces: Iterable[Piece], model: BaseModel) -> dict[str, Tensor]:
     return state
 
 
-def to_kohya(pieces: Iterable[Piece], model: BaseModel) -> dict[str, Tensor]:
+def to_kohya(pieces: Iterable[LoraLayer], model: BaseModel) -> dict[str, Tensor]:
     """The names of sd-scripts; ranks of fused layers may grow."""
     state = {}
     for path, down, up in _whole_layers(pieces, model):
@@ -176,7 +176,7 @@ def to_kohya(pieces: Iterable[Piece], model: BaseModel) -> dict[str, Tensor]:
     return state
 
 
-Layout = Callable[[Iterable[Piece], BaseModel], dict[str, Tensor]]
+Layout = Callable[[Iterable[LoraLayer], BaseModel], dict[str, Tensor]]
 DIFFUSERS = "diffusers (works everywhere)"
 LAYOUTS: Mapping[str, Layout] = MappingProxyType(
     {DIFFUSERS: to_diffusers, "ComfyUI native": to_native, "kohya": to_kohya}
@@ -188,19 +188,19 @@ def rank_of(state: Mapping[str, Tensor]) -> int:
     return max(len(tensor) for name, tensor in state.items() if name.endswith((DOWN, ".lora_down.weight")))
 
 
-def _by_path(pieces: Iterable[Piece]) -> dict[str, list[Piece]]:
-    found: dict[str, list[Piece]] = defaultdict(list)
+def _by_path(pieces: Iterable[LoraLayer]) -> dict[str, list[LoraLayer]]:
+    found: dict[str, list[LoraLayer]] = defaultdict(list)
     for piece in pieces:
         found[piece.path].append(piece)
     return found
 
 
-def _whole_layers(pieces: Iterable[Piece], model: BaseModel) -> list[tuple[str, Tensor, Tensor]]:
+def _whole_layers(pieces: Iterable[LoraLayer], model: BaseModel) -> list[tuple[str, Tensor, Tensor]]:
     rows = _rows(model)
     return [(path, *fused(group, rows[path])) for path, group in _by_path(pieces).items()]
 
 
-def fused(pieces: list[Piece], rows: int) -> tuple[Tensor, Tensor]:
+def fused(pieces: list[LoraLayer], rows: int) -> tuple[Tensor, Tensor]:
     """(A, B) of a whole layer of ``rows`` rows; rows that no piece covers do not change."""
     first = pieces[0].down
     if all(torch.equal(piece.down, first) for piece in pieces[1:]):
@@ -216,7 +216,7 @@ def fused(pieces: list[Piece], rows: int) -> tuple[Tensor, Tensor]:
     return down, up
 
 
-def _taken_apart(pieces: list[Piece], parts: tuple[Part, ...]) -> list[tuple[str, Tensor, Tensor]]:
+def _taken_apart(pieces: list[LoraLayer], parts: tuple[Part, ...]) -> list[tuple[str, Tensor, Tensor]]:
     """(name, A, B) of each part that changes."""
     by_rows = {(piece.start, piece.stop): piece for piece in pieces}
     wanted = {(part.start, part.stop): part.name for part in parts}

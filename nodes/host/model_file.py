@@ -13,7 +13,7 @@ from comfy.model_detection import convert_diffusers_mmdit, model_config_from_une
 from comfy.model_patcher import ModelPatcher
 from safetensors import safe_open
 
-from .family import Family, require_flow_model
+from .family import HostFamily, require_flow_model
 
 _log = logging.getLogger(__name__)
 FOLDERS = MappingProxyType({"UNETLoader": "diffusion_models", "CheckpointLoaderSimple": "checkpoints"})
@@ -21,19 +21,19 @@ FOLDERS = MappingProxyType({"UNETLoader": "diffusion_models", "CheckpointLoaderS
 _META = torch.device("meta")
 
 
-def family_of_file(loader: str, file: str) -> Family | None:
+def family_of_file(loader: str, file: str) -> HostFamily | None:
     """What ``require_flow_model`` will say of the model that a loader makes of a file; None where that is not known."""
     path = folder_paths.get_full_path(FOLDERS[loader], file) if loader in FOLDERS else None
     return None if path is None else family_of_path(Path(path))
 
 
-def family_of_path(path: Path) -> Family | None:
+def family_of_path(path: Path) -> HostFamily | None:
     """The same for a file, which is .safetensors."""
     return _read(path, os.stat(path).st_mtime_ns) if path.suffix == ".safetensors" else None
 
 
 @lru_cache(maxsize=16)
-def _read(path: Path, _written: int) -> Family | None:
+def _read(path: Path, _written: int) -> HostFamily | None:
     try:
         with torch.inference_mode(False), torch.no_grad():
             return replace(require_flow_model(_without_weights(path)), base_model=path.stem)

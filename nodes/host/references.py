@@ -15,7 +15,7 @@ from torch import Tensor
 from ...mixgrpo_core.rewards.port import Context
 from ...mixgrpo_core.support.digests import picture_digest
 from ...mixgrpo_core.support.pixels import of_area, rgb_of, shrunk, to_image
-from .family import Family
+from .family import HostFamily
 from .texts import Conditioning, PromptSet
 
 _READ = frozenset({"Flux", "Flux2", "QwenImage"})
@@ -24,7 +24,7 @@ _SIDE = 1024
 _KEPT = 64
 
 
-def reads_pictures(family: Family) -> bool:
+def reads_pictures(family: HostFamily) -> bool:
     """Whether a model conditions on the pictures of its prompts. FLUX.1 does as Kontext, which its file's name says."""
     named_otherwise = family.name == "Flux" and family.base_model and "kontext" not in family.base_model.lower()
     return family.name in _READ and not named_otherwise
@@ -33,7 +33,7 @@ def reads_pictures(family: Family) -> bool:
 class HostReferences:
     """The pictures of a prompt set for one model."""
 
-    def __init__(self, family: Family, vae: VAE, contexts: Mapping[str, Context]) -> None:
+    def __init__(self, family: HostFamily, vae: VAE, contexts: Mapping[str, Context]) -> None:
         self._family, self._vae, self._contexts = family, vae, contexts
         self._latents: dict[str, Tensor] = {}
 

@@ -14,7 +14,7 @@ from comfy_api.latest import io
 
 from ...mixgrpo_core.rewards.networks.known_files import KnownFile
 from ...mixgrpo_core.rewards.networks.weight_files import SUFFIXES
-from ...mixgrpo_core.rewards.wrappers.exchange import exchanged
+from ...mixgrpo_core.rewards.wrappers.exchange import map_parts
 
 OWN = "reward_models"
 NOTHING = "no file found"
@@ -107,7 +107,7 @@ def recognised(reward: object) -> str:
             text = text.replace(repr(part), repr(f"{os.path.basename(part)} {_digest(Path(part))}"))
         return part
 
-    exchanged(reward, str, named)
+    map_parts(reward, str, named)
     return text
 
 

@@ -20,7 +20,7 @@ class _Held(nn.Module):
 
 @dataclass(frozen=True)
 class HostPlace:
-    """The core's ``Place`` in ComfyUI."""
+    """The core's ``Placement`` in ComfyUI."""
 
     @property
     def device(self) -> torch.device:

@@ -14,7 +14,7 @@ from ...mixgrpo_core.models.lora_file import NATIVE, PREFIX
 from ...mixgrpo_core.models.lora_names import DOWN, UP
 from ...mixgrpo_core.models.lora_reading import PlainLora, plain, read_lora
 from ...mixgrpo_core.support.files import write_atomically
-from ...mixgrpo_core.support.quoting import some
+from ...mixgrpo_core.support.quoting import listed
 from ..host.family import require_flow_model
 from ..host.lora_layouts import DIFFUSERS, LAYOUTS, rank_of, read
 from ..live.canvas_run import loras_folder
@@ -160,8 +160,8 @@ def _without_text(lora: PlainLora) -> str:
     if not lora.text:
         return ""
     return (
-        f"\nwithout its {len(lora.text)} tensors of text encoders ({some(list(lora.text))}), which are not converted: "
-        "for them load the first file too, with strength_model 0"
+        f"\nwithout its {len(lora.text)} tensors of text encoders ({listed(list(lora.text))}), which are not "
+        "converted: for them load the first file too, with strength_model 0"
     )
 
 

@@ -94,7 +94,7 @@ def pictures(
         for index, prompt in enumerate(prompts):
             row = []
             for weights in columns.values():
-                with nullcontext() if isinstance(weights, str) else policy.using(weights), torch.no_grad():
+                with nullcontext() if isinstance(weights, str) else policy.with_weights(weights), torch.no_grad():
                     row.append(
                         shown_images(
                             policy, prompt, index, sigmas, images=SHOWN_IMAGES, batch=batch, decode_batch=batch

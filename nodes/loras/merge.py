@@ -14,7 +14,7 @@ from ...mixgrpo_core.models.lora_joining import joined
 from ...mixgrpo_core.models.port import LoraState
 from ...mixgrpo_core.support.micro_batches import ran_out
 from ...mixgrpo_core.training.kept_lora import KeptLora
-from ...mixgrpo_core.training.merging.loop import MergeConfig, Teacher, distances, merge, teachers_of, worn
+from ...mixgrpo_core.training.merging.loop import MergeConfig, Teacher, distances, merge, teachers_of, weights_for
 from ...mixgrpo_core.training.merging.words import described, left_words, progress
 from ..checks import LARGEST_SEED, require_chosen
 from ..host.lora_layouts import lora_for
@@ -256,7 +256,7 @@ def _summed(
     state = joined(list(files.values()), [1.0] * len(files))
     rank = max(len(tensor) for name, tensor in state.items() if ".lora_A" in name)
     save_lora(file, state, metadata={**policy.lora_about.metadata, **described(files, rank, file.stem)})
-    weights = worn(policy, "sum", LoraFile(state=state, metadata={}, rank=rank))
-    with policy.using(weights):
+    weights = weights_for(policy, "sum", LoraFile(state=state, metadata={}, rank=rank))
+    with policy.with_weights(weights):
         far = distances(policy, teachers, _DEFAULTS)
     return weights, [f"the sum of {', '.join(files)}, rank {rank}; {left_words(far)}"]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from comfy_api.latest import io, ui
 
-from ...mixgrpo_core.evaluation.ranking import Ranking, ranked, ranking_of
+from ...mixgrpo_core.evaluation.ranking import ImageRanking, ranked, ranking_of
 from ...mixgrpo_core.evaluation.reward_probe import Probed, probe, told
 from ...mixgrpo_core.rewards.port import Context, RewardBatch, Scores
 from ...mixgrpo_core.rewards.scoring import Failure
@@ -128,6 +128,6 @@ def _by_prompt(probed: Sequence[Probed]) -> list[tuple[dict[str, Scores], tuple[
     return [({one.name: one.scores[place] for one in probed}, ()) for place in range(len(probed[0].scores))]
 
 
-def _sheet(images: torch.Tensor, found: Ranking):
+def _sheet(images: torch.Tensor, found: ImageRanking):
     captions = ["\n".join([f"{place}. image {i + 1}", *found.words(i)]) for place, i in enumerate(found.order, start=1)]
     return captioned(images[list(found.order)], captions)

@@ -6,12 +6,12 @@ from types import MappingProxyType
 from comfy_api.latest import io
 
 from ...mixgrpo_core.rewards.people.votes import HumanVote
-from ...mixgrpo_core.rewards.people.voting import Ranking, Thumbs, Way
+from ...mixgrpo_core.rewards.people.voting import Ranking, Thumbs, VoteScheme
 from ...mixgrpo_core.rewards.port import Reward
 from ..checks import require_in_range
 from ..sockets import Rewards, RewardSocket
 
-WAYS: Mapping[str, Way] = MappingProxyType({"thumbs": Thumbs(), "ranking": Ranking()})
+WAYS: Mapping[str, VoteScheme] = MappingProxyType({"thumbs": Thumbs(), "ranking": Ranking()})
 NAME = "votes"
 SECOND_THOUGHTS = 6.0
 """Seconds in which the last thumb can be taken back."""

@@ -5,7 +5,7 @@ import logging
 from comfy.model_patcher import ModelPatcher
 
 from ...mixgrpo_core.models.facts import is_fast
-from ..host.family import Family, require_flow_model
+from ..host.family import HostFamily, require_flow_model
 from ..sockets import OpenSettings, TrainerSettings
 from .build import build
 from .presets import AUTO
@@ -35,7 +35,7 @@ def for_model(settings: TrainerSettings | OpenSettings, model: ModelPatcher) -> 
     return for_family(settings, require_flow_model(model))
 
 
-def for_family(settings: TrainerSettings | OpenSettings, about: Family) -> TrainerSettings:
+def for_family(settings: TrainerSettings | OpenSettings, about: HostFamily) -> TrainerSettings:
     """``settings`` for a model of which the host says ``about``; raises as ``for_model`` does."""
     if isinstance(settings, OpenSettings):
         family = family_of(about)
@@ -50,7 +50,7 @@ def for_family(settings: TrainerSettings | OpenSettings, about: Family) -> Train
     return settings
 
 
-def family_of(about: Family) -> str:
+def family_of(about: HostFamily) -> str:
     """The family of the canvas that a model of the host is of.
 
     Raises:
@@ -73,7 +73,7 @@ def family_of(about: Family) -> str:
     return known
 
 
-def _of_weights(about: Family) -> str:
+def _of_weights(about: HostFamily) -> str:
     """The family as far as the weights tell it."""
     if about.name == "SD3" and about.text_width == _DEMO_TEXT:
         return _DEMO
@@ -86,7 +86,7 @@ def _of_weights(about: Family) -> str:
     return _OF_CLASSES.get(about.name, OTHER)
 
 
-def _require_family(chosen: str, about: Family) -> None:
+def _require_family(chosen: str, about: HostFamily) -> None:
     """Raise ``ValueError`` where the weights say that the model is of another family than ``chosen``.
 
     Any model but the demo's may have been distilled, and may be trained as one of no family.

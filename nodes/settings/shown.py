@@ -13,7 +13,7 @@ from ...mixgrpo_core.sampling.solvers import Solver
 from ...mixgrpo_core.sampling.windows import Window
 from ...mixgrpo_core.support.setting import fields_of
 from ..checks import defaults_of, require_in_range
-from ..host.family import Family
+from ..host.family import HostFamily
 from ..host.model_file import family_of_file, family_of_path
 from ..sockets import OpenSettings, TrainerSettings
 from .build import numbers_and_choices, possible
@@ -53,19 +53,19 @@ def answer(asked: Mapping[str, Any]) -> dict[str, Any]:
         return {"values": {}, "notes": {}, **common, "error": str(error)}
 
 
-def _of_loader(loader: str, file: str) -> Family | None:
+def _of_loader(loader: str, file: str) -> HostFamily | None:
     """What is known of the MODEL that a node will load."""
     return family_of_path(DEMO_FILE) if loader == DEMO_LOADER else family_of_file(loader, file)
 
 
-def _family(about: Family | None) -> str | None:
+def _family(about: HostFamily | None) -> str | None:
     try:
         return None if about is None else family_of(about)
     except ValueError:  # which of two it is, is asked for when the MODEL is there
         return None
 
 
-def _require_fit(values: Mapping[str, Any], about: Family, window: bool) -> None:
+def _require_fit(values: Mapping[str, Any], about: HostFamily, window: bool) -> None:
     """Raise ``ValueError`` for settings that the node with the MODEL would refuse."""
     chosen = {**defaults_of(numbers_and_choices()), **values}
     stub = FrozenWindow(size=1) if window else None

@@ -61,7 +61,7 @@ def slope(model: Tiny, lora: HostLora, direction, step=2**-10):
 
     def at(distance):
         moved = {name: state[name] + distance * direction[name] for name in state}
-        with training(model, lora, grad=False), lora.using(moved):
+        with training(model, lora, grad=False), lora.with_weights(moved):
             return weighed(model.velocity()).double().item()
 
     def difference(step):

@@ -139,7 +139,7 @@ def test_a_bypass_lora_of_the_user_is_part_of_the_base_and_comes_off_whole():
     stir(ours)
     worn = model.velocity()
     assert not torch.allclose(worn, base, atol=1e-2)
-    with ours.using(None):
+    with ours.with_weights(None):
         torch.testing.assert_close(model.velocity(), base, atol=1e-6, rtol=0)
     clone.eject_model()
     assert torch.equal(model.velocity(), bare)

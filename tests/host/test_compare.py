@@ -8,7 +8,7 @@ from canvas import loaded, prompt_set, short_config
 from mixgrpo_pack.mixgrpo_core.rewards import FunctionReward
 from mixgrpo_pack.mixgrpo_core.rewards.people.votes import HumanVote
 from mixgrpo_pack.mixgrpo_core.rewards.pixels.measures import Brightness, More, PixelReward
-from mixgrpo_pack.mixgrpo_core.rewards.port import About, Scores, StatelessReward
+from mixgrpo_pack.mixgrpo_core.rewards.port import RewardInfo, Scores, StatelessReward
 from mixgrpo_pack.mixgrpo_core.rewards.wrappers.gates import Gated
 from mixgrpo_pack.nodes.loras.compare import HELD_OUT, CompareLora
 from mixgrpo_pack.nodes.rewards.combine import combined
@@ -22,7 +22,7 @@ BRIGHT = PixelReward(Brightness(), More())
 class WinRate(StatelessReward):
     """How many others of the group an image is brighter than."""
 
-    about = About(groupwise=True)
+    about = RewardInfo(groupwise=True)
 
     def __call__(self, batch):
         light = batch.images.mean((1, 2, 3))

@@ -68,7 +68,7 @@ def test_the_velocity_is_the_hosts_own(name):
     with training(model, lora, grad=True):
         assert torch.equal(model.velocity(), inside)
     assert not torch.equal(inside, base)
-    with training(model, lora, grad=False), lora.using(None):
+    with training(model, lora, grad=False), lora.with_weights(None):
         assert torch.equal(model.velocity(), base)
 
 
@@ -184,8 +184,8 @@ def test_another_lora_worn_between_forward_and_backward_changes_nothing():
     other = {name: tensor * 2 for name, tensor in lora.state().items()}
     with training(model, lora, grad=True, checkpointing=True):
         loss = weighed(model.velocity())
-        with torch.no_grad(), lora.using(None):
+        with torch.no_grad(), lora.with_weights(None):
             model.velocity()
-        with lora.using(other):
+        with lora.with_weights(other):
             loss.backward()
     assert all(torch.equal(lora.trained[name].grad, expected[name]) for name in expected)

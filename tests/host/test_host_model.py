@@ -35,7 +35,7 @@ def test_velocities_are_those_of_diffusers(parts):
         for sigma in (1.0, 0.7, 0.2, 0.05):
             with torch.no_grad():
                 torch.testing.assert_close(field(here, x, sigma), field(there, x, sigma), atol=1e-5, rtol=1e-5)
-                with here.using(None), there.using(None):
+                with here.with_weights(None), there.with_weights(None):
                     torch.testing.assert_close(field(here, x, sigma), field(there, x, sigma), atol=1e-5, rtol=1e-5)
 
 
@@ -133,7 +133,7 @@ def test_a_model_that_carries_a_lora_is_the_base(parts, tmp_path):
         carrying, _ = comfy.sd.load_lora_for_models(base, None, state, 1.0, 0.0)
     with policy(carrying, clip, vae) as second, torch.no_grad():
         assert torch.allclose(field(second, x), wanted, atol=1e-4)
-        with second.using(None):
+        with second.with_weights(None):
             assert torch.allclose(field(second, x), wanted, atol=1e-4)
     with policy(*parts) as plain, torch.no_grad():
         assert not torch.allclose(field(plain, x), wanted, atol=1e-2)

@@ -20,7 +20,7 @@ from mixgrpo_pack.nodes.demo import ASSETS, load_model
 from mixgrpo_pack.nodes.host.lora_layouts import (
     DIFFUSERS,
     LAYOUTS,
-    Piece,
+    LoraLayer,
     fused,
     lora_for,
     read,
@@ -132,16 +132,16 @@ def test_a_shared_a_is_kept_and_shared_again():
 
 
 def test_fusing_by_hand():
-    q = Piece(path="x", start=0, stop=2, down=torch.tensor([[1.0, 2.0]]), up=torch.tensor([[3.0], [4.0]]))
-    v = Piece(path="x", start=4, stop=5, down=torch.tensor([[5.0, 6.0]]), up=torch.tensor([[7.0]]))
+    q = LoraLayer(path="x", start=0, stop=2, down=torch.tensor([[1.0, 2.0]]), up=torch.tensor([[3.0], [4.0]]))
+    v = LoraLayer(path="x", start=4, stop=5, down=torch.tensor([[5.0, 6.0]]), up=torch.tensor([[7.0]]))
     down, up = fused([q, v], 5)
     assert torch.equal(up @ down, torch.tensor([[3.0, 6.0], [4.0, 8.0], [0.0, 0.0], [0.0, 0.0], [35.0, 42.0]]))
     parts = tuple(Part(name=name, start=a, stop=b) for name, a, b in (("q", 0, 2), ("k", 2, 4), ("v", 4, 5)))
-    whole = Piece(path="x", start=0, stop=5, down=down, up=up)
+    whole = LoraLayer(path="x", start=0, stop=5, down=down, up=up)
     apart = {name: (a, b) for name, a, b in taken_apart([whole], parts)}
     assert apart.keys() == {"q", "v"}, "k does not change"
     assert torch.equal(apart["q"][0], q.down) and torch.equal(apart["v"][1], v.up)
-    mixed = Piece(path="x", start=0, stop=5, down=torch.eye(2), up=torch.arange(10.0).view(5, 2) + 1)
+    mixed = LoraLayer(path="x", start=0, stop=5, down=torch.eye(2), up=torch.arange(10.0).view(5, 2) + 1)
     apart = {name: b @ a for name, a, b in taken_apart([mixed], parts)}
     assert torch.equal(torch.cat([apart["q"], apart["k"], apart["v"]]), mixed.up)
 

@@ -15,7 +15,7 @@ from mixgrpo_pack.mixgrpo_core import (
     FlowSDE,
     FrozenWindow,
     PreciseSDE,
-    Sampling,
+    RolloutSettings,
     SlidingWindow,
     flash_sigmas,
     flow_sigmas,
@@ -158,7 +158,9 @@ def test_it_equals_the_rollout_that_trains(scene, name, tail):
     kind = sampler(window_start=2, window_size=2, kernel=name, eta=0.5, tail_ratio=tail, solver="DPM++ 2M")
     found = sample(scene, kind, sigmas, noise=start, seed=7)
     plan = windowed_plan(flash_sigmas(sigmas, 4, tail), range(2, 4))
-    sampling = Sampling(kernel=KERNELS[name](eta=0.5), solver=DPMpp2M(), tail_solver=DPMpp2M(), shared_noise=False)
+    sampling = RolloutSettings(
+        kernel=KERNELS[name](eta=0.5), solver=DPMpp2M(), tail_solver=DPMpp2M(), shared_noise=False
+    )
     trajectory = rollout(HostFlow(scene, start, 7, 8), None, plan, sampling, group_size=3, seed=7)
     expected = scene.model.model.process_latent_out(trajectory.final)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
@@ -169,7 +171,7 @@ def test_the_tail_is_made_by_2m_only_where_it_is_shortened(scene):
     for tail, solver in ((1.0, Euler()), (0.5, DPMpp2M())):
         found = sample(scene, sampler(window_size=2, tail_ratio=tail), sigmas, noise=start)
         plan = windowed_plan(flash_sigmas(sigmas, 2, tail), range(2))
-        sampling = Sampling(kernel=FlowSDE(eta=0.7), tail_solver=solver, shared_noise=False)
+        sampling = RolloutSettings(kernel=FlowSDE(eta=0.7), tail_solver=solver, shared_noise=False)
         trajectory = rollout(HostFlow(scene, start, 5, 8), None, plan, sampling, group_size=2, seed=5)
         expected = scene.model.model.process_latent_out(trajectory.final)
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)

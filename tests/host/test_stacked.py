@@ -6,7 +6,7 @@ from canvas import loaded, policy
 from mixgrpo_pack.mixgrpo_core.models.port import alike
 from mixgrpo_pack.mixgrpo_core.sampling.kernels import FlowSDE
 from mixgrpo_pack.mixgrpo_core.sampling.planners import windowed_plan
-from mixgrpo_pack.mixgrpo_core.sampling.rollouts import Prompt, Sampling, rollout, rollout_together
+from mixgrpo_pack.mixgrpo_core.sampling.rollouts import Prompt, RolloutSettings, rollout, rollout_together
 
 CAPTIONS = ("a small red circle on the left", "a large blue square on the right", "a green triangle")
 
@@ -49,7 +49,7 @@ def test_prompts_alike_share_a_call_and_others_have_their_own(parts, calls, cfg)
             Prompt(cond=cond, plan=windowed_plan(model.grid(4), range(1, 2)), seed=seed)
             for seed, cond in enumerate(conds)
         ]
-        sampling = Sampling(kernel=FlowSDE(0.5), batch=8)
+        sampling = RolloutSettings(kernel=FlowSDE(0.5), batch=8)
         plain = [rollout(model, one.cond, one.plan, sampling, group_size=3, seed=one.seed) for one in prompts]
         rows = calls(model)
         found = rollout_together(model, prompts, sampling, group_size=3)

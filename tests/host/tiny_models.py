@@ -20,7 +20,7 @@ CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Family:
+class HostFamily:
     """A tiny model of one family.
 
     Attributes:
@@ -199,24 +199,24 @@ ERNIE = {
     "rope_axes_dim": (4, 6, 6),
 }
 
-FAMILIES: Mapping[str, Family] = {
-    "SD3": Family(config=host.SD3, unet=SD3, latent=(16, 8, 8), inputs=SD3_INPUTS, unused=SD3_UNUSED),
-    "SD3.5 medium": Family(
+FAMILIES: Mapping[str, HostFamily] = {
+    "SD3": HostFamily(config=host.SD3, unet=SD3, latent=(16, 8, 8), inputs=SD3_INPUTS, unused=SD3_UNUSED),
+    "SD3.5 medium": HostFamily(
         config=host.SD3,
         unet=SD3 | {"qk_norm": "rms", "x_block_self_attn_layers": [0]},
         latent=(16, 8, 8),
         inputs=SD3_INPUTS,
         unused=SD3_UNUSED,
     ),
-    "FLUX.1 dev": Family(config=host.Flux, unet=FLUX, latent=(4, 8, 8), inputs=FLUX_INPUTS),
-    "FLUX.1 schnell": Family(
+    "FLUX.1 dev": HostFamily(config=host.Flux, unet=FLUX, latent=(4, 8, 8), inputs=FLUX_INPUTS),
+    "FLUX.1 schnell": HostFamily(
         config=host.FluxSchnell, unet=FLUX | {"guidance_embed": False}, latent=(4, 8, 8), inputs=FLUX_INPUTS
     ),
-    "FLUX.2": Family(config=host.Flux2, unet=FLUX2, latent=(8, 4, 4), inputs={"c_crossattn": (5, 12)}),
-    "Chroma": Family(config=host.Chroma, unet=CHROMA, latent=(4, 8, 8), inputs=FLUX_INPUTS),
-    "Z-Image": Family(config=host.ZImage, unet=ZIMAGE, latent=(4, 8, 8), inputs=LUMINA_INPUTS),
-    "Lumina 2": Family(config=host.Lumina2, unet=LUMINA, latent=(4, 8, 8), inputs=LUMINA_INPUTS),
-    "Qwen-Image": Family(
+    "FLUX.2": HostFamily(config=host.Flux2, unet=FLUX2, latent=(8, 4, 4), inputs={"c_crossattn": (5, 12)}),
+    "Chroma": HostFamily(config=host.Chroma, unet=CHROMA, latent=(4, 8, 8), inputs=FLUX_INPUTS),
+    "Z-Image": HostFamily(config=host.ZImage, unet=ZIMAGE, latent=(4, 8, 8), inputs=LUMINA_INPUTS),
+    "Lumina 2": HostFamily(config=host.Lumina2, unet=LUMINA, latent=(4, 8, 8), inputs=LUMINA_INPUTS),
+    "Qwen-Image": HostFamily(
         config=host.QwenImage,
         unet=QWEN,
         latent=(4, 1, 8, 8),
@@ -226,19 +226,21 @@ FAMILIES: Mapping[str, Family] = {
             for layer in ("attn.add_q_proj", "attn.to_add_out", "txt_mlp.net.0.proj", "txt_mlp.net.2")
         ),
     ),
-    "HiDream": Family(
+    "HiDream": HostFamily(
         config=host.HiDream,
         unet=HIDREAM,
         latent=(4, 8, 8),
         inputs={"c_crossattn": (5, 12), "y": (10,), "encoder_hidden_states_llama3": (2, 5, 12)},
     ),
-    "AuraFlow": Family(config=host.AuraFlow, unet=AURAFLOW, latent=(4, 8, 8), inputs={"c_crossattn": (5, 12)}),
-    "Krea 2": Family(config=host.Krea2, unet=KREA2, latent=(4, 1, 8, 8), inputs={"c_crossattn": (5, 48)}),
-    "SDXL": Family(
+    "AuraFlow": HostFamily(config=host.AuraFlow, unet=AURAFLOW, latent=(4, 8, 8), inputs={"c_crossattn": (5, 12)}),
+    "Krea 2": HostFamily(config=host.Krea2, unet=KREA2, latent=(4, 1, 8, 8), inputs={"c_crossattn": (5, 48)}),
+    "SDXL": HostFamily(
         config=host.SDXL, unet=tiny_unets.of_host(SDXL), latent=(4, 8, 8), inputs={"c_crossattn": (5, 32), "y": (1552,)}
     ),
-    "SD 1.5": Family(config=host.SD15, unet=tiny_unets.of_host(SD1), latent=(4, 8, 8), inputs={"c_crossattn": (5, 16)}),
-    "Ernie-Image": Family(config=host.ErnieImage, unet=ERNIE, latent=(8, 4, 4), inputs={"c_crossattn": (5, 12)}),
+    "SD 1.5": HostFamily(
+        config=host.SD15, unet=tiny_unets.of_host(SD1), latent=(4, 8, 8), inputs={"c_crossattn": (5, 16)}
+    ),
+    "Ernie-Image": HostFamily(config=host.ErnieImage, unet=ERNIE, latent=(8, 4, 4), inputs={"c_crossattn": (5, 12)}),
 }
 
 
@@ -247,7 +249,7 @@ class Tiny:
     """A tiny model with one latent and one conditioning for it."""
 
     patcher: comfy.model_patcher.ModelPatcher
-    family: Family
+    family: HostFamily
     x: Tensor
     inputs: Mapping[str, object]
     seen: list[Tensor] = field(default_factory=list)

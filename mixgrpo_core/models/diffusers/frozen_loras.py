@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import Linear
 
 from ...support.paths import user_path
-from ...support.quoting import cause, some
+from ...support.quoting import cause, listed
 from ...support.setting import require_number
 from ..lora_file import NATIVE, layer_of
 from ..lora_names import DOWN, UP, LoraFileError
@@ -36,7 +36,7 @@ def merge_loras(network: ModelMixin, pipeline: type, loras: Loras) -> None:
     rounded = quantised(network) if loras else ()
     if rounded:
         raise ValueError(
-            f"expected plain weights to merge {names_of(loras)} into, found quantised ones ({some(rounded)}): leave "
+            f"expected plain weights to merge {names_of(loras)} into, found quantised ones ({listed(rounded)}): leave "
             "model.loras out, or take the folder's plain weights, with model.quantization = 'float8', which rounds "
             "after they are merged"
         )
@@ -54,7 +54,7 @@ def _read(file: str | Path, pipeline: type) -> PlainLora:
     read = read_lora(file)
     if read.text:
         raise LoraFileError(
-            f"{file} changes text encoders too ({some(sorted(read.text))}), which stay as they are here: take its "
+            f"{file} changes text encoders too ({listed(sorted(read.text))}), which stay as they are here: take its "
             "version for the network alone"
         )
     return _converted(file, pipeline) if _foreign(read) else read
@@ -100,7 +100,7 @@ def _merge(network: ModelMixin, lora: PlainLora, strength: float, where: str) ->
     if wrong:
         raise LoraFileError(
             f"{where} is no LoRA of this {type(network).__name__}, which has no linear layer of that size for "
-            f"{some(wrong)}: use a LoRA of this model"
+            f"{listed(wrong)}: use a LoRA of this model"
         )
     with torch.no_grad():
         for name, (down, up) in changes.items():

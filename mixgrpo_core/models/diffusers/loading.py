@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ...support.files import read_text
-from ...support.quoting import cause, some
+from ...support.quoting import cause, listed
 from .smaller import AS_IT_IS, Smaller, load_gguf, require_gradient
 from .tokenizers import load_tokenizer
 from .weight_names import variant_of, why
@@ -61,7 +61,7 @@ def require_folder(folder: Path, parts: tuple[str, ...]) -> None:
         raise ModelFilesError(f"expected a model folder at {folder}, found none; give the path of a diffusers folder")
     missing = [part for part in parts if not (folder / part).exists()]
     if missing:
-        raise ModelFilesError(f"{folder} lacks {some(missing)}; the model folder is not whole, get it again")
+        raise ModelFilesError(f"{folder} lacks {listed(missing)}; the model folder is not whole, get it again")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +95,7 @@ class Index:
         unnamed = [name for name in encoders if name not in self.parts]
         if unnamed:
             raise ModelFilesError(
-                f"{self.folder / INDEX} names no {some(unnamed)}, through which a {self.pipeline.__name__} reads its "
+                f"{self.folder / INDEX} names no {listed(unnamed)}, through which a {self.pipeline.__name__} reads its "
                 "prompts: save the whole pipeline again with save_pretrained"
             )
         require_folder(self.folder, tuple(part for part in self.text_parts if part.startswith("text_encoder")))
@@ -231,7 +231,7 @@ def _load_text_encoder(kind: type[PreTrainedModel], folder: Path, dtype: torch.d
 
 
 def _refuse(folder: Path, faults: Mapping[str, Iterable[str]]) -> None:
-    told = [f"{word} {some(sorted(keys))}" for word, keys in faults.items() if keys]
+    told = [f"{word} {listed(sorted(keys))}" for word, keys in faults.items() if keys]
     if told:
         raise ModelFilesError(
             f"the weights in {folder} are another model's: the file {' and '.join(told)}; get the folder again"

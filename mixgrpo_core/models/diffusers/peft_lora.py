@@ -12,7 +12,7 @@ from peft.tuners.lora import LoraLayer
 from torch.nn import Linear, Module, ModuleList, Parameter
 from torch.utils.checkpoint import checkpoint
 
-from ...support.quoting import some
+from ...support.quoting import listed
 from ..lora import Lora, lora_scale
 from ..lora_file import LoraFile
 from ..lora_layers import USUAL, Layers, chosen, covering
@@ -97,7 +97,9 @@ def require_every_block(network: Module, linears: str) -> None:
         )
     others = sorted(name for name, module in found.items() if not isinstance(module, Linear))
     if others:
-        raise ValueError(f"expected linear layers for a LoRA, found others in {type(network).__name__}: {some(others)}")
+        raise ValueError(
+            f"expected linear layers for a LoRA, found others in {type(network).__name__}: {listed(others)}"
+        )
     for path, blocks in network.named_children():
         if not isinstance(blocks, ModuleList):
             continue
@@ -105,7 +107,7 @@ def require_every_block(network: Module, linears: str) -> None:
         kinds = {type(block) for place, block in blocks.named_children() if place in has}
         bare = [f"{path}.{p}" for p, block in blocks.named_children() if p not in has and type(block) in kinds]
         if bare:
-            raise ValueError(f"expected a LoRA in every block of {path}, found none in {some(bare)}")
+            raise ValueError(f"expected a LoRA in every block of {path}, found none in {listed(bare)}")
 
 
 def attach_lora(

@@ -20,7 +20,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch.nn import Linear, Parameter
 
 from ...support.paths import user_path
-from ...support.quoting import cause, some
+from ...support.quoting import cause, listed
 from ..quantization import BYTES, FLOAT8, LIBRARIES, NF4, QUANTO, TORCHAO, Quantization
 from .frozen_linear import keep_in_float8, kept_in_float8, remake_weights
 
@@ -150,7 +150,7 @@ def load_gguf(kind: type[N], folder: Path, file: str | Path, compute: torch.dtyp
         ) from error
     bare = sorted(name for name, weight in network.named_parameters() if weight.is_meta)
     if bare:
-        raise ValueError(f"{path} misses {some(bare)} of a {kind.__name__}: take the GGUF file of this model")
+        raise ValueError(f"{path} misses {listed(bare)} of a {kind.__name__}: take the GGUF file of this model")
     return network
 
 

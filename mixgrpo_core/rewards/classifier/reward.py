@@ -17,10 +17,10 @@ from ...support.micro_batches import MicroBatches, ran_out
 from ...support.setting import require_finite
 from ..networks.filling import first_line, of_folder
 from ..networks.known_files import KnownFile, expect
-from ..networks.places import Place, Precision, Resident
+from ..networks.places import Placement, Precision, Resident
 from ..networks.tower import Tower, Whole, memory_of
 from ..networks.weight_files import Weights, WeightsError
-from ..port import About, DifferentiableReward, RewardBatch
+from ..port import DifferentiableReward, RewardBatch, RewardInfo
 from .image_processor import ImageProcessor
 
 NSFW = KnownFile(
@@ -50,7 +50,7 @@ class ImageClassifier(DifferentiableReward):
     label: str
     threshold: float | None = None
     precision: Precision = "auto"
-    place: Place = field(default=Resident(), repr=False)
+    place: Placement = field(default=Resident(), repr=False)
     batch: int = field(default=16, repr=False)
 
     def __post_init__(self) -> None:
@@ -59,8 +59,8 @@ class ImageClassifier(DifferentiableReward):
             raise ValueError(f"expected a threshold from 0 to less than 1, found {self.threshold}")
 
     @property
-    def about(self) -> About:
-        return About(
+    def about(self) -> RewardInfo:
+        return RewardInfo(
             expected=(0.0, 1.0) if self.threshold is None else (self.threshold - 1, 0.0),
             differentiable=True,
             licence="that of the classifier's folder",

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from ...support.quoting import some
-from ..networks.tower import Part
+from ...support.quoting import listed
+from ..networks.tower import FilePart
 from ..networks.weight_files import Weights, WeightsError
 from . import architectures
 from .architectures import Activation, Text, Vision
@@ -35,11 +35,13 @@ class Checkpoint:
         self.path = self._weights.path
         self._sources, unknown = sources(self._weights.shapes)
         if not self._sources.keys() - {"logit_scale"}:
-            raise WeightsError(f"expected a CLIP network in {self.path}, found tensors such as {some(sorted(unknown))}")
+            raise WeightsError(
+                f"expected a CLIP network in {self.path}, found tensors such as {listed(sorted(unknown))}"
+            )
         if unknown:
             raise WeightsError(
                 f"expected nothing but a CLIP network in {self.path}, found also {len(unknown)} tensors such as "
-                f"{some(sorted(unknown))}: it is another network"
+                f"{listed(sorted(unknown))}: it is another network"
             )
         self.shapes: Mapping[str, tuple[int, ...]] = {
             name: source.shape(self._weights.shapes[source.name]) for name, source in self._sources.items()
@@ -57,7 +59,7 @@ class Checkpoint:
         self._has(TEXT, "a text tower")
         return architectures.text(self.shapes, self._weights.config, self._activation)
 
-    def part(self, tower: tuple[str, ...], build: Callable[[], nn.Module]) -> Part:
+    def part(self, tower: tuple[str, ...], build: Callable[[], nn.Module]) -> FilePart:
         """The parameters of ``IMAGE`` or ``TEXT``, for the network that ``build`` makes."""
         wanted = {name: source for name, source in self._sources.items() if name.startswith(tower)}
 
@@ -65,7 +67,7 @@ class Checkpoint:
             stored = self._weights.read({source.name for source in wanted.values()})
             return {name: source.of(stored[source.name]) for name, source in wanted.items()}
 
-        return Part(self.path, self._weights.identity, {name: self.shapes[name] for name in wanted}, read, build)
+        return FilePart(self.path, self._weights.identity, {name: self.shapes[name] for name in wanted}, read, build)
 
     def logit_scale(self) -> float:
         """The logarithm of the factor that the network was trained to have before its cosines.
@@ -81,6 +83,6 @@ class Checkpoint:
     def _has(self, tower: tuple[str, ...], words: str) -> None:
         if not any(name.startswith(tower[0]) for name in self.shapes):
             raise WeightsError(
-                f"expected {words} in {self.path}, found tensors such as {some(sorted(self.shapes))} only: take the "
+                f"expected {words} in {self.path}, found tensors such as {listed(sorted(self.shapes))} only: take the "
                 "file of the whole network"
             )

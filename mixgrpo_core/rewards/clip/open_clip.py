@@ -40,7 +40,7 @@ _NO_PARAMETERS = re.compile(r"(.*\.)?(attn_mask|position_ids)")  # constants tha
 
 
 @dataclass(frozen=True)
-class Source:
+class TensorSource:
     """Where the numbers of a parameter are in a file.
 
     Attributes:
@@ -66,9 +66,9 @@ class Source:
         return stored.T.contiguous() if self.transposed else stored
 
 
-def sources(names: Iterable[str]) -> tuple[dict[str, Source], list[str]]:
+def sources(names: Iterable[str]) -> tuple[dict[str, TensorSource], list[str]]:
     """Where each parameter of ``CLIPModel`` is among ``names`` of either layout, and the names that are no CLIP's."""
-    found: dict[str, Source] = {}
+    found: dict[str, TensorSource] = {}
     unknown = []
     for name in names:
         if _NO_PARAMETERS.fullmatch(name):
@@ -80,21 +80,21 @@ def sources(names: Iterable[str]) -> tuple[dict[str, Source], list[str]]:
     return found, unknown
 
 
-def _targets(name: str) -> dict[str, Source]:
+def _targets(name: str) -> dict[str, TensorSource]:
     if name.startswith(("vision_model.", "text_model.")) or name in (*_TRANSPOSED.values(), "logit_scale"):
-        return {name: Source(name)}
+        return {name: TensorSource(name)}
     if name in _TOP:
-        return {_TOP[name]: Source(name)}
+        return {_TOP[name]: TensorSource(name)}
     if name in _TRANSPOSED:
-        return {_TRANSPOSED[name]: Source(name, transposed=True)}
+        return {_TRANSPOSED[name]: TensorSource(name, transposed=True)}
     block = _BLOCK.fullmatch(name)
     return _targets_in_block(name, *block.groups()) if block else {}
 
 
-def _targets_in_block(name: str, visual: str | None, index: str, rest: str) -> dict[str, Source]:
+def _targets_in_block(name: str, visual: str | None, index: str, rest: str) -> dict[str, TensorSource]:
     layer = f"{'vision' if visual else 'text'}_model.encoder.layers.{index}"
     if rest in ("attn.in_proj_weight", "attn.in_proj_bias"):
         kind = rest.removeprefix("attn.in_proj_")
-        return {f"{layer}.self_attn.{part}_proj.{kind}": Source(name, third) for third, part in enumerate("qkv")}
+        return {f"{layer}.self_attn.{part}_proj.{kind}": TensorSource(name, third) for third, part in enumerate("qkv")}
     part, _, kind = rest.rpartition(".")
-    return {f"{layer}.{_IN_BLOCK[part]}.{kind}": Source(name)} if part in _IN_BLOCK else {}
+    return {f"{layer}.{_IN_BLOCK[part]}.{kind}": TensorSource(name)} if part in _IN_BLOCK else {}

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from ...support.setting import require_finite
 from ..networks.known_files import KnownFile
-from ..networks.places import Place, Precision, Resident
+from ..networks.places import Placement, Precision, Resident
 from ..networks.text_image import TextImageReward
-from ..port import About
+from ..port import RewardInfo
 from .architectures import Activation
 from .checkpoint import Checkpoint
 from .files import CLIP_SCORE_FILES, HPS_FILES, PICKSCORE_FILES
@@ -42,15 +42,15 @@ class HPSv2(TextImageReward):
 
     file: str
     precision: Precision = "auto"
-    place: Place = field(default=Resident(), repr=False)
+    place: Placement = field(default=Resident(), repr=False)
     batch: int = field(default=16, repr=False)
 
     def __post_init__(self) -> None:
         require_finite(self)
 
     @property
-    def about(self) -> About:
-        return About(
+    def about(self) -> RewardInfo:
+        return RewardInfo(
             expected=(0.1, 0.4),
             differentiable=True,
             licence=HPS_FILES[0].licence,
@@ -83,15 +83,15 @@ class PickScore(TextImageReward):
 
     file: str
     precision: Precision = "auto"
-    place: Place = field(default=Resident(), repr=False)
+    place: Placement = field(default=Resident(), repr=False)
     batch: int = field(default=16, repr=False)
 
     def __post_init__(self) -> None:
         require_finite(self)
 
     @property
-    def about(self) -> About:
-        return About(
+    def about(self) -> RewardInfo:
+        return RewardInfo(
             expected=(17.0, 26.0),
             differentiable=True,
             licence=PICKSCORE_FILES[0].licence,
@@ -139,7 +139,7 @@ class CLIPScore(TextImageReward):
     activation: Activation = "auto"
     fit: Literal["auto", "crop", "stretch"] = "auto"
     precision: Precision = "auto"
-    place: Place = field(default=Resident(), repr=False)
+    place: Placement = field(default=Resident(), repr=False)
     batch: int = field(default=16, repr=False)
 
     def __post_init__(self) -> None:
@@ -149,9 +149,9 @@ class CLIPScore(TextImageReward):
                 raise ValueError(f"expected {name} to be one of {', '.join(known)}, found {getattr(self, name)!r}")
 
     @property
-    def about(self) -> About:
+    def about(self) -> RewardInfo:
         low, high = sorted((0.1 * self.scale, 0.5 * self.scale))
-        return About(
+        return RewardInfo(
             expected=(low, high),
             differentiable=True,
             licence="; ".join(f"{file.name}: {file.licence}" for file in CLIP_SCORE_FILES),

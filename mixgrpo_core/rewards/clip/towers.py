@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ...support.micro_batches import MicroBatches
-from ..networks.places import Place, Precision
+from ..networks.places import Placement, Precision
 from ..networks.text_image import Preprocessing
 from ..networks.tower import Tower, dtype_of, unit
 from ..networks.weight_files import WeightsError
@@ -37,7 +37,7 @@ class ImageTower(Tower[nn.Module]):
         *,
         activation: Activation = "auto",
         precision: Precision = "auto",
-        place: Place | None = None,
+        place: Placement | None = None,
         batch: int = 16,
     ) -> None:
         """Look into the file; nothing is read yet.
@@ -99,7 +99,7 @@ class TextTower(Tower[nn.Module]):
         *,
         activation: Activation = "auto",
         precision: Precision = "auto",
-        place: Place | None = None,
+        place: Placement | None = None,
         batch: int = 64,
         clean: bool = False,
     ) -> None:

@@ -16,11 +16,11 @@ from ..clip.files import CLIP_SCORE_FILES
 from ..clip.fitting import cropped
 from ..clip.towers import ImageTower, TextTower
 from ..networks.known_files import expect
-from ..networks.places import Place, Precision, Resident
+from ..networks.places import Placement, Precision, Resident
 from ..networks.prompt_embeddings import PromptEmbeddings, is_empty
 from ..networks.reference_picture import Source, chosen
 from ..networks.tower import memory_of
-from ..port import About, DifferentiableReward, RewardBatch, Scores
+from ..port import DifferentiableReward, RewardBatch, RewardInfo, Scores
 
 _TINY = 1e-12  # under the root, for the gradient of an image that is its own source
 
@@ -46,7 +46,7 @@ class DirectionalCLIP(DifferentiableReward):
     reference: Source | None = None
     activation: Activation = "auto"
     precision: Precision = "auto"
-    place: Place = field(default=Resident(), repr=False)
+    place: Placement = field(default=Resident(), repr=False)
     batch: int = field(default=16, repr=False)
 
     def __post_init__(self) -> None:
@@ -55,8 +55,8 @@ class DirectionalCLIP(DifferentiableReward):
             raise ValueError("expected a prompt that says what the source picture shows, found an empty one")
 
     @property
-    def about(self) -> About:
-        return About(
+    def about(self) -> RewardInfo:
+        return RewardInfo(
             expected=(-0.2, 0.5),
             differentiable=True,
             licence="that of the CLIP file (OpenAI's and laion's: MIT)",

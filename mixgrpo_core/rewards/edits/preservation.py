@@ -20,7 +20,7 @@ from torch.nn import functional
 from ...support.setting import require_finite
 from ..networks.preprocessing import pixels_of, resized
 from ..networks.reference_picture import Source, chosen
-from ..port import About, DifferentiableReward, RewardBatch
+from ..port import DifferentiableReward, RewardBatch, RewardInfo
 
 WINDOW, DEVIATION = 11, 1.5
 _C1, _C2 = 0.01**2, 0.03**2
@@ -112,8 +112,8 @@ class EditPreservation(DifferentiableReward):
     mask: Source | None = None
 
     @property
-    def about(self) -> About:
-        return About(
+    def about(self) -> RewardInfo:
+        return RewardInfo(
             expected=self.measure.expected,
             differentiable=True,
             spread_floor=self.measure.spread_floor,

@@ -19,10 +19,10 @@ from ..clip.files import CLIP_SCORE_FILES
 from ..clip.fitting import cropped
 from ..clip.towers import ImageTower
 from ..networks.known_files import KnownFile, expect
-from ..networks.places import Place, Precision, Resident
+from ..networks.places import Placement, Precision, Resident
 from ..networks.text_image import Preprocessing
 from ..networks.weight_files import Weights, WeightsError
-from ..port import About, DifferentiableReward, RewardBatch
+from ..port import DifferentiableReward, RewardBatch, RewardInfo
 from ..siglip.scores import SIGLIP_FILES
 from ..siglip.towers import SiglipImageTower, as_siglip
 
@@ -79,19 +79,19 @@ class AestheticScore(DifferentiableReward):
     head: str
     file: str
     precision: Precision = "auto"
-    place: Place = field(default=Resident(), repr=False)
+    place: Placement = field(default=Resident(), repr=False)
     batch: int = field(default=16, repr=False)
 
     def __post_init__(self) -> None:
         require_finite(self)
 
     @property
-    def about(self) -> About:
+    def about(self) -> RewardInfo:
         try:
             licence, memory = self._layout.licence, self._tower.memory
         except WeightsError:  # no such file yet
             licence, memory = LAION.licence, 0
-        return About(expected=(1.0, 10.0), differentiable=True, licence=licence, memory=memory, spread_floor=0.01)
+        return RewardInfo(expected=(1.0, 10.0), differentiable=True, licence=licence, memory=memory, spread_floor=0.01)
 
     def prepare(self, prompts: Sequence[str]) -> None:
         """Reads the head and looks into the network's file.

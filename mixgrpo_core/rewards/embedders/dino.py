@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...support.micro_batches import MicroBatches
-from ..networks.filling import filled
+from ..networks.filling import load_strict
 from ..networks.known_files import KnownFile, expect
-from ..networks.places import Place, Precision
+from ..networks.places import Placement, Precision
 from ..networks.preprocessing import IMAGENET_MEAN, IMAGENET_STD, centre_cropped, normalised, pixels_of
 from ..networks.tower import Tower, Whole, unit
 from ..networks.weight_files import Weights, WeightsError
@@ -44,7 +44,7 @@ class DinoV2:
     file: str
     licence = DINOV2[0].licence
 
-    def opened(self, *, precision: Precision, place: Place, batch: int) -> "DinoTower":
+    def opened(self, *, precision: Precision, place: Placement, batch: int) -> "DinoTower":
         """Raises WeightsError where the file is missing or holds something else."""
         expect(self.file, DINOV2)
         return DinoTower(Weights(self.file), precision, place, batch)
@@ -53,7 +53,7 @@ class DinoV2:
 class DinoTower(Tower[Any]):
     """Images to embeddings: the class token after the last normalisation, or those of the patches."""
 
-    def __init__(self, weights: Weights, precision: Precision, place: Place, batch: int) -> None:
+    def __init__(self, weights: Weights, precision: Precision, place: Placement, batch: int) -> None:
         """Nothing is read yet. ``batch``: images of one call at most."""
         self._batches = MicroBatches(batch)
         super().__init__("DINOv2", Whole(weights, partial(_load, weights)), precision=precision, place=place)
@@ -94,7 +94,7 @@ def _load(weights: Weights, dtype: torch.dtype) -> nn.Module:
     """The network on the CPU in ``dtype``. Raises WeightsError where the file holds another."""
     from transformers import Dinov2Model
 
-    return filled(Dinov2Model, _config(weights), weights.read(weights.shapes), dtype=dtype, source=weights.path)
+    return load_strict(Dinov2Model, _config(weights), weights.read(weights.shapes), dtype=dtype, source=weights.path)
 
 
 def _config(weights: Weights) -> "Dinov2Config":

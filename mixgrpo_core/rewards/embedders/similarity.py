@@ -21,10 +21,10 @@ from ..clip.files import CLIP_SCORE_FILES
 from ..clip.fitting import cropped
 from ..clip.towers import ImageTower
 from ..networks.known_files import expect
-from ..networks.places import Place, Precision, Resident
+from ..networks.places import Placement, Precision, Resident
 from ..networks.reference_picture import Source, chosen
 from ..networks.tower import memory_of
-from ..port import About, DifferentiableReward, RewardBatch
+from ..port import DifferentiableReward, RewardBatch, RewardInfo
 
 
 class OpenedEncoder(Protocol):
@@ -57,7 +57,7 @@ class ImageEncoder(Protocol):
         ...
 
     @abstractmethod
-    def opened(self, *, precision: Precision, place: Place, batch: int) -> OpenedEncoder:
+    def opened(self, *, precision: Precision, place: Placement, batch: int) -> OpenedEncoder:
         """The encoder with its file looked into; ``batch`` images of one call at most. Raises WeightsError."""
         ...
 
@@ -75,7 +75,7 @@ class ClipImages:
     activation: Activation = "auto"
     licence = "that of the CLIP file (OpenAI's and laion's: MIT)"
 
-    def opened(self, *, precision: Precision, place: Place, batch: int) -> "ClipEncoder":
+    def opened(self, *, precision: Precision, place: Placement, batch: int) -> "ClipEncoder":
         """Raises WeightsError where the file is missing or holds something else."""
         expect(self.file, CLIP_SCORE_FILES)
         return ClipEncoder(
@@ -115,15 +115,15 @@ class ImageSimilarity(DifferentiableReward):
     encoder: ImageEncoder
     reference: Source | None = None
     precision: Precision = "auto"
-    place: Place = field(default=Resident(), repr=False)
+    place: Placement = field(default=Resident(), repr=False)
     batch: int = field(default=16, repr=False)
 
     def __post_init__(self) -> None:
         require_finite(self)
 
     @property
-    def about(self) -> About:
-        return About(
+    def about(self) -> RewardInfo:
+        return RewardInfo(
             expected=(0.0, 1.0),
             differentiable=True,
             licence=self.encoder.licence,

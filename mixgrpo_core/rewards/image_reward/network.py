@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..networks.filling import filled, quiet
+from ..networks.filling import load_strict, quiet
 from ..networks.weight_files import Weights, WeightsError
 
 MEAN, STD = 0.16717362830052426, 1.0333394966054072  # of the raw scores, by which they are standardised
@@ -144,7 +144,7 @@ def _vision(weights: Weights, sizes: Sizes, dtype: torch.dtype) -> nn.Module:
         layer_norm_eps=1e-6,
     )
     tensors = {_vision_name(name): tensor for name, tensor in _part(weights, VISION).items()}
-    return filled(BlipVisionModel, config, tensors, dtype=dtype, source=weights.path)
+    return load_strict(BlipVisionModel, config, tensors, dtype=dtype, source=weights.path)
 
 
 def _text(weights: Weights, sizes: Sizes) -> nn.Module:
@@ -166,7 +166,7 @@ def _text(weights: Weights, sizes: Sizes) -> nn.Module:
         )
     tensors = _part(weights, TEXT)
     options = {"add_pooling_layer": False}
-    return filled(BlipTextModel, config, tensors, dtype=torch.float32, source=weights.path, options=options)
+    return load_strict(BlipTextModel, config, tensors, dtype=torch.float32, source=weights.path, options=options)
 
 
 def _head(weights: Weights) -> nn.Sequential:

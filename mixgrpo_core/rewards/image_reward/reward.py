@@ -11,12 +11,12 @@ from ...support.micro_batches import MicroBatches
 from ...support.paths import user_path
 from ...support.setting import require_finite
 from ..networks.known_files import KnownFile, expect
-from ..networks.places import Place, Precision, Resident
+from ..networks.places import Placement, Precision, Resident
 from ..networks.preprocessing import CLIP_MEAN, CLIP_STD, centre_cropped, normalised, pixels_of
 from ..networks.prompt_embeddings import is_empty
 from ..networks.tower import Tower, Whole, memory_of
 from ..networks.weight_files import Weights
-from ..port import About, DifferentiableReward, RewardBatch, Scores
+from ..port import DifferentiableReward, RewardBatch, RewardInfo, Scores
 from .network import HEAD, TEXT, ImageRewardNetwork, Sizes, load
 from .tokens import VOCABULARY, WordPiece
 
@@ -46,15 +46,15 @@ class ImageReward(DifferentiableReward):
     file: str
     vocabulary: str = ""
     precision: Precision = "float32"
-    place: Place = field(default=Resident(), repr=False)
+    place: Placement = field(default=Resident(), repr=False)
     batch: int = field(default=16, repr=False)
 
     def __post_init__(self) -> None:
         require_finite(self)
 
     @property
-    def about(self) -> About:
-        return About(
+    def about(self) -> RewardInfo:
+        return RewardInfo(
             expected=(-2.3, 2.1),
             differentiable=True,
             licence=IMAGE_REWARD.licence,

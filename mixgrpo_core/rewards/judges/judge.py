@@ -8,7 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from ..port import About, RewardBatch, Scores, StatelessReward
+from ..port import RewardBatch, RewardInfo, Scores, StatelessReward
 from .chat import Chat, Question
 from .reading import Reading
 from .scoring import ALTERNATIVES, Mode, UnifiedReward2
@@ -35,7 +35,7 @@ class JudgeReward(StatelessReward):
     question: str = ""
 
     @property
-    def about(self) -> About:
+    def about(self) -> RewardInfo:
         return replace(of_the_model(self.chat), expected=self.mode.expected)
 
     def prepare(self, prompts: Sequence[str]) -> None:
@@ -103,7 +103,9 @@ def problems(found: Iterable[str]) -> str:
     return "; ".join(words) + (f"; and {more} others" if more else "")
 
 
-def of_the_model(chat: Chat) -> About:
+def of_the_model(chat: Chat) -> RewardInfo:
     """What all rewards by ``chat`` declare: licence and memory of weights that it has in this process."""
     licence, memory = getattr(chat, "licence", ""), getattr(chat, "memory", 0)
-    return About(licence=licence, memory=memory, spread_floor=SPREAD_FLOOR, aside=getattr(chat, "elsewhere", False))
+    return RewardInfo(
+        licence=licence, memory=memory, spread_floor=SPREAD_FLOOR, aside=getattr(chat, "elsewhere", False)
+    )

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ...support.micro_batches import MicroBatches
 from ...support.setting import require_finite
-from ..networks.places import Place, Precision, Resident
+from ..networks.places import Placement, Precision, Resident
 from ..networks.tower import Tower, Whole, memory_of
 from ..networks.weight_files import Weights, WeightsError
 from .chat import Answer, Question
@@ -39,7 +39,7 @@ class LocalChat:
     folder: str
     longest_side: int = 768
     precision: Precision = "auto"
-    place: Place = field(default=Resident(), repr=False)
+    place: Placement = field(default=Resident(), repr=False)
     batch: int = field(default=8, repr=False)
 
     def __post_init__(self) -> None:

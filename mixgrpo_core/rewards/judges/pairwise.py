@@ -16,7 +16,7 @@ from typing import Protocol
 
 from ...support.seeds import derive_seed
 from ...support.setting import require_finite
-from ..port import About, RewardBatch, Scores, StatelessReward
+from ..port import RewardBatch, RewardInfo, Scores, StatelessReward
 from .chat import Chat, Question
 from .judge import of_the_model, problems, scores_of
 from .reading import Reading, share_of_first, verdict
@@ -112,7 +112,7 @@ class PairwiseReward(StatelessReward):
             raise ValueError(f"expected opponents of at least 0 (all), found {self.opponents}")
 
     @property
-    def about(self) -> About:
+    def about(self) -> RewardInfo:
         return replace(of_the_model(self.chat), expected=(0.0, 1.0), groupwise=True)
 
     def prepare(self, prompts: Sequence[str]) -> None:

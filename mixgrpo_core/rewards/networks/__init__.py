@@ -1,6 +1,6 @@
 """What rewards with a network share: weight files, towers, preprocessing, and where networks live."""
 
-from .places import Offloaded, Place, Released, Resident
+from .places import Offloaded, Placement, Released, Resident
 from .reference_picture import Picture, Source
 
-__all__ = ["Offloaded", "Picture", "Place", "Released", "Resident", "Source"]
+__all__ = ["Offloaded", "Picture", "Placement", "Released", "Resident", "Source"]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ...support.micro_batches import ran_out
-from ...support.quoting import LONGEST_CAUSE, brief, some
+from ...support.quoting import LONGEST_CAUSE, brief, listed
 from .weight_files import WeightsError
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def require_same(build: Callable[[], nn.Module], shapes: Mapping[str, tuple[int,
     for what, names in (("lacks", expected.keys() - shapes.keys()), ("has unknown", shapes.keys() - expected.keys())):
         if names:
             raise WeightsError(
-                f"{path} {what} {len(names)} parameters, such as {some(sorted(names))}: it is another network"
+                f"{path} {what} {len(names)} parameters, such as {listed(sorted(names))}: it is another network"
             )
     for name, shape in expected.items():
         if shapes[name] != shape:
@@ -66,7 +66,7 @@ def assigned(build: Callable[[], M], tensors: Mapping[str, Tensor], dtype: torch
     return network
 
 
-def filled(
+def load_strict(
     model: "type[PreTrainedModel]",
     config: "PretrainedConfig",
     tensors: Mapping[str, Tensor],
@@ -138,7 +138,9 @@ def _by_transformers(
 
 def _require_filled(report: Mapping[str, Any], source: Path) -> None:
     faults = [
-        f"{words} {some(sorted(_name(entry) for entry in report[kind]))}" for kind, words in _FAULTS if report.get(kind)
+        f"{words} {listed(sorted(_name(entry) for entry in report[kind]))}"
+        for kind, words in _FAULTS
+        if report.get(kind)
     ]
     if faults:
         raise WeightsError(f"{source} is not what it should be, it has {'; '.join(faults)}: get it again")

@@ -23,7 +23,7 @@ M = TypeVar("M", bound=nn.Module)
 Precision = Literal["auto", "float32", "float16", "bfloat16"]
 
 
-class Place(Protocol):
+class Placement(Protocol):
     """Where networks compute, and where they are in between."""
 
     @property
@@ -100,7 +100,7 @@ class Network(Generic[M]):
         self._lock = threading.RLock()
 
     @contextmanager
-    def at(self, place: Place) -> Iterator[M]:
+    def at(self, place: Placement) -> Iterator[M]:
         """The network on the place's device, in evaluation mode, its weights frozen."""
         with self._lock:
             if self._module is None:

@@ -3,8 +3,8 @@
     tower = Tower("DINOv2", Whole(weights, load), precision="auto", place=Resident())
     with tower.at_place() as network: ...
 
-Every network of a reward is a tower. What is in its file says how it is read: `Part`, parameters under the network's
-own names, or `Whole`, a file that transformers fills its network from.
+Every network of a reward is a tower. What is in its file says how it is read: `FilePart`, parameters under the
+network's own names, or `Whole`, a file that transformers fills its network from.
 """
 
 from collections.abc import Callable, Hashable, Mapping
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .filling import assigned, require_same
-from .places import M, Network, Place, Precision, Resident, dtype_for, shared
+from .places import M, Network, Placement, Precision, Resident, dtype_for, shared
 from .weight_files import Weights, WeightsError
 
 M_co = TypeVar("M_co", bound=nn.Module, covariant=True)
@@ -48,7 +48,7 @@ class Contents(Protocol[M_co]):
 
 
 @dataclass(frozen=True)
-class Part:
+class FilePart:
     """Parameters of one network in a file, under the network's own names.
 
     Attributes:
@@ -123,7 +123,7 @@ class Tower(Generic[M]):
         *,
         architecture: Hashable = None,
         precision: Precision,
-        place: Place | None,
+        place: Placement | None,
     ) -> None:
         """Nothing is read yet.
 

@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from ..port import About, RewardBatch, Scores, StatelessReward
+from ..port import RewardBatch, RewardInfo, Scores, StatelessReward
 from .rapid_ocr import RapidOCRReader
 
 _APOSTROPHE = r"(?<=\w)['\u2019](?=\w)"
@@ -56,7 +56,7 @@ class TextAccuracy(StatelessReward):
 
     reader: Reader = field(default=RapidOCRReader())
 
-    about = About(
+    about = RewardInfo(
         expected=(0.0, 1.0),
         licence="Apache-2.0 (RapidOCR with PaddleOCR's networks)",
         spread_floor=0.01,

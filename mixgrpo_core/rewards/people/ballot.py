@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from .voting import WAYS, Way
+from .voting import WAYS, VoteScheme
 
 FORMAT = 1
 _CORRECTION = ("after", "heard")
@@ -67,7 +67,7 @@ class Ballot:
     iteration: int | None
     group: int
     prompt: str
-    way: Way
+    way: VoteScheme
     images: int
     state: State = State.OPEN
     closes: float = 0.0

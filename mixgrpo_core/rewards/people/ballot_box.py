@@ -16,7 +16,7 @@ from PIL import Image
 from ...support.files import TextFileError, exclusive, read_text, write_atomically
 from .ballot import Ballot, BallotError, HeardError, State, check_image, from_json
 from .final_latents import FinalLatents
-from .voting import Way
+from .voting import VoteScheme
 
 KEPT = 32
 """Ballots whose pictures are kept; their votes all are. Only the last few iterations can ever be done again."""
@@ -59,7 +59,7 @@ class BallotBox:
         self,
         pictures: Pictures,
         prompt: str,
-        way: Way,
+        way: VoteScheme,
         *,
         iteration: int | None,
         group: int,
@@ -223,7 +223,7 @@ class BallotBox:
             held.__exit__(None, None, None)
 
 
-def id_of(pictures: Pictures, prompt: str, way: Way, *, iteration: int | None, group: int) -> str:
+def id_of(pictures: Pictures, prompt: str, way: VoteScheme, *, iteration: int | None, group: int) -> str:
     """Of the ballot of these pictures."""
     return f"{_prefix(iteration, group)}-{_digest(pictures, prompt, way)}"
 
@@ -232,7 +232,7 @@ def _prefix(iteration: int | None, group: int) -> str:
     return f"{'scored' if iteration is None else f'{iteration:06}'}-{group:03}"
 
 
-def _digest(pictures: Pictures, prompt: str, way: Way) -> str:
+def _digest(pictures: Pictures, prompt: str, way: VoteScheme) -> str:
     digest = sha256(f"{way.name} {prompt}".encode())
     for picture in pictures:
         digest.update(repr(picture.shape).encode() + np.ascontiguousarray(picture).tobytes())

@@ -12,12 +12,12 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from ...support.setting import require_finite
-from ..port import About, Reward, RewardBatch, Scores, StatelessReward
-from ..wrappers.exchange import exchanged
+from ..port import Reward, RewardBatch, RewardInfo, Scores, StatelessReward
+from ..wrappers.exchange import map_parts
 from .ballot import Ballot, State
 from .ballot_box import BallotBox, Pictures
 from .final_latents import FinalLatents
-from .voting import Thumbs, Way
+from .voting import Thumbs, VoteScheme
 
 LARGEST = 768
 """Pixels of the longer side of the pictures that are shown."""
@@ -52,7 +52,7 @@ class HumanVote(StatelessReward):
         folder: where the ballots are; a trainer on the canvas gives the run's own.
     """
 
-    way: Way = Thumbs()
+    way: VoteScheme = Thumbs()
     shown: int = 0
     fallback: Reward | None = None
     seconds: float = field(default=300.0, repr=False)
@@ -69,8 +69,8 @@ class HumanVote(StatelessReward):
             raise ValueError(f"expected two images or more to compare, or 0 for all, found {self.shown}")
 
     @property
-    def about(self) -> About:
-        return About(expected=self.way.expected, groupwise=self.way.groupwise, held_out=False)
+    def about(self) -> RewardInfo:
+        return RewardInfo(expected=self.way.expected, groupwise=self.way.groupwise, held_out=False)
 
     def prepare(self, prompts: Sequence[str]) -> None:
         """Raises ``ValueError`` without a folder for the ballots."""
@@ -143,7 +143,7 @@ class HumanVoteAt(StatelessReward):
     waiting: Waiting = unheard
 
     @property
-    def about(self) -> About:
+    def about(self) -> RewardInfo:
         return self.vote.about
 
     def prepare(self, prompts: Sequence[str]) -> None:
@@ -167,7 +167,7 @@ def votes_at(reward: Any, folder: Path, waiting: Waiting) -> Any:
 
 def votes_as(reward: Any, other: Callable[[HumanVote], Reward]) -> Any:
     """The reward with another one for each `HumanVote`, also for those of rewards within it."""
-    return exchanged(reward, HumanVote, other)
+    return map_parts(reward, HumanVote, other)
 
 
 def shown_pictures(images: Tensor) -> Pictures:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 
-class Way(Protocol):
+class VoteScheme(Protocol):
     """How people vote; a vote is a number per image.
 
     Attributes:
@@ -88,5 +88,5 @@ class Ranking:
         return torch.where(counted, values, math.nan)
 
 
-WAYS: Mapping[str, Way] = MappingProxyType({way.name: way for way in (Thumbs(), Ranking())})
+WAYS: Mapping[str, VoteScheme] = MappingProxyType({way.name: way for way in (Thumbs(), Ranking())})
 """By their word in a ballot's file."""

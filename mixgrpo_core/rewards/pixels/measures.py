@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ...support.setting import require_finite
-from ..port import About, DifferentiableReward, RewardBatch
+from ..port import DifferentiableReward, RewardBatch, RewardInfo
 
 _LUMA = (0.2126, 0.7152, 0.0722)
 _TINY = 1e-12  # under square roots, for their gradient at 0
@@ -80,8 +80,8 @@ class PixelReward(DifferentiableReward):
     goal: Goal = More()
 
     @property
-    def about(self) -> About:
-        return About(differentiable=not isinstance(self.measure, JpegSize))
+    def about(self) -> RewardInfo:
+        return RewardInfo(differentiable=not isinstance(self.measure, JpegSize))
 
     def values(self, batch: RewardBatch) -> Tensor:
         """``[G]`` scores, with their gradient."""

@@ -13,9 +13,9 @@ from torch import Tensor
 from ...support.paths import user_path
 from ...support.setting import require_finite
 from ..networks.known_files import KnownFile
-from ..networks.places import Place, Precision, Resident
+from ..networks.places import Placement, Precision, Resident
 from ..networks.text_image import TextImageReward
-from ..port import About
+from ..port import RewardInfo
 from .towers import SiglipCheckpoint, SiglipImageTower, SiglipTextTower, as_siglip
 
 SIGLIP_FILES = (
@@ -47,15 +47,15 @@ class SigLIPScore(TextImageReward):
     tokenizer: str = ""
     probability: bool = False
     precision: Precision = "auto"
-    place: Place = field(default=Resident(), repr=False)
+    place: Placement = field(default=Resident(), repr=False)
     batch: int = field(default=16, repr=False)
 
     def __post_init__(self) -> None:
         require_finite(self)
 
     @property
-    def about(self) -> About:
-        return About(
+    def about(self) -> RewardInfo:
+        return RewardInfo(
             expected=(0.0, 1.0) if self.probability else (-17.0, 12.0),
             differentiable=True,
             licence=SIGLIP_FILES[0].licence,

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from ...support.micro_batches import MicroBatches
-from ...support.quoting import some
+from ...support.quoting import listed
 from ...support.vocabulary import require_vocabulary
 from ..networks.filling import on_meta
-from ..networks.places import Place, Precision
+from ..networks.places import Placement, Precision
 from ..networks.preprocessing import HALF, normalised, pixels_of, squashed
 from ..networks.text_image import Preprocessing
-from ..networks.tower import Part, Tower, dtype_of, unit
+from ..networks.tower import FilePart, Tower, dtype_of, unit
 from ..networks.weight_files import Weights, WeightsError
 from .tokenizer import SiglipTokens
 
@@ -57,7 +57,7 @@ class SiglipCheckpoint:
         shapes = self._weights.shapes
         if "vision_model.head.probe" not in shapes or _PATCHES not in shapes:
             raise WeightsError(
-                f"expected a SigLIP network in {self.path}, found tensors such as {some(sorted(shapes))}"
+                f"expected a SigLIP network in {self.path}, found tensors such as {listed(sorted(shapes))}"
             )
         unknown = {
             name
@@ -66,7 +66,7 @@ class SiglipCheckpoint:
         }
         if unknown:
             raise WeightsError(
-                f"expected nothing but a SigLIP network in {self.path}, found also {some(sorted(unknown))}"
+                f"expected nothing but a SigLIP network in {self.path}, found also {listed(sorted(unknown))}"
             )
 
     def vision(self) -> Sizes:
@@ -88,7 +88,7 @@ class SiglipCheckpoint:
         projected, _ = self._shape("text_model.head.weight", 2)
         return self._sizes("text", width, vocab_size=words, max_position_embeddings=context, projection_size=projected)
 
-    def part(self, side: Side, build: Callable[[], nn.Module]) -> Part:
+    def part(self, side: Side, build: Callable[[], nn.Module]) -> FilePart:
         """The parameters of a tower, by the names that this version of transformers has for them."""
         prefix = f"{side}_model."
         bare = not any(name.startswith(prefix) for name in on_meta(build).state_dict())
@@ -103,7 +103,7 @@ class SiglipCheckpoint:
             return {target: stored[name] for target, name in names.items()}
 
         shapes = {target: self._weights.shapes[name] for target, name in names.items()}
-        return Part(self.path, self._weights.identity, shapes, read, build)
+        return FilePart(self.path, self._weights.identity, shapes, read, build)
 
     def number(self, name: Literal["logit_scale", "logit_bias"]) -> float:
         """A number beside the towers. Raises WeightsError where there is none."""
@@ -152,7 +152,7 @@ class SiglipImageTower(Tower[nn.Module]):
     """
 
     def __init__(
-        self, file: str | Path, *, precision: Precision = "auto", place: Place | None = None, batch: int = 16
+        self, file: str | Path, *, precision: Precision = "auto", place: Placement | None = None, batch: int = 16
     ) -> None:
         """Look into ``file``; nothing is read yet. Raises WeightsError where it is no SigLIP network."""
         checkpoint = SiglipCheckpoint(file)
@@ -195,7 +195,7 @@ class SiglipTextTower(Tower[nn.Module]):
         tokenizer: Path,
         *,
         precision: Precision = "auto",
-        place: Place | None = None,
+        place: Placement | None = None,
         batch: int = 64,
     ) -> None:
         """Look into ``file`` and the folder ``tokenizer``.

@@ -16,9 +16,9 @@ from ...support.micro_batches import MicroBatches
 from ...support.paths import user_path
 from ..embedders.similarity import ImageEncoder, OpenedEncoder
 from ..networks.known_files import expect
-from ..networks.places import Place, Precision
+from ..networks.places import Placement, Precision
 from ..networks.preprocessing import pixels_of, resized
-from ..networks.tower import Part, Tower, unit
+from ..networks.tower import FilePart, Tower, unit
 from ..networks.weight_files import Weights, WeightsError
 from .colours_edges import colours_and_edges
 
@@ -37,7 +37,7 @@ class Latents(ImageEncoder):
     file: str
     licence = "that of the model whose autoencoder it is"
 
-    def opened(self, *, precision: Precision, place: Place, batch: int) -> OpenedEncoder:
+    def opened(self, *, precision: Precision, place: Placement, batch: int) -> OpenedEncoder:
         """Raises WeightsError where the file is missing or holds something else. It computes in float32 always: many
         autoencoders have no numbers in float16."""
         expect(self.file, ())
@@ -47,7 +47,7 @@ class Latents(ImageEncoder):
 class LatentsEncoder(Tower[nn.Module]):
     """The encoding half of an autoencoder, and its latents as an embedding."""
 
-    def __init__(self, weights: Weights, *, place: Place, batch: int) -> None:
+    def __init__(self, weights: Weights, *, place: Placement, batch: int) -> None:
         """Nothing but names and shapes is read yet."""
         self._batches = MicroBatches(batch)
         super().__init__("autoencoder", _half(weights), precision="float32", place=place)
@@ -94,7 +94,7 @@ def _home(path: Path) -> Path:
     return path / "vae" if (path / "vae" / "config.json").is_file() else path
 
 
-def _half(weights: Weights) -> Part:
+def _half(weights: Weights) -> FilePart:
     """Raises WeightsError where the file holds no autoencoder that is known here."""
     from ...models.diffusers.autoencoders import config_of, encoding_half, kind_of, name_of_half, shape_of_half
     from ...models.diffusers.loading import ModelFilesError
@@ -106,7 +106,7 @@ def _half(weights: Weights) -> Part:
         kind_of(config)
     except ModelFilesError as error:
         raise WeightsError(f"{error} in {weights.path}: take the VAE of an image model") from error
-    return Part(
+    return FilePart(
         path=weights.path,
         identity=(weights.identity, repr(sorted(config.items()))),
         shapes=shapes,

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..embedders.similarity import ImageEncoder, OpenedEncoder
 from ..networks.known_files import expect
-from ..networks.places import Place, Precision, Resident
+from ..networks.places import Placement, Precision, Resident
 from ..networks.tower import unit
 from ..siglip.scores import SIGLIP_FILES
 from ..siglip.towers import SiglipImageTower, as_siglip
@@ -23,7 +23,7 @@ class ColoursAndEdges(ImageEncoder):
 
     licence = ""
 
-    def opened(self, *, precision: Precision, place: Place, batch: int) -> "StatisticsEncoder":
+    def opened(self, *, precision: Precision, place: Placement, batch: int) -> "StatisticsEncoder":
         """There is no file to open."""
         return StatisticsEncoder()
 
@@ -52,7 +52,7 @@ class SiglipImages(ImageEncoder):
     file: str
     licence = SIGLIP_FILES[0].licence
 
-    def opened(self, *, precision: Precision, place: Place, batch: int) -> "SiglipEncoder":
+    def opened(self, *, precision: Precision, place: Placement, batch: int) -> "SiglipEncoder":
         """Raises WeightsError where the file is missing or holds something else."""
         expect(self.file, SIGLIP_FILES)
         return SiglipEncoder(SiglipImageTower(self.file, precision=precision, place=place, batch=batch))
@@ -85,7 +85,7 @@ class Look:
 
     encoder: ImageEncoder
     precision: Precision = "auto"
-    place: Place = Resident()
+    place: Placement = Resident()
     batch: int = 16
 
     @property

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from ...support.setting import require_finite
 from ..embedders.similarity import ImageEncoder
-from ..networks.places import Place, Precision, Resident
+from ..networks.places import Placement, Precision, Resident
 from ..people.votes import HumanVote, HumanVoteAt
-from ..people.voting import Way
-from ..port import About, Reward, RewardBatch, Scores
-from ..wrappers.exchange import exchanged
+from ..people.voting import VoteScheme
+from ..port import Reward, RewardBatch, RewardInfo, Scores
+from ..wrappers.exchange import map_parts
 from .asking import confidence, telling
 from .beliefs import Believed, Hearing, liked, unheard
 from .looks import ColoursAndEdges, Look
@@ -61,7 +61,7 @@ class TasteReward(Reward):
     caution: float = 2.0
     conditioned: bool = True
     precision: Precision = field(default="auto", repr=False)
-    place: Place = field(default=Resident(), repr=False)
+    place: Placement = field(default=Resident(), repr=False)
     batch: int = field(default=16, repr=False)
     corrections: str = field(default="", repr=False)
 
@@ -75,8 +75,8 @@ class TasteReward(Reward):
             raise ValueError(f"expected least, most and caution of 0 or more, found {self}")
 
     @property
-    def about(self) -> About:
-        return About(
+    def about(self) -> RewardInfo:
+        return RewardInfo(
             licence=self.encoder.licence,
             memory=self._memory_bytes,
             held_out=self._told.taste is not None or bool(self.file),
@@ -216,14 +216,14 @@ class TasteReward(Reward):
 
 def alone(reward: Reward) -> Reward:
     """The reward with tastes, also those within it, that ask nobody and never abstain: for images of no training."""
-    made: Reward = exchanged(reward, TasteReward, lambda found: replace(found, ask=None, confidence=0.0))
+    made: Reward = map_parts(reward, TasteReward, lambda found: replace(found, ask=None, confidence=0.0))
     return made
 
 
 def tastes_at(reward: Reward, folder: Path, hearing: Hearing = unheard) -> Reward:
     """The reward with tastes, also those within it, whose corrections and newest file are in ``folder``; ``hearing``
     hears what they believe."""
-    made: Reward = exchanged(
+    made: Reward = map_parts(
         reward, TasteReward, lambda found: replace(found, corrections=str(folder)).heard_by(hearing)
     )
     return made
@@ -233,7 +233,7 @@ def _unscored(count: int, note: str) -> Scores:
     return Scores(torch.zeros(count), torch.zeros(count, dtype=torch.bool), note, abstained=True)
 
 
-def _way_of(ask: Reward) -> Way | None:
+def _way_of(ask: Reward) -> VoteScheme | None:
     """How people vote; None where it is a reward that is asked, whose scores compare within a group."""
     vote = ask.vote if isinstance(ask, HumanVoteAt) else ask
     return vote.way if isinstance(vote, HumanVote) else None

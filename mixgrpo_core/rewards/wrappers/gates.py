@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ...support.setting import require_finite
-from ..port import About, Reward, RewardBatch, Scores, StatelessReward, about
+from ..port import Reward, RewardBatch, RewardInfo, Scores, StatelessReward, about
 from ..scoring import as_scores
 
 
@@ -45,7 +45,7 @@ class _UnderCondition(StatelessReward):
         return (-math.inf if self.least is None else self.least, math.inf if self.most is None else self.most)
 
     @property
-    def about(self) -> About:
+    def about(self) -> RewardInfo:
         own, gate = about(self.reward), about(self.by)
         return replace(
             own,
@@ -96,7 +96,7 @@ class Penalised(_UnderCondition):
     penalty: float = 1.0
 
     @property
-    def about(self) -> About:
+    def about(self) -> RewardInfo:
         declared = super().about
         if declared.expected is None:
             return declared

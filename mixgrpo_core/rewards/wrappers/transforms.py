@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from ...support.setting import require_finite
-from ..port import About, DifferentiableReward, Reward, RewardBatch, Scores, about
+from ..port import DifferentiableReward, Reward, RewardBatch, RewardInfo, Scores, about
 from ..scoring import as_scores
-from .exchange import exchanged
+from .exchange import map_parts
 
 State = Mapping[str, Any]
 
@@ -45,7 +45,7 @@ class Transform(Protocol):
         ...
 
     @abstractmethod
-    def declare(self, of: About) -> About:
+    def declare(self, of: RewardInfo) -> RewardInfo:
         """What the transformed reward declares: range and spread floor are in its own units."""
         ...
 
@@ -73,7 +73,7 @@ class Affine(_Fixed):
     def apply(self, values: Tensor, state: State) -> tuple[Tensor, State]:
         return self.scale * values + self.shift, state
 
-    def declare(self, of: About) -> About:
+    def declare(self, of: RewardInfo) -> RewardInfo:
         declared = replace(of, spread_floor=abs(self.scale) * of.spread_floor)
         if of.expected is None:
             return declared
@@ -100,7 +100,7 @@ class Clip(_Fixed):
     def apply(self, values: Tensor, state: State) -> tuple[Tensor, State]:
         return values.clamp(*self._bounds()), state
 
-    def declare(self, of: About) -> About:
+    def declare(self, of: RewardInfo) -> RewardInfo:
         low, high = self._bounds()
         if of.expected is not None:
             least, most = (min(max(end, low), high) for end in of.expected)
@@ -123,7 +123,7 @@ class Sigmoid(_Fixed):
     def apply(self, values: Tensor, state: State) -> tuple[Tensor, State]:
         return torch.sigmoid((values - self.centre) / self.scale), state
 
-    def declare(self, of: About) -> About:
+    def declare(self, of: RewardInfo) -> RewardInfo:
         low, high = 0.0, 1.0
         if of.expected is not None:
             low, high = self.apply(torch.tensor(of.expected, dtype=torch.float64), {})[0].tolist()
@@ -145,7 +145,7 @@ class Rank:
         above = (values[:, None] > values).sum(1) + 0.5 * ((values[:, None] == values).sum(1) - 1)
         return (above / (len(values) - 1)).to(values.dtype), state
 
-    def declare(self, of: About) -> About:
+    def declare(self, of: RewardInfo) -> RewardInfo:
         return replace(of, expected=(0.0, 1.0), spread_floor=0.0, groupwise=True, differentiable=False)
 
 
@@ -182,7 +182,7 @@ class RunningZ:
         scaled = (exact - mean) / max(variance**0.5, 1e-8)
         return scaled.to(values.dtype), {"groups": groups, "mean": mean, "variance": variance}
 
-    def declare(self, of: About) -> About:
+    def declare(self, of: RewardInfo) -> RewardInfo:
         return replace(of, expected=None, spread_floor=0.0, differentiable=False)
 
 
@@ -194,7 +194,7 @@ class Transformed(DifferentiableReward):
     transform: Transform
 
     @property
-    def about(self) -> About:
+    def about(self) -> RewardInfo:
         return self.transform.declare(about(self.reward))
 
     def prepare(self, prompts: Sequence[str]) -> None:
@@ -229,4 +229,4 @@ class Transformed(DifferentiableReward):
 
 def afresh(reward: Any) -> Any:
     """The reward with transforms that remember nothing yet, for a run of its own."""
-    return exchanged(reward, Transformed, lambda found: replace(found, reward=afresh(found.reward)))
+    return map_parts(reward, Transformed, lambda found: replace(found, reward=afresh(found.reward)))

@@ -66,8 +66,8 @@ class PocaCurriculum(PromptSource):
     are extreme are not known: the lengths here are thirds of its 300 iterations.
 
     Traps: a mean lags behind the policy by about ``1 / rate`` visits. A reward that compares images within a group
-    (``About.groupwise``) has the same mean for every prompt and tells no difficulty. What is dropped is not rolled out
-    and keeps its mean, until enough others have passed it.
+    (``RewardInfo.groupwise``) has the same mean for every prompt and tells no difficulty. What is dropped is not rolled
+    out and keeps its mean, until enough others have passed it.
 
     Attributes:
         reward: name of the reward that tells the difficulty, large for easy prompts, among those that are trained on;

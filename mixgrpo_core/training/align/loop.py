@@ -163,7 +163,7 @@ class _Placed:
 
     def looked(self, model: FlowModel, velocity: Velocity) -> Looked:
         level = torch.tensor(self.sigma)
-        policy = Policy(velocity, model.using, {REFERENCE: None})
+        policy = Policy(velocity, model.with_weights, {REFERENCE: None})
         both = [(policy(x, level), policy.reference(x, level)) for x in self.parts]
         v, base = (torch.cat(found) for found in zip(*both, strict=True))
         return Looked(voted=self.voted, v=v, base=base, target=self.target, sigma=self.sigma)

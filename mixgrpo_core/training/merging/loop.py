@@ -21,7 +21,7 @@ from ...models.policy import REFERENCE, Policy
 from ...models.port import FlowModel, LoraState, Velocity
 from ...models.sizes import sized
 from ...objectives.update import NonFiniteLoss
-from ...support.quoting import some
+from ...support.quoting import listed
 from ...support.seeds import derive_seed
 from ...support.setting import described, require_ranges, setting
 
@@ -102,11 +102,11 @@ def teachers_of(model: FlowModel, files: Mapping[str, LoraFile], prompts: Mappin
     for name, file in files.items():
         if not prompts[name]:
             raise ValueError(f"expected prompts for the teacher {name}, found an empty list")
-        found.append(Teacher(name=name, weights=worn(model, name, file), prompts=list(prompts[name])))
+        found.append(Teacher(name=name, weights=weights_for(model, name, file), prompts=list(prompts[name])))
     return found
 
 
-def worn(model: FlowModel, name: str, file: LoraFile) -> LoraState:
+def weights_for(model: FlowModel, name: str, file: LoraFile) -> LoraState:
     """A LoRA file's state in the model's terms, of the file's rank; layers that it leaves out change nothing.
 
     Raises:
@@ -118,12 +118,12 @@ def worn(model: FlowModel, name: str, file: LoraFile) -> LoraState:
     if own.keys() & weights.keys():
         if more:
             raise ValueError(
-                f"the teacher {name} changes layers that the merged LoRA would not have ({some(more)}): choose layers "
-                "that hold them, or join the LoRAs exactly"
+                f"the teacher {name} changes layers that the merged LoRA would not have ({listed(more)}): choose "
+                "layers that hold them, or join the LoRAs exactly"
             )
         weights = {**_silent(own, file.rank), **weights}
     try:
-        with model.using(weights):
+        with model.with_weights(weights):
             pass
     except ValueError as error:
         raise ValueError(f"the teacher {name} is of another architecture: {error}") from error
@@ -210,7 +210,9 @@ def _compared(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Velocities of the student, with its gradient, of what it is to follow, and of the base model."""
     mine = {teacher.name: teacher.weights for teacher in teachers if prompt in teacher.prompts}
-    policy = Policy(velocity, model.using, {REFERENCE: None, **{f"teacher {name}": w for name, w in mine.items()}})
+    policy = Policy(
+        velocity, model.with_weights, {REFERENCE: None, **{f"teacher {name}": w for name, w in mine.items()}}
+    )
     base = policy.reference(x, sigma)
     change = torch.stack([policy.named(f"teacher {name}", x, sigma) - base for name in mine]).sum(0)
     return policy(x, sigma), base + change, base
@@ -226,7 +228,7 @@ def distances(model: FlowModel, teachers: Sequence[Teacher], config: MergeConfig
 
             def body(velocity: Velocity, prompt: str = prompt, number: int = number) -> Tensor:
                 total = torch.zeros(2, dtype=torch.float64)
-                with model.using(None):
+                with model.with_weights(None):
                     states = _states(model, velocity, config, derive_seed("merge", "look", number))
                 for x, sigma in states:
                     v, target, base = _compared(model, teachers, prompt, velocity, x, sigma)

@@ -11,7 +11,7 @@ from mixgrpo_core.objectives import GRPO
 from mixgrpo_core.objectives.pieces import Group
 from mixgrpo_core.sampling.kernels import FlowSDE
 from mixgrpo_core.sampling.planners import ODE, Step, StepPlan
-from mixgrpo_core.sampling.rollouts import Sampling, rollout
+from mixgrpo_core.sampling.rollouts import RolloutSettings, rollout
 from mixgrpo_core.sampling.schedule import flow_sigmas
 from mixgrpo_core.support.facts import RunFacts
 
@@ -20,7 +20,7 @@ REWARDS = [1.0, 2, 4, 9, 9, 9]
 
 
 def branched(shared_noise=False, group_size=6):
-    sampling = Sampling(kernel=FlowSDE(0.7), shared_noise=shared_noise, store_dtype=torch.float64)
+    sampling = RolloutSettings(kernel=FlowSDE(0.7), shared_noise=shared_noise, store_dtype=torch.float64)
     return rollout(Toy(), 0.3, BRANCH, sampling, group_size=group_size, seed=0)
 
 

@@ -25,11 +25,11 @@ from mixgrpo_core.objectives import GRPO
 from mixgrpo_core.objectives.clipped import policy_report
 from mixgrpo_core.objectives.pieces import Group
 from mixgrpo_core.objectives.ratio import clipped_policy_loss
-from mixgrpo_core.objectives.update import Updating, update_policy
+from mixgrpo_core.objectives.update import UpdateSettings, update_policy
 from mixgrpo_core.rewards.port import Context
 from mixgrpo_core.sampling.kernels import FlowSDE
 from mixgrpo_core.sampling.planners import windowed_plan
-from mixgrpo_core.sampling.rollouts import Sampling, rollout
+from mixgrpo_core.sampling.rollouts import RolloutSettings, rollout
 from mixgrpo_core.sampling.schedule import flow_sigmas
 from mixgrpo_core.support.phases import PhaseClock
 
@@ -192,7 +192,7 @@ def test_masked_places_get_no_gradient_at_all_and_the_others_do():
     """A row of ``up`` makes one element of the velocity: it moves if and only if its place is in the area."""
     model = ToyModel()
     plan = windowed_plan(flow_sigmas(7, 3.0), range(1, 4))
-    trajectory = rollout(model, 0.5, plan, Sampling(kernel=FlowSDE(0.7)), group_size=4, seed=0)
+    trajectory = rollout(model, 0.5, plan, RolloutSettings(kernel=FlowSDE(0.7)), group_size=4, seed=0)
     group = scored_group(plain_scores(*REWARDS), trajectory=trajectory, plan=plan, places=model.places)
     advantage = credit(MaskCredit(area=Inside(right=0.5)), group)
     assert advantage.shape == (4, 3, 1, 2, 2)
@@ -200,7 +200,12 @@ def test_masked_places_get_no_gradient_at_all_and_the_others_do():
     groups = [Group(cond=0.5, trajectory=trajectory, advantage=advantage)]
     with clock.phase("train"):
         update_policy(
-            model, groups, ByPlace(), torch.optim.SGD(model.parameters(), lr=0.1), Updating(updates=1), clock=clock
+            model,
+            groups,
+            ByPlace(),
+            torch.optim.SGD(model.parameters(), lr=0.1),
+            UpdateSettings(updates=1),
+            clock=clock,
         )
     rows = model.up.grad.view(3, 2, 2, 2)
     assert (rows[:, :, 1] == 0).all()

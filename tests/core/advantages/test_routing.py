@@ -20,12 +20,12 @@ from mixgrpo_core.advantages import (
     routed,
 )
 from mixgrpo_core.advantages.port import require_stages
-from mixgrpo_core.objectives import PositionalGRPO, Updating, update_policy
+from mixgrpo_core.objectives import PositionalGRPO, UpdateSettings, update_policy
 from mixgrpo_core.objectives.pieces import Group
 from mixgrpo_core.rewards.port import Context, Scores
 from mixgrpo_core.sampling.kernels import FlowSDE
 from mixgrpo_core.sampling.planners import windowed_plan
-from mixgrpo_core.sampling.rollouts import Sampling, rollout
+from mixgrpo_core.sampling.rollouts import RolloutSettings, rollout
 from mixgrpo_core.sampling.schedule import flow_sigmas
 from mixgrpo_core.support.facts import RunFacts
 from mixgrpo_core.support.phases import PhaseClock
@@ -98,7 +98,7 @@ def test_the_prompt_s_mask_divides_the_picture():
 def test_where_no_reward_is_routed_the_gradient_is_exactly_none():
     """A row of ``up`` makes one element of the velocity."""
     model, plan = Toy(), windowed_plan(flow_sigmas(7, 3.0), range(1, 4))
-    sampling = Sampling(kernel=FlowSDE(0.7), keep_mean=True, store_dtype=torch.float64)
+    sampling = RolloutSettings(kernel=FlowSDE(0.7), keep_mean=True, store_dtype=torch.float64)
     trajectory = rollout(model, 0.5, plan, sampling, group_size=3, seed=0)
     group = scored_group(SCORES, trajectory=trajectory, plan=plan, places=model.places)
     left = Inside(right=0.5)
@@ -112,7 +112,7 @@ def test_where_no_reward_is_routed_the_gradient_is_exactly_none():
             [Group(cond=0.5, trajectory=trajectory, advantage=found.values)],
             PositionalGRPO(),
             torch.optim.SGD(model.parameters(), lr=0.1),
-            Updating(updates=1),
+            UpdateSettings(updates=1),
             clock=clock,
         )
     rows = model.up.grad.view(3, 2, 2, 2)

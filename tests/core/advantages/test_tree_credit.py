@@ -24,7 +24,7 @@ from mixgrpo_core.objectives import GRPO
 from mixgrpo_core.objectives.pieces import Group
 from mixgrpo_core.sampling.kernels import FlowSDE
 from mixgrpo_core.sampling.planners import ODE, SDE, Step, StepPlan
-from mixgrpo_core.sampling.rollouts import Sampling, rollout
+from mixgrpo_core.sampling.rollouts import RolloutSettings, rollout
 from mixgrpo_core.sampling.schedule import flow_sigmas
 
 HALF = 0.5**0.5
@@ -36,7 +36,7 @@ REWARDS = torch.tensor([1.0, 2, 4, 9, 0, 3, 3, 5], dtype=torch.float64)
 
 
 def tree(plan=TREE, group_size=8):
-    sampling = Sampling(kernel=FlowSDE(0.7), store_dtype=torch.float64, keep_mean=True)
+    sampling = RolloutSettings(kernel=FlowSDE(0.7), store_dtype=torch.float64, keep_mean=True)
     return rollout(Toy(), 0.3, plan, sampling, group_size=group_size, seed=0)
 
 

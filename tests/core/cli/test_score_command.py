@@ -20,7 +20,7 @@ from mixgrpo_core.cli.verify import Checked, checked, drawings, verdicts
 from mixgrpo_core.evaluation.ranking import ranked
 from mixgrpo_core.rewards import FunctionReward, PixelReward, ShapeReward
 from mixgrpo_core.rewards.pixels.measures import Brightness
-from mixgrpo_core.rewards.port import About, Context, RewardBatch, Scores
+from mixgrpo_core.rewards.port import Context, RewardBatch, RewardInfo, Scores
 from mixgrpo_core.settings.kinds import REWARDS
 from mixgrpo_core.settings.parts import require_parts
 
@@ -108,7 +108,7 @@ def test_rewards_that_compare_get_all_that_are_alike(many, monkeypatch, tmp_path
     sizes = []
 
     class Comparing(FunctionReward):
-        about = About(groupwise=True)
+        about = RewardInfo(groupwise=True)
 
         def __call__(self, batch):
             sizes.append(len(batch.images))
@@ -200,21 +200,21 @@ def test_a_reward_that_behaves_and_ones_that_do_not(capsys):
     found = checked(ShapeReward())
     assert all(right > 0.9 > 0.1 > wrong for right, wrong in zip(found.own, found.other, strict=True))
     upside_down = Checked(own=found.other, other=found.own, failures=[])
-    assert [right for _, right in verdicts(upside_down, About(expected=(0.0, 1.0)))] == [True, False]
-    assert [right for _, right in verdicts(found, About(expected=(15.0, 28.0)))] == [False, True]
+    assert [right for _, right in verdicts(upside_down, RewardInfo(expected=(0.0, 1.0)))] == [True, False]
+    assert [right for _, right in verdicts(found, RewardInfo(expected=(15.0, 28.0)))] == [False, True]
 
 
 def test_a_reward_that_tells_nothing_apart_is_seen():
     blind = FunctionReward(lambda images, prompts: [0.5] * len(images))
-    [(words, right)] = verdicts(checked(blind), About())
+    [(words, right)] = verdicts(checked(blind), RewardInfo())
     assert not right and "tells no image from another" in words
-    [(_, right)] = verdicts(checked(PixelReward(Brightness())), About())
+    [(_, right)] = verdicts(checked(PixelReward(Brightness())), RewardInfo())
     assert right
 
 
 def test_a_reward_that_fails_is_said():
     broken = FunctionReward(lambda images, prompts: Scores.of(torch.full((len(images),), float("nan"))).values)
-    [(words, right)] = verdicts(checked(broken), About())
+    [(words, right)] = verdicts(checked(broken), RewardInfo())
     assert not right and "NaN" in words
 
 

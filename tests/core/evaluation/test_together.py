@@ -61,7 +61,7 @@ def test_an_evaluation_is_that_of_each_prompt_alone(images, batch, rows):
 def with_lora(model, size):
     generator = torch.Generator().manual_seed(1)
     state = {name: size * torch.randn(weight.shape, generator=generator) for name, weight in model.lora_state().items()}
-    with model.using(state):
+    with model.with_weights(state):
         yield
 
 

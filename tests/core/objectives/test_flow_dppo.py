@@ -20,7 +20,7 @@ def cells(model, group, t):
     x = t.x[t.parent]
     v = model.run([group.cond], lambda velocity: velocity(x, t.sigma))
     gaussian = t.kernel(x, v, t.sigma, t.sigma_next)
-    new, old = Normal(gaussian.mean, gaussian.std), Normal(t.mean_old[t.parent], gaussian.std)
+    new, old = Normal(gaussian.mean, gaussian.std), Normal(t.old_mean[t.parent], gaussian.std)
     log_ratio = new.log_prob(t.x_next) - old.log_prob(t.x_next)
     return log_ratio.flatten(1).mean(1), kl_divergence(new, old).flatten(1).mean(1)
 

@@ -29,11 +29,11 @@ def big_graph(model, groups, chunks):
         for t in group.trajectory.transitions:
             x = t.x[t.parent]
             v = model.run([group.cond], lambda velocity, x=x, t=t: velocity(x, t.sigma))
-            with torch.no_grad(), model.using(None):
+            with torch.no_grad(), model.with_weights(None):
                 base = model.run([group.cond], lambda velocity, x=x, t=t: velocity(x, t.sigma))
             gaussian = t.kernel(x, v, t.sigma, t.sigma_next)
             log_prob = Normal(gaussian.mean, gaussian.std).log_prob(t.x_next).flatten(1).mean(1)
-            rows.append(log_prob - t.log_prob_old)
+            rows.append(log_prob - t.old_log_prob)
             pulls.append((v - base).square().flatten(1).mean(1).sum() / len(group.trajectory.transitions))
         first = 0
         for length in chunks:

@@ -42,7 +42,7 @@ def plain_loss(model, groups, objective, clip):
             x = t.x[t.parent]
             v = model.run([group.cond], lambda velocity, x=x, t=t: velocity(x, t.sigma))
             gaussian = t.kernel(x, v, t.sigma, t.sigma_next)
-            new, old = Normal(gaussian.mean, gaussian.std), Normal(t.mean_old[t.parent], gaussian.std)
+            new, old = Normal(gaussian.mean, gaussian.std), Normal(t.old_mean[t.parent], gaussian.std)
             elements = x[0].numel()
             lam = 2 * kl_divergence(new, old).flatten(1).sum(1)
             log_ratio = (new.log_prob(t.x_next) - old.log_prob(t.x_next)).flatten(1).mean(1) + lam / (2 * elements)

@@ -53,7 +53,7 @@ def measured(kernel, window, *, change=0.05, noise=0.0):
     )
     if noise:  # log-probs of the rollout that rounding has shifted
         shifted = [
-            replace(step, log_prob_old=step.log_prob_old + noise * torch.randn(2000, generator=torch.manual_seed(i)))
+            replace(step, old_log_prob=step.old_log_prob + noise * torch.randn(2000, generator=torch.manual_seed(i)))
             for i, step in enumerate(group.trajectory.transitions)
         ]
         group = replace(group, trajectory=replace(group.trajectory, transitions=tuple(shifted)))
@@ -62,10 +62,10 @@ def measured(kernel, window, *, change=0.05, noise=0.0):
 
     def hear(velocity):
         for piece in transition_pieces(group, 4000):
-            policy = Policy(velocity, model.using, {})
+            policy = Policy(velocity, model.with_weights, {})
             steering.hear(policy, piece)
             now = policy(piece.x, piece.sigma)
-            with torch.no_grad(), model.using({**model.lora(), "net.lora_B.weight": torch.zeros(12, 2)}):
+            with torch.no_grad(), model.with_weights({**model.lora(), "net.lora_B.weight": torch.zeros(12, 2)}):
                 before = velocity(piece.x, piece.sigma)
             rows = piece.parent  # as members weigh them
             squares.add_(torch.stack([(now - before)[rows].square().mean(), now[rows].square().mean()]).detach())

@@ -14,7 +14,7 @@ from mixgrpo_core.objectives.packs import waves
 from mixgrpo_core.objectives.pieces import Group
 from mixgrpo_core.sampling.kernels import FlowSDE
 from mixgrpo_core.sampling.planners import Step, StepPlan, WindowPlanner
-from mixgrpo_core.sampling.rollouts import Prompt, Sampling, rollout_together
+from mixgrpo_core.sampling.rollouts import Prompt, RolloutSettings, rollout_together
 from mixgrpo_core.sampling.schedule import flow_sigmas
 from mixgrpo_core.sampling.windows import FrozenWindow
 from mixgrpo_core.settings.config import TrainConfig
@@ -104,7 +104,7 @@ def test_noise_is_measured_and_old_log_probs_are_retaken_in_the_calls_of_the_upd
             self.noise_of_batching = 1e-3
 
     model = Noisy()
-    sampling = Sampling(kernel=FlowSDE(0.7), store_dtype=torch.float64, batch=8)
+    sampling = RolloutSettings(kernel=FlowSDE(0.7), store_dtype=torch.float64, batch=8)
     prompts = [Prompt(cond=0.3 * i, plan=WINDOW, seed=i) for i in range(3)]
     advantage = torch.tensor([1.0, -1.0, 0.5, -0.5, 2.0, -2.0], dtype=torch.float64)
     groups = [

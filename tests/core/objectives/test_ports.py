@@ -22,10 +22,10 @@ from mixgrpo_core.objectives import (
 )
 from mixgrpo_core.objectives.pieces import Group
 from mixgrpo_core.objectives.port import NEEDS
-from mixgrpo_core.objectives.update import Updating, update_policy
+from mixgrpo_core.objectives.update import UpdateSettings, update_policy
 from mixgrpo_core.sampling.kernels import FlowSDE
 from mixgrpo_core.sampling.planners import ODE, SDE, Step, StepPlan, deterministic_plan, windowed_plan
-from mixgrpo_core.sampling.rollouts import Sampling, rollout
+from mixgrpo_core.sampling.rollouts import RolloutSettings, rollout
 from mixgrpo_core.sampling.schedule import flow_sigmas
 from mixgrpo_core.sampling.solvers import DPMpp2M
 from mixgrpo_core.support.phases import PhaseClock
@@ -47,7 +47,7 @@ class Toy(ToyModel):
 
 
 def sample(model, plan, size, *, seed=0, **sampling):
-    sampling = Sampling(kernel=FlowSDE(0.7), store_dtype=torch.float64, **sampling)
+    sampling = RolloutSettings(kernel=FlowSDE(0.7), store_dtype=torch.float64, **sampling)
     return rollout(model, COND, plan, sampling, group_size=size, seed=seed)
 
 
@@ -55,7 +55,7 @@ def update(model, trajectory, advantage, objective, *, lr=0.0, **updating):
     """One call of ``update_policy`` on one group; the last gradient by parameter, and the figures."""
     clock = PhaseClock(lambda: model.evaluations)
     group = Group(cond=COND, trajectory=trajectory, advantage=advantage)
-    settings = Updating(**{"updates": 1, "batch": 64, "max_grad_norm": float("inf"), **updating})
+    settings = UpdateSettings(**{"updates": 1, "batch": 64, "max_grad_norm": float("inf"), **updating})
     lagged = {name: Lagged(lag, model.lora_state()) for name, lag in objective.policies.items()}
     optimizer = torch.optim.SGD(model.parameters(), lr=lr)
     with clock.phase("train"):
@@ -85,7 +85,7 @@ def test_the_two_leaves_of_a_tree_share_their_ancestors_bit_by_bit():
     assert shared.parent.tolist() == fork.parent.tolist() == [0, 0]
     assert apart.parent.tolist() == [0, 1]
     assert torch.equal(shared.x_next[0], shared.x_next[1])
-    assert torch.equal(shared.log_prob_old[:1], shared.log_prob_old[1:])
+    assert torch.equal(shared.old_log_prob[:1], shared.old_log_prob[1:])
     assert torch.equal(fork.x[fork.parent], shared.x_next)
     assert torch.equal(apart.x[apart.parent], fork.x_next)
     assert not torch.equal(fork.x_next[0], fork.x_next[1])
@@ -134,7 +134,7 @@ def test_every_leaf_is_the_chain_of_its_own_draws():
                 t = recorded[i]
                 torch.testing.assert_close(t.x[t.parent[leaf]], x[0], rtol=0, atol=1e-12)
                 log_prob = gaussian.log_prob(t.x_next[leaf : leaf + 1])
-                torch.testing.assert_close(t.log_prob_old[leaf : leaf + 1], log_prob, rtol=0, atol=1e-12)
+                torch.testing.assert_close(t.old_log_prob[leaf : leaf + 1], log_prob, rtol=0, atol=1e-12)
                 x = t.x_next[leaf : leaf + 1]
             elif i > plan.stochastic[-1]:
                 x, state = tail.step(x, v, sigma, sigma_next, state)

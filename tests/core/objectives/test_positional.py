@@ -30,7 +30,7 @@ def big_graph(model, groups, clip=CLIP):
             x = t.x[t.parent]
             v = model.run([group.cond], lambda velocity, x=x, t=t: velocity(x, t.sigma))
             gaussian = t.kernel(x, v, t.sigma, t.sigma_next)
-            new, old = Normal(gaussian.mean, gaussian.std), Normal(t.mean_old[t.parent], gaussian.std)
+            new, old = Normal(gaussian.mean, gaussian.std), Normal(t.old_mean[t.parent], gaussian.std)
             elements = new.log_prob(t.x_next) - old.log_prob(t.x_next)
             for member in range(len(x)):
                 for row in range(2):

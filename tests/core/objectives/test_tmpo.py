@@ -61,7 +61,7 @@ def test_on_a_group_at_first_it_is_grpo_with_that_advantage():
     """``GRPO`` is a mean over the W steps, this sums over them."""
     model = Toy()
     (group,) = make_groups(model, (8,), TREE)
-    old = torch.stack([step.log_prob_old for step in group.trajectory.transitions], 1).sum(1)
+    old = torch.stack([step.old_log_prob for step in group.trajectory.transitions], 1).sum(1)
     balance = path_balance(old, group.advantage, 0.8, 50.0)
     assert (balance - 0.8 * group.advantage).abs().max() > 0.01, "the paths' log-probs count"
     found = gradient_of(model, [group], TMPO(exponent=50.0))
@@ -78,7 +78,7 @@ def one_graph(model, groups, objective, iteration):
             v = model.run([group.cond], lambda velocity, x=x, t=t: velocity(x, t.sigma))
             gaussian = t.kernel(x, v, t.sigma, t.sigma_next)
             paths = paths + Normal(gaussian.mean, gaussian.std).log_prob(t.x_next).flatten(1).mean(1)
-            old = old + t.log_prob_old
+            old = old + t.old_log_prob
         beta = 0.8 + 1.2 * iteration / 150
         a = (beta * group.advantage).log_softmax(0) - (objective.exponent * paths.detach()).log_softmax(0)
         a, ratio = a - a.mean(), ((paths - old) - (paths - old).detach().mean()).exp()

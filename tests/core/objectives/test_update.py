@@ -21,13 +21,13 @@ from mixgrpo_core.objectives.chunks import split_into_chunks
 from mixgrpo_core.objectives.pieces import Group, transition_pieces
 from mixgrpo_core.objectives.port import TRANSITIONS, LossReport, Objective
 from mixgrpo_core.objectives.ratio import default_clip
-from mixgrpo_core.objectives.update import NonFiniteLoss, Updating, update_policy
+from mixgrpo_core.objectives.update import NonFiniteLoss, UpdateSettings, update_policy
 from mixgrpo_core.rewards.port import RewardBatch, Scores
 from mixgrpo_core.rewards.scoring import score
 from mixgrpo_core.runs.folder import RunFolder
 from mixgrpo_core.sampling.kernels import DanceSDE, FlowCPS, FlowSDE, PreciseSDE
 from mixgrpo_core.sampling.planners import ODE, Step, StepPlan, WindowPlanner, windowed_plan
-from mixgrpo_core.sampling.rollouts import Sampling, rollout, rollout_together
+from mixgrpo_core.sampling.rollouts import RolloutSettings, rollout, rollout_together
 from mixgrpo_core.sampling.schedule import flow_sigmas
 from mixgrpo_core.sampling.trajectory import Trajectory
 from mixgrpo_core.sampling.windows import FrozenWindow
@@ -55,7 +55,7 @@ class Toy(ToyModel):
 
 
 def make_groups(model, count=2, size=6, batch=None, keep_mean=False, plan=PLAN, kernel=FlowSDE(0.7)):  # noqa: B008
-    sampling = Sampling(kernel=kernel, batch=batch, keep_mean=keep_mean, store_dtype=model.noise(0, 1).dtype)
+    sampling = RolloutSettings(kernel=kernel, batch=batch, keep_mean=keep_mean, store_dtype=model.noise(0, 1).dtype)
     groups = []
     for i in range(count):
         trajectory = rollout(model, 0.3 * i, plan, sampling, group_size=size, seed=i)
@@ -70,7 +70,9 @@ def update(model, groups, objective, optimizer=None, *, clock=None, ema=None, on
     clock = clock or PhaseClock(lambda: model.evaluations)
     hear = {} if on_update is None else {"on_update": on_update}
     with clock.phase("train"):
-        stats = update_policy(model, groups, objective, optimizer, Updating(**updating), clock=clock, ema=ema, **hear)
+        stats = update_policy(
+            model, groups, objective, optimizer, UpdateSettings(**updating), clock=clock, ema=ema, **hear
+        )
     return stats, optimizer
 
 
@@ -88,7 +90,7 @@ def plain_ratio(model, group, column, member):
     v = model.run([group.cond], lambda velocity: velocity(x, t.sigma))
     gaussian = t.kernel(x, v, t.sigma, t.sigma_next)
     log_prob = Normal(gaussian.mean[0], gaussian.std).log_prob(t.x_next[member]).mean()
-    return (log_prob - t.log_prob_old[member]).exp()
+    return (log_prob - t.old_log_prob[member]).exp()
 
 
 def plain_loss(model, groups, clip):
@@ -245,11 +247,11 @@ def test_recomputed_log_probs_give_the_gradient_of_a_rollout_in_the_updates_batc
         with torch.no_grad():
             v = torch.cat([noisy.run([group.cond], lambda f, x=x, t=t: f(x, t.sigma)) for x in rows])
         log_prob = t.per_member(t.gaussian(v)).log_prob(t.x_next)
-        rescored.append(replace(t, log_prob_old=log_prob))
+        rescored.append(replace(t, old_log_prob=log_prob))
     by_hand = replace(group, trajectory=replace(group.trajectory, transitions=tuple(rescored)))
     _, expected = update(noisy, [by_hand], GRPO(), batch=4)
     torch.testing.assert_close(taken.gradients[0], expected.gradients[0], rtol=1e-9, atol=1e-12)
-    assert group.trajectory.transitions[1].log_prob_old is not rescored[1].log_prob_old  # the caller's is untouched
+    assert group.trajectory.transitions[1].old_log_prob is not rescored[1].old_log_prob  # the caller's is untouched
 
 
 def test_noise_below_a_tenth_of_the_clip_is_left_alone():
@@ -268,15 +270,15 @@ def test_guards_log_ratio_has_zero_mean_over_the_rollout_and_the_plain_one_has_n
     pieces = list(transition_pieces(group, size))
 
     def log_ratios(velocity):
-        policy = Policy(velocity, model.using, {})
+        policy = Policy(velocity, model.with_weights, {})
         return torch.cat([GuardGRPO().log_ratio(policy, piece).detach() for piece in pieces])
 
     guard = model.run([group.cond], log_ratios)
     plain = torch.stack([plain_ratio(model, group, 0, g).detach().log() for g in range(size)])
     std = float(plain_std(t))
     new = t.kernel(t.x, model.run([group.cond], lambda f: f(t.x, t.sigma)), t.sigma, t.sigma_next).mean.detach()
-    d = new - t.mean_old
-    noise = (t.x_next - t.mean_old) / std
+    d = new - t.old_mean
+    noise = (t.x_next - t.old_mean) / std
     torch.testing.assert_close(guard.double(), (noise * d).flatten(1).mean(1), rtol=0, atol=1e-6)
     error = float(guard.std()) / size**0.5
     assert abs(float(guard.mean())) < 4 * error

@@ -9,10 +9,10 @@ from toy import ToyModel
 from mixgrpo_core.advantages.group import group_advantages
 from mixgrpo_core.models.lagged import Lag, Lagged
 from mixgrpo_core.objectives.pieces import Group, Moment
-from mixgrpo_core.objectives.update import Updating, update_policy
+from mixgrpo_core.objectives.update import UpdateSettings, update_policy
 from mixgrpo_core.sampling.kernels import FlowSDE
 from mixgrpo_core.sampling.planners import deterministic_plan, windowed_plan
-from mixgrpo_core.sampling.rollouts import Sampling, rollout
+from mixgrpo_core.sampling.rollouts import RolloutSettings, rollout
 from mixgrpo_core.sampling.schedule import flow_sigmas
 from mixgrpo_core.support.phases import PhaseClock
 
@@ -72,7 +72,7 @@ def direction(model, size, seed=0):
 
 def make_groups(model, sizes=(6, 6), plan=WINDOW, *, shared_noise=True):
     """Groups of unequal sizes with advantages that add up to 0, their means kept."""
-    sampling = Sampling(
+    sampling = RolloutSettings(
         kernel=FlowSDE(0.7), keep_mean=True, keep_start=True, store_dtype=torch.float64, shared_noise=shared_noise
     )
     groups = []
@@ -106,7 +106,7 @@ def update(model, groups, objective, optimizer=None, *, clock=None, lagged=None,
     lagged = followers(model, objective) if lagged is None else lagged
     with clock.phase("train"):
         stats = update_policy(
-            model, groups, objective, optimizer, Updating(**updating), clock=clock, lagged=lagged, moment=moment
+            model, groups, objective, optimizer, UpdateSettings(**updating), clock=clock, lagged=lagged, moment=moment
         )
     return stats, optimizer
 
@@ -152,7 +152,7 @@ def velocities(model, group, sigma, x, weights="own"):
     """The velocity of a policy at points ``x``; ``None`` is the base model."""
     if weights == "own":
         return model.run([group.cond], lambda velocity: velocity(x, sigma))
-    with torch.no_grad(), model.using(weights):
+    with torch.no_grad(), model.with_weights(weights):
         return model.run([group.cond], lambda velocity: velocity(x, sigma))
 
 

@@ -11,7 +11,7 @@ import torch
 from toy import Dark, Red, ToyModel
 
 from mixgrpo_core import Scores, SlidingWindow, TrainConfig, WindowPlanner, train
-from mixgrpo_core.rewards.port import About
+from mixgrpo_core.rewards.port import RewardInfo
 from mixgrpo_core.rewards.stats import RewardStats, all_stats, within_groups
 from mixgrpo_core.training.rolling_out import spread_floor
 
@@ -137,7 +137,7 @@ def test_correlation_and_ties_are_written_for_every_iteration():
 
 
 class Rough(Red):
-    about = About(spread_floor=0.5)
+    about = RewardInfo(spread_floor=0.5)
 
 
 @pytest.mark.parametrize(

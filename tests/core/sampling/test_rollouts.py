@@ -14,7 +14,7 @@ from mixgrpo_core.objectives.pieces import Draw, Group, Moment, draw_columns, tr
 from mixgrpo_core.objectives.table import cells_of
 from mixgrpo_core.sampling.kernels import DanceSDE, FlowCPS, FlowSDE
 from mixgrpo_core.sampling.planners import ODE, Step, StepPlan, WindowPlanner, deterministic_plan, windowed_plan
-from mixgrpo_core.sampling.rollouts import Sampling, rollout
+from mixgrpo_core.sampling.rollouts import RolloutSettings, rollout
 from mixgrpo_core.sampling.schedule import flow_sigmas
 from mixgrpo_core.sampling.solvers import DPMpp2M, Euler
 from mixgrpo_core.sampling.trajectory import Trajectory, Transition
@@ -102,7 +102,7 @@ def assert_same_as_unshared(trajectory, states, atol=1e-6):
 
 def test_members_are_one_image_up_to_the_first_stochastic_step_and_twelve_after():
     model = Recorder()
-    trajectory = rollout(model, COND, window_plan(10, 3, 4), Sampling(kernel=FlowSDE()), group_size=12, seed=0)
+    trajectory = rollout(model, COND, window_plan(10, 3, 4), RolloutSettings(kernel=FlowSDE()), group_size=12, seed=0)
     assert model.calls == [1] * 5 + [12] * 5
     first, *rest = trajectory.transitions
     assert len(first.x) == 1
@@ -116,11 +116,11 @@ def test_members_are_one_image_up_to_the_first_stochastic_step_and_twelve_after(
 def test_without_a_stochastic_step_all_images_are_equal_and_cost_one():
     model = Recorder()
     plan = deterministic_plan(flow_sigmas(8))
-    trajectory = rollout(model, COND, plan, Sampling(kernel=FlowSDE()), group_size=5, seed=0)
+    trajectory = rollout(model, COND, plan, RolloutSettings(kernel=FlowSDE()), group_size=5, seed=0)
     assert len(trajectory.final) == 5
     assert len(torch.unique(trajectory.final.flatten(1), dim=0)) == 1
     assert (model.evaluations, trajectory.transitions) == (8, ())
-    assert_same_as_unshared(trajectory, unshared(model, plan, Sampling(kernel=FlowSDE()), model.drawn, 5))
+    assert_same_as_unshared(trajectory, unshared(model, plan, RolloutSettings(kernel=FlowSDE()), model.drawn, 5))
 
 
 @pytest.mark.parametrize(("start", "nfe_of_four_prompts"), [(0, 1156), (6, 892), (12, 628)])
@@ -128,7 +128,7 @@ def test_without_a_stochastic_step_all_images_are_equal_and_cost_one():
 def test_shared_prefix_is_the_plain_computation_at_the_predicted_cost(kernel, start, nfe_of_four_prompts):
     steps, size, group, total = 25, 4, 12, 0
     for prompt in range(4):
-        model, sampling, plan = Recorder(prompt), Sampling(kernel=kernel), window_plan(steps, size, start)
+        model, sampling, plan = Recorder(prompt), RolloutSettings(kernel=kernel), window_plan(steps, size, start)
         trajectory = rollout(model, COND, plan, sampling, group_size=group, seed=prompt)
         suffix = group * (steps - start - size)
         assert trajectory.nfe == {"prefix": start, "window": 1 + (size - 1) * group, "suffix": suffix}
@@ -141,7 +141,7 @@ def test_shared_prefix_is_the_plain_computation_at_the_predicted_cost(kernel, st
 
 
 def test_independent_noise_shares_nothing():
-    model, sampling, plan = Recorder(), Sampling(kernel=FlowSDE(), shared_noise=False), window_plan(9, 2, 3)
+    model, sampling, plan = Recorder(), RolloutSettings(kernel=FlowSDE(), shared_noise=False), window_plan(9, 2, 3)
     trajectory = rollout(model, COND, plan, sampling, group_size=6, seed=0)
     assert trajectory.nfe == {"prefix": 3 * 6, "window": 2 * 6, "suffix": 4 * 6}
     assert len(torch.unique(trajectory.transitions[0].x.flatten(1), dim=0)) == 6
@@ -149,7 +149,7 @@ def test_independent_noise_shares_nothing():
 
 
 def test_independent_noise_without_a_stochastic_step_gives_different_images():
-    sampling = Sampling(kernel=FlowSDE(), shared_noise=False)
+    sampling = RolloutSettings(kernel=FlowSDE(), shared_noise=False)
     final = rollout(Recorder(), COND, deterministic_plan(flow_sigmas(6)), sampling, group_size=4, seed=0).final
     assert len(torch.unique(final.flatten(1), dim=0)) == 4
 
@@ -157,7 +157,7 @@ def test_independent_noise_without_a_stochastic_step_gives_different_images():
 def test_scattered_steps_of_which_some_are_not_trained():
     """An untrained stochastic step comes first, then a deterministic one, then trained and untrained ones."""
     kinds = [ODE, Step(stochastic=True), ODE, *[Step(stochastic=True, trained=t) for t in (True, False, True)], ODE]
-    model, sampling = Recorder(), Sampling(kernel=FlowSDE(0.5), solver=DPMpp2M())
+    model, sampling = Recorder(), RolloutSettings(kernel=FlowSDE(0.5), solver=DPMpp2M())
     plan = StepPlan(flow_sigmas(7), tuple(kinds))
     trajectory = rollout(model, COND, plan, sampling, group_size=4, seed=0)
     assert [t.step for t in trajectory.transitions] == [3, 5] == list(plan.trained)
@@ -168,7 +168,7 @@ def test_scattered_steps_of_which_some_are_not_trained():
 
 def test_strength_scales_the_noise_of_its_step():
     plan = StepPlan(flow_sigmas(4), (ODE, Step(stochastic=True, trained=True, strength=0.5), ODE, ODE))
-    trajectory = rollout(Recorder(), COND, plan, Sampling(kernel=DanceSDE(0.8)), group_size=4000, seed=0)
+    trajectory = rollout(Recorder(), COND, plan, RolloutSettings(kernel=DanceSDE(0.8)), group_size=4000, seed=0)
     (transition,) = trajectory.transitions
     spread = transition.x_next.std(0).mean().item()
     assert spread == pytest.approx(0.8 * 0.5 * 0.25**0.5, rel=0.02)  # g sqrt(h)
@@ -184,18 +184,18 @@ def test_flash_samples_the_shortened_tail_with_its_own_solver():
     assert len(plan.steps) == 10 + 6
     assert torch.equal(plan.sigmas[:11], base[:11])
     assert plan.sigmas[-1] == 0
-    model, sampling = Recorder(), Sampling(kernel=FlowSDE(), tail_solver=DPMpp2M())
+    model, sampling = Recorder(), RolloutSettings(kernel=FlowSDE(), tail_solver=DPMpp2M())
     trajectory = rollout(model, COND, plan, sampling, group_size=12, seed=3)
     assert trajectory.nfe == {"prefix": 6, "window": 1 + 3 * 12, "suffix": 6 * 12}
     assert_same_as_unshared(trajectory, unshared(model, plan, sampling, model.drawn, 12))
-    euler = unshared(model, plan, Sampling(kernel=FlowSDE()), model.drawn, 12)
+    euler = unshared(model, plan, RolloutSettings(kernel=FlowSDE()), model.drawn, 12)
     assert not torch.allclose(trajectory.final, euler[-1], atol=1e-3)
     torch.testing.assert_close(trajectory.transitions[-1].x_next, euler[10], rtol=0, atol=1e-6)
 
 
 def test_leaving_the_window_resets_the_history_of_the_solver():
     plan = window_plan(12, 3, 3)
-    model, sampling = Recorder(), Sampling(kernel=FlowSDE(), solver=DPMpp2M(), tail_solver=DPMpp2M())
+    model, sampling = Recorder(), RolloutSettings(kernel=FlowSDE(), solver=DPMpp2M(), tail_solver=DPMpp2M())
     trajectory = rollout(model, COND, plan, sampling, group_size=3, seed=0)
     fresh = unshared(model, plan, sampling, model.drawn, 3)
     stale = unshared(model, plan, sampling, model.drawn, 3, carry_history=True)
@@ -210,14 +210,14 @@ def test_leaving_the_window_resets_the_history_of_the_solver():
 @pytest.mark.parametrize("batch", [1, 5, 12, 100])
 def test_splitting_the_batch_changes_nothing(batch):
     plan = window_plan(8, 3, 2)
-    whole = rollout(Recorder(), COND, plan, Sampling(kernel=FlowSDE()), group_size=12, seed=0)
+    whole = rollout(Recorder(), COND, plan, RolloutSettings(kernel=FlowSDE()), group_size=12, seed=0)
     model = Recorder()
-    parts = rollout(model, COND, plan, Sampling(kernel=FlowSDE(), batch=batch), group_size=12, seed=0)
+    parts = rollout(model, COND, plan, RolloutSettings(kernel=FlowSDE(), batch=batch), group_size=12, seed=0)
     assert max(model.calls) == min(batch, 12)
     assert parts.nfe == whole.nfe
     torch.testing.assert_close(parts.final, whole.final, rtol=0, atol=1e-6)
     for a, b in zip(parts.transitions, whole.transitions, strict=True):
-        torch.testing.assert_close(a.log_prob_old, b.log_prob_old, rtol=0, atol=1e-5)
+        torch.testing.assert_close(a.old_log_prob, b.old_log_prob, rtol=0, atol=1e-5)
 
 
 def noise_of(model, transition):
@@ -228,7 +228,7 @@ def noise_of(model, transition):
 
 
 def test_a_seed_reproduces_and_no_two_draws_are_equal():
-    plan, sampling = window_plan(8, 3, 2), Sampling(kernel=FlowSDE())
+    plan, sampling = window_plan(8, 3, 2), RolloutSettings(kernel=FlowSDE())
     model = Recorder()
     one, again, other = (rollout(model, COND, plan, sampling, group_size=40, seed=seed) for seed in (5, 5, 6))
     assert torch.equal(one.final, again.final)
@@ -246,19 +246,21 @@ def test_an_observer_that_raises_cancels_at_once():
 
     model = Recorder()
     with pytest.raises(KeyboardInterrupt):
-        rollout(model, COND, window_plan(8, 2, 4), Sampling(kernel=FlowSDE()), group_size=4, seed=0, on_step=stop)
+        rollout(
+            model, COND, window_plan(8, 2, 4), RolloutSettings(kernel=FlowSDE()), group_size=4, seed=0, on_step=stop
+        )
     assert model.calls == [1] * 4
 
 
 def test_log_prob_is_the_mean_of_the_normal_density_and_carries_no_graph():
     model = Recorder()
-    trajectory = rollout(model, COND, window_plan(8, 3, 2), Sampling(kernel=FlowSDE()), group_size=6, seed=0)
+    trajectory = rollout(model, COND, window_plan(8, 3, 2), RolloutSettings(kernel=FlowSDE()), group_size=6, seed=0)
     for t in trajectory.transitions:
         with torch.no_grad():
             v = model.run([COND], lambda velocity, t=t: velocity(t.x, t.sigma))
         gaussian = t.gaussian(v)
         expected = Normal(gaussian.mean[t.parent], gaussian.std).log_prob(t.x_next).flatten(1).mean(1)
-        torch.testing.assert_close(t.log_prob_old, expected, rtol=0, atol=1e-5)
+        torch.testing.assert_close(t.old_log_prob, expected, rtol=0, atol=1e-5)
         assert not any(tensor.requires_grad for tensor in t.tensors)
 
 
@@ -266,7 +268,7 @@ def test_log_prob_is_the_mean_of_the_normal_density_and_carries_no_graph():
 
 
 def test_log_prob_is_taken_of_the_stored_value():
-    model, sampling = Recorder(), Sampling(kernel=FlowSDE(0.3), store_dtype=torch.bfloat16, keep_mean=True)
+    model, sampling = Recorder(), RolloutSettings(kernel=FlowSDE(0.3), store_dtype=torch.bfloat16, keep_mean=True)
     trajectory = rollout(model, COND, window_plan(8, 3, 2), sampling, group_size=8, seed=0)
     draws = model.drawn[1:]
     for transition, noise, following in zip(
@@ -276,12 +278,12 @@ def test_log_prob_is_taken_of_the_stored_value():
         with torch.no_grad():
             v = model.run([COND], lambda velocity, t=transition: velocity(t.x, t.sigma))
         gaussian = transition.per_member(transition.gaussian(v))
-        assert torch.equal(gaussian.log_prob(transition.x_next), transition.log_prob_old)  # the ratio is exactly 1
+        assert torch.equal(gaussian.log_prob(transition.x_next), transition.old_log_prob)  # the ratio is exactly 1
         unrounded = gaussian.sample(noise)
         assert torch.equal(unrounded.bfloat16(), transition.x_next)
-        off = (gaussian.log_prob(unrounded) - transition.log_prob_old).abs().max()
+        off = (gaussian.log_prob(unrounded) - transition.old_log_prob).abs().max()
         assert off > 1e-4  # without the round trip it would be off by the published clip range
-        torch.testing.assert_close(transition.mean_old[transition.parent], gaussian.mean, rtol=0, atol=0)
+        torch.testing.assert_close(transition.old_mean[transition.parent], gaussian.mean, rtol=0, atol=0)
         if following is not None:  # the rollout goes on from the stored value
             assert torch.equal(following.x[following.parent], transition.x_next)
 
@@ -289,7 +291,9 @@ def test_log_prob_is_taken_of_the_stored_value():
 @pytest.mark.parametrize(("steps", "keep_mean", "dtype"), [(8, False, 4), (40, False, 4), (8, True, 4), (8, False, 2)])
 def test_bytes_kept_are_those_of_theory(steps, keep_mean, dtype):
     group, size, elements = 6, 3, 12
-    sampling = Sampling(kernel=FlowSDE(), keep_mean=keep_mean, store_dtype={4: torch.float32, 2: torch.bfloat16}[dtype])
+    sampling = RolloutSettings(
+        kernel=FlowSDE(), keep_mean=keep_mean, store_dtype={4: torch.float32, 2: torch.bfloat16}[dtype]
+    )
     trajectory = rollout(Recorder(), COND, window_plan(steps, size, 2), sampling, group_size=group, seed=0)
     rows = 1 + (size - 1) * group
     shared = elements * 4  # the row that all start from comes from the solver, in float32
@@ -315,7 +319,7 @@ def test_memory_does_not_grow_with_the_number_of_steps():
     def kept_and_late(steps):
         before, seen = live_bytes(), []
         trajectory = rollout(
-            Wide(), COND, window_plan(steps, size, 1), Sampling(kernel=FlowSDE()), group_size=group, seed=0,
+            Wide(), COND, window_plan(steps, size, 1), RolloutSettings(kernel=FlowSDE()), group_size=group, seed=0,
             on_step=lambda step: seen.append(live_bytes() - before) if step == steps - 2 else None,
         )  # fmt: skip
         kept = live_bytes() - before
@@ -350,8 +354,8 @@ def trajectories(draw):
                 x_next=torch.arange(group).float()[:, None] + 1000 * (step + 1),
                 sigma=torch.tensor(0.5),
                 sigma_next=torch.tensor(0.4),
-                log_prob_old=-torch.arange(group).float() - 100 * step,
-                mean_old=torch.arange(rows).float()[:, None] + 0.5 + 100 * step,
+                old_log_prob=-torch.arange(group).float() - 100 * step,
+                old_mean=torch.arange(rows).float()[:, None] + 0.5 + 100 * step,
             )
         )
     return Trajectory(
@@ -362,9 +366,9 @@ def trajectories(draw):
 def assert_is_part(part, whole, members):
     """`part` says of its members what `whole` says of them."""
     torch.testing.assert_close(part.x[part.parent], whole.x[whole.parent[members]], rtol=0, atol=0)
-    torch.testing.assert_close(part.mean_old[part.parent], whole.mean_old[whole.parent[members]], rtol=0, atol=0)
+    torch.testing.assert_close(part.old_mean[part.parent], whole.old_mean[whole.parent[members]], rtol=0, atol=0)
     assert torch.equal(part.x_next, whole.x_next[members])
-    assert torch.equal(part.log_prob_old, whole.log_prob_old[members])
+    assert torch.equal(part.old_log_prob, whole.old_log_prob[members])
     assert len(part.x) == len(torch.unique(whole.parent[members]))  # no row that nobody refers to
 
 
@@ -392,7 +396,9 @@ def test_selecting_twice_is_selecting_once(trajectory, data):
 
 
 def test_cells_of_an_advantage_per_step_and_position():
-    trajectory = rollout(Recorder(), COND, window_plan(6, 2, 1), Sampling(kernel=FlowSDE()), group_size=4, seed=0)
+    trajectory = rollout(
+        Recorder(), COND, window_plan(6, 2, 1), RolloutSettings(kernel=FlowSDE()), group_size=4, seed=0
+    )
     flat, steps = torch.arange(4.0), torch.arange(8.0).view(4, 2)
     positions = torch.arange(8.0 * 12).view(4, 2, 3, 2, 2)
 
@@ -419,7 +425,7 @@ def test_every_member_descends_from_its_state_and_its_edge():
     branch = Step(stochastic=True, trained=True, children=2)
     plan = StepPlan(flow_sigmas(4, 3.0), (Step(recorded=True), branch, Step(recorded=True), ODE))
     model = Recorder()
-    trajectory = rollout(model, COND, plan, Sampling(kernel=FlowSDE(), shared_noise=False), group_size=6, seed=0)
+    trajectory = rollout(model, COND, plan, RolloutSettings(kernel=FlowSDE(), shared_noise=False), group_size=6, seed=0)
     start, later = trajectory.states
     (transition,) = trajectory.transitions
     assert (start.step, later.step) == (0, 2)
@@ -438,12 +444,12 @@ def test_every_member_descends_from_its_state_and_its_edge():
 def test_a_group_that_is_no_multiple_of_the_leaves_is_refused():
     plan = StepPlan(flow_sigmas(4), (ODE, Step(stochastic=True, trained=True, children=3), ODE, ODE))
     with pytest.raises(ValueError, match="multiple"):
-        rollout(Recorder(), COND, plan, Sampling(kernel=FlowSDE()), group_size=4, seed=0)
+        rollout(Recorder(), COND, plan, RolloutSettings(kernel=FlowSDE()), group_size=4, seed=0)
 
 
 def test_levels_fall_along_the_recorded_steps():
     plan = window_plan(10, 4, 3)
-    trajectory = rollout(Recorder(), COND, plan, Sampling(kernel=FlowSDE()), group_size=2, seed=0)
+    trajectory = rollout(Recorder(), COND, plan, RolloutSettings(kernel=FlowSDE()), group_size=2, seed=0)
     levels = [(float(t.sigma), float(t.sigma_next)) for t in trajectory.transitions]
     assert all(a[1] == b[0] for a, b in pairwise(levels))
     assert levels[0][0] == float(plan.sigmas[3])
@@ -452,6 +458,8 @@ def test_levels_fall_along_the_recorded_steps():
 
 def test_the_default_solvers_are_first_order():
     model, plan = Recorder(), window_plan(6, 2, 1)
-    default = rollout(model, COND, plan, Sampling(kernel=FlowSDE()), group_size=2, seed=0)
-    explicit = unshared(model, plan, Sampling(kernel=FlowSDE(), solver=Euler(), tail_solver=Euler()), model.drawn, 2)
+    default = rollout(model, COND, plan, RolloutSettings(kernel=FlowSDE()), group_size=2, seed=0)
+    explicit = unshared(
+        model, plan, RolloutSettings(kernel=FlowSDE(), solver=Euler(), tail_solver=Euler()), model.drawn, 2
+    )
     assert_same_as_unshared(default, explicit)

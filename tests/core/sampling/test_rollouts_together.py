@@ -8,7 +8,7 @@ from mixgrpo_core.demo import held_out_prompts
 from mixgrpo_core.models import load_demo
 from mixgrpo_core.sampling.kernels import DanceSDE, FlowSDE
 from mixgrpo_core.sampling.planners import ODE, Step, StepPlan, WindowPlanner, deterministic_plan, windowed_plan
-from mixgrpo_core.sampling.rollouts import Prompt, Sampling, rollout, rollout_together
+from mixgrpo_core.sampling.rollouts import Prompt, RolloutSettings, rollout, rollout_together
 from mixgrpo_core.sampling.schedule import flow_sigmas
 from mixgrpo_core.sampling.solvers import DPMpp2M
 from mixgrpo_core.sampling.windows import FrozenWindow
@@ -65,7 +65,7 @@ CASES = {
 
 
 def together_and_alone(plans, sampling, group=4, batch=None, kind=Calls):
-    sampling = Sampling(**{"kernel": FlowSDE(0.7), "batch": batch, **sampling})
+    sampling = RolloutSettings(**{"kernel": FlowSDE(0.7), "batch": batch, **sampling})
     prompts = [Prompt(cond=c, plan=p, seed=s) for s, (c, p) in enumerate(zip(CONDS, plans, strict=True))]
     joint, alone = kind(), kind()
     found = rollout_together(joint, prompts, sampling, group_size=group)
@@ -80,10 +80,10 @@ def assert_same(found, plain, atol=1e-6):
         torch.testing.assert_close(a.final, b.final, rtol=0, atol=atol)
         for s, t in zip(a.transitions, b.transitions, strict=True):
             assert torch.equal(s.parent, t.parent) and torch.equal(s.edge, t.edge)
-            for name in ("x", "x_next", "mean_old"):
+            for name in ("x", "x_next", "old_mean"):
                 if getattr(t, name) is not None:
                     torch.testing.assert_close(getattr(s, name), getattr(t, name), rtol=0, atol=atol)
-            torch.testing.assert_close(s.log_prob_old, t.log_prob_old, rtol=0, atol=10 * atol)
+            torch.testing.assert_close(s.old_log_prob, t.old_log_prob, rtol=0, atol=10 * atol)
         for s, t in zip(a.states, b.states, strict=True):
             assert (s.step, s.parent.tolist()) == (t.step, t.parent.tolist())
             torch.testing.assert_close(s.x, t.x, rtol=0, atol=atol)
@@ -131,14 +131,17 @@ def test_steps_are_heard_as_they_are_done_and_an_observer_that_raises_cancels_al
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        rollout_together(model, prompts, Sampling(kernel=FlowSDE(), batch=8), group_size=4, on_step=stop)
+        rollout_together(model, prompts, RolloutSettings(kernel=FlowSDE(), batch=8), group_size=4, on_step=stop)
     assert [step for step, _ in heard] == 5 * [0] + 5 * [1] + 5 * [2] + 5 * [3] + [4]
     assert heard[15:] == [(3, 4), (3, 4), (3, 5), (3, 5), (3, 6), (4, 7)], "a group goes on when its rows are there"
 
 
 def test_of_a_real_network_they_are_equal_up_to_rounding():
     model, plan = load_demo(guidance=2.0), WindowPlanner(FrozenWindow(2, 1), tail_ratio=0.5)
-    plan, sampling = plan.plan(0, 0, model.grid(6)), Sampling(kernel=FlowSDE(0.5), tail_solver=DPMpp2M(), batch=8)
+    plan, sampling = (
+        plan.plan(0, 0, model.grid(6)),
+        RolloutSettings(kernel=FlowSDE(0.5), tail_solver=DPMpp2M(), batch=8),
+    )
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))

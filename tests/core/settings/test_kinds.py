@@ -60,7 +60,7 @@ def test_what_a_room_exports_can_be_spelled_and_nothing_else():
     names = {name for name, cls in SETTINGS.by_name().items() if SETTINGS.ports_of(cls)}
     assert names < exported
     assert {"FlowSDE", "SlidingWindow", "GRPO", "BatchNormalised", "PixelDrift", "Shuffled", "VelocityKL"} <= names
-    assert not {"Trajectory", "Sampling", "ScoredGroup", "Gaussian", "Kernel", "StepPlan", "UpdateStats"} & names
+    assert not {"Trajectory", "RolloutSettings", "ScoredGroup", "Gaussian", "Kernel", "StepPlan", "UpdateStats"} & names
 
 
 def test_a_class_is_of_the_ports_whose_members_it_has():

@@ -11,7 +11,7 @@ import pytest
 from mixgrpo_core import TrainConfig
 from mixgrpo_core.cli.model_config import ModelConfig
 from mixgrpo_core.cli.settings import PromptConfig, RunConfig
-from mixgrpo_core.runs.settings_file import FREE
+from mixgrpo_core.runs.settings_file import MAY_CHANGE
 from mixgrpo_core.support.setting import described, require_ranges, setting, settings_of
 
 NUMBERS = [
@@ -73,7 +73,7 @@ def test_every_range_of_a_run_is_enforced_at_its_edge(name, told):
 
 
 def test_what_may_change_on_resume_is_told_by_the_settings():
-    assert set(FREE) == {
+    assert set(MAY_CHANGE) == {
         *("iterations", "rollout_batch", "decode_batch", "update_batch", "guards", "checkpoint_every"),
         *("checkpoint_minutes", "keep"),
     }

@@ -10,7 +10,7 @@ from mixgrpo_core import FrozenWindow, RunFolder, TrainConfig, WindowPlanner, lo
 from mixgrpo_core.demo import demo_config, held_out_prompts, train_prompts
 from mixgrpo_core.models import load_demo
 from mixgrpo_core.rewards import ShapeReward
-from mixgrpo_core.rewards.port import About, Scores
+from mixgrpo_core.rewards.port import RewardInfo, Scores
 from mixgrpo_core.training.decoding import Decoding
 
 CONFIG = TrainConfig(
@@ -70,7 +70,7 @@ def test_a_precision_that_scores_tell_is_not_taken_and_not_tried_again():
 class Asked(Red):
     """A person, who is asked once about a picture."""
 
-    about = About(held_out=False)
+    about = RewardInfo(held_out=False)
     times: int = 0
 
     def __call__(self, batch):

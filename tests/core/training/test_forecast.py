@@ -8,7 +8,7 @@ import torch
 from toy import Red, ToyModel
 
 from mixgrpo_core import FrozenWindow, RunFolder, TrainConfig, WindowPlanner
-from mixgrpo_core.rewards.port import About
+from mixgrpo_core.rewards.port import RewardInfo
 from mixgrpo_core.support.durations import duration
 from mixgrpo_core.training.forecast import foretold, from_earlier
 from mixgrpo_core.training.timed_step import rates_of_a_step
@@ -179,7 +179,7 @@ def test_a_step_times_decoding_and_the_rewards_which_remember_nothing_of_it():
             self.seen = state["seen"]
 
     class Person(Red):
-        about = About(held_out=False)
+        about = RewardInfo(held_out=False)
 
         def __call__(self, batch):
             raise AssertionError("nobody is asked before a run")

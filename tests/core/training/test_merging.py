@@ -8,7 +8,7 @@ from mixgrpo_core.cli import main
 from mixgrpo_core.models.lora import require_alike
 from mixgrpo_core.models.lora_file import LoraFile, load_lora, save_lora
 from mixgrpo_core.models.lora_joining import joined
-from mixgrpo_core.training.merging.loop import MergeConfig, _compared, distances, merge, teachers_of, worn
+from mixgrpo_core.training.merging.loop import MergeConfig, _compared, distances, merge, teachers_of, weights_for
 
 CONFIG = MergeConfig(updates=60, learning_rate=0.05, prompts=4, images=4, steps=6, levels=3, look_every=60)
 
@@ -63,7 +63,7 @@ def test_a_prompt_of_two_teachers_has_the_sum_of_their_changes():
         v, target, base = _compared(model, teachers, "a", velocity, x, sigma)
         found = []
         for teacher in teachers:
-            with model.using(teacher.weights):
+            with model.with_weights(teacher.weights):
                 found.append(velocity(x, sigma) - base)
         return v, target, base, found
 
@@ -83,20 +83,20 @@ def test_a_teacher_may_leave_layers_out_and_have_none_that_the_student_lacks():
             more = {"more.lora_A.weight": torch.ones(1, 4), "more.lora_B.weight": torch.zeros(5, 1)}
             return {**super().lora_state(), **more}
 
-        def using(self, weights):
+        def with_weights(self, weights):
             require_alike(weights, self.lora_state(), any_rank=True)
             rest = None if weights is None else {key: w for key, w in weights.items() if not key.startswith("more")}
-            return super().using(rest)
+            return super().with_weights(rest)
 
-    wide = worn(Wider(), "narrow", whole)
+    wide = weights_for(Wider(), "narrow", whole)
     assert wide["more.lora_A.weight"].shape == (3, 4) and not wide["more.lora_B.weight"].any()
     assert torch.equal(wide["net.lora_A.weight"], whole.state["net.lora_A.weight"])
     extra = {**whole.state, "other.lora_A.weight": torch.ones(3, 4), "other.lora_B.weight": torch.ones(5, 3)}
     with pytest.raises(ValueError, match=r"the teacher wide changes layers .*other.lora_A"):
-        worn(Wider(), "wide", LoraFile(state=extra, metadata={}, rank=3))
+        weights_for(Wider(), "wide", LoraFile(state=extra, metadata={}, rank=3))
     foreign = {"other.lora_A.weight": torch.ones(3, 4), "other.lora_B.weight": torch.ones(5, 3)}
     with pytest.raises(ValueError, match=r"the teacher foreign is of another architecture"):
-        worn(Wider(), "foreign", LoraFile(state=foreign, metadata={}, rank=3))
+        weights_for(Wider(), "foreign", LoraFile(state=foreign, metadata={}, rank=3))
 
 
 def test_the_exact_sum_adds_up_changes_and_ranks(tmp_path, capsys):

@@ -47,7 +47,7 @@ from mixgrpo_core.objectives import (
     VelocityKL,
 )
 from mixgrpo_core.rewards import Context
-from mixgrpo_core.rewards.port import About
+from mixgrpo_core.rewards.port import RewardInfo
 from mixgrpo_core.runs.folder import RunError
 from mixgrpo_core.sampling import BranchPlanner, IsoTemporalPlanner, OdePlanner, TreePlanner
 from mixgrpo_core.sampling.planners import Step, StepPlan
@@ -349,8 +349,8 @@ class OwnLoss(GRPO):
 def test_the_reference_may_sample(tmp_path):
     model = ToyModel()
     asked = []
-    using = model.using
-    model.using = lambda weights: asked.append(weights) or using(weights)
+    with_weights = model.with_weights
+    model.with_weights = lambda weights: asked.append(weights) or with_weights(weights)
     list(train(model, ["a"], {"red": Red()}, replace(SMALL, objective=SampledByTheBase())))
     assert asked == [None]
 
@@ -436,7 +436,7 @@ def test_a_guided_field_is_no_target_of_a_regression(objective):
 
 def test_a_curriculum_by_a_reward_that_compares_within_a_prompt_is_refused():
     class Places(Red):
-        about = About(groupwise=True)
+        about = RewardInfo(groupwise=True)
 
     words = "PocaCurriculum goes by mean rewards of prompts, but place compares the images"
     config = TrainConfig(steps=6, images_per_prompt=4, prompt_source=PocaCurriculum())

@@ -12,7 +12,7 @@ from mixgrpo_core import FrozenWindow, TrainConfig, WindowPlanner
 from mixgrpo_core.rewards import Gated
 from mixgrpo_core.rewards.judges import Endpoint, JudgeReward, PairwiseReward
 from mixgrpo_core.rewards.ocr import TextAccuracy
-from mixgrpo_core.rewards.port import About, about
+from mixgrpo_core.rewards.port import RewardInfo, about
 from mixgrpo_core.runs.reports import GroupScored, Progress
 from mixgrpo_core.support.aside import GivenUp, require_wanted
 from mixgrpo_core.training.loop import train
@@ -34,7 +34,7 @@ PROMPTS = ["a", "bbb", "ccccc", "dd", "eeeeeee", "ffff"]
 class Remembers(Red):
     """Its score depends on what it scored before; one prompt of some fails."""
 
-    about = About(aside=True)
+    about = RewardInfo(aside=True)
 
     def __init__(self):
         self.seen, self.threads = 0.0, set()
@@ -55,7 +55,7 @@ class Remembers(Red):
 
 
 class InTurn(Remembers):
-    about = About()
+    about = RewardInfo()
 
 
 class Low(ToyModel):
@@ -94,7 +94,7 @@ def test_a_run_is_bit_equal_to_the_one_that_scores_in_turn(decode):
 class Judge(Red):
     """Answers for the first prompt only once the next one is being rolled out."""
 
-    about = About(aside=True)
+    about = RewardInfo(aside=True)
 
     def __init__(self):
         self.next_begun, self.waited = threading.Event(), []
@@ -118,7 +118,7 @@ def test_the_next_prompts_are_rolled_out_while_a_judge_looks():
 
 
 class Slow(Red):
-    about = About(aside=True)
+    about = RewardInfo(aside=True)
 
     def __init__(self):
         self.asked, self.given_up = [], threading.Event()
@@ -149,7 +149,7 @@ def test_a_stop_gives_up_what_is_asked_and_asks_no_more():
 
 
 class Interrupted(Red):
-    about = About(aside=True)
+    about = RewardInfo(aside=True)
 
     def __call__(self, batch):
         raise KeyboardInterrupt

@@ -28,7 +28,7 @@ from mixgrpo_core.evaluation.guards import Alarm, Seen
 from mixgrpo_core.evaluation.guards.watch import Watch
 from mixgrpo_core.evaluation.held_out import Evaluation
 from mixgrpo_core.rewards import FunctionReward
-from mixgrpo_core.rewards.port import About, RewardBatch, Scores
+from mixgrpo_core.rewards.port import RewardBatch, RewardInfo, Scores
 from mixgrpo_core.rewards.stats import RewardStats
 from mixgrpo_core.training.pace import Pace
 from mixgrpo_core.training.workload import Workload
@@ -380,7 +380,7 @@ def test_a_run_of_an_older_version_goes_on(tmp_path):
 class Vote(Red):
     """A person, who is asked about images of the training only."""
 
-    about = About(held_out=False)
+    about = RewardInfo(held_out=False)
 
     def __init__(self):
         self.asked = []

@@ -152,7 +152,7 @@ def test_two_iterations_make_a_file_that_the_pipeline_loads_and_samples_with(
     bright = FunctionReward(lambda images, prompts: images.mean((1, 2, 3)))
     reports = list(train(model, [PROMPT, OTHER], {"bright": bright}, config))
     assert max(report.update.figures["ratio_first"] for report in reports) < 1e-4
-    with model.using(None):
+    with model.with_weights(None):
         base = ours(model, pipe.scheduler.sigmas)[-1]
     assert (ours(model, pipe.scheduler.sigmas)[-1] - base).norm() > 1e-4 * base.norm()
     path = export_lora(model, tmp_path / "lora.safetensors")

@@ -94,7 +94,7 @@ def test_frozen_loras_are_what_diffusers_fuses(kept: Path, tmp_path: Path) -> No
             x = x + (following - sigma) * model.run([model.encode("a cat")], lambda v, x=x, s=sigma: v(x, s))
     assert (x - wanted).norm() < 1e-5 * wanted.norm()
     assert model.digest != opened(folder).digest
-    with model.using(None):
+    with model.with_weights(None):
         assert torch.equal(velocity(model), velocity(opened(folder, loras={first: 0.5, second: 1.0})))
     assert model.lora_about.metadata["ss_sd_model_name"] == "flux-dev + first:0.5, second:1"
 

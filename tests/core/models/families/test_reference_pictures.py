@@ -163,7 +163,7 @@ def test_an_edit_reward_is_trained_and_the_file_is_loaded(
     made = model.decode(ours(model, prompts.train[0], sigmas))
     torch.testing.assert_close(theirs(name, pipe, prompts.train[0], 1.0), made, rtol=0, atol=1e-5)
     torch.testing.assert_close(again.decode(ours(again, prompts.train[0], sigmas)), made, rtol=0, atol=1e-5)
-    with model.using(None):
+    with model.with_weights(None):
         assert (model.decode(ours(model, prompts.train[0], sigmas)) - made).abs().max() > 1e-4
     with pytest.raises(ValueError, match="reward 'kept' compares images with a reference .*'a cat' has none"):
         next(train(model, ["a cat"], reward, config))

@@ -103,7 +103,7 @@ def test_a_file_of_some_layers_leaves_the_others_fresh(folder: Path, tmp_path: P
     part = {name: tensor for name, tensor in whole.lora_state().items() if ".attn." in name}
     path = save_lora(tmp_path / "part.safetensors", part, scale=whole.lora_about.scale)
     rest = {name: tensor * 0 if name not in part else tensor for name, tensor in whole.lora_state().items()}
-    with whole.using(rest):
+    with whole.with_weights(rest):
         expected = velocity_of(whole)
     torch.testing.assert_close(velocity_of(load(folder, lora=path)), expected, rtol=0, atol=2e-6)
     model = stir(load(folder), seed=2)
@@ -122,9 +122,9 @@ def test_states_of_another_model_are_told_apart(folder: Path) -> None:
     with pytest.raises(ValueError, match=r"\(expected \[4, 16\], found \[6, 16\]\).* more"):
         model.load_lora_state(kept(load(folder, rank=6)))
     wider = kept(load(folder, rank=6))
-    with model.using(wider):  # another rank can be worn, two at once cannot
+    with model.with_weights(wider):  # another rank can be worn, two at once cannot
         pass
-    with pytest.raises(ValueError, match="rank"), model.using({**wider, others[-1]: state[others[-1]]}):
+    with pytest.raises(ValueError, match="rank"), model.with_weights({**wider, others[-1]: state[others[-1]]}):
         pass
     assert same(list(state.values()), model.parameters())
 

@@ -65,7 +65,7 @@ def test_evaluations_count_rows_of_the_network_and_not_its_recomputation(folder:
     assert guided.evaluations == 6
     gradients(guided)
     assert guided.evaluations == 10
-    with guided.using(None):
+    with guided.with_weights(None):
         velocity_of(guided, rows=1)
     assert guided.evaluations == 12
 
@@ -97,7 +97,7 @@ def test_a_fresh_lora_is_the_base_model_and_sits_on_attention_and_mlp_only(folde
     before = torch.get_rng_state()
     model, again, other = load(folder, seed=1), load(folder, seed=1), load(folder, seed=2)
     assert torch.equal(torch.get_rng_state(), before)
-    with model.using(None):
+    with model.with_weights(None):
         base = velocity_of(model)
     assert torch.equal(velocity_of(model), base)
     assert same(model.parameters(), again.parameters())
@@ -129,9 +129,9 @@ def test_only_the_lora_is_trained_in_the_order_of_its_state(folder: Path) -> Non
 def test_using_none_is_the_base_model_whatever_the_lora_and_ends_with_the_block(folder: Path) -> None:
     base, model = velocity_of(load(folder)), stir(load(folder))
     ours, before = velocity_of(model), kept(model)
-    with model.using(None):
+    with model.with_weights(None):
         assert torch.equal(velocity_of(model), base)
-    with pytest.raises(RuntimeError, match="on the way"), model.using(None):
+    with pytest.raises(RuntimeError, match="on the way"), model.with_weights(None):
         raise RuntimeError("on the way")
     assert torch.equal(velocity_of(model), ours)
     assert same(list(before.values()), list(model.lora_state().values()))
@@ -141,14 +141,14 @@ def test_using_none_is_the_base_model_whatever_the_lora_and_ends_with_the_block(
 def test_using_other_weights_and_nesting(folder: Path) -> None:
     model, other = stir(load(folder)), stir(load(folder), seed=2)
     ours, theirs, weights = velocity_of(model), velocity_of(other), kept(other)
-    with model.using(weights):
+    with model.with_weights(weights):
         assert torch.equal(velocity_of(model), theirs)
-        with model.using(None):
+        with model.with_weights(None):
             assert not torch.equal(velocity_of(model), theirs)
         assert torch.equal(velocity_of(model), theirs)
         assert all(parameter.requires_grad for parameter in model.parameters())
         assert not model.run([model.encode(PROMPT)], lambda v: v(model.noise(3, 2), torch.tensor(0.7))).requires_grad
-        with pytest.raises(ValueError, match="on the way"), model.using(kept(model)):
+        with pytest.raises(ValueError, match="on the way"), model.with_weights(kept(model)):
             raise ValueError("on the way")
         assert torch.equal(velocity_of(model), theirs)
     assert torch.equal(velocity_of(model), ours)
@@ -162,12 +162,12 @@ def test_other_policies_may_be_asked_between_forward_and_backward(folder: Path, 
 
     def ask(velocity) -> None:
         for weights in (other, None, other):
-            with torch.no_grad(), model.using(weights):
+            with torch.no_grad(), model.with_weights(weights):
                 velocity(model.noise(9, 2), torch.tensor(0.3))
 
     assert same(gradients(model, between=ask), undisturbed)
-    assert same(gradients(model, within=model.using(other)), undisturbed)
-    assert same(gradients(model, within=model.using(None)), undisturbed)
+    assert same(gradients(model, within=model.with_weights(other)), undisturbed)
+    assert same(gradients(model, within=model.with_weights(None)), undisturbed)
 
 
 def test_gradients_agree_with_finite_differences(folder: Path) -> None:
@@ -181,7 +181,7 @@ def test_gradients_agree_with_finite_differences(folder: Path) -> None:
         values = []
         for sign in (1, -1):
             moved = {n: t + sign * step * u for (n, t), u in zip(start.items(), unit, strict=True)}
-            with model.using(moved):
+            with model.with_weights(moved):
                 values.append(weigh(velocity_of(model)).double())
         slope = sum((g * u).sum() for g, u in zip(found, unit, strict=True))
         assert (values[0] - values[1]).item() / (2 * step) == pytest.approx(slope.item(), rel=1e-2)

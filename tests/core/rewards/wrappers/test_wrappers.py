@@ -24,7 +24,7 @@ from mixgrpo_core import (
     train,
 )
 from mixgrpo_core.rewards.pixels.measures import Brightness, More, PixelReward, Saturation
-from mixgrpo_core.rewards.port import About, Context, StatelessReward, about
+from mixgrpo_core.rewards.port import Context, RewardInfo, StatelessReward, about
 from mixgrpo_core.rewards.scoring import score
 from mixgrpo_core.rewards.wrappers.gates import Gated, Penalised
 from mixgrpo_core.rewards.wrappers.transforms import Affine, Clip, Rank, RunningZ, Sigmoid, Transformed
@@ -38,7 +38,7 @@ class Told(StatelessReward):
     """Gives the values it is told, NaN for a failure."""
 
     def __init__(self, *values, note="", about=None):
-        self.told, self.note, self.about = values, note, about or About()
+        self.told, self.note, self.about = values, note, about or RewardInfo()
 
     def __call__(self, batch):
         values = torch.tensor(self.told)
@@ -113,14 +113,14 @@ def test_held_out_figures_stay_comparable_between_iterations():
 
 
 def test_what_is_declared_is_in_the_new_units():
-    own = About(expected=(0.0, 4.0), spread_floor=0.1, licence="MIT", memory=7, held_out=False)
+    own = RewardInfo(expected=(0.0, 4.0), spread_floor=0.1, licence="MIT", memory=7, held_out=False)
 
     def declared(transform, of=own):
         return about(Transformed(Told(about=of), transform))
 
     assert declared(Affine(-2.0, 1.0)) == replace(own, expected=(-7.0, 1.0), spread_floor=0.2)
     assert declared(Clip(high=3.0)) == replace(own, expected=(0.0, 3.0))
-    assert declared(Clip(1.0, 2.0), About()).expected == (1.0, 2.0)
+    assert declared(Clip(1.0, 2.0), RewardInfo()).expected == (1.0, 2.0)
     assert declared(Sigmoid(2.0)).expected == pytest.approx((0.1192029, 0.8807971))
     assert declared(Sigmoid(2.0)).spread_floor == pytest.approx(0.025)
     assert declared(Rank()) == replace(own, expected=(0.0, 1.0), spread_floor=0.0, groupwise=True)
@@ -221,12 +221,12 @@ def test_an_image_that_the_gate_could_not_score_is_masked():
 def test_a_penalty_costs_and_masks_nothing():
     reward = Penalised(Told(1.0, 2.0, 3.0), by=Told(0.1, 0.5, 0.9), most=0.5, penalty=10.0)
     assert score({"r": reward}, batch(3))[0]["r"].values.tolist() == [1.0, 2.0, -7.0]
-    declared = Penalised(Told(about=About(expected=(0.0, 1.0))), by=Told(), most=0.5, penalty=10.0).about
+    declared = Penalised(Told(about=RewardInfo(expected=(0.0, 1.0))), by=Told(), most=0.5, penalty=10.0).about
     assert declared.expected == (-10.0, 1.0)
 
 
 def test_a_gated_reward_declares_both():
-    own, gate = About(licence="MIT", memory=3), About(licence="Apache-2.0", memory=4, held_out=False)
+    own, gate = RewardInfo(licence="MIT", memory=3), RewardInfo(licence="Apache-2.0", memory=4, held_out=False)
     found = Gated(Told(about=own), by=Told(about=gate), most=1.0).about
     assert (found.licence, found.memory, found.held_out) == ("MIT; Apache-2.0", 7, False)
 
