@@ -95,9 +95,9 @@ def created(settings: RunConfig, ranks: Ranks) -> RunFolder:
     """The new run folder, which the first rank makes and the others open."""
     if ranks.is_first:
         run = RunFolder.create(settings.out, settings.train, settings.setup())
-        ranks.told(None)
+        ranks.all_gather(None)
     else:
-        ranks.told(None)
+        ranks.all_gather(None)
         run = seen(settings.out, ranks)
     require_one_folder(run, ranks)
     return run
@@ -129,7 +129,7 @@ def all_fit(settings: RunConfig, model: "PipelineModel", ranks: Ranks) -> tuple[
     found, words = that_fits(settings, model)
     if ranks.size == 1:
         return found, words
-    told = ranks.told((found.train.rollout_batch, found.train.update_batch, found.model.gradient_checkpointing))
+    told = ranks.all_gather((found.train.rollout_batch, found.train.update_batch, found.model.gradient_checkpointing))
     rollout, update, checkpointing = zip(*told, strict=True)
     train = replace(found.train, rollout_batch=min(rollout), update_batch=min(update))
     if any(checkpointing) and not found.model.gradient_checkpointing:

@@ -1,8 +1,8 @@
-"""A LoRA in training, whatever home its model lives in: the trained tensors, and which tensors its layers wear now.
+"""A LoRA in training, whatever home its model lives in: the trained tensors, and which its layers use now.
 
-Other weights are worn by putting other ``Parameter`` objects into the layers, never by copying into the trained ones:
-a graph that was built before keeps the tensors it was built from, so the old policy or the base model may be asked
-between the forward and the backward of the policy in training.
+Other weights become active by putting other ``Parameter`` objects into the layers, never by copying into the trained
+ones: a graph that was built before keeps the tensors it was built from, so the old policy or the base model may be
+asked between the forward and the backward of the policy in training.
 """
 
 import math
@@ -125,7 +125,7 @@ class Lora:
 
     @contextmanager
     def with_weights(self, weights: LoraState | None) -> Iterator[None]:
-        """Inside, the network wears ``weights``, or no LoRA; afterwards what it wore before, the same tensors.
+        """Inside, ``weights`` are active, or no LoRA; afterwards the same tensors as before.
 
         ``weights`` may be of another rank than the trained ones (a teacher's); their product is scaled as these are.
         """
@@ -136,23 +136,23 @@ class Lora:
                 name: Parameter(weights[name].detach().to(parameter.device, torch.float32), requires_grad=False)
                 for name, parameter in self.trained.items()
             }
-        with self._choosing(frozen):
+        with self._activated(frozen):
             yield
 
     def check(self, state: LoraState) -> None:
         """Raise unless ``state`` has exactly the names and shapes of this LoRA."""
         require_alike(state, self.trained)
 
-    def as_worn_now(self) -> AbstractContextManager[None]:
-        """A context to be entered later, once: inside, the network wears what it wears at this call.
+    def with_active_weights(self) -> AbstractContextManager[None]:
+        """A context to be entered later, once: inside, the weights are active that are so at this call.
 
         For work that the backward pass does again.
         """
-        return self._choosing(self._active)
+        return self._activated(self._active)
 
     @contextmanager
     def imitated(self) -> Iterator[None]:
-        """Inside, new tensors of the same shapes are trained and worn: on the CPU, without values.
+        """Inside, new tensors of the same shapes are trained and active: on the CPU, without values.
 
         For counting what a training would hold.
         """
@@ -168,7 +168,7 @@ class Lora:
             self._activate(own)
 
     @contextmanager
-    def _choosing(self, choice: Mapping[str, Parameter] | None) -> Iterator[None]:
+    def _activated(self, choice: Mapping[str, Parameter] | None) -> Iterator[None]:
         before = self._active
         try:
             self._activate(choice)

@@ -124,7 +124,7 @@ def _numbers(values: Sequence[Tensor | float]) -> list[float]:
 
 def joined(own: Step, ranks: Ranks) -> Step:
     """Sums and maxima over all ranks."""
-    parts = ranks.told(own)
+    parts = ranks.all_gather(own)
     if len(parts) == 1:
         return own
     means: dict[str, float] = defaultdict(float)

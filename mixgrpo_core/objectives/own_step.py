@@ -99,7 +99,7 @@ class Steering:
 
         The first update sees the policy of the rollout: what moves there is rounding, and is taken off later.
         """
-        size, change = self._ranks.added(float(self._size), float(self._change))
+        size, change = self._ranks.sum_numbers(float(self._size), float(self._change))
         if size > 0 and self._done == 0:
             self._noise = change / size
         elif size > 0:

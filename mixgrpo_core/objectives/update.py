@@ -207,7 +207,7 @@ class _Updater:
         figures = Figures()
         work = [(group, self.draws(group, moment)) for group in chunk]
         cells = [len(self.columns(group, draws)) * group.count for group, draws in work]
-        (total,) = self.ranks.added(sum(cells))
+        (total,) = self.ranks.sum_numbers(sum(cells))
         self.optimizer.zero_grad(set_to_none=True)
         filled = [each for each, count in zip(work, cells, strict=True) if count]
         for wave in waves(filled, self.updating.batch, lambda each: each[0].prompt):
@@ -290,7 +290,7 @@ class _Updater:
             return None, own
         probe = NoiseProbe(self.model, self.objective, self.updating.batch, self.policy)
         with self.clock.phase("probe"):
-            (noise,) = self.ranks.added(probe.deviation(first) if isinstance(first, Group) else 0.0)
+            (noise,) = self.ranks.sum_numbers(probe.deviation(first) if isinstance(first, Group) else 0.0)
             if noise <= most:
                 return noise, own
             self.recomputed = True

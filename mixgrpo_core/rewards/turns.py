@@ -39,7 +39,7 @@ class Turns:
             self._hand(None)
 
     def _hand(self, own: Mapping[str, Any] | None) -> None:
-        found = next(states for states in self._ranks.told(own) if states is not None)
+        found = next(states for states in self._ranks.all_gather(own) if states is not None)
         if own is None:
             for name, state in found.items():
                 self._remembering[name].load_state_dict(state)

@@ -97,7 +97,7 @@ class StepPlan:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Heard:
+class GroupResult:
     """What became of one group: what a planner or a prompt source may learn from.
 
     Attributes:
@@ -135,7 +135,7 @@ class Planner(Protocol):
         """The same steps of ``sigmas [T + 1]`` with levels and strengths: an entry for each form of a trained step."""
         return [Trainable(sigmas[step], sigmas[step + 1]) for step in self.candidates(sigmas)]
 
-    def learn(self, memory: Memory, groups: Sequence[Heard]) -> Memory:
+    def learn(self, memory: Memory, groups: Sequence[GroupResult]) -> Memory:
         """The new memory after an iteration of these groups."""
         return memory
 

@@ -1,8 +1,8 @@
-"""Several processes that train one LoRA: who does what, and what they tell each other.
+"""Several processes that train one LoRA: who does what, and what they exchange.
 
 Work has places - the groups of an iteration, the held-out prompts - which are dealt to the ranks in turn, so that the
 groups of one update (every ``updates``-th place) are of different ranks, too. Here is what one rank alone does:
-everything, and nothing is told. `training.ranks` has the others.
+everything, and nothing is exchanged. `training.ranks` has the others.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,7 +19,7 @@ T = TypeVar("T")
 class Ranks:
     """One rank alone.
 
-    Every rank makes the same calls in the same order; they wait for each other in those that tell.
+    Every rank makes the same calls in the same order; they wait for each other in those that exchange something.
 
     Attributes:
         size: how many ranks there are.
@@ -43,19 +43,19 @@ class Ranks:
         """Which of the places 0 .. ``count`` - 1 are this rank's."""
         return [place for place in range(count) if self.owner(place) == self.rank]
 
-    def told(self, value: T) -> list[T]:
+    def all_gather(self, value: T) -> list[T]:
         """What every rank gives, by rank. Tensors arrive on the CPU."""
         return [value]
 
     def joined(self, own: Sequence[T]) -> list[T]:
         """What the ranks have of all places in order, where each gives one for every place of its own."""
-        parts = self.told(list(own))
+        parts = self.all_gather(list(own))
         found = [iter(part) for part in parts]
         return [next(found[self.owner(place)]) for place in range(sum(map(len, parts)))]
 
-    def added(self, *numbers: float) -> list[float]:
+    def sum_numbers(self, *numbers: float) -> list[float]:
         """Sums over the ranks, in their order."""
-        return [sum(found) for found in zip(*self.told(numbers), strict=True)]
+        return [sum(found) for found in zip(*self.all_gather(numbers), strict=True)]
 
     def from_first(self, ask: Callable[[], T]) -> T:
         """What ``ask`` gives on the first rank; the others do not ask."""
@@ -75,7 +75,7 @@ class Ranks:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """What one rank raises inside is raised on all of them, as soon as they are told something."""
+        """What one rank raises inside is raised on all of them, at their next exchange."""
         yield
 
 

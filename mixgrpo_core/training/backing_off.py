@@ -11,7 +11,7 @@ from math import isfinite, sqrt
 
 from torch import Tensor
 
-from ..evaluation.guards import Alarm, Collapse, Iterated
+from ..evaluation.guards import Alarm, Collapse, IterationView
 from ..evaluation.held_out import Evaluation
 from ..objectives.own_step import AUTO
 from ..runs.checkpoint import StepNotes
@@ -42,7 +42,7 @@ class BackingOff:
             self._measured.append(_HARM.look(images))
 
     def after(
-        self, heard: Iterated, evaluations: Sequence[Evaluation], notes: StepNotes
+        self, heard: IterationView, evaluations: Sequence[Evaluation], notes: StepNotes
     ) -> tuple[list[Alarm], StepNotes]:
         """What is told after an iteration and its evaluations, and the new memory; ``notes`` is not changed."""
         if not self.own:

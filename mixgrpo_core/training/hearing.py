@@ -4,11 +4,11 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..evaluation.guards import Iterated
+from ..evaluation.guards import IterationView
 from ..objectives.figures import UpdateStats
 from ..rewards.port import Scores
 from ..rewards.stats import RewardStats
-from ..sampling.planners import Heard
+from ..sampling.planners import GroupResult
 from ..settings.config import TrainConfig
 from ..support.memory import NOTHING, Memory
 
@@ -20,13 +20,13 @@ def iterated(
     weights: Mapping[str, float],
     update: UpdateStats,
     config: TrainConfig,
-) -> Iterated:
+) -> IterationView:
     """An iteration as guards hear of it; ``groups`` are their scores."""
     means = [
         {name: float(scores.values[scores.valid].mean()) for name, scores in group.items() if scores.valid.any()}
         for group in groups
     ]
-    return Iterated(
+    return IterationView(
         iteration=iteration,
         rewards=rewards,
         weights=weights,
@@ -36,7 +36,9 @@ def iterated(
     )
 
 
-def learned(heard: Sequence[Heard], config: TrainConfig, memories: Mapping[str, Memory]) -> dict[str, dict[str, Any]]:
+def learned(
+    heard: Sequence[GroupResult], config: TrainConfig, memories: Mapping[str, Memory]
+) -> dict[str, dict[str, Any]]:
     """What planner and prompt source remember after hearing of the groups, in the form that a checkpoint gives back."""
     found = {
         "planner": config.planner.learn(memories.get("planner", NOTHING), heard),

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from ..evaluation.guards import Alarm, Iterated
+from ..evaluation.guards import Alarm, IterationView
 from ..evaluation.guards.watch import Watch
 from ..evaluation.held_out import Evaluation, HeldOut, Prompted, evaluate
 from ..objectives.figures import UpdateStats
@@ -18,7 +18,7 @@ from ..rewards.stats import RewardStats, all_stats
 from ..rewards.turns import remembers
 from ..runs.checkpoint import TrainState
 from ..runs.reports import Observer, Progress, StepReport
-from ..sampling.planners import Heard, StepPlan
+from ..sampling.planners import GroupResult, StepPlan
 from ..settings.config import TrainConfig
 from ..settings.prompt_sources.port import chosen_prompts
 from ..support.memory import NOTHING, Memory
@@ -92,7 +92,7 @@ class Iteration:
         figures = self.ranks.from_first(lambda: figures_of(self.trained))
         update = self._update(groups, plans).beside({**credit_figures, **figures})
         self._learn(
-            [Heard(prompt=p, plan=s, scores=g) for p, s, g in zip(chosen, plans, scored, strict=True)], memories
+            [GroupResult(prompt=p, plan=s, scores=g) for p, s, g in zip(chosen, plans, scored, strict=True)], memories
         )
         rewards = all_stats({name: [scores[name] for scores in scored] for name in self.trained})
         heard = iterated(number, scored, rewards, self.watch.weights, update, self.config)
@@ -110,7 +110,7 @@ class Iteration:
     def _evaluating(self) -> bool:
         return bool(self.held_out.prompts) and self.config.eval_every > 0
 
-    def _learn(self, heard: Sequence[Heard], memories: Mapping[str, Memory]) -> None:
+    def _learn(self, heard: Sequence[GroupResult], memories: Mapping[str, Memory]) -> None:
         """Planner and prompt source hear of the groups; what they remember is among the run's notes."""
         kept = learned(heard, self.config, memories)
         self.state.notes.pop("learned", None)
@@ -157,7 +157,7 @@ class Iteration:
         share = self.state.notes.get("steps", {}).get("share", 1.0)
         return replace(self.updating, move=target(self.state.iteration, share))
 
-    def _back_off(self, heard: Iterated, evaluations: Sequence[Evaluation]) -> None:
+    def _back_off(self, heard: IterationView, evaluations: Sequence[Evaluation]) -> None:
         """Where the step sets itself: by how much the next ones are smaller is among the run's notes."""
         alarms, notes = self.backing_off.after(heard, evaluations, self.state.notes.get("steps", {}))
         self.alarms.extend(alarms)
@@ -197,7 +197,7 @@ class Iteration:
     ) -> StepReport:
         images = self.config.prompts_per_iteration * self.config.images_per_prompt
         held_out = max(1, len(evaluations) * len(self.held_out.prompts) * self.held_out.images_per_prompt)
-        efforts = self.ranks.told(Effort.of(self.clock, self.model.device, kept_bytes))
+        efforts = self.ranks.all_gather(Effort.of(self.clock, self.model.device, kept_bytes))
         evaluated = evaluations_of(efforts)
         per = {name: held_out if name == "evaluation" else images for name in evaluated}
         return StepReport(

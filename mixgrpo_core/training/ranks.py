@@ -2,10 +2,10 @@
 
     torchrun --nproc-per-node 2 -m mixgrpo_core.cli train run.toml
 
-Nothing wraps the network. What the ranks tell each other is small - scores, advantages, figures, and the gradient of
-the LoRA once an update - and goes over gloo, through main memory. Whatever is told comes with word of whether the
-teller is well: an error or a stop of one rank reaches the others where they next wait for it. There is no time limit,
-for a reward may be slow, and people who vote are.
+Nothing wraps the network. What the ranks exchange is small - scores, advantages, figures, and the gradient of the LoRA
+once an update - and goes over gloo, through main memory. Every exchange also says whether each rank is well: an error
+or a stop of one rank reaches the others where they next wait for it. There is no time limit, for a reward may be slow,
+and people who vote are.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -98,7 +98,7 @@ class SeveralRanks(Ranks):
         self._waiting: Callable[[], AbstractContextManager[None]] = nullcontext
         self._common: int | None = None  # the identity of the error that all ranks know of: it holds tensors
 
-    def told(self, value: T) -> list[T]:
+    def all_gather(self, value: T) -> list[T]:
         found = self._exchanged(value)
         failures = [one if isinstance(one, _Failure) else None for one in found]
         if any(failures):
@@ -107,11 +107,11 @@ class SeveralRanks(Ranks):
         return cast(list[T], found)
 
     def from_first(self, ask: Callable[[], T]) -> T:
-        return cast(T, self.told(ask() if self.is_first else None)[0])
+        return cast(T, self.all_gather(ask() if self.is_first else None)[0])
 
     def sum_gradients(self, parameters: Iterable[Parameter]) -> None:
         every = list(parameters)
-        there = [any(has) for has in zip(*self.told([p.grad is not None for p in every]), strict=True)]
+        there = [any(has) for has in zip(*self.all_gather([p.grad is not None for p in every]), strict=True)]
         summed = [p for p, anywhere in zip(every, there, strict=True) if anywhere]
         if not summed:
             return
@@ -122,7 +122,7 @@ class SeveralRanks(Ranks):
             p.grad = part.view(p.shape).to(p.device, p.dtype)
 
     def require_alike(self, facts: Callable[[], Mapping[str, object]], otherwise: str) -> None:
-        first, *others = self.told({name: str(fact) for name, fact in facts().items()})
+        first, *others = self.all_gather({name: str(fact) for name, fact in facts().items()})
         for rank, found in enumerate(others, 1):
             for name in first:
                 if found.get(name) != first[name]:

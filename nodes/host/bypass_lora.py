@@ -48,7 +48,7 @@ class PartsAdapter(WeightAdapterTrainBase):
         self._active = [] if choice is None else [(choice[name + DOWN], choice[name + UP]) for name in self._names]
 
     def bypass_forward(self, org_forward: Callable[..., Tensor], x: Tensor, *args: object, **options: object) -> Tensor:
-        """The layer's own output, and ``h`` added where the LoRA is worn."""
+        """The layer's own output, and ``h`` added where the LoRA is active."""
         base = org_forward(x, *args, **options)
         return base + self.h(x, base) if self._active else base
 
@@ -122,7 +122,7 @@ class HostLora(Lora):
         return list(dict.fromkeys(block_of(layer.path) for layer in self._layers))
 
     def attach(self, patcher: ModelPatcher) -> None:
-        """Inject the LoRA into ``patcher``, a clone of the user's MODEL; it is worn whenever the clone is loaded.
+        """Inject the LoRA into ``patcher``, a clone of the user's MODEL; it is active whenever the clone is loaded.
 
         Raises:
             ValueError: the host did not find some of the layers.

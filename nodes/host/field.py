@@ -94,7 +94,7 @@ class HostField:
         self._references = HostReferences(self.family, vae, texts.contexts)
         self._room = room
         self.patcher = model.clone()
-        self.patcher.remove_additional_models("multigpu")  # copies on other GPUs, which would not wear the LoRA
+        self.patcher.remove_additional_models("multigpu")  # copies on other GPUs, which would not carry the LoRA
         self._frozen = quantised_inference_weights(self.patcher.model)
         self.patcher.add_wrapper_with_key(WrappersMP.APPLY_MODEL, _KEY, self._counted)
         self.patcher.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, _KEY, self._with_room)

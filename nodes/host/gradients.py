@@ -97,7 +97,7 @@ def block_checkpointing(network: nn.Module, lora: HostLora) -> Iterator[None]:
     """Inside, each block that holds the LoRA, or part of a UNet, keeps its inputs only and is computed again in the
     backward pass.
 
-    The second computation wears the LoRA of the first. ``network`` is the host's ``diffusion_model``.
+    The second computation has the LoRA weights of the first. ``network`` is the host's ``diffusion_model``.
     """
     blocks = parts_of_a_unet(network) or [network.get_submodule(path.split(".", 1)[1]) for path in lora.blocks]
     with ExitStack() as stack:
@@ -112,7 +112,7 @@ def _checkpointed(block: nn.Module, lora: HostLora) -> Iterator[None]:
     forward = block.forward
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        return nullcontext(), _again(lora.as_worn_now(), lora.float16.as_now())
+        return nullcontext(), _again(lora.with_active_weights(), lora.float16.as_now())
 
     def checkpointed(*args: object, **options: object) -> object:
         if not torch.is_grad_enabled():
@@ -131,9 +131,9 @@ def _checkpointed(block: nn.Module, lora: HostLora) -> Iterator[None]:
 
 
 @contextmanager
-def _again(worn: AbstractContextManager[None], float16: AbstractContextManager[None]) -> Iterator[None]:
+def _again(active: AbstractContextManager[None], float16: AbstractContextManager[None]) -> Iterator[None]:
     """Where blocks are computed again: the host's autograd threads know nothing of the mode around the forward."""
-    with worn, float16, OutOfPlace():
+    with active, float16, OutOfPlace():
         yield
 
 

@@ -19,7 +19,7 @@ class _Held(nn.Module):
 
 
 @dataclass(frozen=True)
-class HostPlace:
+class HostPlacement:
     """The core's ``Placement`` in ComfyUI."""
 
     @property

@@ -126,7 +126,7 @@ def streaming_injection(model: nn.Module) -> PatcherInjection:
 
 @contextmanager
 def weights_asked_again(model: nn.Module) -> Iterator[None]:
-    """Inside, gradients may be taken through ``model``, one that wears no LoRA; the backward pass may come later."""
+    """Inside, gradients may be taken through ``model``, one that carries no LoRA; the backward pass may come later."""
     injection = streaming_injection(model)
     injection.inject(None)
     try:

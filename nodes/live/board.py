@@ -17,9 +17,9 @@ from ...mixgrpo_core.runs.reports import Event, GroupScored, Pictured, Progress,
 from ...mixgrpo_core.sampling.planners import StepPlan
 from ...mixgrpo_core.training.pace import Pace
 from . import sheet
-from .diagnosis import told_diagnosis
+from .diagnosis import diagnosis_payload
 from .events import Line, harmless, reference, workflow_id
-from .gallery import told_gallery
+from .gallery import gallery_payload
 from .tasting import Tasting
 from .throttle import Throttle
 from .voting import Voting
@@ -135,13 +135,13 @@ class LiveRun:
         self._peak = max(self._peak, report.peak_memory)
         with harmless():
             self.tasting.tell()
-            told = {"report": report.to_json(), "diagnosis": told_diagnosis(self.folder)}
+            told = {"report": report.to_json(), "diagnosis": diagnosis_payload(self.folder)}
             self._line.send("report", **told, **self._times(report.iteration + 1))
             self._line.bar(report.iteration + 1)
 
     def show_gallery(self, problem: str = "", new: int | None = None) -> None:
         """The gallery has changed; ``new`` is the iteration of an entry that was made now."""
-        told = told_gallery(self.folder)
+        told = gallery_payload(self.folder)
         self._line.send("gallery", **{**told, "problem": problem or told["problem"], "new": new})
 
     def pictures_wanted(self) -> bool:

@@ -11,7 +11,7 @@ _DAMAGED = (RunError, KeyError, TypeError, ValueError, AttributeError, Arithmeti
 """What a folder that somebody else wrote may come to: the view then tells no signs."""
 
 
-def told_diagnosis(folder: Path, reports: Sequence[Mapping[str, Any]] | None = None) -> dict[str, Any] | None:
+def diagnosis_payload(folder: Path, reports: Sequence[Mapping[str, Any]] | None = None) -> dict[str, Any] | None:
     """The verdict, all findings and those that are told unasked; None where the folder cannot be read.
 
     The layers of the LoRA, which stand in a checkpoint, are looked at by the command line only.

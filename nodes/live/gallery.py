@@ -14,7 +14,7 @@ def gallery_of(path: Path) -> Gallery:
     return Gallery(CanvasRun(path, {}))
 
 
-def told_gallery(path: Path) -> dict[str, Any]:
+def gallery_payload(path: Path) -> dict[str, Any]:
     """JSON values.
 
     Returns:

@@ -27,10 +27,10 @@ from ...mixgrpo_core.runs.metrics import iterations_done
 from ..one_message import without_copies
 from .board import Command, board
 from .events import harmless, host
-from .gallery import gallery_of, told_gallery
+from .gallery import gallery_of, gallery_payload
 from .runs import drawn_plan, find_run, stored
 from .tasting import correct
-from .voting import VOTES, told
+from .voting import VOTES, payload
 
 LARGEST_BODY = 1 << 14
 """Bytes of a command or a vote: a thousand images need less."""
@@ -167,7 +167,7 @@ async def post_keep(request: web.Request) -> web.Response:
     if live is not None:
         with harmless():
             live.show_gallery()
-    return web.json_response(await asyncio.to_thread(told_gallery, path))
+    return web.json_response(await asyncio.to_thread(gallery_payload, path))
 
 
 async def post_wrong(request: web.Request) -> web.Response:
@@ -249,8 +249,8 @@ async def _of_ballot(request: web.Request, work: Callable[[BallotBox, str], Ball
         return _sentence(503, f"The vote could not be written ({error.strerror or error}): try again.")
     live = board.find(name)
     if live is not None:
-        live.voting.heard(ballot)
-    return web.json_response(await asyncio.to_thread(told, ballot, box))
+        live.voting.on_vote(ballot)
+    return web.json_response(await asyncio.to_thread(payload, ballot, box))
 
 
 class _TooLarge(Exception):

@@ -15,10 +15,10 @@ from ...mixgrpo_core.settings.course import course
 from ..names import is_name
 from .board import PlanOf
 from .canvas_run import lora_file, name_of, runs_folder
-from .diagnosis import told_diagnosis
+from .diagnosis import diagnosis_payload
 from .events import reference
-from .gallery import told_gallery
-from .tasting import told_taste
+from .gallery import gallery_payload
+from .tasting import taste_payload
 
 BEFORE_AFTER = "before_after.png"
 
@@ -49,8 +49,8 @@ def stored(path: Path) -> dict[str, Any]:
     reports = _reports(path, problems)
     config, plan = _settings(path, reports, problems)
     told = {"config": config, "plan": plan, "reports": reports, "problems": problems}
-    told["diagnosis"] = told_diagnosis(path, reports) if reports else None
-    return {**told, "result": _result(path), "gallery": told_gallery(path), "taste": told_taste(path)}
+    told["diagnosis"] = diagnosis_payload(path, reports) if reports else None
+    return {**told, "result": _result(path), "gallery": gallery_payload(path), "taste": taste_payload(path)}
 
 
 def _result(path: Path) -> dict[str, Any] | None:

@@ -54,7 +54,7 @@ class Tasting:
 
     def tell(self) -> None:
         """Tell the browsers how it stands, if there is anything."""
-        if (told := told_taste(self._run)) is not None:
+        if (told := taste_payload(self._run)) is not None:
             self._line.send("taste", **told)
 
     def _take(self, believed: Believed) -> None:
@@ -95,7 +95,7 @@ def ends(images: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[str]]
     return order[:best], order[best:][::-1][:EACH]
 
 
-def told_taste(run: Path) -> dict[str, Any] | None:
+def taste_payload(run: Path) -> dict[str, Any] | None:
     """What a run's taste believes, as JSON values; None for a run that has none.
 
     Returns:

@@ -61,16 +61,16 @@ class Voting:
         older = shown is not None and shown.id == ballot.id and ballot.changes < shown.changes
         if ballot != shown and not older:
             self._shown = ballot
-            self._line.send("ballot", **told(ballot, self._box))
+            self._line.send("ballot", **payload(ballot, self._box))
 
-    def heard(self, ballot: Ballot) -> None:
+    def on_vote(self, ballot: Ballot) -> None:
         """A vote came over HTTP: other browsers see it, too, late ones as well. Old ballots are left alone."""
         if self._shown is not None and self._shown.id == ballot.id:
             self.show(ballot)
 
     def snapshot(self) -> dict[str, Any] | None:
         """The ballot that was shown last, with the seconds that are left by now."""
-        return None if self._shown is None else told(self._shown, self._box)
+        return None if self._shown is None else payload(self._shown, self._box)
 
     def _tell_state(self, ballot: Ballot) -> None:
         before = None if self._shown is None or self._shown.id != ballot.id else self._shown
@@ -80,7 +80,7 @@ class Voting:
             self._status("scoring", "")
 
 
-def told(ballot: Ballot, box: BallotBox) -> dict[str, Any]:
+def payload(ballot: Ballot, box: BallotBox) -> dict[str, Any]:
     """A ballot as JSON values for the browser: its file's, and where its pictures are."""
     pictures = [reference(path) for path in box.pictures(ballot.id)]
     return {"id": ballot.id, **ballot.to_json(), "seconds_left": ballot.seconds_left, "pictures": pictures}

@@ -87,7 +87,7 @@ def fitting_batch(attempt: Callable[[int], R], policy: HostModel, batch: int) ->
 def pictures(
     policy: HostModel, prompts: Sequence[str], columns: Mapping[str, LoraState | str | None], sigmas: Grid
 ) -> Image.Image:
-    """Prompts down, LoRAs across: weights by name, ``None`` without any, ``OWN`` as the policy wears it."""
+    """Prompts down, LoRAs across: weights by name, ``None`` without any, ``OWN`` for those in training."""
 
     def made(batch: int) -> list[list[Tensor]]:
         found = []

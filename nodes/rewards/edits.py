@@ -10,7 +10,7 @@ from ...mixgrpo_core.rewards.edits.direction import DirectionalCLIP
 from ...mixgrpo_core.rewards.edits.preservation import PSNR, SSIM, Closeness, EditPreservation
 from ...mixgrpo_core.rewards.networks.reference_picture import Pixels
 from ..checks import require_in_range
-from ..host.reward_place import HostPlace
+from ..host.reward_place import HostPlacement
 from ..sockets import one_reward, reward_output, weight_input
 from .network import FileChoice, NetworkRewardNode
 
@@ -87,7 +87,7 @@ class DirectionReward(NetworkRewardNode):
     @classmethod
     def execute(cls, source, description, file, weight) -> io.NodeOutput:
         require_in_range(cls.define_schema().inputs, {"weight": weight})
-        reward = DirectionalCLIP(cls.FILES[0].path(file), description, _picture(source), place=HostPlace())
+        reward = DirectionalCLIP(cls.FILES[0].path(file), description, _picture(source), place=HostPlacement())
         return cls.made("direction", reward, weight)
 
 

@@ -10,7 +10,7 @@ from ...mixgrpo_core.rewards.embedders.similarity import ClipImages, ImageSimila
 from ...mixgrpo_core.rewards.networks.reference_picture import Pixels
 from ..checks import require_in_range
 from ..host.reward_files import OWN
-from ..host.reward_place import HostPlace
+from ..host.reward_place import HostPlacement
 from ..sockets import reward_output, weight_input
 from .network import FileChoice, NetworkRewardNode
 
@@ -59,7 +59,7 @@ class AestheticReward(NetworkRewardNode):
     def execute(cls, head, file, weight) -> io.NodeOutput:
         require_in_range(cls.define_schema().inputs, {"weight": weight})
         predictor, network = cls.FILES
-        reward = AestheticScore(predictor.path(head), network.path(file), place=HostPlace())
+        reward = AestheticScore(predictor.path(head), network.path(file), place=HostPlacement())
         return cls.made("aesthetic", reward, weight)
 
 
@@ -100,7 +100,7 @@ class SimilarityReward(NetworkRewardNode):
         require_in_range(cls.define_schema().inputs, {"kind": kind, "weight": weight})
         path = cls.FILES[0].path(file)
         picture = Pixels(reference[0, ..., :3].clone())  # node outputs are inference tensors
-        reward = ImageSimilarity(DinoV2(path) if kind == DINO else ClipImages(path), picture, place=HostPlace())
+        reward = ImageSimilarity(DinoV2(path) if kind == DINO else ClipImages(path), picture, place=HostPlacement())
         return cls.made(f"like ({kind})", reward, weight)
 
 
@@ -154,6 +154,6 @@ class ClassifierReward(NetworkRewardNode):
     def execute(cls, folder, label, goal, threshold, weight) -> io.NodeOutput:
         require_in_range(cls.define_schema().inputs, {"goal": goal, "threshold": threshold, "weight": weight})
         path = cls.FILES[0].path(folder)
-        reward = ImageClassifier(path, label.strip(), threshold if goal == PENALTY else None, place=HostPlace())
+        reward = ImageClassifier(path, label.strip(), threshold if goal == PENALTY else None, place=HostPlacement())
         name = label.strip() if goal == PROBABILITY else f"no {label.strip()}"
         return cls.made(name, reward, weight)

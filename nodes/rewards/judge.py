@@ -33,7 +33,7 @@ from ...mixgrpo_core.rewards.judges.scoring import Mode
 from ...mixgrpo_core.rewards.port import Reward
 from ..checks import require_in_range
 from ..host.reward_files import NOTHING, OWN, fingerprint, found, path_of
-from ..host.reward_place import HostPlace
+from ..host.reward_place import HostPlacement
 from ..sockets import one_reward, reward_output, weight_input
 
 FOLDERS = (OWN, "LLM", "VLM")
@@ -159,7 +159,7 @@ def chat_of(judge: str) -> Chat:
             raise ValueError(f"there is no endpoint {name!r} on this machine; known are {', '.join(names) or 'none'}")
         return Endpoint(name, cancelled=comfy.model_management.throw_exception_if_processing_interrupted)
     if kind + separator == HERE:
-        return LocalChat(str(path_of(name, FOLDERS, JUDGE_FILES)), place=HostPlace())
+        return LocalChat(str(path_of(name, FOLDERS, JUDGE_FILES)), place=HostPlacement())
     raise ValueError(
         "no judge was found. Serve one and name it in the file of endpoints (pip install the judge folder of the "
         f"MixGRPO repository; its README shows the file), or put a folder of Qwen-VL or UnifiedReward into models/{OWN}"

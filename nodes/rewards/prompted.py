@@ -10,7 +10,7 @@ from ...mixgrpo_core.rewards.clip import CLIPScore, HPSv2, PickScore
 from ...mixgrpo_core.rewards.image_reward import IMAGE_REWARD, ImageReward
 from ...mixgrpo_core.rewards.siglip.scores import SigLIPScore
 from ..checks import require_in_range
-from ..host.reward_place import HostPlace
+from ..host.reward_place import HostPlacement
 from ..sockets import reward_output, weight_input
 from .network import FileChoice, NetworkRewardNode
 
@@ -64,7 +64,7 @@ class ClipReward(NetworkRewardNode):
     @classmethod
     def execute(cls, kind, file, weight) -> io.NodeOutput:
         require_in_range(cls.define_schema().inputs, {"weight": weight})
-        return cls.made(kind, KINDS[kind](_choice(kind).path(file), place=HostPlace()), weight)
+        return cls.made(kind, KINDS[kind](_choice(kind).path(file), place=HostPlacement()), weight)
 
 
 def _choice(kind: str | None) -> FileChoice:
@@ -100,4 +100,4 @@ class ImageRewardNode(NetworkRewardNode):
     @classmethod
     def execute(cls, file, weight) -> io.NodeOutput:
         require_in_range(cls.define_schema().inputs, {"weight": weight})
-        return cls.made("ImageReward", ImageReward(cls.FILES[0].path(file), place=HostPlace()), weight)
+        return cls.made("ImageReward", ImageReward(cls.FILES[0].path(file), place=HostPlacement()), weight)

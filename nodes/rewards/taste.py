@@ -17,11 +17,11 @@ from ...mixgrpo_core.rewards.taste.taste import Taste
 from ..checks import require_in_range
 from ..host.latents import Latents
 from ..host.reward_files import NOTHING, OWN, file_problem, fingerprint, found, path_of
-from ..host.reward_place import HostPlace
+from ..host.reward_place import HostPlacement
 from ..live.canvas_run import all_runs, name_of, runs_folder
 from ..live.tasting import TASTE
 from ..sockets import Rewards, RewardSocket, weight_input
-from .votes import SECOND_THOUGHTS, WAYS
+from .votes import SECOND_THOUGHTS, VOTE_SCHEMES
 
 NAME = "taste"
 BEGIN = "begin by asking"
@@ -102,11 +102,11 @@ class TasteNode(io.ComfyNode):
         reward = TasteReward(
             file=known,
             encoder=encoder,
-            ask=HumanVote(WAYS[way], seconds=float(time_limit), second_thoughts=SECOND_THOUGHTS),
+            ask=HumanVote(VOTE_SCHEMES[way], seconds=float(time_limit), second_thoughts=SECOND_THOUGHTS),
             asked=images_asked,
             confidence=confidence,
             most=groups_asked,
-            place=HostPlace(),
+            place=HostPlacement(),
         )
         return io.NodeOutput(Rewards(rewards={NAME: reward}, weights={NAME: weight}))
 
@@ -151,7 +151,7 @@ def _asks() -> list[io.Input]:
     return [
         io.Combo.Input(
             "way",
-            options=list(WAYS),
+            options=list(VOTE_SCHEMES),
             default="thumbs",
             tooltip="thumbs: up or down for each image. ranking: click the images in order, the best first.",
         ),

@@ -11,7 +11,7 @@ from ...mixgrpo_core.rewards.port import Reward
 from ..checks import require_in_range
 from ..sockets import Rewards, RewardSocket
 
-WAYS: Mapping[str, VoteScheme] = MappingProxyType({"thumbs": Thumbs(), "ranking": Ranking()})
+VOTE_SCHEMES: Mapping[str, VoteScheme] = MappingProxyType({"thumbs": Thumbs(), "ranking": Ranking()})
 NAME = "votes"
 SECOND_THOUGHTS = 6.0
 """Seconds in which the last thumb can be taken back."""
@@ -34,7 +34,7 @@ class HumanVoteNode(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "way",
-                    options=list(WAYS),
+                    options=list(VOTE_SCHEMES),
                     default="thumbs",
                     tooltip="thumbs: up or down for each image. ranking: click the images in order, the best first.",
                 ),
@@ -86,7 +86,7 @@ class HumanVoteNode(io.ComfyNode):
         values = {"way": way, "time_limit": time_limit, "images_shown": images_shown, "weight": weight}
         require_in_range(cls.define_schema().inputs, values)
         vote = HumanVote(
-            WAYS[way],
+            VOTE_SCHEMES[way],
             shown=images_shown,
             fallback=_only(fallback),
             seconds=float(time_limit),

@@ -13,7 +13,7 @@ def grid(shape, draw):
     return torch.randint(-8, 9, shape, generator=draw).float() / 32
 
 
-def wearing(model: Tiny) -> HostLora:
+def with_lora(model: Tiny) -> HostLora:
     """A LoRA with a say in everything, put on and injected."""
     with torch.inference_mode(False):
         lora = HostLora(model.model, rank=2, alpha=2.0, seed=0, device=CPU)

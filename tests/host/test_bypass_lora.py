@@ -137,8 +137,8 @@ def test_a_bypass_lora_of_the_user_is_part_of_the_base_and_comes_off_whole():
     clone.inject_model()
     torch.testing.assert_close(model.velocity(), base, atol=1e-6, rtol=0)
     stir(ours)
-    worn = model.velocity()
-    assert not torch.allclose(worn, base, atol=1e-2)
+    active = model.velocity()
+    assert not torch.allclose(active, base, atol=1e-2)
     with ours.with_weights(None):
         torch.testing.assert_close(model.velocity(), base, atol=1e-6, rtol=0)
     clone.eject_model()
@@ -147,7 +147,7 @@ def test_a_bypass_lora_of_the_user_is_part_of_the_base_and_comes_off_whole():
     assert torch.equal(model.velocity(), base)
     carrying.eject_model()
     clone.inject_model()
-    assert torch.equal(model.velocity(), worn)
+    assert torch.equal(model.velocity(), active)
 
 
 def test_another_models_lora_is_refused_with_what_is_missing():

@@ -6,7 +6,7 @@ import pytest
 import torch
 from canvas import loaded, policy
 from comfy.patcher_extension import WrappersMP
-from gradient_checks import ordinary, training, wearing
+from gradient_checks import ordinary, training, with_lora
 from mixgrpo_pack.nodes.demo import ASSETS, load_vae
 from mixgrpo_pack.nodes.host.float16_range import Float16Range, compute_dtype
 from tiny_models import tiny
@@ -58,7 +58,7 @@ def test_a_gradient_through_float16_is_that_of_float32(rest, checkpointing):
 def test_so_it_is_through_every_model_that_the_host_computes_in_it(name):
     def found(dtype):
         small = ordinary(tiny(name, dtype))
-        lora, draw = wearing(small), torch.Generator().manual_seed(1)
+        lora, draw = with_lora(small), torch.Generator().manual_seed(1)
         options = small.patcher.model_options["transformer_options"]
         with training(small, lora, grad=True, checkpointing=True):
             run, time = small.model.apply_model, torch.full((len(small.x),), 0.7)

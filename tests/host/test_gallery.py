@@ -11,7 +11,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from canvas import loaded, prompt_set, short_config
 from mixgrpo_pack.mixgrpo_core.rewards.shapes import ShapeReward
 from mixgrpo_pack.nodes.live.board import Command, LiveRun, board
-from mixgrpo_pack.nodes.live.gallery import gallery_of, told_gallery
+from mixgrpo_pack.nodes.live.gallery import gallery_of, gallery_payload
 from mixgrpo_pack.nodes.live.routes import add_routes
 from mixgrpo_pack.nodes.live.runs import stored
 from mixgrpo_pack.nodes.sockets import Rewards, TrainerSettings
@@ -157,7 +157,7 @@ def test_a_kept_file_that_is_none_is_said_and_hides_nothing(trained):
     output = trained[0]
     path = output / "loras" / "mixgrpo" / "run-kept.safetensors"
     path.write_bytes(b"of somebody else")
-    told = told_gallery(output / "mixgrpo" / "run")
+    told = gallery_payload(output / "mixgrpo" / "run")
     assert len(told["entries"]) == 3 and "is not the LoRA of an iteration" in told["problem"]
     path.unlink()
 

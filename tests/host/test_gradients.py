@@ -6,7 +6,7 @@ Everything happens as in a node: models are made in inference mode, and it is on
 import comfy.model_management
 import pytest
 import torch
-from gradient_checks import along, gradient, grid, ordinary, slope, steepest, total, training, wearing, weighed
+from gradient_checks import along, gradient, grid, ordinary, slope, steepest, total, training, weighed, with_lora
 from mixgrpo_pack.nodes.host import gradients
 from mixgrpo_pack.nodes.host.bypass_lora import HostLora
 from mixgrpo_pack.nodes.host.gradients import trainable
@@ -27,7 +27,7 @@ def as_in_a_node():
 @pytest.mark.parametrize("name", PROVEN)
 def test_the_gradient_is_the_slope_of_the_velocity(name):
     model = ordinary(tiny(name, torch.float64))
-    lora = wearing(model)
+    lora = with_lora(model)
     found = gradient(model, lora, checkpointing=False)
     draw = torch.Generator().manual_seed(4)
     random = {key: grid(tensor.shape, draw) for key, tensor in found.items()}
@@ -39,7 +39,7 @@ def test_the_gradient_is_the_slope_of_the_velocity(name):
 @pytest.mark.parametrize("name", PROVEN)
 def test_checkpointing_changes_no_gradient_and_every_layer_has_one(name):
     model = ordinary(tiny(name))
-    lora = wearing(model)
+    lora = with_lora(model)
     found, again = (gradient(model, lora, checkpointing=checkpointing) for checkpointing in (False, True))
     assert all(torch.equal(found[key], again[key]) for key in found)
     still = {key.rsplit(".", 2)[0] for key in found if not found[key].abs().sum() > 0}
@@ -62,7 +62,7 @@ def test_the_velocity_is_the_hosts_own(name):
             assert torch.equal(model.velocity(), base)
     model.patcher.eject_model()
 
-    lora = wearing(model)
+    lora = with_lora(model)
     with training(model, lora, grad=False):
         inside = model.velocity()
     with training(model, lora, grad=True):
@@ -83,7 +83,7 @@ def test_afterwards_the_model_is_as_before(name):
     model = tiny(name)
     kept = {key: tensor.clone() for key, tensor in model.model.state_dict().items()}
     before = model.velocity()
-    lora = wearing(model)
+    lora = with_lora(model)
     with pytest.raises(ZeroDivisionError):
         interrupted(ordinary(model), lora)
     model.patcher.eject_model()
@@ -101,7 +101,7 @@ def test_weights_of_a_node_are_inference_tensors_and_become_ordinary_ones_in_pla
     model = tiny("SD3")
     old = dict(model.model.named_parameters())
     assert all(parameter.is_inference() for parameter in old.values())
-    lora = wearing(model)
+    lora = with_lora(model)
     with torch.inference_mode(False), pytest.raises(RuntimeError, match="[Ii]nference tensor"):
         weighed(ordinary(model).velocity()).backward()
     gradient(ordinary(model), lora, checkpointing=False)
@@ -133,7 +133,7 @@ def in_place_again(monkeypatch):
 @pytest.mark.parametrize("name", IN_PLACE)
 def test_additions_in_place_are_refused_where_they_stay(name, checkpointing, monkeypatch):
     model = ordinary(tiny(name))
-    lora = wearing(model)
+    lora = with_lora(model)
     in_place_again(monkeypatch)
     with pytest.raises(RuntimeError, match="inplace|writes into"):
         gradient(model, lora, checkpointing=checkpointing)
@@ -145,7 +145,7 @@ def test_additions_in_place_would_falsify_what_is_computed_again(name, monkeypat
     model = ordinary(tiny(name))
     for tensor in (model.x, model.inputs["c_crossattn"]):  # else torch notices that a block's second run is of
         tensor.requires_grad_(True)  # another kind, for its inputs have no gradient the first time
-    lora = wearing(model)
+    lora = with_lora(model)
     right = gradient(model, lora, checkpointing=True)
     in_place_again(monkeypatch)
     monkeypatch.setattr(gradients._Run, "__call__", lambda run: run._forward(*run._args, **run._options))
@@ -179,7 +179,7 @@ def test_a_method_called_for_its_effect_keeps_it():
 
 def test_another_lora_worn_between_forward_and_backward_changes_nothing():
     model = ordinary(tiny("FLUX.1 dev"))
-    lora = wearing(model)
+    lora = with_lora(model)
     expected = gradient(model, lora, checkpointing=True)
     other = {name: tensor * 2 for name, tensor in lora.state().items()}
     with training(model, lora, grad=True, checkpointing=True):

@@ -139,7 +139,7 @@ def test_a_node_scores_as_headless(models, case):
     assert torch.allclose(on_the_canvas(rewards), expected, atol=1e-6)
     [reward] = rewards.rewards.values()
     known = recognised(reward)
-    assert "HostPlace" not in known and str(models) not in known, "where it computes and lies makes no other run"
+    assert "HostPlacement" not in known and str(models) not in known, "where it computes and lies makes no other run"
 
 
 @pytest.mark.parametrize("case", ["HPSv2", "ImageReward", "classifier"])

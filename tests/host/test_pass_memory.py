@@ -5,7 +5,7 @@ import torch
 from allocator import allocated
 from canvas import loaded, policy, short_config
 from comfy.sampler_helpers import convert_cond, estimate_memory
-from gradient_checks import ordinary, training, wearing
+from gradient_checks import ordinary, training, with_lora
 from mixgrpo_pack.mixgrpo_core.objectives import GRPO
 from mixgrpo_pack.nodes.host import pass_memory
 from mixgrpo_pack.nodes.host.pass_memory import host_pass_memory
@@ -30,7 +30,7 @@ def of_rows(value, rows):
 def test_what_a_network_holds_is_what_was_counted(name, checkpointing):
     """The allocator counts from the first block on, the network's own inputs not; 13 families were tried so."""
     model = ordinary(tiny(name))
-    lora = wearing(model)
+    lora = with_lora(model)
 
     def inputs(rows):
         return {key: of_rows(value, rows) for key, value in model.inputs.items()}
@@ -59,7 +59,7 @@ def test_what_a_network_holds_is_what_was_counted(name, checkpointing):
 def test_a_network_that_looks_at_numbers_is_not_counted():
     """Experts are chosen by their scores."""
     model = ordinary(tiny("HiDream"))
-    lora = wearing(model)
+    lora = with_lora(model)
     with pytest.raises(RuntimeError):
         host_pass_memory(
             model.patcher, lora, model.family.latent, lambda rows: dict(model.inputs), rows=1, checkpointing=True

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from gradient_checks import gradient, ordinary, slope, steepest, total, training, wearing
+from gradient_checks import gradient, ordinary, slope, steepest, total, training, with_lora
 from quantised_models import FORMATS, SCALED, quantise_activations, quantised
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -21,7 +21,7 @@ def flat(found):
 @pytest.mark.parametrize("name", ["SD3.5 medium", "FLUX.1 dev"])
 def test_weights_that_are_dequantised_for_each_layer_give_the_exact_gradient(name, form):
     small, written_out = map(ordinary, quantised(name, form))
-    ours, theirs = wearing(small), wearing(written_out)
+    ours, theirs = with_lora(small), with_lora(written_out)
     found = gradient(small, ours, checkpointing=True)
     expected = gradient(written_out, theirs, checkpointing=False)
     assert (flat(found) - flat(expected)).norm() < 1e-5 * flat(expected).norm()
@@ -36,7 +36,7 @@ def test_where_activations_are_quantised_too_the_gradient_is_that_of_the_unround
     """A velocity in stairs has no slope to compare with; the host passes gradients through the rounding."""
     small, written_out = map(ordinary, quantised(name, form))
     quantise_activations(small)
-    ours, theirs = wearing(small), wearing(written_out)
+    ours, theirs = with_lora(small), with_lora(written_out)
     found = [gradient(small, ours, checkpointing=checkpointing) for checkpointing in (False, True)]
     assert all(torch.equal(found[0][key], found[1][key]) for key in found[0])
     expected = gradient(written_out, theirs, checkpointing=False)
@@ -55,7 +55,7 @@ def test_the_backward_pass_multiplies_no_more_than_that_of_plain_weights(activat
         quantise_activations(small)
     operations = []
     for model in (small, written_out):
-        lora = wearing(model)
+        lora = with_lora(model)
         with FlopCounterMode(display=False) as counter:
             gradient(model, lora, checkpointing=False)
         operations.append(counter.get_total_flops())
@@ -67,7 +67,7 @@ def test_quantised_weights_of_a_node_stay_quantised():
     layer = small.model.diffusion_model.joint_blocks[0].x_block.attn.qkv
     kind, stored = type(layer.weight), layer.weight._qdata.clone()
     assert layer.weight.is_inference()
-    lora = wearing(small)
+    lora = with_lora(small)
     gradient(ordinary(small), lora, checkpointing=True)
     assert type(layer.weight) is kind
     assert not layer.weight.is_inference()

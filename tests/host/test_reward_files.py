@@ -5,7 +5,7 @@ import pytest
 import torch
 from mixgrpo_pack.mixgrpo_core.rewards.networks.known_files import KnownFile
 from mixgrpo_pack.nodes.host.reward_files import NOTHING, found, path_of, register_folder
-from mixgrpo_pack.nodes.host.reward_place import HostPlace
+from mixgrpo_pack.nodes.host.reward_place import HostPlacement
 
 HPS = KnownFile(
     name="HPS_v2.1_compressed.pt", source="xswu/HPSv2", size=1_972_000_000, licence="Apache-2.0", original="hps.pt"
@@ -88,7 +88,7 @@ def test_a_network_is_held_by_the_host_and_comes_back_after_it_was_moved_out():
     import comfy.model_management
 
     network = torch.nn.Linear(3, 2)
-    place, x = HostPlace(), torch.ones(1, 3)
+    place, x = HostPlacement(), torch.ones(1, 3)
     with place.holding(network):
         before = network(x)
     held = [model.model for model in comfy.model_management.current_loaded_models]

@@ -4,7 +4,7 @@ import comfy.ops
 import pytest
 import torch
 from canvas import loaded, policy
-from gradient_checks import gradient, ordinary, wearing
+from gradient_checks import gradient, ordinary, with_lora
 from mixgrpo_pack.nodes.host import streaming
 from streamed import stream
 from tiny_models import tiny
@@ -26,9 +26,9 @@ def streamed(name, monkeypatch):
 @pytest.mark.parametrize("name", ["SD3.5 medium", "FLUX.1 dev", "Z-Image"])
 def test_streamed_weights_give_the_gradient_of_weights_at_rest(name, checkpointing, monkeypatch):
     rest = ordinary(tiny(name))
-    expected = gradient(rest, wearing(rest), checkpointing=checkpointing)
+    expected = gradient(rest, with_lora(rest), checkpointing=checkpointing)
     model = streamed(name, monkeypatch)
-    found = gradient(model, wearing(model), checkpointing=checkpointing)
+    found = gradient(model, with_lora(model), checkpointing=checkpointing)
     for key in expected:
         torch.testing.assert_close(found[key], expected[key], rtol=1e-4, atol=1e-5)
 
@@ -36,10 +36,10 @@ def test_streamed_weights_give_the_gradient_of_weights_at_rest(name, checkpointi
 def test_kept_buffers_would_falsify_the_gradient(monkeypatch):
     """Why the backward pass asks for weights again."""
     rest = ordinary(tiny("SD3"))
-    expected = gradient(rest, wearing(rest), checkpointing=True)
+    expected = gradient(rest, with_lora(rest), checkpointing=True)
     model = streamed("SD3", monkeypatch)
     monkeypatch.setattr(streaming, "_made_for_the_call", lambda layer, x: False)
-    found = gradient(model, wearing(model), checkpointing=True)
+    found = gradient(model, with_lora(model), checkpointing=True)
     assert max((found[key] - expected[key]).norm() / (1e-6 + expected[key].norm()) for key in found) > 0.1
 
 

@@ -15,7 +15,7 @@ from mixgrpo_pack.mixgrpo_core.rewards.taste.reward import TasteReward
 from mixgrpo_pack.nodes.live import tasting as tasting_module
 from mixgrpo_pack.nodes.live.board import board
 from mixgrpo_pack.nodes.live.routes import add_routes
-from mixgrpo_pack.nodes.live.tasting import told_taste
+from mixgrpo_pack.nodes.live.tasting import taste_payload
 from mixgrpo_pack.nodes.live.voting import of_the_run
 from PIL import Image
 from test_live import ears, live_run, output
@@ -74,7 +74,7 @@ def test_the_page_shows_what_it_likes_most_and_least_and_how_much_it_knows(live,
         taste(batch(1, group))
     live.tasting.tell()
     told = ears.named("mixgrpo.taste")[-1]
-    assert told == {**told, **told_taste(live.folder)}, "the same after a reload"
+    assert told == {**told, **taste_payload(live.folder)}, "the same after a reload"
     assert (told["refreshed"], told["iteration"], len(told["best"]), len(told["worst"])) == (1, 1, 3, 3)
     assert min(light(files(output, told["best"]))) > 100 > -100 > max(light(files(output, told["worst"])))
     liked = [one["liked"] for one in (*told["best"], *told["worst"][::-1])]
@@ -108,7 +108,7 @@ def test_a_click_is_a_vote_against_what_it_believes_until_it_has_learnt_from_it(
     taste = tasting(live)
     for iteration in range(2):
         taste(batch(iteration))
-    shown = told_taste(live.folder)
+    shown = taste_payload(live.folder)
     liked, disliked = shown["best"][0]["id"], shown["worst"][0]["id"]
     clicks = [{"image": id, "wrong": wrong} for id, wrong in ((liked, True), (disliked, True), (disliked, False))]
     answers = wrong(live.run, *clicks)
@@ -149,6 +149,6 @@ def test_a_damaged_file_of_what_it_believes_is_written_anew(live):
     file = live.folder / "taste/believed.json"
     for text in ("{", "[]", json.dumps({"images": {"x": 3}})):
         file.write_text(text)
-        assert told_taste(live.folder) is None
+        assert taste_payload(live.folder) is None
     taste(replace(batch(0), group=1))
-    assert told_taste(live.folder)["questions"] == 2
+    assert taste_payload(live.folder)["questions"] == 2

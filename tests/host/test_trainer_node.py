@@ -281,7 +281,7 @@ def test_room_is_asked_for_the_largest_batch_of_sampling_and_of_training(parts):
 
 
 def test_a_model_on_several_gpus_is_trained_on_one(parts):
-    """Its copies on the others would not wear the LoRA, and would sample the base model."""
+    """Its copies on the others would not carry the LoRA, and would sample the base model."""
     model, clip, vae = parts
     several = model.clone()
     several.set_additional_models("multigpu", [model.clone()])

@@ -4,17 +4,17 @@ from .collapse import Collapse
 from .diversity import DiversityLoss, Embedding, SmallPixels
 from .drift import PixelDrift
 from .held_out import HeldOutFall
-from .port import Alarm, Guard, Iterated, Seen
+from .port import Alarm, EvaluationView, Guard, IterationView
 
 __all__ = [
     "Alarm",
     "Collapse",
     "DiversityLoss",
     "Embedding",
+    "EvaluationView",
     "Guard",
     "HeldOutFall",
-    "Iterated",
+    "IterationView",
     "PixelDrift",
-    "Seen",
     "SmallPixels",
 ]

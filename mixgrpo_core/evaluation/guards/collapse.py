@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from ...support.setting import require_finite
-from .port import Alarm, Guard, Iterated, Memory, level_of, require_thresholds
+from .port import Alarm, Guard, IterationView, Memory, level_of, require_thresholds
 
 _GROUPS = 8  # that a mean is taken over: of one iteration, or of as many as have so many
 _ERRORS = 4  # standard errors that a fall must exceed
@@ -67,7 +67,7 @@ class Collapse(Guard):
         measured = {"contrast": pixels.flatten(1).std(1), "detail": (across + down) / 2}
         return {name: values.double().tolist() for name, values in measured.items()}
 
-    def hear(self, heard: Iterated, memory: Memory) -> tuple[Alarm | None, Memory]:
+    def hear(self, heard: IterationView, memory: Memory) -> tuple[Alarm | None, Memory]:
         memory = {"start": [], "spreads": {}, "recent": [], "norms": [], "content": {}, "falls": 0, **memory}
         fall, memory = self._fallen(heard, memory)
         lost, memory = self._lost(heard, memory)
@@ -80,7 +80,7 @@ class Collapse(Guard):
         alarm = level and Alarm(guard="Collapse", level=level, sentence=_sentence(signs, heard))
         return alarm, {**memory, "falls": counted}
 
-    def _fallen(self, heard: Iterated, memory: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    def _fallen(self, heard: IterationView, memory: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         """Whether the training reward is below its start, in words."""
         groups = [dict(group) for group in heard.groups if group]
         if len(memory["start"]) < _GROUPS:
@@ -106,7 +106,7 @@ class Collapse(Guard):
         told = ", ".join(f"{name} {now[name]:.3g}, was {before[name]:.3g}" for name in units if name in now)
         return f"the training reward is below its start ({told})", memory
 
-    def _lost(self, heard: Iterated, memory: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    def _lost(self, heard: IterationView, memory: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         """Whether the images are no longer what they were, in words."""
         now = {name: median(values) for name, values in heard.measured.items() if values}
         broken = [name for name, values in heard.measured.items() if not all(map(isfinite, values))]
@@ -122,7 +122,7 @@ class Collapse(Guard):
             return f"images are turning into noise (detail {share['detail']:.1f} times the start's)", memory
         return "", memory
 
-    def _wild(self, heard: Iterated, memory: Mapping[str, Any]) -> tuple[list[str], dict[str, Any]]:
+    def _wild(self, heard: IterationView, memory: Mapping[str, Any]) -> tuple[list[str], dict[str, Any]]:
         """What the updates say, in words."""
         signs = []
         clipped = sum(heard.figures.get(name, 0.0) for name in ("clip_low", "clip_high"))
@@ -167,7 +167,7 @@ def _combined(
     return sum(weights[name] * (group[name] - start[name]) / units[name] for name in known) / total if total else None
 
 
-def _sentence(signs: Sequence[str], heard: Iterated) -> str:
+def _sentence(signs: Sequence[str], heard: IterationView) -> str:
     rate = f"the learning rate ({heard.learning_rate:g})"
     first = (
         f"{rate} sets itself and comes down where that is too far"

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from ...support.embedding import Embedding, SmallPixels
 from ...support.setting import require_finite
-from .port import Alarm, Guard, Memory, Seen, level_of, require_thresholds
+from .port import Alarm, EvaluationView, Guard, Memory, level_of, require_thresholds
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class DiversityLoss(Guard):
         distances = functional.pdist(self.embed(images).double())
         return {"distance": [float(distances.mean())]}
 
-    def judge(self, seen: Seen, memory: Memory) -> tuple[Alarm | None, Memory]:
+    def judge(self, seen: EvaluationView, memory: Memory) -> tuple[Alarm | None, Memory]:
         distances = seen.measured.get("distance")
         if not distances:
             return None, memory

@@ -9,7 +9,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from ...support.setting import require_finite
-from .port import Alarm, Guard, Memory, Seen, level_of, require_thresholds
+from .port import Alarm, EvaluationView, Guard, Memory, level_of, require_thresholds
 
 _LEAST_SHARE = 0.05  # of the mean: a spread below it counts as that
 
@@ -47,7 +47,7 @@ class PixelDrift(Guard):
             measures["sharpness"] = pixel.Sharpness()
         return {name: measure(pixels).double().tolist() for name, measure in measures.items()}
 
-    def judge(self, seen: Seen, memory: Memory) -> tuple[Alarm | None, Memory]:
+    def judge(self, seen: EvaluationView, memory: Memory) -> tuple[Alarm | None, Memory]:
         found = {}
         for name, values in seen.measured.items():
             finite = [value for value in values if isfinite(value)]

@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from ...support.setting import require_finite
-from .port import Alarm, Guard, Memory, Seen, level_of, require_thresholds
+from .port import Alarm, EvaluationView, Guard, Memory, level_of, require_thresholds
 
 _TINY = 1e-9
 
@@ -39,7 +39,7 @@ class HeldOutFall(Guard):
     def measure(self, images: Tensor) -> Mapping[str, Sequence[float]]:
         return {}
 
-    def judge(self, seen: Seen, memory: Memory) -> tuple[Alarm | None, Memory]:
+    def judge(self, seen: EvaluationView, memory: Memory) -> tuple[Alarm | None, Memory]:
         memory, alarms = dict(memory), []
         for name, stats in seen.rewards.items():
             if not isfinite(stats.mean):
@@ -60,14 +60,14 @@ class HeldOutFall(Guard):
             alarms.append((memory[name]["falls"], name, kept["best"], stats.mean))
         return self._alarm(max(alarms, default=None), seen), memory
 
-    def _alarm(self, worst: tuple[int, str, float, float] | None, seen: Seen) -> Alarm | None:
+    def _alarm(self, worst: tuple[int, str, float, float] | None, seen: EvaluationView) -> Alarm | None:
         if worst is None:
             return None
         level = level_of(self.warn, self.stop, lambda patience: worst[0] >= patience)
         return level and Alarm(guard="HeldOutFall", level=level, sentence=_sentence(*worst, worst[1] in seen.weights))
 
 
-def _levels(seen: Seen, name: str) -> dict[str, list[float]]:
+def _levels(seen: EvaluationView, name: str) -> dict[str, list[float]]:
     """Mean and spread of the trained rewards that ``name`` is compared with."""
     if name in seen.weights:
         pairs = {name: seen.rollouts.get(name)}
@@ -77,7 +77,7 @@ def _levels(seen: Seen, name: str) -> dict[str, list[float]]:
     return {other: list(pair) for other, pair in pairs.items() if pair is not None and all(map(isfinite, pair))}
 
 
-def _rise(seen: Seen, name: str, before: Mapping[str, Sequence[float]]) -> float:
+def _rise(seen: EvaluationView, name: str, before: Mapping[str, Sequence[float]]) -> float:
     """Weighted rise of the trained rewards in units of their spreads; 0 where nothing is known."""
     now = _levels(seen, name)
     return sum(

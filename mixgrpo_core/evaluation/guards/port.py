@@ -25,7 +25,7 @@ class Alarm:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seen:
+class EvaluationView:
     """A held-out evaluation, as a guard sees it.
 
     Attributes:
@@ -44,7 +44,7 @@ class Seen:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Iterated:
+class IterationView:
     """An iteration of training, as a guard hears of it.
 
     Attributes:
@@ -76,7 +76,7 @@ class Guard(Protocol):
         """Numbers of the rolled out images ``[G, H, W, 3]`` of one prompt, to be heard with the iteration."""
         return {}
 
-    def hear(self, heard: Iterated, memory: Memory) -> tuple[Alarm | None, Memory]:
+    def hear(self, heard: IterationView, memory: Memory) -> tuple[Alarm | None, Memory]:
         """An alarm or None after an iteration, and the new memory; ``memory`` is empty at first."""
         return None, memory
 
@@ -84,7 +84,7 @@ class Guard(Protocol):
         """Numbers of the images ``[n, H, W, 3]`` of one held-out prompt, to be judged when all prompts are measured."""
         return {}
 
-    def judge(self, seen: Seen, memory: Memory) -> tuple[Alarm | None, Memory]:
+    def judge(self, seen: EvaluationView, memory: Memory) -> tuple[Alarm | None, Memory]:
         """An alarm or None after an evaluation, and the new memory; ``memory`` is empty at first."""
         return None, memory
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from ...rewards.stats import RewardStats
 from ...support.ranks import ALONE, Ranks
 from ..held_out import Evaluation
-from .port import Alarm, Guard, Iterated, Memory, Seen
+from .port import Alarm, EvaluationView, Guard, IterationView, Memory
 
 _Asked = Callable[[str, Guard, Memory], tuple[Alarm | None, Memory]]
 
@@ -67,7 +67,7 @@ class Watch:
 
     def judge(self, evaluation: Evaluation, notes: GuardNotes) -> list[Alarm]:
         """What the guards say of an evaluation whose images they have seen."""
-        seen = Seen(
+        seen = EvaluationView(
             iteration=evaluation.iteration,
             rewards=evaluation.rewards,
             weights=self.weights,
@@ -82,7 +82,7 @@ class Watch:
         self._held_out, notes["rollouts"] = _Measured(), []
         return alarms
 
-    def hear(self, heard: Iterated, notes: GuardNotes) -> list[Alarm]:
+    def hear(self, heard: IterationView, notes: GuardNotes) -> list[Alarm]:
         """What the guards say of an iteration at whose images they have looked."""
         measured = self._rolled_out.joined(self.ranks)
 

@@ -51,10 +51,10 @@ class PeftLora(Lora):
         super().__init__(sizes, self._into_layers, rank=rank, alpha=alpha, seed=seed, device=device)
 
     def checkpointed(self, block: Callable[..., object], *inputs: object, **named: object) -> object:
-        """Run ``block`` without keeping its activations; the backward pass does it again with the LoRA worn now."""
+        """Run ``block`` without keeping its activations; the backward pass does it again with the weights of now."""
 
         def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-            return nullcontext(), self.as_worn_now()
+            return nullcontext(), self.with_active_weights()
 
         return checkpoint(
             partial(block, **named), *inputs, use_reentrant=False, preserve_rng_state=False, context_fn=contexts

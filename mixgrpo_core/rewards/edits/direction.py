@@ -18,7 +18,7 @@ from ..clip.towers import ImageTower, TextTower
 from ..networks.known_files import expect
 from ..networks.places import Placement, Precision, Resident
 from ..networks.prompt_embeddings import PromptEmbeddings, is_empty
-from ..networks.reference_picture import Source, chosen
+from ..networks.reference_picture import PictureSource, chosen
 from ..networks.tower import memory_of
 from ..port import DifferentiableReward, RewardBatch, RewardInfo, Scores
 
@@ -43,7 +43,7 @@ class DirectionalCLIP(DifferentiableReward):
 
     file: str
     source_prompt: str
-    reference: Source | None = None
+    reference: PictureSource | None = None
     activation: Activation = "auto"
     precision: Precision = "auto"
     place: Placement = field(default=Resident(), repr=False)

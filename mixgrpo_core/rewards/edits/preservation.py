@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from ...support.setting import require_finite
 from ..networks.preprocessing import pixels_of, resized
-from ..networks.reference_picture import Source, chosen
+from ..networks.reference_picture import PictureSource, chosen
 from ..port import DifferentiableReward, RewardBatch, RewardInfo
 
 WINDOW, DEVIATION = 11, 1.5
@@ -108,8 +108,8 @@ class EditPreservation(DifferentiableReward):
     """
 
     measure: Closeness = SSIM()
-    reference: Source | None = None
-    mask: Source | None = None
+    reference: PictureSource | None = None
+    mask: PictureSource | None = None
 
     @property
     def about(self) -> RewardInfo:

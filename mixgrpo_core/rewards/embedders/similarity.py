@@ -22,7 +22,7 @@ from ..clip.fitting import cropped
 from ..clip.towers import ImageTower
 from ..networks.known_files import expect
 from ..networks.places import Placement, Precision, Resident
-from ..networks.reference_picture import Source, chosen
+from ..networks.reference_picture import PictureSource, chosen
 from ..networks.tower import memory_of
 from ..port import DifferentiableReward, RewardBatch, RewardInfo
 
@@ -113,7 +113,7 @@ class ImageSimilarity(DifferentiableReward):
     """
 
     encoder: ImageEncoder
-    reference: Source | None = None
+    reference: PictureSource | None = None
     precision: Precision = "auto"
     place: Placement = field(default=Resident(), repr=False)
     batch: int = field(default=16, repr=False)

@@ -14,7 +14,7 @@ from ...support.paths import user_path
 from ...support.pixels import rgb_of
 
 
-class Source(Protocol):
+class PictureSource(Protocol):
     """A picture, wherever it comes from. Its text (``repr``) tells it from others."""
 
     @property
@@ -81,7 +81,7 @@ class Pixels:
         return hash(self._digest)
 
 
-def chosen(given: Source | None, of_the_batch: Tensor | None) -> Tensor:
+def chosen(given: PictureSource | None, of_the_batch: Tensor | None) -> Tensor:
     """The picture ``[H, W, 3]`` that a reward was given, or else the one that comes with a batch.
 
     Raises:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from .voting import WAYS, VoteScheme
+from .voting import VOTE_SCHEMES, VoteScheme
 
 FORMAT = 1
 _CORRECTION = ("after", "heard")
@@ -115,7 +115,7 @@ def from_json(id: str, found: Any) -> Ballot:
     try:
         if found["format"] != FORMAT:
             raise ValueError(f"expected format {FORMAT}, found {found['format']!r}")
-        way, images = WAYS[found["way"]], _whole(found["images"])
+        way, images = VOTE_SCHEMES[found["way"]], _whole(found["images"])
         votes = {int(image): _whole(vote) for image, vote in found["votes"].items()}
         for image, vote in votes.items():
             check_image(image, images)

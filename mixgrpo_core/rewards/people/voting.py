@@ -88,5 +88,5 @@ class Ranking:
         return torch.where(counted, values, math.nan)
 
 
-WAYS: Mapping[str, VoteScheme] = MappingProxyType({way.name: way for way in (Thumbs(), Ranking())})
+VOTE_SCHEMES: Mapping[str, VoteScheme] = MappingProxyType({way.name: way for way in (Thumbs(), Ranking())})
 """By their word in a ballot's file."""

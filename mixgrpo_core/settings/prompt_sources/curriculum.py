@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ...sampling.planners import Heard
+from ...sampling.planners import GroupResult
 from ...support.facts import RunFacts
 from ...support.memory import NOTHING, Memory
 from ...support.seeds import derive_seed
@@ -135,7 +135,7 @@ class PocaCurriculum(PromptSource):
         chosen += _shuffled(spare, generator)[: count - len(chosen)]
         return _shuffled(there * again + chosen, generator)
 
-    def learn(self, memory: Memory, groups: Sequence[Heard]) -> Memory:
+    def learn(self, memory: Memory, groups: Sequence[GroupResult]) -> Memory:
         """With the means of these groups' valid scores; several groups of one prompt count as one."""
         heard: dict[str, list[float]] = {}
         for group in groups:
@@ -148,7 +148,7 @@ class PocaCurriculum(PromptSource):
             means[prompt] = means[prompt] + self.rate * (new - means[prompt]) if prompt in means else new
         return {**memory, MEANS: means} if means else memory
 
-    def _mean(self, group: Heard) -> float | None:
+    def _mean(self, group: GroupResult) -> float | None:
         """Of the difficulty reward over one group; None where no image has a score."""
         judging = [group.scores[self.reward]] if self.reward else list(group.scores.values())
         means = [float(scores.values[scores.valid].double().mean()) for scores in judging if bool(scores.valid.any())]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from ...sampling.planners import Heard
+from ...sampling.planners import GroupResult
 from ...support.facts import RunFacts
 from ...support.memory import NOTHING, Memory
 
@@ -43,7 +43,7 @@ class PromptSource(Protocol):
         """Which prompts may be chosen from ``draw.iteration`` on, ascending: these are encoded."""
         return list(range(draw.pool))
 
-    def learn(self, memory: Memory, groups: Sequence[Heard]) -> Memory:
+    def learn(self, memory: Memory, groups: Sequence[GroupResult]) -> Memory:
         """The new memory after an iteration of these groups."""
         return memory
 

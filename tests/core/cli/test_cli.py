@@ -270,8 +270,8 @@ def test_pictures_and_summary_are_of_the_average_where_there_is_one(tmp_path, ca
     run = RunFolder.open(tmp_path / "run")
     average, last = load_lora(run.lora("ema")).state, load_lora(run.lora("last")).state
     assert any(not average[name].equal(last[name]) for name in average)
-    worn = models[0].lora.state()
-    assert all((worn[n] * (models[0].lora_about.scale if "lora_B" in n else 1)).allclose(average[n]) for n in worn)
+    kept = models[0].lora.state()
+    assert all((kept[n] * (models[0].lora_about.scale if "lora_B" in n else 1)).allclose(average[n]) for n in kept)
     assert drawn == [("base model", "with the LoRA, averaged (2 iterations)")]
     assert "ema.safetensors" in capsys.readouterr().out
 

@@ -8,7 +8,7 @@ import torch
 from memories import SMALL, assert_same_story, played
 
 from mixgrpo_core.runs.checkpoint import read_checkpoint
-from mixgrpo_core.sampling.planners import Heard, Planner, deterministic_plan, windowed_plan
+from mixgrpo_core.sampling.planners import GroupResult, Planner, deterministic_plan, windowed_plan
 from mixgrpo_core.sampling.schedule import flow_sigmas
 from mixgrpo_core.support.memory import NOTHING
 
@@ -102,7 +102,7 @@ def test_a_planner_hears_of_every_group_in_order_with_all_its_scores(tmp_path):
     story = played(replace(LEARNING, iterations=3, planner=Listener()), PROMPTS, tmp_path)
     assert [[group.prompt for group in groups] for groups in heard] == story.prompts
     for groups, report in zip(heard, story.reports, strict=True):
-        assert all(isinstance(group, Heard) and len(group.scores["red"].values) == 3 for group in groups)
+        assert all(isinstance(group, GroupResult) and len(group.scores["red"].values) == 3 for group in groups)
         assert [group.plan.trained[0] for group in groups] == [report.window[0]] * 2
 
 

@@ -17,7 +17,7 @@ from mixgrpo_core.models import load_demo
 from mixgrpo_core.rewards import ShapeReward
 from mixgrpo_core.rewards.port import Scores
 from mixgrpo_core.runs.reports import GroupScored
-from mixgrpo_core.sampling.planners import Heard, deterministic_plan
+from mixgrpo_core.sampling.planners import GroupResult, deterministic_plan
 from mixgrpo_core.sampling.schedule import flow_sigmas
 from mixgrpo_core.settings.prompt_sources import PocaCurriculum, PromptDraw, Shuffled, difficulty_classes, ecdf
 from mixgrpo_core.support.facts import RunFacts
@@ -32,7 +32,9 @@ def draw(iteration=0, count=10, pool=100, seed=0):
 
 def heard(prompt, *values, **others):
     scores = {"ocr": values, **others}
-    return Heard(prompt=prompt, plan=PLAN, scores={name: Scores.of(torch.tensor(v)) for name, v in scores.items()})
+    return GroupResult(
+        prompt=prompt, plan=PLAN, scores={name: Scores.of(torch.tensor(v)) for name, v in scores.items()}
+    )
 
 
 def remembered(means):
@@ -291,7 +293,7 @@ def test_it_trains_the_demo_model():
         chosen = [prompts.index(group.prompt) for group in of_this]
         asked = PromptDraw(seed=config.seed, iteration=iteration, count=4, pool=6)
         assert chosen == source.choose(asked, memory), "what it is handed is what it learned"
-        told = [Heard(prompt=p, plan=plan, scores=g.scores) for p, g in zip(chosen, of_this, strict=True)]
+        told = [GroupResult(prompt=p, plan=plan, scores=g.scores) for p, g in zip(chosen, of_this, strict=True)]
         memory = source.learn(memory, told)
 
 

@@ -8,7 +8,7 @@ import torch
 from toy import Red, ToyModel
 
 from mixgrpo_core import FrozenWindow, RunFolder, TrainConfig, WindowPlanner, load_lora, train
-from mixgrpo_core.evaluation.guards import Iterated
+from mixgrpo_core.evaluation.guards import IterationView
 from mixgrpo_core.evaluation.held_out import Evaluation
 from mixgrpo_core.objectives.own_step import target
 from mixgrpo_core.rewards.port import RewardBatch, Scores
@@ -35,7 +35,7 @@ def after(backing_off, notes, *means, images=PICTURES, reward=0.5):
     """Alarms and memory after an iteration that ends with evaluations of such means; through a checkpoint."""
     backing_off.look(images)
     stats = {"red": RewardStats(mean=reward, spread=SPREAD, valid=8, count=8)}
-    heard = Iterated(iteration=0, rewards=stats, weights={"red": 1.0}, groups=[{"red": reward}] * 8)
+    heard = IterationView(iteration=0, rewards=stats, weights={"red": 1.0}, groups=[{"red": reward}] * 8)
     made = [
         Evaluation(
             iteration=1, rewards={"red": RewardStats(mean=mean, spread=SPREAD, valid=IMAGES, count=IMAGES)}, scores={}

@@ -112,7 +112,7 @@ def in_folder(ranks, folder, config, observer=None):
     """A run in ``folder``, new or gone on with; what rank 0 makes, the others open."""
     if ranks.is_first:
         RunFolder.open_or_create(folder, config)
-    ranks.told(None)
+    ranks.all_gather(None)
     run = RunFolder.open(folder)
     return trained(ranks, config, run=run, **({} if observer is None else {"observer": observer(ranks)}))
 

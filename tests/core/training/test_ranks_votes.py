@@ -31,7 +31,7 @@ def asked(ranks, folder, reward):
     """LoRA, scores, figures and the opinions that were learnt from, of a run in ``folder``."""
     if ranks.is_first and not folder.exists():
         RunFolder.create(folder, CONFIG, {})
-    ranks.told(None)
+    ranks.all_gather(None)
     reward, model = votes_at(reward, folder / "votes", voting(folder)), ToyModel()
     run = RunFolder.open(folder)
     done = [

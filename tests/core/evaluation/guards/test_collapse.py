@@ -11,7 +11,7 @@ from toy import Red, ToyModel
 
 from mixgrpo_core import Collapse, FrozenWindow, RunFolder, TrainConfig, WindowPlanner, train
 from mixgrpo_core.demo import demo_config, train_prompts
-from mixgrpo_core.evaluation.guards import Guard, Iterated
+from mixgrpo_core.evaluation.guards import Guard, IterationView
 from mixgrpo_core.evaluation.guards.watch import Watch
 from mixgrpo_core.models import load_demo
 from mixgrpo_core.models.lora import export_lora
@@ -24,7 +24,7 @@ PICTURES = torch.rand(4, 16, 16, 3, generator=torch.Generator().manual_seed(0))
 def heard(number, means, spread=0.3, images=PICTURES, guard=None, **figures):
     guard = guard or Collapse()
     stats = RewardStats(mean=sum(means) / len(means), spread=spread, valid=12, count=12)
-    return Iterated(
+    return IterationView(
         iteration=number,
         rewards={"shape": stats},
         weights={"shape": 1.0},

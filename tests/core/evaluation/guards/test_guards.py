@@ -24,7 +24,7 @@ from mixgrpo_core import (
 from mixgrpo_core.cli.progress import run_progress
 from mixgrpo_core.cli.report import print_summary
 from mixgrpo_core.cli.settings import RunConfig, parse_flags
-from mixgrpo_core.evaluation.guards import Alarm, Seen
+from mixgrpo_core.evaluation.guards import Alarm, EvaluationView
 from mixgrpo_core.evaluation.guards.watch import Watch
 from mixgrpo_core.evaluation.held_out import Evaluation
 from mixgrpo_core.rewards import FunctionReward
@@ -44,7 +44,9 @@ def story(guard, measured, rewards=None, weights=None):
     """The alarms of evaluations that measure the given images, one after another, through a checkpoint each time."""
     memory, alarms = {}, []
     for place, images in enumerate(measured):
-        seen = Seen(iteration=place, rewards=rewards or {}, weights=weights or {}, measured=guard.measure(images))
+        seen = EvaluationView(
+            iteration=place, rewards=rewards or {}, weights=weights or {}, measured=guard.measure(images)
+        )
         alarm, memory = guard.judge(seen, memory)
         memory = json.loads(json.dumps(memory, allow_nan=False))
         alarms.append(None if alarm is None else alarm.level)
@@ -99,9 +101,11 @@ def test_an_embedding_that_is_given_is_used_and_another_one_starts_anew():
     images[1, ..., 0] = 0.25
     guard = DiversityLoss(embed=Redness())
     assert guard.measure(images)["distance"] == pytest.approx([0.25])
-    _, memory = guard.judge(Seen(iteration=0, rewards={}, weights={}, measured=guard.measure(images)), {})
+    _, memory = guard.judge(EvaluationView(iteration=0, rewards={}, weights={}, measured=guard.measure(images)), {})
     pixels = DiversityLoss()
-    alarm, memory = pixels.judge(Seen(iteration=5, rewards={}, weights={}, measured=pixels.measure(images)), memory)
+    alarm, memory = pixels.judge(
+        EvaluationView(iteration=5, rewards={}, weights={}, measured=pixels.measure(images)), memory
+    )
     assert alarm is None
     assert memory["distance"] == pytest.approx(pixels.measure(images)["distance"][0])
 
@@ -119,8 +123,8 @@ def test_drift_is_in_units_of_the_spread_at_the_start():
     guard = PixelDrift(warn=1.5, stop=3.0)
     assert story(guard, [start, *moved]) == [None, None, None, "warn", "warn", "stop"]
     alarm, _ = guard.judge(
-        Seen(iteration=1, rewards={}, weights={}, measured=guard.measure(moved[4])),
-        guard.judge(Seen(iteration=0, rewards={}, weights={}, measured=guard.measure(start)), {})[1],
+        EvaluationView(iteration=1, rewards={}, weights={}, measured=guard.measure(moved[4])),
+        guard.judge(EvaluationView(iteration=0, rewards={}, weights={}, measured=guard.measure(start)), {})[1],
     )
     assert "brightness has risen by 3.1 times" in alarm.sentence
 
@@ -140,9 +144,9 @@ def test_every_statistic_is_watched(name, change):
     strength = torch.linspace(0.18, 0.22, 6)[:, None, None, None]
     start = ramp + strength * (torch.rand(6, 16, 16, 3, generator=generator) - 0.5)
     guard = PixelDrift()
-    _, memory = guard.judge(Seen(iteration=0, rewards={}, weights={}, measured=guard.measure(start)), {})
+    _, memory = guard.judge(EvaluationView(iteration=0, rewards={}, weights={}, measured=guard.measure(start)), {})
     others = {key: values for key, values in guard.measure(change(start)).items() if key == name}
-    alarm, _ = guard.judge(Seen(iteration=1, rewards={}, weights={}, measured=others), memory)
+    alarm, _ = guard.judge(EvaluationView(iteration=1, rewards={}, weights={}, measured=others), memory)
     assert alarm is not None
     assert name in alarm.sentence
 
@@ -162,7 +166,7 @@ def fall(guard, watched, trained):
     """Levels of the alarms over evaluations with these means; "t" is trained on, "w" only watched."""
     memory, alarms = {}, []
     for place, (w, t) in enumerate(zip(watched, trained, strict=True)):
-        seen = Seen(
+        seen = EvaluationView(
             iteration=place,
             rewards={"w": stats(w), "t": stats(t)},
             weights={"t": 2.0},
@@ -196,7 +200,7 @@ def test_a_watched_reward_that_falls_while_the_trained_one_rises(watched, traine
 def test_a_trained_reward_that_rises_in_rollouts_only():
     guard, memory, alarms = HeldOutFall(warn=2), {}, []
     for place, (held_out, rollouts) in enumerate([(0.0, None), (2.0, 0.0), (1.0, 1.0), (1.0, 2.0)]):
-        seen = Seen(
+        seen = EvaluationView(
             iteration=place,
             rewards={"t": stats(held_out)},
             weights={"t": 1.0},
@@ -213,7 +217,7 @@ def test_trained_rewards_that_nobody_asks_about_held_out_images_are_taken_from_t
     guard, memory, alarms = HeldOutFall(warn=2), {}, []
     for place, watched in enumerate([5.0, 4.0, 3.0, 2.0]):
         rollouts = {"t": (float(place), 1.0)} if place else {}
-        seen = Seen(iteration=place, rewards={"w": stats(watched)}, weights={"t": 1.0}, rollouts=rollouts)
+        seen = EvaluationView(iteration=place, rewards={"w": stats(watched)}, weights={"t": 1.0}, rollouts=rollouts)
         alarm, memory = guard.judge(seen, memory)
         alarms.append(alarm is not None)
     assert alarms == [False, False, False, True]  # the first rollouts come after the first evaluation
@@ -224,7 +228,7 @@ def test_a_fall_within_the_noise_of_few_images_is_none():
         guard, memory, found = HeldOutFall(warn=2), {}, []
         for place, watched in enumerate([1.0, 0.6, 0.6]):
             rewards = {"w": stats(watched, valid=valid), "t": stats(float(place))}
-            alarm, memory = guard.judge(Seen(iteration=place, rewards=rewards, weights={"t": 1.0}), memory)
+            alarm, memory = guard.judge(EvaluationView(iteration=place, rewards=rewards, weights={"t": 1.0}), memory)
             found.append(alarm is not None)
         return found
 

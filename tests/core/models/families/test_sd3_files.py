@@ -122,7 +122,7 @@ def test_states_of_another_model_are_told_apart(folder: Path) -> None:
     with pytest.raises(ValueError, match=r"\(expected \[4, 16\], found \[6, 16\]\).* more"):
         model.load_lora_state(kept(load(folder, rank=6)))
     wider = kept(load(folder, rank=6))
-    with model.with_weights(wider):  # another rank can be worn, two at once cannot
+    with model.with_weights(wider):  # another rank can be active, two at once cannot
         pass
     with pytest.raises(ValueError, match="rank"), model.with_weights({**wider, others[-1]: state[others[-1]]}):
         pass

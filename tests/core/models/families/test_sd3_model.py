@@ -1,4 +1,4 @@
-"""The SD3 model behind the port: velocity, guidance, counting, weights worn for a while, gradients, precision."""
+"""The SD3 model behind the port: velocity, guidance, counting, weights active for a while, gradients, precision."""
 
 from pathlib import Path
 
