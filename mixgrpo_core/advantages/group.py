@@ -88,7 +88,10 @@ def mix_advantages(
         floors: for some of the rewards, the least standard deviation to divide by (see group_advantages).
 
     Returns:
-        Shape [G].
+        Shape [G], float64 where a score is, else float32.
+
+    Raises:
+        ValueError: other names than `scores`, weights that are none, or rewards that scored different groups.
     """
     floors = floors or {}
     _check_mix(scores, weights, floors)

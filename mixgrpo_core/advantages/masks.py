@@ -18,7 +18,7 @@ def at_places(values: Tensor, places: Tensor, steps: int) -> Tensor:
     """Advantages ``[G]``, ``[G, W]`` or ``[G, W, *latent]`` times a map over latents.
 
     Args:
-        values: advantages.
+        values: advantages, in one of these shapes.
         places: ``[1, *latent]`` or ``[G, *latent]``, or what broadcasts to it.
         steps: W, the trained steps.
 

@@ -29,7 +29,7 @@ class PatchFeatures(Protocol):
 
 @dataclass(frozen=True)
 class PixelPatches(PatchFeatures):
-    """Colour and detail of each patch, without a network: means, spreads and edges.
+    """Colour and detail of each patch, without a network: means, spreads and edges. Ours.
 
     Attributes:
         grid: patches along the shorter side, at most one a pixel.

@@ -105,12 +105,17 @@ class Credit(Protocol):
         return {}
 
     def of_group(self, group: ScoredGroup, advantages: Advantages | None, looked: Looked) -> Advantages:
-        """The new advantages of one group; ``advantages`` are those of the stage before, None for the first."""
+        """The new advantages of one group, ``[G]``, ``[G, W]`` or ``[G, W, *L]``.
+
+        Args:
+            advantages: those of the stage before; None for the first.
+            looked: the stage's own tensors of this group, as its ``look`` gave them.
+        """
         assert advantages is not None  # a stage that makes them has a method of its own
         return advantages
 
     def of_iteration(self, groups: Sequence[Advantages]) -> Sequence[Advantages]:
-        """The new advantages of all groups of an iteration, in order."""
+        """The new advantages of all groups of an iteration, in order: as many as came, each of the shape it had."""
         return groups
 
 

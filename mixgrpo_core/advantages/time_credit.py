@@ -71,7 +71,11 @@ class TimeCredit(Credit):
             )
 
     def of_group(self, group: ScoredGroup, advantages: Advantages | None, looked: Looked) -> Advantages:
-        """``[G, W]``: the values times the weights of each image's steps."""
+        """``[G, W]``: the values times the weights of each image's steps.
+
+        Raises:
+            ValueError: the rollout has no trained step.
+        """
         assert advantages is not None  # it is never the first stage
         final, steps = group.trajectory.final, group.trajectory.transitions
         if not steps:

@@ -57,6 +57,19 @@ def save_lora(
 
     The file appears complete or not at all: it is written beside its place, synced and renamed. float32 keeps the
     function bit for bit; bfloat16 halves the file and moves the weights' change by a relative 2e-3.
+
+    Args:
+        state: pairs ``A [r, in]`` and ``B [out, r]``, of any float dtype.
+        scale: ``alpha / r``, written into B.
+        metadata: strings for the header.
+        dtype: of the file's tensors.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        LoraFileError: a tensor without its partner, shapes that do not fit, or metadata that are no strings.
+        OSError: the file cannot be written.
     """
     path = Path(path)
     header = dict(metadata or {})

@@ -58,7 +58,9 @@ class Policy:
         return self.named(OLD, x, sigma)
 
     def asked(self, name: str | None, x: Tensor, sigma: Tensor) -> Tensor:
-        """Velocity of the policy ``name``; None is the one being trained."""
+        """Velocity ``[g, *L]`` at ``x [g, *L]`` and scalar ``sigma`` of the policy ``name``; None is the one in
+        training.
+        """
         found = self._last.get(name)
         if found is None or found[0] is not x or found[1] is not sigma:
             v = self._current(x, sigma) if name is None else self._frozen(name, x, sigma)

@@ -199,11 +199,15 @@ class FlowModel(Sampled[Cond], Protocol[Cond]):
         ...
 
     def lora_state(self) -> LoraState:
-        """The LoRA's tensors, detached views of what is trained; clone them to keep them."""
+        """Detached views of the trained tensors by name, ``A [r, in]`` and ``B [out, r]`` of a linear layer."""
         ...
 
     def load_lora_state(self, state: LoraState) -> None:
-        """Copy ``state`` into the LoRA. Raises ``ValueError`` when names or shapes are another architecture's."""
+        """Copy ``state``, the tensors of a ``lora_state``, into the LoRA.
+
+        Raises:
+            ValueError: names or shapes are another architecture's.
+        """
         ...
 
 

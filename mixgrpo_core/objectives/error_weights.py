@@ -1,4 +1,7 @@
-"""What AWM and FPO take as a log-probability: functions of the mean square error of the velocity and of the level."""
+"""What AWM and FPO take as a log-probability: functions of the mean square error of the velocity and of the level.
+
+The four are those of AWM's code (arXiv 2509.25050, github.com/scxue/advantage_weighted_matching).
+"""
 
 from abc import abstractmethod
 from dataclasses import dataclass

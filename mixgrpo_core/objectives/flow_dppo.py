@@ -24,12 +24,15 @@ def step_kl(mean: Tensor, old_mean: Tensor, std: Tensor | float) -> Tensor:
 
 
 def dropped_cells(log_ratio: Tensor, kl: Tensor, advantage: Tensor, tau: float) -> Tensor:
-    """Which cells do not count: those with ``kl >= tau`` whose ratio has already gone where the advantage pulls it."""
+    """Which cells do not count: those with ``kl >= tau`` whose ratio has already gone where the advantage pulls it.
+
+    Bool, in the shape that the three tensors broadcast to.
+    """
     return (kl >= tau) & (log_ratio * advantage > 0)
 
 
 def dppo_loss(log_ratio: Tensor, advantage: Tensor, dropped: Tensor) -> Tensor:
-    """``mean(-A r)`` over all cells, of which the dropped ones are 0; all of one shape.
+    """``mean(-A r)`` over all cells, of which the dropped ones are 0: three tensors of one shape to a scalar.
 
     A dropped ratio may overflow: it is taken out before it is exponentiated, so its gradient is 0 and not NaN.
     """

@@ -17,12 +17,15 @@ from .ratio import aligned, clipped_policy_loss, normalised_log_ratio
 
 
 def effective_share(lam: Tensor) -> Tensor:
-    """Share of samples that still count: ``(E r)^2 / E r^2 = exp(-lambda)`` for ratios of two Gaussians."""
+    """Share of samples that still count: ``(E r)^2 / E r^2 = exp(-lambda)`` for ratios of two Gaussians.
+
+    In the shape of ``lam``, the variance of the log-ratio.
+    """
     return torch.exp(-lam)
 
 
 def damping(lam: Tensor, share: float) -> Tensor:
-    """``min(1, -log(share) / lambda)``: 1 while the effective share is at least ``share``."""
+    """``min(1, -log(share) / lambda)``, in lambda's shape: 1 while the effective share is at least ``share``."""
     most = -math.log(share)
     return most / lam.clamp(min=most)
 

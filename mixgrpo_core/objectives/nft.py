@@ -34,12 +34,15 @@ def branch_errors(v: Tensor, lagged: Tensor, target: Tensor, sigma: Tensor | flo
 
 
 def positive_share(advantage: Tensor, adv_clip: float) -> Tensor:
-    """How good an image is, 0 .. 1: ``clip(A, +-c) / (2 c) + 1 / 2``."""
+    """How good an image is, 0 .. 1: ``clip(A, +-c) / (2 c) + 1 / 2``, in the shape of the advantages."""
     return working(advantage).clamp(-adv_clip, adv_clip) / (2 * adv_clip) + 0.5
 
 
 def taken(advantage: Tensor, teaching: Teaching) -> Tensor:
-    """The advantages of those that teach, those of the others 0: of all, of good, of bad, or their signs."""
+    """The advantages of those that teach, those of the others 0: of all, of good, of bad, or their signs.
+
+    In the shape that they have.
+    """
     if teaching == "good":
         return advantage.clamp(min=0)
     if teaching == "bad":

@@ -36,10 +36,10 @@ def over_positions(log_ratio: Tensor, advantage: Tensor) -> Tensor:
 class PositionalGRPO(ClippedObjective):
     """GRPO with a ratio for every position of the latent, for credit per place.
 
-    ``mean over positions p of -min(A_p r_p, A_p clip(r_p))``, ``log r_p`` summed over a position's channels.
-    After ViPO, whose video code has a ratio per position (its image code broadcasts one ratio over the map, which is
-    that image's loss times the map's mean: no credit for places). Here the KL may be added, the clip follows the number
-    of channels, and where credit has a value per channel each of them meets the ratio of its position.
+    ``mean over positions p of -min(A_p r_p, A_p clip(r_p))``, ``log r_p`` summed over a position's channels. After ViPO
+    (arXiv 2511.18719), whose video code has a ratio per position (its image code broadcasts one ratio over the map,
+    which is that image's loss times the map's mean: no credit for places). Here the KL may be added, the clip follows
+    the number of channels, and where credit has a value per channel each of them meets the ratio of its position.
 
     The advantage is ``[G]``, ``[G, W]`` or ``[G, W, *L]`` (or broadcasts to it, one channel wide). With one number per
     image its gradient at ratio 1 is C times GRPO's, for a position's log-prob is a sum. Latents are ``[C, ...]``:

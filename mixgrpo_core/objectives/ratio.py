@@ -60,6 +60,9 @@ def clipped_policy_loss(
 
     Returns:
         PolicyLoss, in at least float32.
+
+    Raises:
+        ValueError: a range that is not above 0, two shapes of log-probs, or an advantage that does not broadcast.
     """
     low, high = as_range(clip)
     if not adv_clip > 0:
@@ -93,6 +96,9 @@ def default_clip(latent_elements: int) -> float:
 
     Args:
         latent_elements: D >= 1, the elements of one image's latent.
+
+    Raises:
+        ValueError: D is below 1.
     """
     if latent_elements < 1:
         raise ValueError(f"latent_elements must be >= 1, found {latent_elements!r}.")

@@ -43,7 +43,10 @@ class StepWeight(Protocol):
 
 @dataclass(frozen=True)
 class Even(StepWeight):
-    """All steps alike: GRPO as published. Its gradient grows along the trajectory as ``kappa / std``."""
+    """All steps alike: GRPO as published. Its gradient grows along the trajectory as ``kappa / std``.
+
+    As in Flow-GRPO, arXiv 2505.05470.
+    """
 
     def loss_factor(self, step: StepNumbers, candidates: Sequence[StepNumbers]) -> float:
         """1, and exactly."""
@@ -52,7 +55,10 @@ class Even(StepWeight):
 
 @dataclass(frozen=True)
 class FlatGradient(StepWeight):
-    """Loss times ``std / kappa``: every step's gradient has the same size (the weights of Flash-GRPO)."""
+    """Loss times ``std / kappa``: every step's gradient has the same size (the weights of Flash-GRPO).
+
+    As read in github.com/Shredded-Pork/Flash-GRPO.
+    """
 
     def on_loss(self, step: StepNumbers) -> float:
         """``std / kappa``."""
@@ -94,7 +100,8 @@ class ProportionalCredit(StepWeight):
     """Log-ratio times ``zeta h std / kappa``: a step's credit is proportional to its length h (after PCPO).
 
     ``zeta = sum(kappa / std) / sum(h)`` over the steps that the planner may train keeps the mean gradient of plain
-    GRPO. RSM's code has a constant of 4.3152 for its 10 steps, of which the 9 trained ones give 3.97 here.
+    GRPO. As read in github.com/jaylee2000/rsm, whose code has a constant of 4.3152 for its 10 steps, of
+    which the 9 trained ones give 3.97 here.
     """
 
     def log_ratio_factor(self, step: StepNumbers, candidates: Sequence[StepNumbers]) -> float:
@@ -133,8 +140,9 @@ class FairClip(StepWeight):
 class FairClipFlat(FairClip):
     """Log-ratio times ``std^2``, loss times ``1 / (h std)``: equally often clipped, and flat gradients.
 
-    Reward Score Matching's "fair clip 2": the loss times ``g / (std^2 sqrt(h))``, with ``g = std / sqrt(h)``, which is
-    the noise per root of time for every kernel. Flat is the gradient where kappa is proportional to h.
+    Reward Score Matching's "fair clip 2", as read in github.com/jaylee2000/rsm: the loss times ``g / (std^2 sqrt(h))``,
+    with ``g = std / sqrt(h)``, which is the noise per root of time for every kernel. Flat is the gradient where kappa
+    is proportional to h.
     """
 
     def on_loss(self, step: StepNumbers) -> float:

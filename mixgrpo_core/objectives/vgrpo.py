@@ -19,7 +19,7 @@ from .regularisers import Regulariser, VelocityKL
 
 
 def softly_clipped(advantage: Tensor, eta: float) -> Tensor:
-    """``eta tanh(A / eta)``: A near 0, never beyond +-eta, and A itself where eta is infinite."""
+    """``eta tanh(A / eta)``, in A's shape: A near 0, never beyond +-eta, and A itself where eta is infinite."""
     return advantage if eta == math.inf else eta * torch.tanh(advantage / eta)
 
 

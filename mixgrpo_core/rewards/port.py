@@ -63,7 +63,8 @@ class RewardBatch:
     """What a reward sees: the images of one group.
 
     Attributes:
-        images: ``[G, H, W, 3]`` in 0..1, on any device. A reward is handed a batch of its own and may work in place.
+        images: ``[G, H, W, 3]`` in 0..1, float, on any device. A reward is handed a batch of its own and may work in
+            place.
         prompts: the prompt of every image, ``G`` of them (all equal within a group).
         frames: ``[G, F, H, W, 3]`` of videos, whose middle ones the images are; None of pictures. A reward is asked
             about each frame's images, and the mean counts; people are asked about the middle ones.
@@ -122,7 +123,7 @@ def _copy(tensor: Tensor | None) -> Tensor | None:
 
 @dataclass(frozen=True)
 class Scores:
-    """Values ``[G]`` and which of them count ``[G]``. A failed score is a masked sample, never a 0.
+    """Values ``[G]``, of a float dtype, and which of them count ``[G]``, bool. A failed score is masked, never a 0.
 
     ``note`` says in a few words why samples are masked. ``abstained``: they are no failures, nobody judged them (a
     person votes on some images, or on none), and a group without any valid score is passed over.
@@ -233,7 +234,7 @@ class DifferentiableReward(StatelessReward):
     """A reward whose scores carry a gradient to the images."""
 
     def values(self, batch: RewardBatch) -> Tensor:
-        """Scores ``[G]`` with their gradient; NaN where there is none."""
+        """Scores ``[G]`` with their gradient; NaN where an image has none."""
         raise NotImplementedError
 
     def __call__(self, batch: RewardBatch) -> Scores:

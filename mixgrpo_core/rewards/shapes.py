@@ -1,4 +1,4 @@
-"""Rewards of the shapes world: is the drawing what the caption asks for?
+"""Rewards of the shapes world, ours: is the drawing what the caption asks for?
 
     colour = exp(-(d / .35)^2)                     d: RGB distance of the object's mean colour to the wanted one
     shape  = softmax(12 IoU)[wanted] * clamp((IoU[wanted] - .4) / .5, 0, 1)

@@ -170,6 +170,7 @@ class RunFolder:
 
     @property
     def started(self) -> datetime:
+        """When the run was begun, with its time zone."""
         return datetime.fromisoformat(self.config["started"])
 
     @property

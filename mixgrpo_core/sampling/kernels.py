@@ -135,6 +135,9 @@ class Kernel(ABC):
 
         Returns:
             Gaussian with mean [B, *L] and a scalar std, both in at least float32 and on the device of x.
+
+        Raises:
+            ValueError: two shapes, or levels that do not fall.
         """
         if x.shape != v.shape:
             raise ValueError(f"x and v must have one shape, found {tuple(x.shape)} and {tuple(v.shape)}.")
@@ -144,7 +147,7 @@ class Kernel(ABC):
         return Gaussian(mean, held, positive=std > torch.finfo(mean.dtype).tiny)
 
     def scaled(self: Self, strength: float) -> Self:
-        """The same kernel with ``eta * strength``; strength >= 0."""
+        """The same kernel with ``eta * strength``. Raises ``ValueError`` unless strength is finite and >= 0."""
         if not (math.isfinite(strength) and strength >= 0):
             raise ValueError(
                 f"strength must be a finite number >= 0, found {strength!r}; 1 leaves the kernel as it is."
@@ -152,7 +155,7 @@ class Kernel(ABC):
         return replace(self, eta=self.eta * strength)
 
     def sensitivity(self, sigma: Tensor | float, sigma_next: Tensor | float) -> tuple[float, float]:
-        """``(kappa, std)`` with ``kappa = |d mean / d v|``: what step weights are made of.
+        """``(kappa, std)`` with ``kappa = |d mean / d v|``, of one step between two scalar levels: step weights use it.
 
         ``d log_prob / d v`` has the size kappa |z| / (std D), so kappa / std is the step's gradient per unit of noise;
         it grows along the trajectory (43-fold for FlowSDE, 25 steps, shift 3).

@@ -176,6 +176,8 @@ class WindowPlanner(Planner):
 class FullPlanner(Planner):
     """SDE on every step but the last (Flow-GRPO, DanceGRPO), training on a random share of them.
 
+    Flow-GRPO (arXiv 2505.05470) trains them all, DanceGRPO (arXiv 2505.07818) a share.
+
     Attributes:
         trained_share: share of the T - 1 noisy steps that is trained (DanceGRPO: 0.6, i.e. 14 of 24 at T = 25,
             rounded down); every prompt draws its own. 1 trains them all.
@@ -204,7 +206,10 @@ class FullPlanner(Planner):
 
 @dataclass(frozen=True)
 class OdePlanner(Planner):
-    """Plain ODE sampling, for objectives that make noise of their own. A group must then start from different noise."""
+    """Plain ODE sampling, for objectives that make noise of their own. A group must then start from different noise.
+
+    The rollout of DiffusionNFT (arXiv 2509.16117) and of those after it.
+    """
 
     label: ClassVar[str] = "plain ODE"
 
@@ -218,10 +223,14 @@ class OdePlanner(Planner):
 
 
 def deterministic_plan(sigmas: Tensor) -> StepPlan:
-    """Plain ODE sampling over ``sigmas``: how held-out images are made."""
+    """Plain ODE sampling over ``sigmas [T + 1]``: how held-out images are made."""
     return StepPlan(sigmas, (ODE,) * (len(sigmas) - 1))
 
 
 def windowed_plan(sigmas: Tensor, window: Sequence[int]) -> StepPlan:
-    """A plan with an explicit set of SDE steps: what a sampler with a fixed window uses."""
+    """A plan over ``sigmas [T + 1]`` whose steps in ``window`` are SDE: what a sampler with a fixed window uses.
+
+    Raises:
+        ValueError: the last step is in the window, or ``sigmas`` is no schedule.
+    """
     return StepPlan(sigmas, tuple(SDE if i in window else ODE for i in range(len(sigmas) - 1)))

@@ -67,6 +67,9 @@ def flow_sigmas(steps: int, shift: float = 1.0) -> Tensor:
 
     Returns:
         float32 tensor of shape [steps + 1], from exactly 1 to exactly 0, computed in float64.
+
+    Raises:
+        ValueError: fewer than 1 step, or a shift that is not above 0 or merges levels.
     """
     if not isinstance(steps, int) or steps < 1:
         raise ValueError(f"steps must be a whole number >= 1, found {steps!r}.")
@@ -91,6 +94,9 @@ def flash_sigmas(sigmas: Tensor, stop: int, ratio: float) -> Tensor:
 
     Returns:
         Schedule of shape [stop + n + 1] whose entries 0..stop are those of `sigmas`; same dtype and device.
+
+    Raises:
+        ValueError: no schedule, a tail without a step, or a ratio that is negative or not finite.
     """
     check_sigmas(sigmas)
     steps = len(sigmas) - 1

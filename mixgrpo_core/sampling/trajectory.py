@@ -127,6 +127,7 @@ class Trajectory:
 
     @property
     def group_size(self) -> int:
+        """Images of the group: rows of ``final``."""
         return len(self.final)
 
     @property

@@ -82,7 +82,7 @@ class WanderingTreePlanner(Planner):
         return tuple(range(_FIRST, last + 1))
 
     def splits(self, iteration: int, sigmas: Tensor) -> list[int]:
-        """The splits of an iteration, ascending."""
+        """The splits of an iteration over ``sigmas [T + 1]``, ascending."""
         last, way = self.candidates(sigmas)[-1], min(iteration / self.over, 1.0)
         means = [early + (late - early) * way for early, late in zip(self.early, self.late, strict=True)]
         drawn = [self._drawn(min(max(mean, _FIRST), last), last, (iteration, j)) for j, mean in enumerate(means)]

@@ -60,7 +60,7 @@ class SlidingWindow:
         _check_last(self.last)
 
     def at(self, iteration: int, steps: int) -> range:
-        """Trained steps; ValueError if the window does not fit."""
+        """Trained steps. Raises ``ValueError`` where the window does not fit."""
         starts = _starts(self.stride, _last_start(self.size, steps, self.last))
         start = _visit(iteration, starts, [self.hold] * len(starts), self.wrap)
         return range(start, start + self.size)
@@ -85,7 +85,7 @@ class FrozenWindow:
             raise ValueError(f"start must be a whole number >= 0, found {self.start!r}.")
 
     def at(self, iteration: int, steps: int) -> range:
-        """Trained steps; ValueError if the window does not fit."""
+        """Trained steps. Raises ``ValueError`` where the window does not fit."""
         _check_iteration(iteration)
         furthest = _last_start(self.size, steps, None)
         if self.start > furthest:
@@ -121,7 +121,7 @@ class RandomWindow:
             raise ValueError(f"seed must be a whole number, found {self.seed!r}.")
 
     def at(self, iteration: int, steps: int) -> range:
-        """Trained steps; ValueError if the window does not fit."""
+        """Trained steps. Raises ``ValueError`` where the window does not fit."""
         _check_iteration(iteration)
         choices = _last_start(self.size, steps, self.last) + 1
         digest = hashlib.blake2b(f"{self.seed}/{iteration}".encode(), digest_size=8).digest()
@@ -177,7 +177,7 @@ class DecayingWindow:
         return max(self.shortest, math.floor(self.hold * (1 - way) + self.shortest * way))
 
     def at(self, iteration: int, steps: int) -> range:
-        """Trained steps; ValueError if the window does not fit."""
+        """Trained steps. Raises ``ValueError`` where the window does not fit."""
         starts = _starts(self.stride, _last_start(self.size, steps, self.last))
         start = _visit(iteration, starts, [self.interval(start, steps) for start in starts], self.wrap)
         return range(start, start + self.size)

@@ -43,7 +43,7 @@ class GeometricWindow(Window):
             )
 
     def at(self, iteration: int, steps: int) -> range:
-        """Trained steps; ValueError if the window does not fit."""
+        """Trained steps. Raises ``ValueError`` where the window does not fit, or the iteration is below 0."""
         if self.size > steps - 1:
             raise ValueError(
                 f"A window of {self.size} steps does not fit {steps} sampling steps: the last step is never trained, "
@@ -56,6 +56,6 @@ class GeometricWindow(Window):
         return range(start, start + self.size)
 
     def reach(self, steps: int) -> range:
-        """All steps but the last; ValueError if the window does not fit."""
+        """All steps but the last. Raises ``ValueError`` where the window does not fit."""
         self.at(0, steps)
         return range(steps - 1)

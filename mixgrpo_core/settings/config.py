@@ -213,14 +213,14 @@ class TrainConfig:
         return self._grid(model, self.steps)
 
     def eval_sigmas(self, model: Gridded = USUAL) -> torch.Tensor:
-        """The grid of held-out samples."""
+        """The grid ``[T + 1]`` of held-out samples, float32."""
         return self._grid(model, self.eval_steps or self.steps)
 
     def _grid(self, model: Gridded, steps: int) -> torch.Tensor:
         return grid_of(model, steps, self.shift)
 
     def plan(self, iteration: int, prompt: int, sigmas: torch.Tensor, memory: Memory = NOTHING) -> StepPlan:
-        """How a group is rolled out: the planner's plan, without trained steps where the objective looks at none."""
+        """The planner's plan of a group over ``sigmas [T + 1]``, with no trained step where the objective asks none."""
         plan = self.planner.plan(iteration, prompt, sigmas, memory)
         return plan if TRANSITIONS in self.objective.needs else plan.untrained()
 
@@ -237,6 +237,7 @@ class TrainConfig:
         return own_count(self.prompts_per_iteration, self.images_per_prompt, whole=GROUP in self.objective.needs)
 
     def sampling(self) -> RolloutSettings:
+        """How a plan becomes a trajectory, with what the objective needs recorded."""
         return RolloutSettings(
             kernel=self.kernel,
             solver=self.solver,
@@ -248,7 +249,7 @@ class TrainConfig:
         )
 
     def updating(self, sigmas: torch.Tensor) -> UpdateSettings:
-        """How groups become optimizer steps; ``sigmas`` is the base grid."""
+        """How groups become optimizer steps; ``sigmas [T + 1]`` is the base grid."""
         return UpdateSettings(
             updates=self.update_count,
             epochs=self.epochs,

@@ -20,11 +20,10 @@ _FIRST = 5  # iterations whose gradients are the beginning
 @dataclass(frozen=True)
 class Collapse(Guard):
     """Counts iterations in a row whose training reward is below its start; one whose images are empty counts twice.
-
-    The rewards of an iteration's prompts (of 8 at least, else of more iterations) are compared with those of the first,
-    each in units of the spread that it had over the images then. The fall must exceed ``fall``, and four standard
-    errors by the spread over the prompts, for every iteration has prompts of its own. Images whose contrast or detail
-    leaves the range of the start, gradients and clipped shares out of proportion raise a warning without it.
+    Ours. The rewards of an iteration's prompts (of 8 at least, else of more iterations) are compared with those of the
+    first, each in units of the spread that it had over the images then. The fall must exceed ``fall``, and four
+    standard errors by the spread over the prompts, for every iteration has prompts of its own. Images whose contrast or
+    detail leaves the range of the start, gradients and clipped shares out of proportion raise a warning without it.
 
     Attributes:
         warn, stop: iterations in a row at which there is an alarm; None for never.

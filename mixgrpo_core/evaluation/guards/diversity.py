@@ -17,7 +17,7 @@ class DiversityLoss(Guard):
     """The mean distance between the images of a held-out prompt, as a share of what it was at the first evaluation.
 
     Learning to obey the prompt costs diversity, too, where the model ignored it before: a run of the demo model, which
-    draws a wrong colour or shape every other time, honestly keeps 40 %.
+    draws a wrong colour or shape every other time, honestly keeps 40 %. Ours.
 
     Attributes:
         warn, stop: shares in 0..1 below which there is an alarm; None for never. Common for tuned models are 0.7, 0.5.

@@ -18,7 +18,7 @@ _LEAST_SHARE = 0.05  # of the mean: a spread below it counts as that
 class PixelDrift(Guard):
     """How far brightness, contrast, saturation, sharpness and JPEG size have moved since the first evaluation.
 
-    In units of the spread that the held-out images had then (of a twentieth of the mean where that is more).
+    In units of the spread that the held-out images had then (of a twentieth of the mean where that is more). Ours.
 
     Attributes:
         warn, stop: distances above which there is an alarm; None for never.

@@ -18,7 +18,7 @@ class HeldOutFall(Guard):
     """Counts evaluations in a row at which a held-out reward is below its best while what is trained on has risen.
 
     A reward that is only watched (weight 0) is compared with the trained rewards on held-out images; a trained reward
-    on held-out prompts with itself on the trained prompts.
+    on held-out prompts with itself on the trained prompts. Ours.
 
     Attributes:
         warn, stop: evaluations in a row at which there is an alarm; None for never.

@@ -83,7 +83,12 @@ def load_sd3(
     seed: int = 0,
     pipeline_grid: bool = False,
 ) -> PipelineModel:
-    """Stable Diffusion 3 or 3.5 from a local diffusers folder; nothing is ever downloaded. See `load_pipeline`."""
+    """Stable Diffusion 3 or 3.5 from a local diffusers folder; nothing is ever downloaded. See `load_pipeline`.
+
+    Raises:
+        ModelFilesError: the folder lacks something, or holds another pipeline.
+        ValueError: a setting is out of its range; see `load_pipeline`.
+    """
     require_range(dtype)
     require_folder(Path(folder), (INDEX,))
     found = read_json(Path(folder) / INDEX).get("_class_name")

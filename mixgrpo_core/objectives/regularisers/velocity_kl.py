@@ -15,7 +15,8 @@ from .port import Regulariser
 class VelocityKL(Regulariser):
     """A pull to another policy: the squared difference of the two velocities.
 
-    ``mean((v - v')^2)`` over the latent elements, at the points where the objective looks (see `velocity_kl`).
+    ``mean((v - v')^2)`` over the latent elements, as in DiffusionNFT's code (arXiv 2509.16117), at the points where the
+    objective looks (see `velocity_kl`).
 
     Attributes:
         weight: above 0; public practice is 1e-3 to the base model.

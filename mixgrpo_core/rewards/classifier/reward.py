@@ -36,6 +36,7 @@ _SHOWN = 20  # labels in an error
 @dataclass(frozen=True)
 class ImageClassifier(DifferentiableReward):
     """The probability that an image is what ``label`` says, 0 to 1; or how far it exceeds a threshold, as a penalty.
+    Ours.
 
     Attributes:
         folder: of any image classifier of transformers: ``config.json``, ``preprocessor_config.json``, weights.

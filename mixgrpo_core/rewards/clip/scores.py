@@ -28,7 +28,7 @@ _STRETCHED_SIDES = (378, 384)  # open_clip's networks of these sides were traine
 
 @dataclass(frozen=True)
 class HPSv2(TextImageReward):
-    """Human Preference Score v2 and v2.1 (Wu et al., 2023): CLIP H/14 tuned on people's choices. About 0.1 to 0.4; the
+    """Human Preference Score v2 and v2.1 (arXiv 2306.09341): CLIP H/14 tuned on people's choices. About 0.1 to 0.4; the
     printed leaderboards say 100 times that. Scores of v2 and of v2.1 do not compare.
 
     Attributes:
@@ -70,7 +70,7 @@ class HPSv2(TextImageReward):
 
 @dataclass(frozen=True)
 class PickScore(TextImageReward):
-    """PickScore v1 (Kirstain et al., 2023): CLIP H/14 tuned on people's choices. About 17 to 26.
+    """PickScore v1 (arXiv 2305.01569): CLIP H/14 tuned on people's choices. About 17 to 26.
 
     Attributes:
         file: ``PickScore_v1.safetensors``, or the folder as the hub has it.
@@ -118,7 +118,7 @@ class PickScore(TextImageReward):
 
 @dataclass(frozen=True)
 class CLIPScore(TextImageReward):
-    """Cosine of a picture and its prompt in any CLIP network (Hessel et al., 2021, without their factor 2.5).
+    """Cosine of a picture and its prompt in any CLIP network (arXiv 2104.08718, without its factor 2.5).
 
     Attributes:
         file: of DFN5B H/14 at 378 (as in the MixGRPO paper), laion H/14, OpenAI L/14, or another CLIP: a weight file or

@@ -29,6 +29,8 @@ _TINY = 1e-12  # under the root, for the gradient of an image that is its own so
 class DirectionalCLIP(DifferentiableReward):
     """Cosine of the change of the image and the change of the text, -1 to 1; 0 for an image that did not change.
 
+    The directional loss of StyleGAN-NADA (arXiv 2108.00946) as a score.
+
     A prompt that is empty, or says what the source's prompt says, has no score.
 
     Attributes:

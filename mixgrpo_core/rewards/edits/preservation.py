@@ -96,7 +96,7 @@ class SSIM:
 
 @dataclass(frozen=True)
 class EditPreservation(DifferentiableReward):
-    """How well an image keeps its source outside of the mask.
+    """How well an image keeps its source outside of the mask. Ours, of two common measures.
 
     The source and the mask come with the batch's context where none are given, and are resized to the image. Without
     any mask the whole picture is compared.

@@ -2,8 +2,9 @@
 
     score = head(embedding of length 1)                                                       about 1 to 10
 
-LAION's predictors stand on OpenAI's CLIP L/14, version 2.5 (of another author) on SigLIP so400m at 384 pixels. The
-names in the head's file tell them apart, and whether ReLUs are between the layers: they take up numbers.
+LAION's predictors (github.com/christophschuhmann/improved-aesthetic-predictor) stand on OpenAI's CLIP L/14, version 2.5
+(of another author) on SigLIP so400m at 384 pixels. The names in the head's file tell them apart, and whether ReLUs are
+between the layers: they take up numbers.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""DINOv2 (Oquab et al. 2023): what a picture shows and how it is arranged, learnt without words.
+"""DINOv2 (arXiv 2304.07193): what a picture shows and how it is arranged, learnt without words.
 
 Its files come from the hub in transformers' naming; sizes are read from the shapes where no ``config.json`` tells
 them (a head of attention has 64 numbers in all of them).

@@ -64,7 +64,7 @@ class ImageEncoder(Protocol):
 
 @dataclass(frozen=True)
 class ClipImages:
-    """Pictures as CLIP sees them, in the space that it shares with texts.
+    """Pictures as CLIP (arXiv 2103.00020) sees them, in the space that it shares with texts.
 
     Attributes:
         file: of a CLIP, whole or its image tower only, in open_clip's or transformers' layout.
@@ -103,6 +103,8 @@ class ClipEncoder:
 @dataclass(frozen=True)
 class ImageSimilarity(DifferentiableReward):
     """Cosine of the embeddings of an image and of the reference picture; 1 is a copy.
+
+    CLIP-I and DINO of DreamBooth (arXiv 2208.12242).
 
     Attributes:
         encoder: ``DinoV2`` or ``ClipImages``.

@@ -31,7 +31,7 @@ IMAGE_REWARD = KnownFile(
 
 @dataclass(frozen=True)
 class ImageReward(DifferentiableReward):
-    """ImageReward v1.0 (Xu et al. 2023): standardised human preference, about -2.3 to 2, 0 for an ordinary image.
+    """ImageReward v1.0 (arXiv 2304.05977): standardised human preference, about -2.3 to 2, 0 for an ordinary image.
 
     Prompts are read up to 35 tokens. An empty prompt has no score.
 

@@ -15,8 +15,8 @@ from .endpoint import Endpoint, client_package
 class RewardElsewhere(StatelessReward):
     """Sends images and prompts as they are to ``mixgrpo-judge serve-rewards``, and takes the scores that come back.
 
-    What is not answered is masked. Only images and prompts travel, so a reward that compares with a picture, or that
-    remembers, is not served.
+    Ours. What is not answered is masked. Only images and prompts travel, so a reward that compares with a picture, or
+    that remembers, is not served.
 
     Attributes:
         endpoint: the server.

@@ -22,6 +22,8 @@ SPREAD_FLOOR = 1e-2
 class JudgeReward(StatelessReward):
     """Asks a judge about every image of a group at once; what it cannot say, or says wrongly, is masked.
 
+    Ours; the questions are those of the modes (`scoring`).
+
     Attributes:
         chat: who is asked.
         mode: what for.

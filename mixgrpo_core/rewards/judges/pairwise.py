@@ -1,9 +1,10 @@
-"""Images against each other: a group's win rates, for judges that compare better than they rate (Pref-GRPO).
+"""Images against each other: a group's win rates, for judges that compare better than they rate.
 
     w_i = mean over the answered pairs {i, j} of (p(i, j) + 1 - p(j, i)) / 2
 
-p(i, j) is the judge's preference for the image that it is shown first, so a liking for the first place cancels. A
-pair of which an answer is missing is left out; an image without any pair left is masked.
+p(i, j) is the judge's preference for the image that it is shown first, so a liking for the first place cancels. A pair
+of which an answer is missing is left out; an image without any pair left is masked. A group's win rates as rewards are
+those of Pref-GRPO (arXiv 2508.20751).
 """
 
 import random

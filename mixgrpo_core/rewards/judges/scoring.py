@@ -6,7 +6,7 @@
 
 P is of the first token of the answer: spellings and capitals of a word are summed, and a token that begins one word
 only counts for it. Where a judge offers no log-probs, YesNo and Levels read the written word: a number out of a few,
-with many ties.
+with many ties. Sources: VQAScore, arXiv 2404.01291; Q-Align, arXiv 2312.17090; UnifiedReward, arXiv 2503.05236.
 """
 
 import math

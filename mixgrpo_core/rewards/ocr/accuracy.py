@@ -3,7 +3,7 @@
     score = 1 - distance / length                        of the wanted text, in lower case and without spaces; 0 to 1
 
 The distance is 0 where the wanted text is somewhere in what was read; else Levenshtein's, at most the length. (As in
-Flow-GRPO, which takes the first quoted text only.)
+Flow-GRPO, arXiv 2505.05470, which takes the first quoted text only.)
 """
 
 import re

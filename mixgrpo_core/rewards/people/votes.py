@@ -35,7 +35,7 @@ def unheard(ballot: Ballot) -> None:
 
 @dataclass(frozen=True)
 class HumanVote(StatelessReward):
-    """Shows each group to people and takes their votes; on the canvas in the live view, headless from files.
+    """Shows each group to people and takes their votes; on the canvas in the live view, headless from files. Ours.
 
     A group is scored as soon as everybody is done: all images have a vote (and there were no ``second_thoughts``), or
     somebody says so. When the time is up what was voted counts; fewer than two votes say nothing, and ``fallback``

@@ -74,7 +74,7 @@ class Near:
 
 @dataclass(frozen=True)
 class PixelReward(DifferentiableReward):
-    """A measure with a goal, as a reward."""
+    """A measure with a goal, as a reward. Ours; a measure from the literature names its source."""
 
     measure: Measure
     goal: Goal = More()

@@ -30,7 +30,7 @@ SIGLIP_FILES = (
 
 @dataclass(frozen=True)
 class SigLIPScore(TextImageReward):
-    """How surely a picture shows its prompt, in a SigLIP network (Zhai et al., 2023). Logits are about -17 to 12.
+    """How surely a picture shows its prompt, in a SigLIP network (arXiv 2303.15343). Logits are about -17 to 12.
 
     Attributes:
         file: a folder as the hub has it, or a weight file; ``tokenizer.json`` or ``spiece.model`` lies beside it.

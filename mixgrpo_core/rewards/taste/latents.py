@@ -27,7 +27,7 @@ _LONGEST, _SHORTEST, _MULTIPLE = 256, 32, 16  # pixels of a side
 
 @dataclass(frozen=True)
 class Latents(ImageEncoder):
-    """Pictures by their colours and edges, and by what an autoencoder (VAE) makes of them.
+    """Pictures by their colours and edges, and by what an autoencoder (VAE) makes of them. Ours.
 
     Attributes:
         file: a folder of diffusers (of the autoencoder, or of a whole model with its ``vae``), or the ``.safetensors``

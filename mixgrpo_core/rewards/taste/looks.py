@@ -19,7 +19,7 @@ _SIDE = 64
 
 @dataclass(frozen=True)
 class ColoursAndEdges(ImageEncoder):
-    """Pictures by the statistics of their colours and edges: no weights, and no idea what they show."""
+    """Pictures by the statistics of their colours and edges: no weights, and no idea what they show. Ours."""
 
     licence = ""
 
@@ -43,7 +43,7 @@ class StatisticsEncoder:
 
 @dataclass(frozen=True)
 class SiglipImages(ImageEncoder):
-    """Pictures as SigLIP sees them, in the space that it shares with texts.
+    """Pictures as SigLIP (arXiv 2303.15343) sees them, in the space that it shares with texts.
 
     Attributes:
         file: a folder as the hub has it, or a weight file.

@@ -30,10 +30,10 @@ UNSURE = "the taste is not sure enough of this group"
 class TasteReward(Reward):
     """Logits that one person would like an image, by an ensemble of heads that was learnt from that person's votes.
 
-    Where the heads agree too little on a group, it abstains: of the group's images ``asked`` go to the ballot, those
-    whose votes tell most, and the votes score them; nobody is asked twice. What was said is learnt from before the next
-    iteration: a refresh is a part of the run's state, so a run that is gone on with has the same taste at the same
-    iteration. Held-out images are scored by the taste of the moment, and a refresh moves their figures.
+    Ours. Where the heads agree too little on a group, it abstains: of the group's images ``asked`` go to the ballot,
+    those whose votes tell most, and the votes score them; nobody is asked twice. What was said is learnt from before
+    the next iteration: a refresh is a part of the run's state, so a run that is gone on with has the same taste at the
+    same iteration. Held-out images are scored by the taste of the moment, and a refresh moves their figures.
 
     Attributes:
         file: a taste to begin with, of ``mixgrpo taste train``; without one it begins with asking.

@@ -2,7 +2,7 @@
 
     Gated(PickScore(...), by=NudityReward(...), most=0.2)      Penalised(PickScore(...), by=OcrReward(...), least=0.9)
 
-An image that the gate could not score is masked: nobody knows on which side it is.
+Ours. An image that the gate could not score is masked: nobody knows on which side it is.
 """
 
 import math

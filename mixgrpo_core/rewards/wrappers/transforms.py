@@ -2,8 +2,8 @@
 
     Transformed(PickScore(...), Affine(scale=8, shift=-2))     Transformed(JudgeReward(...), Rank())
 
-Fixed functions hold on held-out images, too; a `RunningZ` and a `Rank` are for training only: held-out figures stay
-those of the reward itself, for they are compared between iterations. Needed where rewards are summed
+Ours. Fixed functions hold on held-out images, too; a `RunningZ` and a `Rank` are for training only: held-out figures
+stay those of the reward itself, for they are compared between iterations. Needed where rewards are summed
 (``WeightedRewards``); an advantage that is normalised per reward does not depend on scale and shift.
 """
 
@@ -211,6 +211,7 @@ class Transformed(DifferentiableReward):
         return replace(found, values=values, valid=valid)
 
     def values(self, batch: RewardBatch) -> Tensor:
+        """Transformed scores ``[G]`` with their gradient. Raises ``TypeError`` where reward or transform has none."""
         if not (self.about.differentiable and isinstance(self.reward, DifferentiableReward)):
             raise TypeError(f"expected a reward and a transform that have gradients, found {self}")
         return self.transform.apply(self.reward.values(batch), {})[0]

@@ -14,7 +14,7 @@ from .port import PromptDraw, PromptSource
 
 @dataclass(frozen=True)
 class Shuffled(PromptSource):
-    """Every prompt once before any comes again, in a fresh order each time."""
+    """Every prompt once before any comes again, in a fresh order each time. Ours: the usual shuffle of a data set."""
 
     label: ClassVar[str] = "shuffled"
 
