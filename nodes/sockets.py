@@ -12,8 +12,8 @@ from torch import Tensor
 from ..mixgrpo_core import TrainConfig
 from ..mixgrpo_core.advantages import Credit
 from ..mixgrpo_core.models.lora_layers import USUAL, Layers
-from ..mixgrpo_core.rewards.port import Reward, about
-from ..mixgrpo_core.rewards.taste.reward import alone
+from ..mixgrpo_core.rewards.port import Reward
+from ..mixgrpo_core.rewards.taste.reward import unattended
 from ..mixgrpo_core.sampling.windows import Window
 
 WindowSocket = io.Custom("MIXGRPO_WINDOW")
@@ -46,7 +46,7 @@ class Rewards:
     @property
     def unattended(self) -> dict[str, Reward]:
         """Those that score any image: people are asked about images of a training only."""
-        return {name: alone(reward) for name, reward in self.rewards.items() if about(reward).held_out}
+        return unattended(self.rewards)
 
 
 @dataclass(frozen=True, kw_only=True)

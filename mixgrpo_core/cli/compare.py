@@ -8,20 +8,26 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import tyro
 from PIL import Image
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+from torch import Tensor
 
-from ..evaluation.held_out import Evaluation, win_rate
+from ..evaluation.comparison import Comparing, Comparison, compared, drawn, hybrid
 from ..rewards.port import Reward
+from ..rewards.taste.reward import unattended
+from ..settings.grids import grid_of
+from ..settings.pictures import FileContexts
 from ..views.grids import labelled_grid, strip
 from .flags import IMPORT_WORDS
 from .model_config import ModelConfig
-from .pictures import check_share, new_folder, read_words
+from .pictures import check_counts, check_share, loaded, new_folder, read_words
 from .settings import PromptConfig, RunConfig
-from .sides import Drawing, Side, caption, drawn, side
+from .sides import Side, freed, side
 
 _TILE = 96
 """Height of a picture in the grid, in pixels."""
@@ -37,6 +43,7 @@ class EvaluateFlags:
     model: the model (its own ``lora`` is not used).
     steps, shift, images, batch: plain ODE sampling, on the model's own grid without a shift; images per prompt.
     share_a, share_b: share of the steps with the LoRA on (hybrid inference); 1 is throughout.
+    seed: of the noise, which is that of Compare LoRA on the canvas.
     """
 
     lora_a: str | None = None
@@ -51,15 +58,7 @@ class EvaluateFlags:
     batch: int = 16
     share_a: float = 1.0
     share_b: float = 1.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Found:
-    """What one side made: scores, and per prompt its pictures side by side."""
-
-    name: str
-    evaluation: Evaluation
-    pictures: Sequence[Image.Image]
+    seed: int = 0
 
 
 def evaluate_command(arguments: Sequence[str]) -> int:
@@ -67,8 +66,8 @@ def evaluate_command(arguments: Sequence[str]) -> int:
     flags = tyro.cli(
         EvaluateFlags, args=arguments, prog="mixgrpo evaluate", description=f"Compare two LoRAs or none. {IMPORT_WORDS}"
     )
-    how = Drawing(steps=flags.steps, shift=flags.shift, images=flags.images, batch=flags.batch)
-    rewards = RunConfig(rewards=flags.rewards).make_rewards()
+    check_counts(flags.steps, flags.shift, flags.images, flags.batch)
+    rewards = unattended(RunConfig(rewards=flags.rewards).make_rewards())
     train = flags.prompts.train
     prompts = read_words((train,) if isinstance(train, str) else train)
     check_share("--share-a", flags.share_a)
@@ -77,48 +76,63 @@ def evaluate_command(arguments: Sequence[str]) -> int:
     folder = new_folder(flags.out)
     for reward in rewards.values():
         reward.prepare(prompts)
-    a, b = (_run(one, prompts, rewards, how) for one in sides)
-    _write_comparison(folder, prompts, a, b)
+    how: Comparing[Any] = Comparing(
+        prompts=prompts,
+        sigmas=lambda model: grid_of(model, flags.steps, flags.shift),
+        contexts=FileContexts(prompts),
+        images=flags.images,
+        seed=flags.seed,
+        batch=flags.batch,
+        decode_batch=flags.batch,
+    )
+    found, strips = _found(sides, how, rewards, flags.steps)
+    _write_comparison(folder, prompts, found, strips)
     return 0
 
 
-def _run(one: Side, prompts: Sequence[str], rewards: Mapping[str, Reward], how: Drawing) -> Found:
-    pictures: list[Image.Image] = []
-    found = drawn(one, prompts, rewards, how, lambda index, images: pictures.append(strip(images, _TILE)))
-    return Found(name=one.name, evaluation=found, pictures=pictures)
+def _found(
+    sides: Sequence[Side], how: Comparing[Any], rewards: Mapping[str, Reward], steps: int
+) -> tuple[Comparison, list[list[Image.Image]]]:
+    """Both drawn, one model in memory at a time, and scored together; and the pictures of each prompt."""
+    first, second = sides
+    latents = [_latents(first, how, steps)]
+    freed()
+    model = loaded(second.model, how.prompts, steps)
+    latents.append(drawn(hybrid(model, second.share), how))
+    strips: list[list[Image.Image]] = []
+
+    def seen(_place: int, images: Sequence[Tensor]) -> None:
+        strips.append([strip(of, _TILE) for of in images])
+
+    return compared([one.name for one in sides], latents, model, how, rewards, seen), strips
 
 
-def _write_comparison(folder: Path, prompts: Sequence[str], a: Found, b: Found) -> None:
-    scores = _scores(a.evaluation, b.evaluation)
-    content = {"a": a.name, "b": b.name, "rewards": scores}
+def _latents(one: Side, how: Comparing[Any], steps: int) -> list[Tensor]:
+    return drawn(hybrid(loaded(one.model, how.prompts, steps), one.share), how)
+
+
+def _write_comparison(
+    folder: Path, prompts: Sequence[str], found: Comparison, strips: Sequence[Sequence[Image.Image]]
+) -> None:
+    a, b = found.names
+    content = {"a": a, "b": b, "rewards": {reward: _figures(found, reward) for reward in found.rewards}}
     (folder / "scores.json").write_text(json.dumps(content, indent=1, allow_nan=False))
-    cells = [[x, y] for x, y in zip(a.pictures, b.pictures, strict=True)]
-    captions = [[caption(a.evaluation, i), caption(b.evaluation, i)] for i in range(len(prompts))]
     grid = folder / "grid.png"
-    labelled_grid(cells, prompts, (f"A: {a.name}", f"B: {b.name}"), captions, tile=_TILE).save(grid)
+    labelled_grid(strips, prompts, (f"A: {a}", f"B: {b}"), found.captions(), tile=_TILE).save(grid)
+    table = Table("reward", f"A: {escape(a)}", f"B: {escape(b)}", "A wins")
+    for reward in found.rewards:
+        wins = found.wins(reward, 0, 1)
+        table.add_row(*map(escape, (reward, *found.figures(reward))), "-" if math.isnan(wins) else f"{wins:.1%}")
     console = Console()
-    console.print(_table(a, b))
-    for failure in dict.fromkeys(map(str, (*a.evaluation.failures, *b.evaluation.failures))):
+    console.print(table)
+    for failure in dict.fromkeys(map(str, found.failures)):
         console.print(failure, style="yellow", highlight=False, markup=False)
     console.print(f"grid: {grid}", highlight=False, soft_wrap=True)
 
 
-def _table(a: Found, b: Found) -> Table:
-    table = Table("reward", f"A: {a.name}", f"B: {b.name}", "A wins")
-    for reward in a.evaluation.rewards:
-        left, right = a.evaluation.rewards[reward], b.evaluation.rewards[reward]
-        rate = win_rate(a.evaluation, b.evaluation, reward)
-        means = [f"{stats.mean:.4f} ± {stats.spread:.4f}" for stats in (left, right)]
-        table.add_row(reward, *means, f"{rate:.1%}")
-    return table
-
-
-def _scores(a: Evaluation, b: Evaluation) -> dict[str, dict[str, float | None]]:
-    """Per reward the figures of both sides; None where there is none, as JSON has no NaN."""
-    rows = {}
-    for reward in a.rewards:
-        left, right = a.rewards[reward], b.rewards[reward]
-        figures = {"mean_a": left.mean, "spread_a": left.spread, "mean_b": right.mean, "spread_b": right.spread}
-        figures = {**figures, "win_rate_a": win_rate(a, b, reward), "images": float(left.count)}
-        rows[reward] = {name: value if math.isfinite(value) else None for name, value in figures.items()}
-    return rows
+def _figures(found: Comparison, reward: str) -> dict[str, float | None]:
+    """The figures of both sides; None where there is none, as JSON has no NaN."""
+    left, right = (evaluation.rewards[reward] for evaluation in found.evaluations)
+    figures = {"mean_a": left.mean, "spread_a": left.spread, "mean_b": right.mean, "spread_b": right.spread}
+    figures = {**figures, "win_rate_a": found.wins(reward, 0, 1), "images": float(left.count)}
+    return {name: value if math.isfinite(value) else None for name, value in figures.items()}

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..evaluation.reward_probe import COLUMNS, Probed, correlations, extremes, probe
+from ..evaluation.shown import evenly
 from ..models.port import FlowModel
 from ..models.sizes import sized
 from ..rewards.port import Context, Origin, RewardBatch
@@ -65,7 +66,7 @@ def probe_command(arguments: Sequence[str]) -> int:
         raise ValueError(
             f"expected one prompt and two images of it at least, found --most {flags.most} --images {flags.images}"
         )
-    prompts = _spread(read_words(flags.prompts), flags.most)
+    prompts = evenly(read_words(flags.prompts), flags.most)
     rewards = {name: alone(reward) for name, reward in reward_calls.made(flags.rewards).items()}
     folder = new_folder(flags.out)
     for reward in rewards.values():
@@ -80,11 +81,6 @@ def probe_command(arguments: Sequence[str]) -> int:
         words = f"{one.name}: can this be learned from? {one.sentence}. Its best and worst: {sheet}"
         console.print(words, highlight=False, markup=False, soft_wrap=True)
     return 0 if any(one.learnable or one.sentence.startswith("with") for one in found) else 1
-
-
-def _spread(prompts: Sequence[str], most: int) -> list[str]:
-    few = min(most, len(prompts))
-    return [prompts[place * len(prompts) // few] for place in range(few)]
 
 
 def _images(model: FlowModel, prompt: str, number: int, flags: ProbeFlags) -> RewardBatch:

@@ -1,4 +1,4 @@
-"""Models that are compared: each is loaded, drawn with and scored in turn, on the same prompts and noise."""
+"""Models that stand side by side: each is loaded in its turn, and gone from memory before the next one comes."""
 
 import gc
 from collections.abc import Callable, Mapping, Sequence
@@ -10,8 +10,9 @@ from torch import Tensor
 
 from ..evaluation.held_out import Evaluation, HeldOut, Prompted, evaluate
 from ..models.sizes import of_sizes
-from ..rewards.port import Reward
+from ..rewards.port import Context, Reward
 from ..settings.grids import grid_of
+from ..settings.pictures import FileContexts
 from .model_config import ModelConfig
 from .pictures import check_counts, loaded, with_lora
 
@@ -47,17 +48,23 @@ def side(model: ModelConfig, lora: str | None, share: float = 1.0) -> Side:
     return Side(name=name, model=model, share=share)
 
 
-def drawn(
+def evaluated(
     one: Side,
     prompts: Sequence[str],
     rewards: Mapping[str, Reward],
     how: Drawing,
     on_prompt: Callable[[int, Tensor], None],
 ) -> Evaluation:
-    """Sample and score one side; its model is gone from memory afterwards. See `evaluate` for ``on_prompt``."""
-    model = loaded(one.model, prompts, how.steps)
+    """Sample and score one side; its model is gone from memory afterwards. See `evaluate` for ``on_prompt``.
+
+    Each side is scored alone: of thousands of prompts no latents are kept until the next one is drawn.
+    """
+    model, contexts = loaded(one.model, prompts, how.steps), FileContexts(prompts)
     held_out = HeldOut(
-        prompts=[Prompted(prompt=prompt, cond=model.encode(prompt)) for prompt in prompts],
+        prompts=[
+            Prompted(prompt=prompt, cond=model.encode(prompt), context=contexts.get(prompt, Context()))
+            for prompt in prompts
+        ],
         sigmas=grid_of(model, how.steps, how.shift),
         of_sizes=of_sizes(model, prompts, lambda sized: grid_of(sized, how.steps, how.shift)),
         images_per_prompt=how.images,
@@ -66,13 +73,12 @@ def drawn(
     )
     found = evaluate(model, held_out, rewards, lora_share=one.share, on_prompt=on_prompt)
     del model
-    gc.collect()  # hooks point back at a model: without this it would stay until after the next one is loaded
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    freed()
     return found
 
 
-def caption(evaluation: Evaluation, index: int) -> str:
-    """The means of one prompt's scores, in words."""
-    means = {name: scores[index].values[scores[index].valid] for name, scores in evaluation.scores.items()}
-    return "  ".join(f"{name} {float(torch.mean(values)):.2f}" for name, values in means.items() if len(values))
+def freed() -> None:
+    """Let go of a model that nobody holds: its hooks point back at it, so it would stay until the next one is there."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

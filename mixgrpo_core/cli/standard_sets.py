@@ -18,9 +18,11 @@ from rich.table import Table
 from torch import Tensor
 
 from ..evaluation.by_category import Row, by_category
+from ..evaluation.comparison import caption
 from ..evaluation.held_out import Evaluation
 from ..evaluation.prompt_sets import Item, PromptSet, set_at
 from ..rewards.port import Reward
+from ..rewards.taste.reward import unattended
 from ..settings.parts import all_parts
 from ..support.paths import user_path
 from ..support.pixels import to_image
@@ -29,7 +31,7 @@ from .flags import IMPORT_WORDS
 from .model_config import ModelConfig
 from .pictures import new_folder
 from .settings import RunConfig
-from .sides import Drawing, Side, caption, drawn, side
+from .sides import Drawing, Side, evaluated, side
 
 _TILE = 96
 """Height of a picture in a grid, in pixels."""
@@ -78,7 +80,7 @@ def eval_command(arguments: Sequence[str]) -> int:
     images = chosen.images if flags.images is None else flags.images
     how = Drawing(steps=flags.steps, shift=flags.shift, images=images, batch=flags.batch)
     items = first_of_each(chosen.read(path), flags.most)
-    rewards = RunConfig(rewards=flags.rewards).make_rewards() if flags.rewards else {}
+    rewards = unattended(RunConfig(rewards=flags.rewards).make_rewards()) if flags.rewards else {}
     parts = {type(part).__name__ for reward in rewards.values() for part in all_parts(reward)}
     sides = [side(flags.model, lora) for lora in dict.fromkeys((None, flags.lora))]
     folder = new_folder(flags.out)
@@ -139,7 +141,7 @@ class _Drawn:
             if index in self.shown:
                 strips[index] = strip(images, _TILE)
 
-        return drawn(self.side, [item.prompt for item in self.items], rewards, how, on_prompt), strips
+        return evaluated(self.side, [item.prompt for item in self.items], rewards, how, on_prompt), strips
 
 
 def _categories(items: Iterable[Item]) -> list[str]:

@@ -9,11 +9,19 @@ from ..models.sizes import sized
 from ..sampling.ode import decode, sample
 from ..support.seeds import derive_seed
 
+PROMPTS, IMAGES = 4, 4
+"""That are shown of a run: of each prompt so many images, of which the gallery has the first."""
 
-def shown_prompts(train: Sequence[str], held_out: Sequence[str], most: int) -> list[str]:
+
+def evenly(offered: Sequence[str], most: int) -> list[str]:
+    """``most`` of the prompts, spread evenly over all; all of them where there are no more."""
+    few = min(most, len(offered))
+    return [offered[place * len(offered) // few] for place in range(few)]
+
+
+def shown_prompts(train: Sequence[str], held_out: Sequence[str], most: int = PROMPTS) -> list[str]:
     """Which prompts are shown: held-out ones, ``most`` of them spread evenly, or training ones where none are."""
-    offered = held_out or train
-    return list(offered[:: max(1, len(offered) // most)][:most])
+    return evenly(held_out or train, most)
 
 
 def shown_images(

@@ -49,12 +49,27 @@ def sample_together(
 
     The latents are those of each prompt alone, up to the rounding of larger calls; of one prompt they are the same.
     """
+    begun = [start_of(of, sigmas) for of in noise]
+    return carried_together(model, conds, begun, sigmas, solver=solver, lora_share=lora_share, batch=batch)
+
+
+@torch.no_grad()
+def carried_together(
+    model: Sampled[Cond],
+    conds: Sequence[Cond],
+    begun: Sequence[Tensor],
+    sigmas: Tensor,
+    *,
+    solver: Solver[Any] = Euler(),  # noqa: B008 (frozen)
+    lora_share: float = 1.0,
+    batch: int = 16,
+) -> list[Tensor]:
+    """As `sample_together`, from latents ``[n, *L]`` of each prompt at ``sigmas[0]`` to the last level."""
     if len(conds) == 1:
-        return [sample(model, conds[0], noise[0], sigmas, solver=solver, lora_share=lora_share, batch=batch)]
-    counts = [len(of) for of in noise]
+        return [carried(model, conds[0], begun[0], sigmas, solver=solver, lora_share=lora_share, batch=batch)]
+    counts = [len(of) for of in begun]
     own = torch.arange(len(conds)).repeat_interleave(torch.tensor(counts))
-    x = start_of(torch.cat(list(noise)), sigmas)
-    made = _carried(model, conds, x, own, sigmas, solver, lora_share, batch)
+    made = _carried(model, conds, torch.cat(list(begun)), own, sigmas, solver, lora_share, batch)
     return list(made.split(counts))
 
 

@@ -11,7 +11,7 @@ from typing import TypeVar
 import torch
 
 from ..objectives.update import update_policy
-from ..sampling.ode import decode_frames, sample, sample_together
+from ..sampling.ode import carried, carried_together, decode_frames
 from ..sampling.rollouts import rollout_together
 from ..settings.config import TrainConfig
 from ..support.micro_batches import ran_out
@@ -20,8 +20,8 @@ R = TypeVar("R")
 _WORK: Mapping[Callable[..., object], tuple[str, str]] = MappingProxyType(
     {
         rollout_together: ("sampling", "rollout_batch"),
-        sample: ("sampling", "rollout_batch"),
-        sample_together: ("sampling", "rollout_batch"),
+        carried: ("sampling", "rollout_batch"),
+        carried_together: ("sampling", "rollout_batch"),
         decode_frames: ("decoding", "decode_batch"),
         update_policy: ("training", "update_batch"),
     }

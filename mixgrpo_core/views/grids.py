@@ -1,15 +1,16 @@
-"""Labelled contact sheets: rows of prompts, columns of variants, words on the picture."""
+"""Labelled contact sheets: rows of prompts, columns of variants, words on the picture that can be read in a node."""
 
-import textwrap
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from ..support.pixels import to_image
+from .lettering import font_for, line_height, wrapped
 
-_INK, _PAPER, _GAP = (24, 24, 27), (250, 250, 249), 6
+_INK, _FAINT, _PAPER, _GAP = (24, 24, 27), (96, 96, 104), (250, 250, 249), 8
+_NAME_LINES, _CAPTION_LINES = 2, 4
 
 
 def labelled_grid(
@@ -21,35 +22,49 @@ def labelled_grid(
     tile: int = 128,
     title: str = "",
 ) -> Image.Image:
-    """A sheet of images.
+    """A sheet of images: a row's name stands above its pictures, the columns' names above all.
 
     Args:
-        cells: per row and column a picture ``[H, W, 3]``, or several ``[n, H, W, 3]`` that stand side by side; or their
-            `strip`, which needs less memory.
-        rows, columns: their labels.
+        cells: per row and column a picture ``[H, W, 3]`` in 0..1, or several ``[n, H, W, 3]`` that stand side by side;
+            or their `strip`, which needs less memory.
+        rows, columns: their names.
         captions: words under each cell.
         tile: height of a picture in pixels.
+        title: of the whole sheet.
     """
     strips = [[strip(cell, tile) if isinstance(cell, Tensor) else cell for cell in row] for row in cells]
-    font, small = ImageFont.load_default(size=15), ImageFont.load_default(size=12)
-    margin, foot = 190, 18 if captions else 0
-    head = 30 + (28 if title else 0)
-    widths = [max(row[i].width for row in strips) + _GAP for i in range(len(columns))]
-    height = head + len(strips) * (tile + foot + _GAP)
-    sheet = Image.new("RGB", (margin + sum(widths), height), _PAPER)
+    widths = [max(row[place].width for row in strips) for place in range(len(columns))]
+    lefts = [_GAP + sum(widths[:place]) + 2 * _GAP * place for place in range(len(columns))]
+    whole = lefts[-1] + widths[-1] + _GAP
+    font = font_for(whole)
+    line = line_height(font)
+    names = [wrapped(row, font, whole - 2 * _GAP, _NAME_LINES) for row in rows]
+    heads = [wrapped(column, font, width, _NAME_LINES) for column, width in zip(columns, widths, strict=True)]
+    feet = [
+        [wrapped(text, font, width, _CAPTION_LINES) for text, width in zip(row, widths, strict=True)]
+        for row in captions or [[""] * len(columns)] * len(rows)
+    ]
+    below = [max(map(len, foot)) if captions else 0 for foot in feet]
+    above = wrapped(title, font, whole - 2 * _GAP, _NAME_LINES) if title else []
+    tops, bottom = [], _GAP + line * (len(above) + max(map(len, heads)))
+    for name, lines in zip(names, below, strict=True):
+        tops.append(bottom)
+        bottom += line * (len(name) + lines) + tile + 2 * _GAP
+    sheet = Image.new("RGB", (whole, bottom), _PAPER)
     draw = ImageDraw.Draw(sheet)
-    if title:
-        draw.text((8, 8), title, fill=_INK, font=ImageFont.load_default(size=18))
-    for i, label in enumerate(columns):
-        draw.text((margin + sum(widths[:i]), head - 24), label, fill=_INK, font=font)
-    for y, (label, row) in enumerate(zip(rows, strips, strict=True)):
-        top = head + y * (tile + foot + _GAP)
-        draw.multiline_text((8, top + 4), textwrap.fill(label, 24), fill=_INK, font=small)
-        for x, cell in enumerate(row):
-            left = margin + sum(widths[:x])
-            sheet.paste(cell, (left, top))
-            if captions:
-                draw.text((left, top + tile + 2), captions[y][x], fill=_INK, font=small)
+
+    def write(lines: Sequence[str], left: int, top: int, ink: tuple[int, int, int]) -> None:
+        for place, words in enumerate(lines):
+            draw.text((left, top + place * line), words, fill=ink, font=font)
+
+    write(above, _GAP, _GAP // 2, _INK)
+    for left, head in zip(lefts, heads, strict=True):
+        write(head, left, _GAP // 2 + line * len(above), _INK)
+    for top, name, foot, row in zip(tops, names, feet, strips, strict=True):
+        write(name, _GAP, top, _FAINT)
+        for left, picture, words in zip(lefts, row, foot, strict=True):
+            sheet.paste(picture, (left, top + line * len(name) + _GAP // 2))
+            write(words, left, top + line * len(name) + tile + _GAP, _INK)
     return sheet
 
 

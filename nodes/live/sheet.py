@@ -14,7 +14,7 @@ from torch.nn.functional import interpolate
 
 from ...mixgrpo_core.advantages.group import has_spread
 from ...mixgrpo_core.rewards.port import Scores
-from .lettering import font_for, line_height, wrapped
+from ...mixgrpo_core.views.lettering import font_for, line_height, wrapped
 
 LARGEST_TILE = 512
 FRAME = 8

@@ -1,27 +1,24 @@
 """Looking at what a LoRA does: the same prompts and noise without it, with it, and with it for a share of the steps."""
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from comfy_api.latest import io, ui
+from PIL import Image
 from torch import Tensor
 
-from ...mixgrpo_core.evaluation.held_out import Evaluation, win_rate
-from ...mixgrpo_core.rewards.port import Reward, RewardBatch, Scores
-from ...mixgrpo_core.rewards.scoring import score
-from ...mixgrpo_core.rewards.stats import RewardStats
-from ...mixgrpo_core.sampling.ode import carried, decode
-from ...mixgrpo_core.sampling.schedule import start_of
-from ...mixgrpo_core.support.seeds import derive_seed
-from ...mixgrpo_core.support.sized import size_of
+from ...mixgrpo_core import TrainConfig
+from ...mixgrpo_core.evaluation.comparison import Comparing, Comparison, Part, compared, drawn
+from ...mixgrpo_core.evaluation.shown import evenly
+from ...mixgrpo_core.rewards.port import Reward
+from ...mixgrpo_core.views.grids import labelled_grid, strip
 from ..checks import LARGEST_SEED, require_in_range
 from ..host.field import HostField
 from ..host.texts import PromptSet
-from ..live.labelled import labelled
 from ..settings.model_family import for_model
 from ..sockets import PromptsSocket, RewardSocket, SettingsSocket, TrainerSettings
+from ..training.loop import fitting
 from ..training.outcome import TILE, to_tensor
 
 HELD_OUT, TRAINED, ALL = "held-out prompts", "training prompts", "all prompts"
@@ -62,17 +59,26 @@ class CompareLora(io.ComfyNode):
         with (
             torch.inference_mode(False),
             torch.no_grad(),
-            _Comparison(model, model_with_lora, vae, prompts, settings) as both,
+            _Models(model, model_with_lora, vae, prompts, settings) as both,
         ):
-            columns = both.columns(hybrid)
             for reward in scored.values():
                 reward.prepare(shown)
-            pictures = [both.pictures(share, shown, images, seed) for share in columns.values()]
-            found = _scored(pictures, shown, scored)
-        cells = [[column.pictures[place] for column in found] for place in range(len(shown))]
-        captions = [[column.caption(place) for column in found] for place in range(len(shown))] if scored else None
-        picture = to_tensor(labelled(cells, shown, list(columns), captions, tile=TILE))
-        table = _table(dict(zip(columns, found, strict=True)))
+
+            def attempt(config: TrainConfig) -> tuple[Comparison, list[list[Image.Image]]]:
+                how = Comparing(
+                    prompts=shown,
+                    sigmas=both.sigmas_of,
+                    contexts=prompts.contexts,
+                    images=images,
+                    seed=seed,
+                    batch=config.rollout_batch,
+                    decode_batch=config.decode_batch,
+                )
+                return both.compared(how, hybrid, scored)
+
+            found, strips = fitting(attempt, settings.train)
+        picture = to_tensor(labelled_grid(strips, shown, found.names, found.captions(), tile=TILE))
+        table = found.table() or "no rewards that score these images are connected: nothing was scored"
         return io.NodeOutput(picture, table, ui=ui.PreviewImage(picture, cls=cls))
 
 
@@ -117,28 +123,11 @@ def _chosen(prompts: PromptSet, which: str, most: int) -> list[str]:
     offered = {HELD_OUT: prompts.held_out, TRAINED: prompts.train, ALL: prompts.held_out + prompts.train}[which]
     if not offered:
         raise ValueError(f"expected {which}, found none in the Prompt Set: choose {TRAINED!r}, or hold some out")
-    most = min(most, len(offered))
-    return [offered[place * len(offered) // most] for place in range(most)]
+    return evenly(offered, most)
 
 
-@dataclass(frozen=True)
-class _Column:
-    """One model's images ``[n, H, W, 3]`` and scores, a prompt an entry."""
-
-    pictures: list[Tensor] = field(default_factory=list)
-    scores: dict[str, list[Scores]] = field(default_factory=dict)
-
-    def caption(self, place: int) -> str:
-        means = {name: groups[place].values[groups[place].valid] for name, groups in self.scores.items()}
-        return "  ".join(f"{name} {float(values.mean()):.3g}" for name, values in means.items() if len(values))
-
-    def evaluation(self) -> Evaluation:
-        stats = {name: RewardStats.of(groups) for name, groups in self.scores.items()}
-        return Evaluation(iteration=0, rewards=stats, scores=self.scores)
-
-
-class _Comparison:
-    """Two models that sample the same prompts from the same noise; ``with`` frees both in the end."""
+class _Models:
+    """The model without and with the LoRA; ``with`` frees both in the end."""
 
     def __init__(self, base, with_lora, vae, prompts: PromptSet, settings: TrainerSettings) -> None:
         def sampled(model) -> HostField:
@@ -161,39 +150,30 @@ class _Comparison:
             )
         config = settings.train
         own = replace(config, shift=None) if settings.model_shift else config
-        self.sigmas_of = own.eval_sigmas
+        self.sigmas_of: Callable[[HostField], Tensor] = own.eval_sigmas
         self.steps = config.eval_steps or config.steps
-        self.batch, self.decode_batch = config.rollout_batch, config.decode_batch
 
-    def columns(self, hybrid: float) -> dict[str, float]:
-        """Label and share of the steps with the LoRA."""
-        steps = self.steps
-        middle = (
-            {f"LoRA for {round(hybrid * steps)} of {steps} steps": hybrid} if 0 < round(hybrid * steps) < steps else {}
-        )
-        return {"without": 0.0, "with the LoRA": 1.0, **middle}
+    def compared(
+        self, how: Comparing, hybrid: float, rewards: Mapping[str, Reward]
+    ) -> tuple[Comparison, list[list[Image.Image]]]:
+        """What was found, and the pictures of each prompt, a strip for each column."""
+        columns, strips = self._columns(hybrid), []
+        latents = [drawn(parts, how) for parts in columns.values()]
 
-    def pictures(self, share: float, prompts: Sequence[str], images: int, seed: int) -> list[Tensor]:
-        """Images ``[images, H, W, 3]`` of every prompt."""
-        latents = self._latents(share, prompts, images, seed)
-        made = zip(prompts, latents, strict=True)
-        return [decode(_at_size(self.base, prompt), found, self.decode_batch) for prompt, found in made]
+        def seen(_place: int, images: Sequence[Tensor]) -> None:
+            strips.append([strip(of, TILE) for of in images])
 
-    def _latents(self, share: float, prompts: Sequence[str], images: int, seed: int) -> list[Tensor]:
-        """All prompts by the one model, then all by the other: changing weights takes longer than keeping latents."""
-        switch, of_size = round(share * self.steps), [_at_size(self.base, prompt) for prompt in prompts]
-        grids = [self.sigmas_of(base) for base in of_size]
-        noise = [base.noise(derive_seed("compare", seed, place), images) for place, base in enumerate(of_size)]
-        latents = [start_of(*each) for each in zip(noise, grids, strict=True)]
-        for model, part in ((self.with_lora, slice(switch + 1)), (self.base, slice(switch, None))):
-            if len(grids[0][part]) > 1:
-                latents = [
-                    carried(_at_size(model, prompt), model.encode(prompt), x, sigmas[part], batch=self.batch)
-                    for prompt, x, sigmas in zip(prompts, latents, grids, strict=True)
-                ]
-        return latents
+        return compared(list(columns), latents, self.base, how, rewards, seen), strips
 
-    def __enter__(self) -> "_Comparison":
+    def _columns(self, hybrid: float) -> dict[str, list[Part]]:
+        """Label, and which of the models goes which part of the way."""
+        first = round(hybrid * self.steps)
+        columns = {"without": [Part(self.base)], "with the LoRA": [Part(self.with_lora)]}
+        if 0 < first < self.steps:
+            columns[f"LoRA for {first} of {self.steps} steps"] = [Part(self.with_lora, hybrid), Part(self.base)]
+        return columns
+
+    def __enter__(self) -> "_Models":
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -201,47 +181,3 @@ class _Comparison:
             self.base.close()
         finally:
             self.with_lora.close()
-
-
-def _at_size(model: HostField, prompt: str) -> HostField:
-    return model.at(size_of(prompt) or model.resolution)
-
-
-def _scored(pictures: Sequence[list[Tensor]], prompts: Sequence[str], rewards: Mapping[str, Reward]) -> list[_Column]:
-    """The columns of ``pictures``. Those of a prompt are one group: a judge that compares images compares models."""
-    columns = [_Column(made, {name: [] for name in rewards}) for made in pictures]
-    for place, prompt in enumerate(prompts if rewards else ()):
-        made = [column.pictures[place] for column in columns]
-        images = torch.cat(made)
-        found, _ = score(rewards, RewardBatch(images=images, prompts=(prompt,) * len(images), group=place))
-        for name, scores in found.items():
-            parts = (scores.values.split(len(made[0])), scores.valid.split(len(made[0])))
-            for column, values, valid in zip(columns, *parts, strict=True):
-                column.scores[name].append(replace(scores, values=values, valid=valid))
-    return columns
-
-
-def _figures(stats: RewardStats) -> str:
-    """Mean and spread, and what could not be scored."""
-    if not stats.failed:
-        return f"{stats.mean:.4g} ± {stats.spread:.3g}"
-    if not stats.valid:
-        return f"no score ({stats.reason})"
-    return f"{stats.mean:.4g} ± {stats.spread:.3g} ({stats.valid} of {stats.count} images: {stats.reason})"
-
-
-def _table(columns: Mapping[str, _Column]) -> str:
-    """A line per reward: mean and spread of every column, and how often it beats the first one."""
-    found = {label: column.evaluation() for label, column in columns.items()}
-    first = next(iter(found.values()))
-    if not first.rewards:
-        return "no rewards that score these images are connected: nothing was scored"
-    lines = []
-    for name in first.rewards:
-        lines.append(name)
-        for label, evaluation in found.items():
-            stats = evaluation.rewards[name]
-            wins = float("nan") if evaluation is first else win_rate(evaluation, first, name)
-            better = "" if math.isnan(wins) else f", better than without in {wins:.1%}"
-            lines.append(f"  {label}: {_figures(stats)}{better}")
-    return "\n".join(lines)

@@ -15,9 +15,9 @@ from torch import Tensor
 from ...mixgrpo_core.evaluation.shown import shown_images
 from ...mixgrpo_core.models.port import FlowModel, LoraState
 from ...mixgrpo_core.support.micro_batches import ran_out
+from ...mixgrpo_core.views.grids import labelled_grid
 from ..host.model import HostModel
 from ..live.canvas_run import loras_folder
-from ..live.labelled import labelled
 from ..names import check_name, require_place
 from ..training.loop import SHOWN_IMAGES, OutOfMemory
 from ..training.outcome import TILE
@@ -103,4 +103,4 @@ def pictures(
             found.append(row)
         return found
 
-    return labelled(fitting_batch(made, policy, SHOWN_IMAGES), list(prompts), list(columns), tile=TILE)
+    return labelled_grid(fitting_batch(made, policy, SHOWN_IMAGES), list(prompts), list(columns), tile=TILE)

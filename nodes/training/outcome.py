@@ -15,10 +15,10 @@ from ...mixgrpo_core.runs.metrics import iterations_done
 from ...mixgrpo_core.support.durations import duration
 from ...mixgrpo_core.support.pixels import rgb_of
 from ...mixgrpo_core.views.figures import report_figure
+from ...mixgrpo_core.views.grids import labelled_grid
 from ..host.model import HostModel
 from ..host.texts import PromptSet
 from ..live.canvas_run import CanvasRun
-from ..live.labelled import labelled
 from ..sockets import LoraWeights
 from .expected import shown_of
 from .loop import fitting, sample_prompt
@@ -33,7 +33,7 @@ def before_after(policy: HostModel, prompts: PromptSet, config: TrainConfig) -> 
         [sample_prompt(policy, prompt, index, config, lora_share=share) for share in (0.0, 1.0)]
         for index, prompt in enumerate(shown)
     ]
-    return labelled(cells, shown, ("without the LoRA", "with the LoRA"), tile=TILE)
+    return labelled_grid(cells, shown, ("without the LoRA", "with the LoRA"), tile=TILE)
 
 
 def grid_that_fits(policy: HostModel, prompts: PromptSet, config: TrainConfig) -> Image.Image:

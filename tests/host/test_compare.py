@@ -1,15 +1,24 @@
 """Compare LoRA with rewards of every kind: people, judges that compare, and such that fail."""
 
+import re
 from dataclasses import replace
 
+import comfy.sd
+import comparing
 import pytest
 import torch
 from canvas import loaded, prompt_set, short_config
+from comfy.utils import load_torch_file
+from mixgrpo_pack.mixgrpo_core.cli.reward_calls import made as rewards_of
+from mixgrpo_pack.mixgrpo_core.demo import held_out_prompts, train_prompts
+from mixgrpo_pack.mixgrpo_core.models.families.demo import load_demo
+from mixgrpo_pack.mixgrpo_core.models.lora_file import save_lora
 from mixgrpo_pack.mixgrpo_core.rewards import FunctionReward
 from mixgrpo_pack.mixgrpo_core.rewards.people.votes import HumanVote
 from mixgrpo_pack.mixgrpo_core.rewards.pixels.measures import Brightness, More, PixelReward
 from mixgrpo_pack.mixgrpo_core.rewards.port import RewardInfo, Scores, StatelessReward
 from mixgrpo_pack.mixgrpo_core.rewards.wrappers.gates import Gated
+from mixgrpo_pack.nodes.host.texts import PromptSet
 from mixgrpo_pack.nodes.loras.compare import HELD_OUT, CompareLora
 from mixgrpo_pack.nodes.rewards.combine import combined
 from mixgrpo_pack.nodes.rewards.score import ScoreImages
@@ -44,6 +53,28 @@ def compared():
         return made.args[1].splitlines()
 
     return table
+
+
+def test_the_figures_are_those_of_the_command_line(tmp_path):
+    """tests/core/cli/test_cli.py asks ``mixgrpo evaluate`` for them, of the same files."""
+    model, clip, vae = loaded()
+    files = comparing.two_loras(tmp_path, load_demo, save_lora)
+    a, b = (comfy.sd.load_lora_for_models(model, None, load_torch_file(str(file)), 1.0, 0.0)[0] for file in files)
+    prompts = PromptSet(train=train_prompts()[:1], held_out=held_out_prompts()[:3], negative="", clip=clip)
+    settings = TrainerSettings(train=short_config(steps=comparing.STEPS), width=64, height=64)
+    given = rewards_of(comparing.REWARDS)
+    rewards = Rewards(rewards=given, weights=dict.fromkeys(given, 1.0))
+    count, seed = comparing.IMAGES, comparing.SEED
+    with torch.inference_mode():
+        made = CompareLora.execute(a, b, vae, prompts, settings, HELD_OUT, 3, count, 0.0, seed, rewards)
+    lines = made.args[1].splitlines()
+    for place, (name, figures) in enumerate(comparing.FIGURES.items()):
+        heading, *both = lines[3 * place : 3 * place + 3]
+        numbers = [[float(word) for word in re.findall(r"-?\d+\.?\d*", line)] for line in both]
+        assert heading == name
+        assert numbers[0] == pytest.approx([figures["mean_a"], figures["spread_a"]], abs=comparing.NEAR)
+        assert numbers[1][:2] == pytest.approx([figures["mean_b"], figures["spread_b"]], abs=comparing.NEAR)
+        assert numbers[1][2] / 100 == pytest.approx(1 - figures["win_rate_a"], abs=comparing.NEAR)
 
 
 def test_nobody_is_asked_for_votes(compared):

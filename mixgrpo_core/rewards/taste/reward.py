@@ -14,7 +14,7 @@ from ..embedders.similarity import ImageEncoder
 from ..networks.places import Placement, Precision, Resident
 from ..people.votes import HumanVote, HumanVoteAt
 from ..people.voting import VoteScheme
-from ..port import Reward, RewardBatch, RewardInfo, Scores
+from ..port import Reward, RewardBatch, RewardInfo, Scores, about
 from ..wrappers.exchange import map_parts
 from .asking import confidence, telling
 from .beliefs import Believed, Hearing, liked, unheard
@@ -218,6 +218,11 @@ def alone(reward: Reward) -> Reward:
     """The reward with tastes, also those within it, that ask nobody and never abstain: for images of no training."""
     made: Reward = map_parts(reward, TasteReward, lambda found: replace(found, ask=None, confidence=0.0))
     return made
+
+
+def unattended(rewards: Mapping[str, Reward]) -> dict[str, Reward]:
+    """Those that score any image, `alone`: people are asked about images of a training only."""
+    return {name: alone(reward) for name, reward in rewards.items() if about(reward).held_out}
 
 
 def tastes_at(reward: Reward, folder: Path, hearing: Hearing = unheard) -> Reward:

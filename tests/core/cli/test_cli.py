@@ -6,6 +6,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import comparing
 import pytest
 import torch
 from PIL import Image
@@ -17,9 +18,11 @@ from mixgrpo_core.cli import main, methods, report, training
 from mixgrpo_core.cli.plan import count_costs
 from mixgrpo_core.cli.settings import RunConfig, parse_flags, read_toml
 from mixgrpo_core.cli.tensorboard import EventLog
+from mixgrpo_core.demo import held_out_prompts
 from mixgrpo_core.evaluation.guards import PixelDrift
 from mixgrpo_core.evaluation.held_out import Evaluation, win_rate
-from mixgrpo_core.models.lora_file import load_lora
+from mixgrpo_core.models import load_demo
+from mixgrpo_core.models.lora_file import load_lora, save_lora
 from mixgrpo_core.rewards.port import Scores
 from mixgrpo_core.runs.folder import RunFolder
 from mixgrpo_core.sampling.kernels import DanceSDE
@@ -176,6 +179,19 @@ def test_evaluate_compares_on_the_same_noise(run: Path, tmp_path) -> None:
     other = json.loads((tmp_path / "other" / "scores.json").read_text())
     assert other["a"] == "base model"
     assert other["rewards"]["shape"]["mean_b"] == same["mean_a"]
+
+
+def test_evaluate_gives_the_figures_that_the_canvas_gives(tmp_path) -> None:
+    """tests/host/test_compare.py asks Compare LoRA for them, of the same files."""
+    a, b = comparing.two_loras(tmp_path, load_demo, save_lora)
+    words = ["evaluate", "--lora-a", str(a), "--lora-b", str(b), "--prompts.train", *held_out_prompts()[:3]]
+    words += ["--steps", str(comparing.STEPS), "--images", str(comparing.IMAGES), "--seed", str(comparing.SEED)]
+    words += ["--rewards", *(word for pair in comparing.REWARDS.items() for word in pair), "--out", str(tmp_path / "o")]
+    assert main(words) == 0
+    found = json.loads((tmp_path / "o/scores.json").read_text())["rewards"]
+    assert found.keys() == comparing.FIGURES.keys()
+    for name, figures in comparing.FIGURES.items():
+        assert found[name] == pytest.approx(figures, abs=comparing.NEAR)
 
 
 def test_win_rate_counts_ties_as_half_and_leaves_masked_pairs_out() -> None:
