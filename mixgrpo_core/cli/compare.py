@@ -8,7 +8,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import tyro
 from PIL import Image
@@ -76,7 +75,7 @@ def evaluate_command(arguments: Sequence[str]) -> int:
     folder = new_folder(flags.out)
     for reward in rewards.values():
         reward.prepare(prompts)
-    how: Comparing[Any] = Comparing(
+    how = Comparing(
         prompts=prompts,
         sigmas=lambda model: grid_of(model, flags.steps, flags.shift),
         contexts=FileContexts(prompts),
@@ -91,7 +90,7 @@ def evaluate_command(arguments: Sequence[str]) -> int:
 
 
 def _found(
-    sides: Sequence[Side], how: Comparing[Any], rewards: Mapping[str, Reward], steps: int
+    sides: Sequence[Side], how: Comparing, rewards: Mapping[str, Reward], steps: int
 ) -> tuple[Comparison, list[list[Image.Image]]]:
     """Both drawn, one model in memory at a time, and scored together; and the pictures of each prompt."""
     first, second = sides
@@ -107,7 +106,7 @@ def _found(
     return compared([one.name for one in sides], latents, model, how, rewards, seen), strips
 
 
-def _latents(one: Side, how: Comparing[Any], steps: int) -> list[Tensor]:
+def _latents(one: Side, how: Comparing, steps: int) -> list[Tensor]:
     return drawn(hybrid(loaded(one.model, how.prompts, steps), one.share), how)
 
 

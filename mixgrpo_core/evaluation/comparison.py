@@ -7,12 +7,12 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
-from typing import Generic
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
 
-from ..models.port import Cond, FlowModel
+from ..models.port import FlowModel, Sampled
 from ..models.sizes import sized
 from ..rewards.port import Context, Reward, RewardBatch, Scores, about
 from ..rewards.scoring import Failure, score
@@ -24,8 +24,21 @@ from ..support.sized import size_of
 from .held_out import Evaluation, win_rate
 
 
+class Draws(Sampled[Any], Protocol):
+    """What images can be made with: a model of the port, or one without a LoRA of ours. Members are the port's."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where its latents live."""
+        ...
+
+    def noise(self, seed: int, count: int) -> Tensor:
+        """Standard normal noise ``[count, *L]``."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
-class Comparing(Generic[Cond]):
+class Comparing:
     """What models are compared on.
 
     Attributes:
@@ -38,7 +51,7 @@ class Comparing(Generic[Cond]):
     """
 
     prompts: Sequence[str]
-    sigmas: Callable[[FlowModel[Cond]], Tensor]
+    sigmas: Callable[[Any], Tensor]
     contexts: Mapping[str, Context] = field(default_factory=dict)
     images: int = 4
     seed: int = 0
@@ -51,7 +64,7 @@ class Comparing(Generic[Cond]):
 
 
 @dataclass(frozen=True)
-class Part(Generic[Cond]):
+class Part:
     """A part of the way from noise to an image.
 
     Attributes:
@@ -60,22 +73,22 @@ class Part(Generic[Cond]):
         lora: whether the model's LoRA is on.
     """
 
-    model: FlowModel[Cond]
+    model: Draws
     until: float = 1.0
     lora: bool = True
 
 
-def hybrid(model: FlowModel[Cond], share: float) -> list[Part[Cond]]:
+def hybrid(model: Draws, share: float) -> list[Part]:
     """The model's LoRA for the first ``share`` of the steps, the base model for the rest (hybrid inference)."""
     return [Part(model, share), Part(model, lora=False)]
 
 
-def drawn(parts: Sequence[Part[Cond]], how: Comparing[Cond]) -> list[Tensor]:
+def drawn(parts: Sequence[Part], how: Comparing) -> list[Tensor]:
     """Latents ``[images, *L]`` of every prompt, on the CPU.
 
     All prompts go one part before any goes the next: changing a model's weights takes longer than keeping latents.
     """
-    of_size = [sized(parts[0].model, prompt) for prompt in how.prompts]
+    of_size = [_at(parts[0].model, prompt) for prompt in how.prompts]
     grids = [how.sigmas(model) for model in of_size]
     noise = [model.noise(how.noise_seed(place), how.images) for place, model in enumerate(of_size)]
     latents = [start_of(*each) for each in zip(noise, grids, strict=True)]
@@ -87,7 +100,7 @@ def drawn(parts: Sequence[Part[Cond]], how: Comparing[Cond]) -> list[Tensor]:
             for places in _together(how):
                 first = places[0]
                 latents[places.start : places.stop] = carried_together(
-                    sized(part.model, how.prompts[first]),
+                    _at(part.model, how.prompts[first]),
                     [part.model.encode(how.prompts[place]) for place in places],
                     latents[places.start : places.stop],
                     grids[first][done : stop + 1],
@@ -98,7 +111,12 @@ def drawn(parts: Sequence[Part[Cond]], how: Comparing[Cond]) -> list[Tensor]:
     return [of.cpu() for of in latents]
 
 
-def _together(how: Comparing[Cond]) -> Iterator[range]:
+def _at(model: Draws, prompt: str) -> Draws:
+    """The model at the prompt's own size."""
+    return sized(cast(FlowModel[Any], model), prompt)
+
+
+def _together(how: Comparing) -> Iterator[range]:
     """Places of prompts that follow each other, have one size, and fill a call."""
     most = max(1, how.batch // how.images)
     for _, found in groupby(range(len(how.prompts)), lambda place: size_of(how.prompts[place])):
@@ -153,8 +171,8 @@ class Comparison:
 def compared(
     names: Sequence[str],
     latents: Sequence[Sequence[Tensor]],
-    model: FlowModel[Cond],
-    how: Comparing[Cond],
+    model: Draws,
+    how: Comparing,
     rewards: Mapping[str, Reward],
     on_prompt: Callable[[int, Sequence[Tensor]], None] = lambda place, images: None,
 ) -> Comparison:
@@ -171,7 +189,7 @@ def compared(
     scores: list[dict[str, list[Scores]]] = [{name: [] for name in asked} for _ in names]
     failures: list[Failure] = []
     for place, prompt in enumerate(how.prompts):
-        of_size = sized(model, prompt)
+        of_size = _at(model, prompt)
         made = [column[place].to(of_size.device) for column in latents]
         images, frames = zip(*(decode_frames(of_size, of, how.decode_batch) for of in made), strict=True)
         batch = RewardBatch(
