@@ -7,6 +7,8 @@ up at their first use. A diffusers model lives in ``mixgrpo_core.models``.
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from .support.collector import uncollected
+
 if TYPE_CHECKING:
     from .advantages.combine import BatchNormalised, WeightedAdvantages, WeightedRewards
     from .advantages.group import group_advantages, mix_advantages
@@ -128,7 +130,9 @@ _MODULES = {name: module for module, names in _HOMES.items() for name in names.s
 def __getattr__(name: str) -> object:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = globals()[name] = getattr(import_module(f".{_MODULES[name]}", __name__), name)
+    with uncollected():
+        module = import_module(f".{_MODULES[name]}", __name__)
+    found = globals()[name] = getattr(module, name)
     return found
 
 

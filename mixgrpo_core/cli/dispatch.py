@@ -4,6 +4,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
+from ..support.collector import uncollected
 from .flags import IMPORT_WORDS
 
 COMMANDS: Mapping[str, str] = MappingProxyType(
@@ -41,7 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name not in COMMANDS:
         print(f"mixgrpo: unknown command {name!r}\n\n{_usage()}", file=sys.stderr)
         return 2
-    from .running import run
+    with uncollected():
+        from .running import run
 
     return run(name, rest, spelling=name in SPELLING)
 

@@ -9,6 +9,7 @@ import torch
 from ..models.facts import DEMO, Facts
 from ..models.lora_layers import Layers
 from ..models.quantization import Quantization
+from ..support.collector import uncollected
 from ..support.setting import described, require_ranges, setting
 from .devices import usable_device
 from .frozen_loras import frozen_loras
@@ -102,15 +103,13 @@ class ModelConfig:
 
     def make(self) -> Any:
         """The model with its LoRA. Imports diffusers, so only here."""
-        from diffusers.utils import logging as diffusers_logging
-        from transformers.utils import logging as transformers_logging
+        with uncollected():
+            from diffusers.utils import logging as diffusers_logging
+            from transformers.utils import logging as transformers_logging
 
-        diffusers_logging.set_verbosity_error()  # their hints are for callers of theirs, not for users of a command
-        transformers_logging.set_verbosity_error()
-        from ..models.diffusers.frames import Frames
-        from ..models.diffusers.smaller import Smaller
-        from ..models.families.demo import load_demo
-        from ..models.families.loading import load_pipeline
+            diffusers_logging.set_verbosity_error()  # their hints are for callers of theirs, not for users of a command
+            transformers_logging.set_verbosity_error()
+            from ..models.families.demo import load_demo
 
         resolution = self.resolution()
         common: dict[str, Any] = {
@@ -133,6 +132,10 @@ class ModelConfig:
             if self.quantization is not None or self.gguf is not None:
                 raise ValueError("the demo model is as small as it gets: leave model.quantization and model.gguf out")
             return load_demo(**common, edit=self.folder == EDIT)
+        from ..models.diffusers.frames import Frames
+        from ..models.diffusers.smaller import Smaller
+        from ..models.families.loading import load_pipeline
+
         return load_pipeline(
             self.folder,
             dtype=getattr(torch, self.dtype),

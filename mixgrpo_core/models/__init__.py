@@ -6,6 +6,7 @@ Families of models stand on diffusers, which is imported with the first loader t
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from ..support.collector import uncollected
 from .lora_file import LoraFile, load_lora, save_lora
 from .policy import Policy
 from .port import FlowModel
@@ -22,5 +23,7 @@ _LOADERS = {"load_demo": ".families.demo", "load_pipeline": ".families.loading",
 
 def __getattr__(name: str) -> Any:
     if name in _LOADERS:
-        return getattr(import_module(_LOADERS[name], __name__), name)
+        with uncollected():
+            module = import_module(_LOADERS[name], __name__)
+        return getattr(module, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

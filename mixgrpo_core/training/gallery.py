@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 
-from ..evaluation.shown import shown_images
+from ..evaluation.shown import shown_together
 from ..models.lora_names import LoraFileError
 from ..runs.checkpoint import TrainState
 from ..runs.folder import RunFolder
@@ -106,25 +106,22 @@ class GalleryKeeper:
 
     def _make(self, iteration: int, *, asked: bool) -> None:
         state, config, gallery = self.state, self.config, self.gallery
-        pictures = []
         averaged = None if state.ema is None else state.ema.average
-        for index, prompt in enumerate(self.prompts):
-            with nullcontext() if averaged is None else state.model.with_weights(averaged):
-                images = shown_images(
-                    state.model,
-                    prompt,
-                    index,
-                    config.eval_sigmas,
-                    batch=config.rollout_batch,
-                    decode_batch=config.decode_batch,
-                )
-            pictures.append((prompt, to_image(images[0])))
-            self._tell(index + 1)
+        self._tell(0)
+        with nullcontext() if averaged is None else state.model.with_weights(averaged):
+            images = shown_together(
+                state.model,
+                self.prompts,
+                config.eval_sigmas,
+                batch=config.rollout_batch,
+                decode_batch=config.decode_batch,
+            )
+        self._tell(len(self.prompts))
         gallery.begin(iteration)
         weights = state.model.lora_state() if averaged is None else averaged
         told = {ITERATION: str(iteration)}
         self._files.write(f"{iteration:06}", gallery.lora(iteration), weights, state.notes, told)
-        gallery.add(iteration, pictures, asked=asked)
+        gallery.add(iteration, list(zip(self.prompts, map(to_image, images), strict=True)), asked=asked)
 
     def _tell(self, done: int) -> None:
         total = len(self.prompts)

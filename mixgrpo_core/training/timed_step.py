@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from functools import partial
 from types import MappingProxyType
 
 import torch
@@ -21,22 +20,29 @@ from .workload import Rates
 
 _PATIENCE = 1.0
 """Seconds that a step of several images may take about."""
+_DECODING = 0.1
+"""Seconds that decoding several images may take about: one of many takes nearly what it takes alone."""
 
 
 def rates_of_a_step(
-    model: FlowModel[Cond], prompt: str, config: TrainConfig, rewards: Mapping[str, Reward] = MappingProxyType({})
+    model: FlowModel[Cond],
+    prompt: str,
+    config: TrainConfig,
+    rewards: Mapping[str, Reward] = MappingProxyType({}),
+    *,
+    low: bool = False,
 ) -> Rates:
     """The rates of ``model`` by steps of one image and of as many as a batch has, with and without a gradient, by
     images decoded, and by these scored.
 
     All of it is thrown away. ``prompt`` is one that the model has encoded, whose size counts. Of ``rewards`` those are
-    asked that score held-out images, too, and they remember nothing of it.
+    asked that score held-out images, too, and they remember nothing of it. ``low``: rollouts are decoded in bfloat16.
     """
     model = sized(model, prompt)
     conds, sigma = [model.encode(prompt)], torch.tensor(0.5)
     with torch.no_grad():
         one, many, count = model.run(conds, lambda v: _one_and_many(model, lambda x: v(x, sigma), config.rollout_batch))
-        decoded, images, shown = _decoded(model, min(count, config.decode_batch))
+        decoded, images, shown = _decoded(model, min(count, config.decode_batch), low)
     with torch.inference_mode(False), torch.enable_grad():
         trained = model.run(
             conds, lambda v: _one_and_many(model, lambda x: _descend(v, x, sigma), min(count, config.update_batch))
@@ -46,12 +52,18 @@ def rates_of_a_step(
     call = (one * count - many) / (count - 1) if count > 1 else 0.0
     call = min(max(call, 0.0), one)
     _, trained_many, trained_count = trained
+    watched = {name for name in rewards if config.reward_weights.get(name, 1.0) == 0}
+    scored, beside = (
+        _scored({name: reward for name, reward in rewards.items() if (name in watched) is only}, prompt, images) / shown
+        for only in (False, True)
+    )
     return Rates(
         row=(many - call) / count,
         unit=max(trained_many / (1 + BACKWARD) - call, 0.0) / trained_count,
         decoded=decoded,
-        scored=_scored(rewards, prompt, images) / shown,
+        scored=scored,
         call=call,
+        watched=beside,
     )
 
 
@@ -71,19 +83,24 @@ def _one_and_many(model: FlowModel, step: Callable[[Tensor], object], most: int)
         return alone, alone, 1
 
 
-def _decoded(model: FlowModel, count: int) -> tuple[float, Tensor, int]:
-    """Seconds of an image among ``count`` that are decoded together, these images, and how many they are."""
+def _decoded(model: FlowModel, most: int, low: bool) -> tuple[float, Tensor, int]:
+    """Seconds of an image among as many as patience and memory allow, these images, and how many they are."""
     made: list[Tensor] = []
-    for many in (count, 1):
-        x = model.noise(0, many)
-        try:
-            spent = _timed(model, partial(lambda latents: made.append(decode(model, latents, len(latents))), x))
-        except Exception as error:
-            if many == 1 or not ran_out(error):
-                raise
-        else:
-            return spent / many, made[-1], many
-    raise AssertionError("one image is always tried")
+
+    def spent(count: int) -> float:
+        x = model.noise(0, count)
+        return _timed(model, lambda: made.append(decode(model, x, count, low=low))) / count
+
+    alone = spent(1)
+    count = min(most, int(_DECODING / max(alone, 1e-6)))
+    if count <= 1:
+        return alone, made[-1], 1
+    try:
+        return spent(count), made[-1], count
+    except Exception as error:
+        if not ran_out(error):
+            raise
+        return alone, made[-1], 1
 
 
 def _scored(rewards: Mapping[str, Reward], prompt: str, images: Tensor) -> float:

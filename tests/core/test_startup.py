@@ -23,6 +23,16 @@ def test_the_list_of_commands_imports_nothing_of_weight():
     assert "torch" in heavy_after("import mixgrpo_core; mixgrpo_core.FlowSDE(eta=0.5)"), "with the first name"
 
 
+def test_the_garbage_collector_waits_while_much_is_imported():
+    """Then it is on again, and what came counts as old."""
+    seen = "import gc; seen = []; gc.callbacks.append(lambda phase, told: seen.append(told['generation']))"
+    code = "from mixgrpo_core import train; from mixgrpo_core.cli import main; main(['plan', 'no.toml'])"
+    told = "print(seen.count(2) if gc.isenabled() and len(gc.get_objects(generation=2)) > 1e5 else 'not on')"
+    command = [sys.executable, "-c", "\n".join((seen, code, told))]
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert found.stdout.splitlines()[-1] == "0", found.stdout + found.stderr
+
+
 def test_every_command_that_is_listed_is_there():
     assert list(dispatch.COMMANDS) == list(running.COMMANDS)
     assert set(dispatch.SPELLING) <= set(dispatch.COMMANDS)
