@@ -5,7 +5,8 @@
 CPU seconds of one thread, medians of interleaved rounds: the machine may be shared. "Before" is the same code with a
 model that says of any two prompts that they cannot go into one call. The bare calls are those that an iteration made of
 the network, of the VAE and of the reward, made again with the same numbers and nothing around them. "Foretold" is what
-one timed step says of the iteration before it is begun. Writes ``rows.md``.
+one timed step says of the iteration before it is begun, as `mixgrpo plan`, `mixgrpo train` and the trainer's node have
+it; "by a group" is what Fit Check makes of one group and its update. Writes ``rows.md``.
 """
 
 # ruff: noqa: E402
@@ -32,18 +33,21 @@ from mixgrpo_core.models.families.demo import load_demo
 from mixgrpo_core.rewards.port import RewardBatch, Scores
 from mixgrpo_core.rewards.shapes import ShapeReward
 from mixgrpo_core.settings.config import TrainConfig
+from mixgrpo_core.support import phases
 from mixgrpo_core.training import timed_step
+from mixgrpo_core.training.decoding import BFLOAT16
 from mixgrpo_core.training.loop import train
-from mixgrpo_core.training.workload import Workload
+from mixgrpo_core.training.workload import Rates, Timed, Workload
 
-timed_step.time = SimpleNamespace(perf_counter=process_time)  # the machine may be shared
+timed_step.time = phases.time = SimpleNamespace(perf_counter=process_time)  # the machine may be shared
 ROWS = (1, 2, 4, 8, 12, 16, 24, 48)
 HEAD = """# Rows of a call
 
 `benchmarks/rows.py`: what a row takes by the rows of its call, and what calls of several prompts save an iteration. CPU
 seconds of one thread, medians of interleaved rounds on a shared machine; compare within a table. *Before*: prompts have
 calls of their own. *Over bare calls*: an iteration and the start of its run, over its calls of network, VAE and
-reward alone. *Foretold*: by one timed step, before the iteration is begun."""
+reward alone. *Foretold*: by one timed step, before the iteration is begun, as `mixgrpo plan`, `mixgrpo train` and the
+trainer's node say it. *By a group*: by one group and its update, as Fit Check says it."""
 PAGE = Path(__file__).with_suffix(".md")
 
 
@@ -167,12 +171,24 @@ def of_an_iteration(name: str, config: TrainConfig, model: PipelineModel, rounds
     now, before, calls = medians(works, rounds)
     model.prepare(train_prompts()[:1])
     rates = timed_step.rates_of_a_step(model, train_prompts()[0], config, {"shape": ShapeReward()})
-    foretold = Workload(config, shown=0).alone(0, 1, rates)
+    work, group = Workload(config, shown=0), by_a_group(config, model)
+    foretold, checked = work.alone(0, 1, rates), work.alone(0, 1, group)
     rows = sum(count for count, _ in kept[0].calls)
     return (
         f"| {name} | {rows} | {len(kept[1].calls)} | {len(kept[0].calls)} | {before:.2f} | {now:.2f} "
-        f"| {now / before:.2f} | {now / calls - 1:+.1%} | {foretold / now:.2f} |"
+        f"| {now / before:.2f} | {now / calls - 1:+.1%} | {foretold / now:.2f} | {checked / now:.2f} |"
     )
+
+
+def by_a_group(config: TrainConfig, model: PipelineModel) -> Rates:
+    """The rates that Fit Check has."""
+    trial = replace(config, iterations=1, prompts_per_iteration=1, updates=1, eval_every=0)
+    before = {name: tensor.clone() for name, tensor in model.lora_state().items()}
+    [report] = train(model, train_prompts()[:1], {"shape": ShapeReward()}, trial)
+    model.load_lora_state(before)
+    low = report.decoded.get("dtype") == BFLOAT16
+    step = timed_step.rates_of_a_step(model, train_prompts()[0], trial, {"shape": ShapeReward()}, low=low)
+    return step if report.flat_groups else Workload(trial, shown=0).measured(Timed.of(report), step)
 
 
 def main() -> None:
@@ -184,8 +200,9 @@ def main() -> None:
         "16 updates, 48 rows a call": replace(demo, updates=16, rollout_batch=48, update_batch=48),
     }
     head = [
-        "| iteration | rows | calls before | calls now | s before | s now | ratio | over bare calls | foretold / now |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| iteration | rows | calls before | calls now | s before | s now | ratio | over bare calls | foretold / now "
+        "| by a group / now |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     body = [of_an_iteration(name, config, model, 3) for name, config in cases.items()]
     with tempfile.TemporaryDirectory() as folder:

@@ -1,16 +1,21 @@
-"""``mixgrpo plan``: what is trained when, and what it costs, without a model."""
+"""``mixgrpo plan``: what is trained when, and what it costs; without a model, unless a step of it is to be timed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from ..settings.config import TrainConfig
+from ..settings.pictures import References
+from ..settings.prompts import Prompts
+from ..support.sized import typical
 from ..training.cost import IterationCost, iteration_cost, stretches
-from ..training.forecast import UNKNOWN, Forecast, from_earlier
+from ..training.forecast import UNKNOWN, Forecast, foretold, from_earlier
 from ..training.run_cost import RunCost, run_cost
+from ..training.workload import Workload
 from ..views.figures import plan_figure
 from . import plan_ranks
 from .memory import memory_words
@@ -23,11 +28,13 @@ def plan_command(arguments: Sequence[str]) -> int:
     with_file = bool(arguments) and not arguments[0].startswith("-")
     default = read_toml(arguments[0]) if with_file else RunConfig(out=".")
     ranks, rest = plan_ranks.taken(arguments[int(with_file) :])
+    timed, rest = _TIMED in rest, [word for word in rest if word != _TIMED]
     settings = parse_flags(
         default,
         rest,
         "mixgrpo plan [RUN.toml]",
-        "Show what a run would train, and its cost; --ranks N: what N processes would share.",
+        "Show what a run would train, and its cost; --ranks N: what N processes would share; --timed: where no run of "
+        "this model is beside it, load the model and time one step (the demo's is timed anyway).",
     )
     console = Console()
     target = Path(settings.out).with_suffix("") if settings.out != "." else Path(".")
@@ -39,21 +46,42 @@ def plan_command(arguments: Sequence[str]) -> int:
     if settings.train.endless:
         console.print(f"it goes on until it is stopped; this is of its first {settings.train.foreseen} iterations")
     console.print(f"picture: {picture}", highlight=False)
-    known = _known(settings, ranks)
+    known = _known(settings, ranks, timed)
     console.print(UNKNOWN if known is None else known.words, highlight=False, soft_wrap=True)
     for words in filter(None, (plan_ranks.words(settings.train, ranks), memory_words(settings))):
         console.print(words, highlight=False, soft_wrap=True)
     return 0
 
 
-def _known(settings: RunConfig, ranks: int) -> Forecast | None:
-    """What earlier runs beside its folder tell of how long the run will take."""
+_TIMED = "--timed"
+
+
+def _known(settings: RunConfig, ranks: int, timed: bool) -> Forecast | None:
+    """How long the run will take: by earlier runs beside its folder, else by a step of the model, where that is asked
+    for or the model is the demo's."""
     beside = Path(settings.out).absolute().parent
     try:
         setup, prompts = settings.setup(), settings.make_prompts()
-    except (ValueError, OSError):  # no prompts or rewards yet: a plan needs none
+        work, runs = workload(settings, prompts, ranks), beside.iterdir() if beside.is_dir() else ()
+        known = from_earlier(work, runs, setup)
+        if known is not None or not (timed or settings.model.shipped):
+            return known
+        return _timed(settings, prompts, work, setup)
+    except (ValueError, OSError):  # no prompts or rewards yet, or none that fit: a plan needs none
+        if timed:
+            raise
         return None
-    return from_earlier(workload(settings, prompts, ranks), beside.iterdir() if beside.is_dir() else (), setup)
+
+
+def _timed(settings: RunConfig, prompts: Prompts, work: Workload, setup: Mapping[str, Any]) -> Forecast:
+    """By a step of the model, which is loaded for it."""
+    rewards, model = settings.make_rewards(), settings.make_model()
+    usual = typical(prompts.train, model.resolution)
+    for reward in rewards.values():
+        reward.prepare([usual])
+    model.take_pictures(References(prompts.contexts))
+    model.prepare([usual])
+    return foretold(work, model, usual, (), setup, rewards=rewards)
 
 
 @dataclass(frozen=True, kw_only=True)

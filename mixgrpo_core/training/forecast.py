@@ -18,8 +18,8 @@ from .timed_step import rates_of_a_step
 from .workload import Rates, Timed, Workload
 
 UNKNOWN = (
-    "How long it will take is not known before it begins: there is no earlier run of this model here. One timed step "
-    "tells it then."
+    "How long it will take is not known before it begins: there is no earlier run of this model here. With --timed one "
+    "step is timed now."
 )
 _MOST_RUNS = 100
 """Run folders that are looked into, the newest first."""

@@ -13,7 +13,7 @@ from .probing import EVERY
 
 _COUNTED_WHOLE = 128
 """Images of an iteration up to which all of it is counted."""
-_SAMPLING, _DECODING, _SCORING, _EVALUATION = "rollout", "decode", "reward", "evaluation"
+_SAMPLING, _DECODING, _SCORING, _EVALUATION, _TRAINING = "rollout", "decode", "reward", "evaluation", "train"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +24,8 @@ class Rates:
         row: a row of a rollout through the network.
         unit: training, by its forward passes; a backward pass counts as one.
         call: a call of the network, beside its rows; 0 where rows were timed in calls like those to come.
-        decoded, scored: an image.
+        decoded, scored: an image of a rollout.
+        watched: an image by the rewards that score held-out ones only.
         evaluated: a held-out image in all; None where none was timed.
         beside: what an iteration takes besides, such as checkpoints.
         pictured: an entry of the gallery; None where none was timed.
@@ -35,6 +36,7 @@ class Rates:
     decoded: float
     scored: float
     call: float = 0.0
+    watched: float = 0.0
     evaluated: float | None = None
     beside: float = 0.0
     pictured: float | None = None
@@ -172,20 +174,34 @@ class Workload:
             evaluated=spent(_EVALUATION) / evaluated if evaluated else None,
         )
 
+    def measured(self, first: Timed, step: Rates) -> Rates:
+        """The rates of a timed step, with the seconds of the network as they were in this run's first iteration, which
+        had an update."""
+        counted = self.rows(0, 1) * step.row + self.units(0, 1) * step.unit + self.calls(0, 1) * step.call
+        spent = first.seconds.get(_SAMPLING, 0.0) + first.seconds.get(_TRAINING, 0.0)
+        factor = spent / counted if counted else 1.0
+        return replace(step, row=factor * step.row, unit=factor * step.unit, call=factor * step.call)
+
     def evaluation(self, rates: Rates) -> float:
         """Seconds of one evaluation."""
-        one = rates.row * self._eval_steps + rates.decoded + rates.scored
-        return self._held_out * (one if rates.evaluated is None else rates.evaluated)
+        if rates.evaluated is not None:
+            return self._held_out * rates.evaluated
+        many = self.config.eval_images
+        fill = max(1, self.config.rollout_batch // many) * many  # whole prompts share a call
+        return self._sampled(self._held_out, fill, rates) + self._held_out * (rates.scored + rates.watched)
 
     def entry(self, rates: Rates) -> float:
         """Seconds of one entry of the gallery."""
-        if rates.pictured is not None:
-            return rates.pictured
-        return self._shown * (rates.row * self._eval_steps + rates.decoded)
+        return self._sampled(self._shown, self._shown, rates) if rates.pictured is None else rates.pictured
 
     def end(self, rates: Rates) -> float:
         """Seconds of what is made once training is over: the gallery's last entry, and pictures to be looked at."""
-        return self.entry(rates) + self._at_the_end * (rates.row * self._eval_steps + rates.decoded)
+        return self.entry(rates) + self._sampled(self._at_the_end, self.config.rollout_batch, rates)
+
+    def _sampled(self, images: int, together: int, rates: Rates) -> float:
+        """Seconds of pictures by the plain ODE, so many of them at a time."""
+        calls = -(-images // max(1, min(together, self.config.rollout_batch)))
+        return images * (rates.row * self._eval_steps + rates.decoded) + calls * self._eval_steps * rates.call
 
     def seconds(self, first: int, stop: int, rates: Rates) -> float:
         """Seconds of the iterations from ``first`` up to ``stop``, with what comes before and after each."""

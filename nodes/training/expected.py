@@ -5,6 +5,8 @@ from typing import Any
 
 from ...mixgrpo_core import TrainConfig
 from ...mixgrpo_core.evaluation.shown import shown_prompts
+from ...mixgrpo_core.rewards.port import Reward
+from ...mixgrpo_core.rewards.wrappers.transforms import afresh
 from ...mixgrpo_core.support.sized import typical
 from ...mixgrpo_core.training.forecast import Forecast, foretold
 from ...mixgrpo_core.training.gallery import SHOWN_PROMPTS
@@ -27,10 +29,16 @@ def workload(prompts: PromptSet, config: TrainConfig) -> Workload:
 
 
 def forecast(
-    policy: HostModel, prompts: PromptSet, config: TrainConfig, run: CanvasRun, setup: Mapping[str, Any]
+    policy: HostModel,
+    prompts: PromptSet,
+    rewards: Mapping[str, Reward],
+    config: TrainConfig,
+    run: CanvasRun,
+    setup: Mapping[str, Any],
 ) -> Forecast | None:
-    """Of what is left of the run; None where nothing is."""
+    """Of what is left of the run; None where nothing is. ``rewards`` are as the host keeps them, and stay so."""
     if run.done >= config.end:
         return None
-    work = workload(prompts, config)
-    return foretold(work, policy, typical(prompts.train, policy.resolution), all_runs(), setup, done=run.done)
+    work, usual = workload(prompts, config), typical(prompts.train, policy.resolution)
+    asked = {name: afresh(reward) for name, reward in rewards.items()}
+    return foretold(work, policy, usual, all_runs(), setup, rewards=asked, done=run.done)

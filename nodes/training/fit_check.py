@@ -1,6 +1,6 @@
 """Will it fit, and how long will it take: one real rollout and one real update before hours of work."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 
@@ -17,14 +17,18 @@ from ...mixgrpo_core.rewards.wrappers.transforms import afresh
 from ...mixgrpo_core.runs.reports import Event
 from ...mixgrpo_core.support.durations import duration
 from ...mixgrpo_core.support.sized import largest, size_of
+from ...mixgrpo_core.training.decoding import BFLOAT16
 from ...mixgrpo_core.training.forecast import Forecast
-from ...mixgrpo_core.training.workload import Timed, Workload
+from ...mixgrpo_core.training.timed_step import rates_of_a_step
+from ...mixgrpo_core.training.workload import Rates, Timed, Workload
 from ..host.model import HostModel
 from ..settings.model_family import for_model
 from ..sockets import PromptsSocket, RewardSocket, SettingsSocket
 from .expected import workload
 from .loop import fitting, probe
 from .trainer import configured, host_model
+
+MEASURED = "by what was measured now"
 
 
 class FitCheck(io.ComfyNode):
@@ -64,9 +68,12 @@ class FitCheck(io.ComfyNode):
             probe(policy, [tried_on])
             asked = {name: votes_as(afresh(reward), _instead) for name, reward in rewards.rewards.items()}
             report, tried = _first_fitting(policy, [tried_on], asked, config, lowered)
+            rates = _rates(policy, tried_on, asked, report, tried)
             computed = _computed(policy.at(size_of(tried_on) or policy.resolution), config)
         family = [f"settings for: {settings.family}"] if settings.family else []
-        text = "\n".join([computed, *family, _words(report, tried, workload(prompts, config), lowered)])
+        text = "\n".join(
+            [computed, *family, _words(report, tried, Forecast(workload(prompts, config), rates, MEASURED), lowered)]
+        )
         return io.NodeOutput(text, ui=ui.PreviewText(text))
 
 
@@ -115,16 +122,27 @@ def _gib(size: int) -> str:
     return f"{size / 2**30:.2f} GiB"
 
 
-def _words(report: StepReport, config: TrainConfig, work: Workload, lowered: Sequence[str]) -> str:
-    """What was measured of ``config``'s one group, and what a run of ``work`` will take by it."""
+def _rates(
+    policy: HostModel, prompt: str, rewards: Mapping[str, Reward], report: StepReport, config: TrainConfig
+) -> Rates:
+    """What the work of a run takes.
+
+    The network by the group of ``report``, split among calls and rows, for a run's calls have rows of several prompts;
+    decoding and scores by a step, for a first group may be decoded and scored twice.
+    """
+    step = rates_of_a_step(policy, prompt, config, rewards, low=report.decoded.get("dtype") == BFLOAT16)
+    return step if report.flat_groups else Workload(config, shown=0).measured(Timed.of(report), step)
+
+
+def _words(report: StepReport, config: TrainConfig, forecast: Forecast, lowered: Sequence[str]) -> str:
+    """What was measured of ``config``'s one group, and what the run will take by it."""
     per_prompt = sum(report.seconds.values())
-    rates = Workload(config, shown=0).rates([Timed.of(report)])
     noise = report.update.figures.get("ratio_first")
     lines = [
         f"peak memory: {_gib(report.peak_memory)}",
         f"one prompt ({config.images_per_prompt} images): {duration(per_prompt)}, of which "
         + ", ".join(f"{phase} {duration(seconds)}" for phase, seconds in report.seconds.items()),
-        Forecast(work, rates, "by what was measured now").words,
+        forecast.words,
         f"batches that fit: rollout {config.rollout_batch}, decode {config.decode_batch}, update {config.update_batch}",
     ]
     lines += lowered or ["everything fitted as set"]

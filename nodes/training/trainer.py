@@ -117,7 +117,7 @@ class TrainLora(io.ComfyNode):
                 setup = run_setup(policy, model, prompts, rewards, settings, start_from)
                 require_writable((runs_folder() / run_name).parent, lora_file(run_name, "last").parent)
                 run, config = open_run(run_name, config, setup)
-                expected = forecast(policy, prompts, config, run, setup)
+                expected = forecast(policy, prompts, rewards.rewards, config, run, setup)
                 preparing.over()
                 with _live(cls.hidden.unique_id, run, config, policy, prompts, expected) as live:
                     asked = {  # the host keeps what nodes made for other runs: those remember other scores

@@ -101,7 +101,7 @@ def test_it_shows_the_start_what_was_asked_for_and_the_end(trained):
 def test_how_long_it_takes_is_said_before_it_begins_and_then_known(trained):
     _, ears, _, _ = trained
     loading = next(data for data in ears.named("mixgrpo.status") if data["state"] == "loading")
-    assert re.fullmatch(r"This run will take about .* \(3 iterations of .*\), by one timed step; .*", loading["note"])
+    assert re.fullmatch(r"This run will take about .* \(3 iterations of .*\), by one timed step\.", loading["note"])
     progress = ears.named("mixgrpo.progress")
     assert progress[0]["seconds_left"] > 0 and progress[0]["note"] == loading["note"]
     assert {data["note"] for data in progress if data["iteration"] == 2} == {""}

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from tiny_pipelines import make_folder
 
 from mixgrpo_core.cli import main
 from mixgrpo_core.cli.settings import read_toml
@@ -28,6 +29,8 @@ planner = "WindowPlanner(window=FrozenWindow(size=2, start=0))"
 updates = 1
 eval_every = 0
 """
+
+CLEAN = ("ShapeCleanliness()", "PixelReward(Brightness(), More())")
 
 
 @pytest.fixture(scope="module")
@@ -73,5 +76,18 @@ def test_a_plan_says_how_long_it_takes_where_a_run_of_the_same_model_is_beside(r
     assert main(["plan", str(file)]) == 0
     assert "(50 iterations of 6.0 s), as the run run took on this machine." in capsys.readouterr().out
     assert read_toml(file).train.iterations == 50
-    assert main(["plan", str(tmp_path / "elsewhere.toml")]) == 0
+
+
+def test_a_plan_times_a_step_of_the_demo_and_of_a_model_of_yours_where_it_is_asked_to(capsys, tmp_path):
+    demo, own = tmp_path / "demo.toml", tmp_path / "own.toml"
+    words = RUN.format(out=tmp_path / "next")
+    demo.write_text(words)
+    folder = make_folder("flux-dev", tmp_path / "flux")
+    own.write_text(words.replace("rank = 2", f'rank = 2\nfolder = "{folder}"').replace(*CLEAN))
+    assert main(["plan", str(demo)]) == 0
+    assert "(2 iterations of" in (told := capsys.readouterr().out) and "by one timed step." in told
+    assert main(["plan", str(own)]) == 0
     assert UNKNOWN in capsys.readouterr().out
+    assert main(["plan", str(own), "--timed"]) == 0
+    assert "by one timed step." in capsys.readouterr().out
+    assert not (tmp_path / "next").exists()

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from time import sleep
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from mixgrpo_core.rewards.port import RewardInfo
 from mixgrpo_core.support.durations import duration
 from mixgrpo_core.training.forecast import foretold, from_earlier
 from mixgrpo_core.training.timed_step import rates_of_a_step
-from mixgrpo_core.training.workload import Workload
+from mixgrpo_core.training.workload import Rates, Timed, Workload
 
 CONFIG = TrainConfig(
     iterations=20,
@@ -100,6 +101,43 @@ def test_several_ranks_take_what_the_first_of_them_does(ranks, tmp_path):
     again = from_earlier(shared, [path], SETUP)
     assert shared.alone(0, 1, again.rates) == pytest.approx(sum(SECONDS.values()))
     assert shared.evaluation(again.rates) == pytest.approx(LOOK)
+
+
+def test_one_group_tells_of_an_iteration_whose_calls_have_rows_of_several_prompts():
+    """The seconds of a machine on which a call costs as much as two rows are told apart again."""
+    machine = Rates(row=1.0, unit=2.0, call=2.0, decoded=0.5, scored=0.25)
+    config = replace(CONFIG, planner=WindowPlanner(window=FrozenWindow(size=2, start=3)))  # a shared prefix
+    group = Workload(replace(config, iterations=1, prompts_per_iteration=1, updates=1), shown=0)
+    network = group.alone(0, 1, replace(machine, decoded=0.0, scored=0.0))
+    seconds = {"rollout": network / 4, "train": 3 * network / 4, "probe": 9.0, "decode": 77.0, "reward": 88.0}
+    first = Timed(iteration=0, seconds=seconds, evaluations=0, evaluated=0)
+    step = replace(machine, row=0.1, unit=0.2, call=0.2)  # ten times as fast, alone
+    found = group.measured(first, step)
+    whole = Workload(config, shown=0)
+    assert whole.alone(0, 1, found) == pytest.approx(whole.alone(0, 1, machine))
+    assert whole.alone(0, 1, group.rates([first])) > 1.15 * whole.alone(0, 1, machine), "by rows alone it is too much"
+
+
+def test_evaluations_count_their_calls_and_the_rewards_that_only_watch():
+    """6 prompts of 4 images in calls of 16 rows and 8 steps, and pictures of the gallery in calls of their own."""
+    rates = Rates(row=1.0, unit=0.0, decoded=10.0, scored=100.0, watched=1000.0, call=7.0)
+    work = of(replace(CONFIG, rollout_batch=16), shown=4)
+    assert work.evaluation(rates) == 24 * (8 * 1 + 10 + 100 + 1000) + 2 * 8 * 7
+    assert work.entry(rates) == 4 * (8 + 10) + 1 * 8 * 7
+    narrow = of(replace(CONFIG, rollout_batch=3), shown=4)
+    assert narrow.evaluation(replace(rates, watched=0.0)) == 24 * (8 + 10 + 100) + 8 * 8 * 7
+    assert narrow.entry(rates) == 4 * (8 + 10) + 2 * 8 * 7
+
+
+def test_rewards_without_a_weight_are_timed_apart():
+    class Slow(Red):
+        def __call__(self, batch):
+            sleep(0.02)
+            return super().__call__(batch)
+
+    rewards = {"red": Red(), "slow": Slow()}
+    found = rates_of_a_step(ToyModel(), "a prompt", replace(CONFIG, reward_weights={"slow": 0.0}), rewards)
+    assert found.scored < found.watched and found.watched >= 0.02 / CONFIG.decode_batch
 
 
 def test_without_an_end_it_tells_an_iteration(tmp_path):
@@ -191,9 +229,21 @@ def test_a_step_times_decoding_and_the_rewards_which_remember_nothing_of_it():
 
     red, model, config = Remembers(), Decodes(), replace(CONFIG, rollout_batch=6, decode_batch=4)
     found = foretold(of(config), model, "a prompt", [], SETUP, rewards={"red": red, "person": Person()})
-    assert (asked, decoded, red.seen) == ([4], [4, 4], 0)
+    assert (asked, decoded, red.seen) == ([4], [1, 1, 4, 4], 0)
     assert found.rates.scored > 0 and found.lacks == "the other rewards' time is not in it"
     assert foretold(of(config), model, "a prompt", [], SETUP, rewards={"red": red}).lacks == ""
+
+
+def test_where_decoding_takes_long_one_image_tells_its_time():
+    decoded = []
+
+    class Slow(ToyModel):
+        def decode(self, x, *, grad=False):
+            decoded.append(len(x))
+            sleep(0.06)
+            return super().decode(x, grad=grad)
+
+    assert rates_of_a_step(Slow(), "a prompt", CONFIG).decoded >= 0.06 and decoded == [1, 1]
 
 
 @pytest.mark.parametrize(
