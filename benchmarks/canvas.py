@@ -64,8 +64,9 @@ def trainings(seed: int, iterations: int, folder: Path, stack: ExitStack) -> dic
     from mixgrpo_pack.mixgrpo_core.demo import demo_config, train_prompts
     from mixgrpo_pack.mixgrpo_core.models.families.demo import load_demo
     from mixgrpo_pack.mixgrpo_core.rewards.shapes import ShapeReward
-    from mixgrpo_pack.mixgrpo_core.runs.pace import Pace
     from mixgrpo_pack.mixgrpo_core.training.loop import train
+    from mixgrpo_pack.mixgrpo_core.training.pace import Pace
+    from mixgrpo_pack.mixgrpo_core.training.workload import Workload
     from mixgrpo_pack.nodes.live.board import LiveRun
 
     config = replace(demo_config(iterations=iterations, seed=seed), eval_every=0, reward_weights={})
@@ -76,7 +77,7 @@ def trainings(seed: int, iterations: int, folder: Path, stack: ExitStack) -> dic
         iterations=iterations,
         plan_of=config.plan,
         sigmas=config.sigmas(),
-        pace=Pace(iterations),
+        pace=Pace(Workload(config)),
     )
 
     def reports(model: Any, **watched: Any) -> Iterator[Any]:
