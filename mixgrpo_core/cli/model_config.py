@@ -10,6 +10,7 @@ from ..models.facts import DEMO, Facts
 from ..models.lora_layers import Layers
 from ..models.quantization import Quantization
 from ..support.collector import uncollected
+from ..support.paths import user_path
 from ..support.setting import described, require_ranges, setting
 from .devices import usable_device
 from .frozen_loras import frozen_loras
@@ -80,6 +81,12 @@ class ModelConfig:
     gguf: str | None = setting(
         None, "A GGUF file of the network, read in place of the folder's weights; needs the library gguf."
     )
+    tiny_autoencoder: str | None = setting(
+        None,
+        "A tiny autoencoder of the model's family that decodes the images that rewards look at in training: a folder "
+        "of diffusers' AutoencoderTiny, or a TAESD decoder as ``.safetensors`` or ``.pth`` (taesd, taesdxl, taesd3, "
+        "taef1). Held-out images and pictures of the result are decoded by the model's own.",
+    )
     device: str | None = setting(None, "``cpu``, ``cuda``, ``cuda:1``, ``mps``; without one a GPU if there is one.")
     gradient_checkpointing: bool = setting(
         False,
@@ -103,6 +110,12 @@ class ModelConfig:
 
     def make(self) -> Any:
         """The model with its LoRA. Imports diffusers, so only here."""
+        model = self._made()
+        if self.tiny_autoencoder is not None:
+            model.take_tiny(user_path(self.tiny_autoencoder))
+        return model
+
+    def _made(self) -> Any:
         with uncollected():
             from diffusers.utils import logging as diffusers_logging
             from transformers.utils import logging as transformers_logging

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL import Image
@@ -95,9 +95,8 @@ def print_summary(run: RunFolder, metrics: Sequence[dict], console: Console) -> 
     _print_guards(run, metrics, console)
     seconds = sum(sum(report["seconds"].values()) for report in metrics)
     console.print(f"{iterations_done(metrics)} iterations in {seconds:.0f} s", highlight=False)
-    if decoded := (metrics[-1].get("decoded") if metrics else None):  # runs of older versions have none
-        tried = f"moved scores by {decoded['moved']:.2g} of a group's spread" if "moved" in decoded else "was not tried"
-        console.print(f"rollouts decoded in {decoded['dtype']}; bfloat16 {tried}", highlight=False)
+    for words in decoding_words(metrics[-1].get("decoded", {}) if metrics else {}):  # older versions told none
+        console.print(words, highlight=False)
     gallery = Gallery(run)
     kept = gallery.kept
     for label, path in (
@@ -115,6 +114,18 @@ def print_summary(run: RunFolder, metrics: Sequence[dict], console: Console) -> 
     if torch.cuda.is_available() and metrics:
         most = max(report["peak_memory"] for report in metrics)
         console.print(f"peak memory: {most / 2**30:.1f} GiB", highlight=False)
+
+
+def decoding_words(decoded: Mapping[str, Any]) -> list[str]:
+    """How rollouts were decoded, where it was not in float32 by the model's own autoencoder."""
+    words = []
+    if "dtype" in decoded:
+        tried = f"moved scores by {decoded['moved']:.2g} of a group's spread" if "moved" in decoded else "was not tried"
+        words.append(f"rollouts decoded in {decoded['dtype']}; bfloat16 {tried}")
+    if "tiny" in decoded:
+        found = ", ".join(f"{name} {share:.2f}" for name, share in sorted(decoded["agreement"].items()))
+        words.append(f"rollouts decoded by a tiny autoencoder; rank correlation with the model's own: {found or '-'}")
+    return words
 
 
 def _judged(metrics: Sequence[dict]) -> str:

@@ -8,7 +8,7 @@ from .evidence import Evidence, Trend
 from .learning import fallback, held_out, lost_images
 from .model_facts import grid, guidance, lora_layers, window
 from .port import Finding, Sign
-from .signal import failures, flat_groups, ties
+from .signal import failures, flat_groups, ties, tiny_autoencoder
 from .update_size import drift, precision, too_large, too_small
 
 SIGNS: Sequence[Sign] = (
@@ -17,6 +17,7 @@ SIGNS: Sequence[Sign] = (
     lora_layers,
     lost_images,
     too_large,
+    tiny_autoencoder,
     flat_groups,
     held_out,
     drift,

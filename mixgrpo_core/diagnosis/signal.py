@@ -6,6 +6,10 @@ from typing import Any
 from .evidence import Evidence, mean_of
 from .port import Finding
 
+AGREEMENT = 0.8
+"""Least rank correlation of a tiny autoencoder's scores. What the true reward gains in an iteration is about this share
+of what it would gain: advantages have the same size whatever they are made of."""
+
 
 def failures(run: Evidence) -> Finding | None:
     """Images that a reward could not score."""
@@ -61,6 +65,29 @@ def ties(run: Evidence) -> Finding | None:
         "most of the score is the prompt's and not the image's: use a reward that judges the image, or a larger eta"
     )
     return Finding(sign="spread", found=found, change=change, gravity=0.45)
+
+
+def tiny_autoencoder(run: Evidence) -> Finding | None:
+    """Whether rewards rank images by a tiny autoencoder as by the model's own."""
+    decoded = run.reports[-1].get("decoded", {}) if run.reports else {}
+    if not decoded.get("tiny"):
+        return None
+    known = {name: found for name, found in decoded.get("agreement", {}).items() if run.weight(name)}
+    if not known:
+        found = "how the tiny autoencoder ranks images is not known: no group with a spread was scored twice"
+        return Finding(sign="tiny autoencoder", found=found)
+    worst = min(known, key=lambda name: known[name])
+    found = (
+        f"{worst} ranks the images of a prompt by the tiny autoencoder as by the model's own with a correlation of "
+        f"{known[worst]:.2f}"
+    )
+    if known[worst] >= AGREEMENT:
+        return Finding(sign="tiny autoencoder", found=found)
+    change = (
+        f"below {AGREEMENT} more than a fifth of what an iteration teaches is about the small decoder's errors: train "
+        "without the tiny autoencoder, or with a reward that looks less at detail"
+    )
+    return Finding(sign="tiny autoencoder", found=found, change=change, gravity=min(1.0, 1.3 - known[worst]))
 
 
 def _of_trained(run: Evidence, report: Mapping[str, Any], figure: str) -> float | None:

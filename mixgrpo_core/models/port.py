@@ -89,8 +89,30 @@ class TakesPictures(Protocol):
 class DecodesLow(Protocol):
     """A model that can decode in less than float32, too."""
 
+    @property
+    def decode_dtype(self) -> torch.dtype:
+        """What ``decode`` computes in; only where that is float32 there is less."""
+        ...
+
     def decode_low(self, x: Tensor) -> Tensor:
         """``Sampled.decode`` computed in bfloat16: ``[B, *L]`` to images ``[B, H, W, 3]`` in float32."""
+        ...
+
+
+@runtime_checkable
+class DecodesTiny(Protocol):
+    """A model that may have a tiny autoencoder besides its own, for what need not see every pixel as it is."""
+
+    @property
+    def tiny(self) -> str:
+        """What tells its tiny autoencoder from others; empty where it has none."""
+        ...
+
+    def decode_tiny(self, x: Tensor, *, low: bool = False) -> Tensor:
+        """``Sampled.decode`` by the tiny autoencoder, in float32 or, ``low``, in bfloat16.
+
+        Latents ``[B, *L]`` to images ``[B, H, W, 3]`` in float32.
+        """
         ...
 
 

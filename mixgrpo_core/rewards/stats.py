@@ -81,6 +81,25 @@ def within_groups(one: Sequence[Scores], two: Sequence[Scores]) -> float | None:
     return float(products[0] / (products[1] * products[2]).sqrt()) if bool((products[1:] > 0).all()) else None
 
 
+def rank_correlation(one: Scores, two: Scores) -> float | None:
+    """Spearman's, of two scorings of a group, over the images that both scored; images alike share the mean of their
+    ranks. 0 where one of the two has no spread; None where neither has, or fewer than two images are left."""
+    both = one.valid & two.valid
+    if int(both.sum()) < 2:
+        return None
+    a, b = one.values[both], two.values[both]
+    flat = (is_flat(a), is_flat(b))
+    if any(flat):
+        return None if all(flat) else 0.0
+    x, y = _centred(_ranks(a)), _centred(_ranks(b))
+    return float(x @ y / (x.norm() * y.norm()))
+
+
+def _ranks(values: Tensor) -> Tensor:
+    below = (values[:, None] > values[None, :]).sum(1).double()
+    return below + ((values[:, None] == values[None, :]).sum(1) - 1) / 2
+
+
 def _centred(values: Tensor) -> Tensor:
     values = values.double()
     return values - values.mean()

@@ -72,6 +72,22 @@ class DecodeNotes(TypedDict):
     circumstances: str
 
 
+class TinyNotes(TypedDict):
+    """How a tiny autoencoder ranks images.
+
+    Attributes:
+        agreement: of each reward, the rank correlation with what the model's own gives, a mean over groups.
+        counts: images that this is over, by reward.
+        images: that were compared.
+        circumstances: that it was measured in.
+    """
+
+    agreement: dict[str, float]
+    counts: dict[str, int]
+    images: int
+    circumstances: str
+
+
 class StepNotes(TypedDict, total=False):
     """What a run that sets its own step remembers of it.
 
@@ -97,6 +113,7 @@ class Notes(GuardNotes, total=False):
         steps: how large the steps are that a run sets itself.
         probe: when the first ratio was last looked at.
         decode: in which precision rollouts are decoded.
+        tiny: how a tiny autoencoder ranks images.
     """
 
     before: dict[str, float]
@@ -110,6 +127,7 @@ class Notes(GuardNotes, total=False):
     steps: StepNotes
     probe: ProbeNotes
     decode: DecodeNotes
+    tiny: TinyNotes
 
 
 @dataclass(frozen=True, kw_only=True)

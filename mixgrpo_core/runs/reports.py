@@ -33,8 +33,10 @@ class StepReport:
             ``evaluation``).
         peak_memory: bytes.
         trajectory_bytes: bytes that the iteration's rollouts kept.
-        decoded: the precision in which its rollouts were decoded, and by how much of a group's spread a lower one moved
-            scores where both were tried; empty where float32 was asked for.
+        decoded: how its rollouts were decoded: ``dtype``, and by how much of a group's spread a lower one ``moved``
+            scores where both were tried; with a tiny autoencoder what tells it from others (``tiny``), and the rank
+            correlation of scores with those of the model's own (``agreement``, by reward); empty where the model's own
+            in float32 was asked for.
         by_rank: of each of several ranks; ``seconds`` and ``peak_memory`` are those of the first, and the largest.
         failures: what rewards failed on.
         warnings: what guards found in it and in its held-out evaluations.

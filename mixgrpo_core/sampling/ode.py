@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..models.port import Cond, DecodesLow, Sampled, Velocity
+from ..models.port import Cond, DecodesLow, DecodesTiny, Sampled, Velocity
 from .schedule import start_of
 from .solvers import Euler, Solver
 
@@ -129,9 +130,14 @@ def decode(model: Sampled[Any], latents: Tensor, batch: int, *, low: bool = Fals
 
 @torch.no_grad()
 def decode_frames(
-    model: Sampled[Any], latents: Tensor, batch: int, *, low: bool = False
+    model: Sampled[Any], latents: Tensor, batch: int, *, low: bool = False, tiny: bool = False
 ) -> tuple[Tensor, Tensor | None]:
-    """The same, and all frames ``[B, F, H, W, 3]`` that are seen of videos; None of pictures."""
+    """The same, and all frames ``[B, F, H, W, 3]`` that are seen of videos; None of pictures.
+
+    ``tiny``: by the tiny autoencoder of a model that has one.
+    """
     how = model.decode_low if low and isinstance(model, DecodesLow) else model.decode
+    if tiny and isinstance(model, DecodesTiny) and model.tiny:
+        how = partial(model.decode_tiny, low=low)
     made = torch.cat([how(x) for x in latents.split(batch)])
     return (made, None) if made.ndim == 4 else (made[:, (made.shape[1] - 1) // 2], made)

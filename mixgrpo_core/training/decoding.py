@@ -1,9 +1,15 @@
-"""In which precision rollouts are decoded: the lower one where the rewards cannot tell the two apart.
+"""With what rollouts are decoded: the cheaper way where the rewards cannot tell, or say how far they can.
 
-The first group that has a spread is decoded and scored in both. bfloat16 is taken where no score of a trained reward
-moves by more than a tenth of the group's standard deviation, and where every image is scored in both or in neither;
-that group itself counts as it is in float32. The choice is remembered with the run, and made anew where rewards, model
-or device are others. Held-out images, pictures and what is shown are always decoded in float32.
+**A tiny autoencoder**, where the model has one, decodes all rollouts. The first groups that have a spread, `COMPARED`
+images, are decoded by the model's own and scored, too: the rank correlation of both scores within the groups says how
+much of what the reward asks for is still seen. It is measured anew where rewards or model are others.
+
+**A lower precision** is then looked for (``decode_dtype``): the first group that has a spread is decoded and scored in
+both. bfloat16 is taken where no score of a trained reward moves by more than a tenth of the group's standard deviation,
+and where every image is scored in both or in neither; that group itself counts as it is in float32. The choice is
+remembered with the run, and made anew where rewards, model or device are others.
+
+Held-out images, pictures and what is shown of them are always decoded by the model's own autoencoder as it is.
 """
 
 from collections.abc import Mapping
@@ -13,76 +19,144 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..models.port import FlowModel
+from ..diagnosis.signal import AGREEMENT
+from ..evaluation.guards import Alarm
+from ..models.port import DecodesLow, DecodesTiny, FlowModel
 from ..models.sizes import sized
 from ..rewards.port import Reward, RewardBatch, Scores, about
 from ..rewards.scoring import score
-from ..rewards.stats import is_flat
-from ..runs.checkpoint import DecodeNotes, Notes
+from ..rewards.stats import is_flat, rank_correlation
+from ..runs.checkpoint import DecodeNotes, Notes, TinyNotes
 from ..sampling.ode import decode_frames
 from ..settings.config import TrainConfig
 from ..support.ranks import ALONE, Ranks
 
 SHARE = 0.1
+COMPARED = 16
+"""Images by which a tiny autoencoder is compared with the model's own: one group of few tells little of ranks."""
 FLOAT32, BFLOAT16 = "float32", "bfloat16"
 
 
 class Decoding:
-    """The precision of one run's rollouts.
+    """How one run's rollouts are decoded.
 
     Args:
-        rewards: that are trained on.
-        ranks: several try nothing, for they would not choose alike; a choice that the run remembers counts for them.
+        rewards: that are trained on. Where one is asked once about a picture, as people are, nothing is scored twice.
+        ranks: several try no precision, for they would not choose alike; a choice that the run remembers counts for
+            them. The first one compares.
     """
 
     def __init__(
         self, config: TrainConfig, model: FlowModel, rewards: Mapping[str, Reward], ranks: Ranks = ALONE
     ) -> None:
         self._batch, self._model, self._rewards = config.decode_batch, model, rewards
-        asked_once = [name for name, reward in rewards.items() if not about(reward).held_out]
-        self._several = ranks.size > 1
+        twice = all(about(reward).held_out for reward in rewards.values())
+        self._tiny = model.tiny if isinstance(model, DecodesTiny) else ""
+        self._compares = bool(self._tiny) and twice and ranks.is_first
         self._auto = config.decode_dtype == "auto"
-        self._open = self._auto and not asked_once
+        own = model.decode_dtype if isinstance(model, DecodesLow) else torch.float32
+        self._own = str(own).removeprefix("torch.")
+        self._lower = self._auto and twice and own == torch.float32
+        self._tries = self._lower and ranks.size == 1
         kinds = ", ".join(f"{name} {type(reward).__name__}" for name, reward in sorted(rewards.items()))
-        self._circumstances = f"{kinds}; {model.digest}; {model.device.type}; torch {torch.__version__}"
+        tiny = f"; tiny {self._tiny}" if self._tiny else ""
+        self._circumstances = f"{kinds}; {model.digest}{tiny}; {model.device.type}; torch {torch.__version__}"
+        self._news = False
 
-    def known(self, notes: DecodeNotes | None) -> DecodeNotes | None:
-        """What was chosen before, where it still counts."""
-        return notes if notes is not None and notes["circumstances"] == self._circumstances else None
+    def known(self, notes: Notes) -> DecodeNotes | None:
+        """The precision that was chosen before, where it still counts."""
+        found = notes.get("decode")
+        return found if found is not None and found["circumstances"] == self._circumstances else None
 
-    def images(self, latents: Tensor, prompt: str, notes: DecodeNotes | None) -> tuple[Tensor, Tensor | None]:
+    def compared(self, notes: Notes) -> TinyNotes | None:
+        """What was found of the tiny autoencoder before, where it still counts."""
+        found = notes.get("tiny")
+        return found if found is not None and found["circumstances"] == self._circumstances else None
+
+    def images(self, latents: Tensor, prompt: str, notes: Notes) -> tuple[Tensor, Tensor | None]:
         """Images ``[G, H, W, 3]`` of the latents ``[G, *L]`` of a prompt's rollout, and frames ``[G, F, H, W, 3]`` of
         videos."""
         found = self.known(notes)
-        low = self._open and found is not None and found["dtype"] == BFLOAT16
-        return decode_frames(sized(self._model, prompt), latents, self._batch, low=low)
+        low = self._lower and found is not None and found["dtype"] == BFLOAT16
+        return decode_frames(sized(self._model, prompt), latents, self._batch, low=low, tiny=bool(self._tiny))
 
-    def told(self, notes: DecodeNotes | None) -> dict[str, Any]:
-        """For the report; nothing where float32 was asked for."""
-        found = self.known(notes)
-        if not self._auto:
-            return {}
-        return {"dtype": FLOAT32} if found is None else {"dtype": found["dtype"], "moved": found["moved"]}
+    def told(self, notes: Notes) -> dict[str, Any]:
+        """For the report; nothing where the model's own autoencoder in float32 was asked for."""
+        told: dict[str, Any] = {}
+        if self._auto:
+            found = self.known(notes)
+            told |= {"dtype": self._own} if found is None else {"dtype": found["dtype"], "moved": found["moved"]}
+        if self._tiny:
+            compared = self.compared(notes)
+            told |= {"tiny": self._tiny, "agreement": {} if compared is None else dict(compared["agreement"])}
+        return told
+
+    def alarms(self, notes: Notes) -> list[Alarm]:
+        """A warning where the tiny autoencoder has just been found to rank images otherwise than the model's own."""
+        news, self._news = self._news, False
+        found = self.compared(notes)
+        told = {} if found is None or not news else found["agreement"]
+        low = {name: share for name, share in told.items() if share < AGREEMENT}
+        if not low:
+            return []
+        words = ", ".join(f"{name} {share:.2f}" for name, share in sorted(low.items()))
+        sentence = (
+            "by the tiny autoencoder rewards rank a prompt's images otherwise than by the model's own (correlation "
+            f"{words}; {AGREEMENT} is little enough): train without it, or with a reward that looks less at detail"
+        )
+        return [Alarm(guard="tiny autoencoder", level="warn", sentence=sentence)]
 
     def choosing(self, notes: Notes) -> bool:
-        """Whether the precision is open, and a group would tell it."""
-        return self._open and not self._several and self.known(notes.get("decode")) is None
+        """Whether something is open that a group would tell."""
+        return self._choosing(notes) or self._comparing(notes)
 
     def choose(self, batch: RewardBatch, scores: Mapping[str, Scores], notes: Notes) -> None:
-        """Where it is open: the precision of the next groups, from a group that was scored, is among the notes."""
-        latents = batch.latents
-        if latents is None or not self.choosing(notes):
-            return
-        if any(int(one.valid.sum()) < 2 or is_flat(one.values[one.valid]) for one in scores.values()):
-            return  # a group without a spread tells nothing
+        """Where it is open: what a group that was scored tells of the next ones is among the notes.
+
+        A group without a spread tells nothing.
+        """
+        flat = [int(one.valid.sum()) < 2 or is_flat(one.values[one.valid]) for one in scores.values()]
+        if self._comparing(notes) and not all(flat):
+            self._compare(scores, self._again(batch, low=False, tiny=False), notes)
+        if self._choosing(notes) and not any(flat):
+            again = self._again(batch, low=True, tiny=bool(self._tiny))
+            moved = max(_moved(scores[name], again[name]) for name in scores)
+            dtype = BFLOAT16 if moved <= SHARE else FLOAT32
+            notes["decode"] = DecodeNotes(dtype=dtype, moved=moved, circumstances=self._circumstances)
+
+    def _choosing(self, notes: Notes) -> bool:
+        return self._tries and self.known(notes) is None
+
+    def _comparing(self, notes: Notes) -> bool:
+        found = self.compared(notes)
+        return self._compares and (found is None or found["images"] < COMPARED)
+
+    def _compare(self, tiny: Mapping[str, Scores], own: Mapping[str, Scores], notes: Notes) -> None:
+        """The mean over groups, each by its images."""
+        before = self.compared(notes)
+        agreement = {} if before is None else dict(before["agreement"])
+        counts = {} if before is None else dict(before["counts"])
+        for name, scores in tiny.items():
+            found = rank_correlation(scores, own[name])
+            if found is not None:
+                count = len(scores.values)
+                whole = counts.get(name, 0) + count
+                agreement[name] = agreement.get(name, 0.0) + (found - agreement.get(name, 0.0)) * count / whole
+                counts[name] = whole
+        images = (0 if before is None else before["images"]) + max(len(one.values) for one in tiny.values())
+        self._news = True
+        notes["tiny"] = TinyNotes(agreement=agreement, counts=counts, images=images, circumstances=self._circumstances)
+
+    def _again(self, batch: RewardBatch, *, low: bool, tiny: bool) -> Mapping[str, Scores]:
+        """The scores of a group that is decoded in another way; rewards remember nothing of it."""
+        assert batch.latents is not None
         states = {name: reward.state_dict() for name, reward in self._rewards.items()}
-        images, frames = decode_frames(sized(self._model, batch.prompts[0]), latents, self._batch, low=True)
+        model = sized(self._model, batch.prompts[0])
+        images, frames = decode_frames(model, batch.latents, self._batch, low=low, tiny=tiny)
         again, _ = score(self._rewards, replace(batch, images=images, frames=frames))
         for name, state in states.items():
             self._rewards[name].load_state_dict(state)
-        moved = max(_moved(scores[name], again[name]) for name in scores)
-        dtype = BFLOAT16 if moved <= SHARE else FLOAT32
-        notes["decode"] = DecodeNotes(dtype=dtype, moved=moved, circumstances=self._circumstances)
+        return again
 
 
 def _moved(one: Scores, other: Scores) -> float:

@@ -199,6 +199,7 @@ class Iteration:
         held_out = max(1, len(evaluations) * len(self.held_out.prompts) * self.held_out.images_per_prompt)
         efforts = self.ranks.all_gather(Effort.of(self.clock, self.model.device, kept_bytes))
         evaluated = evaluations_of(efforts)
+        self.alarms.extend(self.decoding.alarms(self.state.notes))
         per = {name: held_out if name == "evaluation" else images for name in evaluated}
         return StepReport(
             iteration=self.state.iteration,
@@ -213,7 +214,7 @@ class Iteration:
             peak_memory=max(one.memory for one in efforts),
             trajectory_bytes=sum(one.kept for one in efforts),
             by_rank=by_rank(efforts),
-            decoded=self.decoding.told(self.state.notes.get("decode")),
+            decoded=self.decoding.told(self.state.notes),
             failures=self.failures,
             warnings=self.alarms,
             stopped="; ".join(str(alarm) for alarm in self.alarms if alarm.level == "stop"),

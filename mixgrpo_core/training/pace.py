@@ -70,7 +70,8 @@ class Pace:
             return self._foretold
         found = self.work.rates([timed for timed, _ in self._recent])
         beside = sum(beside for _, beside in self._recent) / len(self._recent)
-        return replace(found, evaluated=self._evaluated, pictured=self._pictured, beside=beside)
+        shown = None if self._foretold is None else self._foretold.shown
+        return replace(found, evaluated=self._evaluated, pictured=self._pictured, beside=beside, shown=shown)
 
     @property
     def seconds_per_iteration(self) -> float | None:

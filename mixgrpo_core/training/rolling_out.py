@@ -133,7 +133,7 @@ class RollingOut:
     ) -> _Decoded:
         seed = self._seed(place)
         with clock.phase("decode"):
-            images, frames = self._decoding.images(trajectory.final, item.prompt, self._state.notes.get("decode"))
+            images, frames = self._decoding.images(trajectory.final, item.prompt, self._state.notes)
         for look in self._looks:
             look(images)
         batch = RewardBatch(
@@ -148,7 +148,7 @@ class RollingOut:
         return _Decoded(item, plan, trajectory, batch)
 
     def _choose(self, group: _Decoded, scored: Scored) -> None:
-        """Where the precision of decoding is not chosen yet, this group may tell it: its scores are waited for."""
+        """Where it is open how to decode, this group may tell: its scores are waited for."""
         if self._decoding.choosing(self._state.notes):
             self._decoding.choose(group.batch, scored.result()[0], self._state.notes)
 

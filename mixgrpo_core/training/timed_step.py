@@ -8,11 +8,11 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from ..models.port import Cond, FlowModel, Velocity
+from ..models.port import Cond, DecodesTiny, FlowModel, Velocity
 from ..models.sizes import sized
 from ..rewards.port import Reward, RewardBatch, about
 from ..rewards.scoring import score
-from ..sampling.ode import decode
+from ..sampling.ode import decode_frames
 from ..settings.config import TrainConfig
 from ..support.micro_batches import ran_out
 from .cost import BACKWARD
@@ -42,7 +42,9 @@ def rates_of_a_step(
     conds, sigma = [model.encode(prompt)], torch.tensor(0.5)
     with torch.no_grad():
         one, many, count = model.run(conds, lambda v: _one_and_many(model, lambda x: v(x, sigma), config.rollout_batch))
-        decoded, images, shown = _decoded(model, min(count, config.decode_batch), low)
+        decoded, images, together = _decoded(model, min(count, config.decode_batch), low, tiny=True)
+        has_tiny = isinstance(model, DecodesTiny) and bool(model.tiny)
+        shown = _decoded(model, together, False, tiny=False)[0] if has_tiny else None
     with torch.inference_mode(False), torch.enable_grad():
         trained = model.run(
             conds, lambda v: _one_and_many(model, lambda x: _descend(v, x, sigma), min(count, config.update_batch))
@@ -54,7 +56,8 @@ def rates_of_a_step(
     _, trained_many, trained_count = trained
     watched = {name for name in rewards if config.reward_weights.get(name, 1.0) == 0}
     scored, beside = (
-        _scored({name: reward for name, reward in rewards.items() if (name in watched) is only}, prompt, images) / shown
+        _scored({name: reward for name, reward in rewards.items() if (name in watched) is only}, prompt, images)
+        / together
         for only in (False, True)
     )
     return Rates(
@@ -62,6 +65,7 @@ def rates_of_a_step(
         unit=max(trained_many / (1 + BACKWARD) - call, 0.0) / trained_count,
         decoded=decoded,
         scored=scored,
+        shown=shown,
         call=call,
         watched=beside,
     )
@@ -83,13 +87,16 @@ def _one_and_many(model: FlowModel, step: Callable[[Tensor], object], most: int)
         return alone, alone, 1
 
 
-def _decoded(model: FlowModel, most: int, low: bool) -> tuple[float, Tensor, int]:
-    """Seconds of an image among as many as patience and memory allow, these images, and how many they are."""
+def _decoded(model: FlowModel, most: int, low: bool, *, tiny: bool) -> tuple[float, Tensor, int]:
+    """Seconds of an image among as many as patience and memory allow, these images, and how many they are.
+
+    ``tiny``: by the tiny autoencoder of a model that has one, as rollouts are.
+    """
     made: list[Tensor] = []
 
     def spent(count: int) -> float:
         x = model.noise(0, count)
-        return _timed(model, lambda: made.append(decode(model, x, count, low=low))) / count
+        return _timed(model, lambda: made.append(decode_frames(model, x, count, low=low, tiny=tiny)[0])) / count
 
     alone = spent(1)
     count = min(most, int(_DECODING / max(alone, 1e-6)))

@@ -26,6 +26,7 @@ class Rates:
         call: a call of the network, beside its rows; 0 where rows were timed in calls like those to come.
         decoded, scored: an image of a rollout.
         watched: an image by the rewards that score held-out ones only.
+        shown: an image that is decoded to be evaluated or shown; None where it is as one of a rollout.
         evaluated: a held-out image in all; None where none was timed.
         beside: what an iteration takes besides, such as checkpoints.
         pictured: an entry of the gallery; None where none was timed.
@@ -40,6 +41,12 @@ class Rates:
     evaluated: float | None = None
     beside: float = 0.0
     pictured: float | None = None
+    shown: float | None = None
+
+    @property
+    def looked_at(self) -> float:
+        """Decoding an image that is evaluated or shown."""
+        return self.decoded if self.shown is None else self.shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,7 +208,7 @@ class Workload:
     def _sampled(self, images: int, together: int, rates: Rates) -> float:
         """Seconds of pictures by the plain ODE, so many of them at a time."""
         calls = -(-images // max(1, min(together, self.config.rollout_batch)))
-        return images * (rates.row * self._eval_steps + rates.decoded) + calls * self._eval_steps * rates.call
+        return images * (rates.row * self._eval_steps + rates.looked_at) + calls * self._eval_steps * rates.call
 
     def seconds(self, first: int, stop: int, rates: Rates) -> float:
         """Seconds of the iterations from ``first`` up to ``stop``, with what comes before and after each."""

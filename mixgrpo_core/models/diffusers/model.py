@@ -23,6 +23,7 @@ from .arguments import arguments, place_vae, require_range
 from .calls import Call, HeardNetwork
 from .checkpointing import Checkpointing
 from .cond import PipelineCond, as_negative
+from .decoding import DecodesByVae
 from .encoding import EncodesByVae, ImageEncoder
 from .family import Embeds, Family
 from .field import PipelineField
@@ -36,11 +37,10 @@ from .rows import Prompts, Rows
 from .texts import TextEmbedder
 
 _log = logging.getLogger(__name__)
-_DECODED_PIXELS = 2**20  # decoded at once: the VAE in float32 needs a few GiB for one megapixel
 Grid = Callable[[int], Tensor]
 
 
-class PipelineModel(WithLora[PeftLora], EncodesByVae):
+class PipelineModel(WithLora[PeftLora], DecodesByVae, EncodesByVae):
     """The flow-model port over a pipeline.
 
     Attributes:
@@ -274,22 +274,6 @@ class PipelineModel(WithLora[PeftLora], EncodesByVae):
         ]
         back = torch.tensor([place for places in calls for place in places]).argsort()
         return torch.cat(parts)[back.to(x.device)]
-
-    def decode(self, x: Tensor, *, grad: bool = False) -> Tensor:
-        """Latents ``[B, *L]`` to images ``[B, H, W, 3]`` in 0..1, float32; of several frames ``[B, F, H, W, 3]``."""
-        with torch.set_grad_enabled(grad), torch.autocast(self.device.type, enabled=False):
-            return self._decoded(x)
-
-    def decode_low(self, x: Tensor) -> Tensor:
-        """The same, computed in bfloat16."""
-        with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, cache_enabled=False):
-            return self._decoded(x)
-
-    def _decoded(self, x: Tensor) -> Tensor:
-        pixels = self.resolution[0] * self.resolution[1]
-        at_once = 1 if self.family.one_row else max(1, _DECODED_PIXELS // (pixels * self._frames.made))
-        parts = [self._field.decode(part, self._told_blank(len(part))) for part in x.float().split(at_once)]
-        return self._frames.of(torch.cat(parts))
 
     def _told_blank(self, rows: int) -> dict[str, object]:
         """A call in which the text does not matter."""

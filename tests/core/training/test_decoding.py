@@ -29,6 +29,8 @@ CONFIG = TrainConfig(
 class Rounds(ToyModel):
     """Its lower precision moves every picture by ``error``."""
 
+    decode_dtype = torch.float32
+
     def __init__(self, error):
         super().__init__()
         self.error, self.calls = error, []
@@ -117,9 +119,9 @@ def test_a_resumed_run_decodes_as_it_did_and_other_rewards_choose_anew(tmp_path)
     again, calls, told_again = run("parts", 3)
     assert told == told_again and calls[:4] == ["bfloat16"] * 4, "then come the gallery's pictures"
     assert all(torch.equal(whole[name], again[name]) for name in whole)
-    notes = RunFolder.open(tmp_path / "parts").latest().values["notes"]["decode"]
+    notes = RunFolder.open(tmp_path / "parts").latest().values["notes"]
     same, other = (Decoding(CONFIG, Rounds(0.1), {name: Red()}) for name in ("red", "blue"))
-    assert same.known(notes) == notes and other.known(notes) is None
+    assert same.known(notes) == notes["decode"] and other.known(notes) is None
 
 
 def test_a_model_without_a_lower_precision_says_so_before_work():

@@ -61,6 +61,8 @@ class InTurn(Remembers):
 class Low(ToyModel):
     """Decodes in less, too."""
 
+    decode_dtype = torch.float32
+
     def decode_low(self, x):
         return self.decode(x.bfloat16().float())
 
