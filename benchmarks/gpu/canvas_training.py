@@ -42,6 +42,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rollout-batch", type=int, default=4, help="images per call in rollouts")
     parser.add_argument("--update-batch", type=int, default=1, help="images per forward and backward")
     parser.add_argument("--no-checkpointing", action="store_true", help="keep all activations for the backward pass")
+    parser.add_argument("--brief", action="store_true", help="without the matrix peak and the profiler")
     parser.add_argument("--work", type=Path, help="keeps the files of weights (up to 50 GB); else they are temporary")
     parser.add_argument("--out", type=Path, default=HERE / "results", help="where the findings go")
     return parser.parse_args()
@@ -62,6 +63,7 @@ def cases(options: argparse.Namespace, work: Path) -> list[Case]:
         "rollout_batch": options.rollout_batch,
         "update_batch": options.update_batch,
         "checkpointing": not options.no_checkpointing,
+        "brief": options.brief,
     }
     pairs = [name.split(":") for name in options.cases]
     return [
@@ -88,6 +90,9 @@ COLUMNS = (
     "peak GB (torch / device)",
     "first ratio off 1 by",
     *(f"{phase} s" for phase in PHASES),
+    "update / matrix peak",
+    "computed GB",
+    "waits",
     "base restored",
 )
 
@@ -112,10 +117,25 @@ def table(found: Sequence[Mapping[str, Any]]) -> str:
             f"{gigabytes(entry['peak_torch_bytes'])} / {gigabytes(entry['peak_device_bytes'])}",
             f"{max(entry['ratio_first']):.1e}",
             *(f"{seconds.get(phase, 0):.2f}" for phase in PHASES),
+            *held_against(entry),
             restored(entry),
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def held_against(entry: Mapping[str, Any]) -> list[str]:
+    """The share of the matrix peak, the computed memory, and the waits."""
+    if "waits" not in entry:
+        return ["-"] * 3
+    waits = ", ".join(f"{name.removeprefix('aten::')} {count}" for name, count in entry["waits"].items())
+    return [f"{share_of_peak(entry):.0%}", gigabytes(entry["predicted_bytes"]), waits]
+
+
+def share_of_peak(entry: Mapping[str, Any]) -> float:
+    """Of the update of the last iteration: its counted operations in its seconds, over those of plain products."""
+    counted = entry["operations_of_an_image"] * entry["images_trained"][-1]
+    return counted / max(entry["seconds"][-1].get("train", 0.0), 1e-9) / entry["matrix_peak"]
 
 
 def gigabytes(count: int | None) -> str:

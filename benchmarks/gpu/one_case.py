@@ -27,6 +27,7 @@ class Case:
         side: pixels; rank: of the LoRA.
         iterations, images, prompts, steps: of the training; the window is steps 1 and 2.
         rollout_batch, update_batch: images per call.
+        brief: nothing is held against the device's own speed, and nothing is profiled.
     """
 
     comfyui: str
@@ -45,6 +46,7 @@ class Case:
     rollout_batch: int
     update_batch: int
     checkpointing: bool
+    brief: bool
 
     @property
     def name(self) -> str:
@@ -121,6 +123,7 @@ def run(case: Case) -> dict[str, Any]:
         torch_bytes = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0  # of the last iteration
         size = policy.patcher.model_size()
         trained = [float(tensor.norm()) for name, tensor in policy.lora_state().items() if "lora_B" in name]
+        held_against = {} if case.brief else yardsticks(policy, texts, rewards, case)
     with torch.inference_mode():
         after = base_sample(model, texts, case)
     return {
@@ -140,11 +143,28 @@ def run(case: Case) -> dict[str, Any]:
         "recomputed": [report.update.recomputed for report in reports],
         "grad_norm": [report.update.figures["grad_norm"] for report in reports],
         "seconds": [dict(report.seconds) for report in reports],
+        "images_trained": [report.nfe["train"] * case.images * case.prompts for report in reports],
+        **held_against,
         "rewards": [report.rewards["brightness"].mean for report in reports],
         "lora_moved": sum(norm > 0 for norm in trained) / len(trained),
         "finite": bool(torch.isfinite(before).all()),
         "repeatable": torch.equal(before, again),
         "restored": torch.equal(before, after),
+    }
+
+
+def yardsticks(policy: Any, texts: Any, rewards: Mapping[str, Any], case: Case) -> dict[str, Any]:
+    """What the training is held against, measured after it; one more iteration is made under the profiler."""
+    from measures import matrix_peak, operations, waits
+    from mixgrpo_pack.mixgrpo_core.training.loop import train
+
+    config = replace(config_of(case), iterations=1)
+    need = policy.memory_need
+    return {
+        "matrix_peak": matrix_peak(policy.device, 256 if case.tiny else 8192),
+        "operations_of_an_image": operations(policy, texts.train[0]),
+        "predicted_bytes": None if need is None else need.of(config) + policy.patcher.model_size(),
+        "waits": waits(lambda: list(train(policy, texts.train, rewards, config)), policy.device),
     }
 
 

@@ -30,6 +30,7 @@ def assert_as_it_should_be(entry):
     assert entry["lora_moved"] > 0.9, "the last block of SD3 has no use for its text"
     assert entry["finite"] and entry["repeatable"] and entry["restored"]
     assert entry["weights"] == "resident"
+    assert entry["images_trained"][-1] == 2 * (1 + 4), "of each prompt's first trained step one, then four"
     assert all(seconds["rollout"] > 0 and seconds["train"] > 0 for seconds in entry["seconds"])
 
 
@@ -45,7 +46,7 @@ def test_a_model_of_the_hosts_own_loader_is_trained_and_samples_as_before(
     canvas_training, name, request, tmp_path, monkeypatch
 ):
     comfyui = str(request.config.getoption("--comfyui"))
-    monkeypatch.setattr(sys, "argv", ["canvas_training.py", comfyui, "--tiny", "--cases", name])
+    monkeypatch.setattr(sys, "argv", ["canvas_training.py", comfyui, "--tiny", "--brief", "--cases", name])
     [case] = canvas_training.cases(canvas_training.parse(), tmp_path)
     entry = importlib.import_module("one_case").run(case)
     assert_as_it_should_be(json.loads(json.dumps(entry)))
@@ -66,6 +67,9 @@ def test_the_script_goes_through_its_cases_and_past_one_that_fails(request, tmp_
     entries, table, status = script(request.config.getoption("--comfyui").resolve(), tmp_path, *cases)
     for name in CASES:
         assert_as_it_should_be(entries[name])
+        assert entries[name]["operations_of_an_image"] > 1e5 and entries[name]["matrix_peak"] > 1e8
+        assert entries[name]["predicted_bytes"] > entries[name]["model_bytes"]
+        assert set(entries[name]["waits"]) == {"aten::_local_scalar_dense"}, "a CPU is waited for in no other way"
     assert "no_such_format" in entries["flux:no_such_format"]["last_words"][-1]
     assert status == 1
     assert "| flux no_such_format --cpu | exit status 1" in table
