@@ -77,7 +77,7 @@ def that_fits(settings: RunConfig, model: "PipelineModel") -> tuple[RunConfig, s
     if passes is None:
         return settings, ""
     plain = MemoryNeed(passes=passes, lora=lora)
-    room = int(free * _SHARE)
+    room = int(free * _SHARE) - model.offload.in_flight
     if plain.of(settings.train) <= room:
         return settings, ""
     saving = None if on else model.pass_memory(checkpointing=True)
@@ -95,7 +95,6 @@ def memory_words(settings: RunConfig) -> str:
         return ""
     import torch
 
-    from ..models.diffusers.smaller import Smaller
     from ..models.families.sd3_memory import is_sd3, unloaded_sd3
 
     if not is_sd3(chosen.folder):
@@ -108,11 +107,12 @@ def memory_words(settings: RunConfig) -> str:
         layers=chosen.layers,
         resolution=settings.resolution(),
         dtype=compute,
-        smaller=Smaller(quantization=chosen.quantization, gguf=chosen.gguf),
+        smaller=chosen.smaller(),
     )
     rows = 2 if chosen.guidance > 1 else 1
-    lines = [f"memory (computed): weights {_gib(network.weights)}, besides them"]
-    for checkpointing in (False, True):
+    words = f", of the {_gib(network.waiting)} that wait in main memory two blocks at a time" if network.waiting else ""
+    lines = [f"memory (computed): weights {_gib(network.weights)}{words}, besides them"]
+    for checkpointing in (True,) if chosen.offload else (False, True):
         passes = network.memory(rows=rows, compute=compute, checkpointing=checkpointing)
         need = MemoryNeed(passes=passes, lora=network.lora)
         train = settings.train

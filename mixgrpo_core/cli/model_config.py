@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
@@ -14,6 +14,9 @@ from ..support.paths import user_path
 from ..support.setting import described, require_ranges, setting
 from .devices import usable_device
 from .frozen_loras import frozen_loras
+
+if TYPE_CHECKING:  # it imports diffusers
+    from ..models.diffusers.smaller import Smaller
 
 DEMO_MODEL, EDIT = "demo", "demo-edit"
 
@@ -87,6 +90,13 @@ class ModelConfig:
         "of diffusers' AutoencoderTiny, or a TAESD decoder as ``.safetensors`` or ``.pth`` (taesd, taesdxl, taesd3, "
         "taef1). Held-out images and pictures of the result are decoded by the model's own.",
     )
+    offload: int = setting(
+        0,
+        "How many of the network's repeated blocks wait in main memory and come to the GPU for their turn, in rollouts "
+        "and updates; 0 is none. Two of them are there at a time, so 3 is the least. Gradient checkpointing is then "
+        "on, and the numbers are those of a run without.",
+        least=0,
+    )
     device: str | None = setting(None, "``cpu``, ``cuda``, ``cuda:1``, ``mps``; without one a GPU if there is one.")
     gradient_checkpointing: bool = setting(
         False,
@@ -142,11 +152,12 @@ class ModelConfig:
                 raise ValueError("the demo model is told of no guidance: leave model.embedded_guidance out")
             if (self.frames, self.frames_seen) != (1, 1):
                 raise ValueError("the demo model draws pictures: leave model.frames and model.frames_seen out")
-            if self.quantization is not None or self.gguf is not None:
-                raise ValueError("the demo model is as small as it gets: leave model.quantization and model.gguf out")
+            if self.quantization is not None or self.gguf is not None or self.offload:
+                raise ValueError(
+                    "the demo model is as small as it gets: leave model.quantization, model.gguf and model.offload out"
+                )
             return load_demo(**common, edit=self.folder == EDIT)
         from ..models.diffusers.frames import Frames
-        from ..models.diffusers.smaller import Smaller
         from ..models.families.loading import load_pipeline
 
         return load_pipeline(
@@ -155,10 +166,21 @@ class ModelConfig:
             resolution=resolution,
             embedded_guidance=self.embedded_guidance,
             frames=Frames(made=self.frames, seen=self.frames_seen),
-            smaller=Smaller(quantization=self.quantization, gguf=self.gguf),
+            smaller=self.smaller(),
             prove=False,  # sampling asks for less
             **common,
         )
+
+    @property
+    def checkpointed(self) -> bool:
+        """Whether gradient checkpointing is on."""
+        return self.gradient_checkpointing or self.offload > 0
+
+    def smaller(self) -> "Smaller":
+        """How the frozen weights are to take fewer bytes. Imports diffusers."""
+        from ..models.diffusers.smaller import Smaller
+
+        return Smaller(quantization=self.quantization, gguf=self.gguf, offload=self.offload)
 
     def facts(self) -> Facts:
         """What its family wants. Raises ``ValueError`` for a folder that is none."""

@@ -204,7 +204,7 @@ def drive(
             console.print(words, highlight=False, soft_wrap=True)
             return status_of(stop)
         except OneImageTooLarge as error:
-            raise OutOfMemory(training_advice(error, settings.model.gradient_checkpointing)) from error
+            raise OutOfMemory(training_advice(error, settings.model.checkpointed)) from error
     if not ranks.is_first:
         return 0
     try:

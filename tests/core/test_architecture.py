@@ -19,7 +19,7 @@ HEAVY = {"diffusers", "peft", "transformers", "accelerate", "matplotlib", "tyro"
 PLAIN = {*sys.stdlib_module_names, "torch", "numpy", "safetensors", "PIL"}
 """What the core needs where it does not say otherwise."""
 AT_HOME = {  # the parts that stand on a heavy library, which only who uses them imports
-    "models.diffusers": {"diffusers", "peft", "torchao", "transformers"},
+    "models.diffusers": {"diffusers", "peft", "torchao", "bitsandbytes", "transformers"},
     "models.families": {"diffusers", "transformers"},
     "views.figures": {"matplotlib"},
     "cli": {"rich", "tyro", "tensorboard", "tomllib", "tomli", "diffusers", "transformers"},

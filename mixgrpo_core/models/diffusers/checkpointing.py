@@ -3,7 +3,6 @@
 Diffusers' own has its call of every block written twice, and the one of Chroma leaves out the attention mask.
 """
 
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -12,22 +11,15 @@ import torch
 from torch import nn
 
 from .peft_lora import PeftLora
-
-_PART_OF_A_UNET = re.compile(r"(down_blocks\.\d+|mid_block|up_blocks\.\d+)\.(attentions|resnets)\.\d+")
+from .repeated import repeated_blocks
 
 
 class Checkpointing:
-    """Whether the blocks that carry a LoRA are computed again in the backward pass instead of kept."""
+    """Whether the repeated blocks are computed again in the backward pass instead of kept."""
 
     def __init__(self, network: nn.Module, lora: PeftLora) -> None:
         self._lora = lora
-        self._blocks = _unet_blocks(network) or [
-            block
-            for blocks in network.children()
-            if isinstance(blocks, nn.ModuleList)
-            for block in blocks.children()
-            if any(module in lora.layers for module in block.modules())
-        ]
+        self._blocks = list(repeated_blocks(network, lora).values())
         self._whole: list[Callable[..., object]] = []
 
     @property
@@ -61,8 +53,3 @@ class Checkpointing:
         if not torch.is_grad_enabled():
             return forward(*inputs, **named)
         return self._lora.checkpointed(forward, *inputs, **named)
-
-
-def _unet_blocks(network: nn.Module) -> list[nn.Module]:
-    """The parts of a UNet's blocks. Those without a LoRA too: a gradient passes through them, and they hold most."""
-    return [module for path, module in network.named_modules() if _PART_OF_A_UNET.fullmatch(path)]

@@ -17,18 +17,34 @@ from torch.nn import Linear, Parameter
 from torch.nn.functional import linear
 
 _KEPT = torch.float8_e4m3fn
+Remade = Callable[..., Tensor]
+"""The weight, of the tensors that are kept of it."""
 
 
 class _Frozen(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, compute: Callable[[Tensor], Tensor], weight: Callable[[], Tensor]) -> Tensor:
-        ctx.weight, ctx.given = weight, x.dtype
+    def forward(ctx: Any, x: Tensor, compute: Callable[[Tensor], Tensor], remade: Remade, *kept: Tensor) -> Tensor:
+        ctx.save_for_backward(*kept)  # not the layer, which may have let go of them by then
+        ctx.remade, ctx.given = remade, x.dtype
         return compute(x)
 
     @staticmethod
-    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
+        kept = ctx.saved_tensors
         with torch.autocast(slope.device.type, enabled=False):
-            return (slope @ ctx.weight().to(slope.dtype)).to(ctx.given), None, None
+            given = (slope @ ctx.remade(*kept).to(slope.dtype)).to(ctx.given)
+        return given, None, None, *(None for _ in kept)
+
+
+def in_few_bits(layer: Linear, compute: torch.dtype, x: Tensor, remade: Remade, *kept: Tensor) -> Tensor:
+    """What a linear layer gives in ``compute``, with the weight that ``remade`` makes of what is kept of it."""
+
+    def forward(x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            return linear(x, remade(*kept), layer.bias)
+
+    result: Tensor = _Frozen.apply(x.to(compute), forward, remade, *kept)  # type: ignore[no-untyped-call]
+    return result
 
 
 def kept_in_float8(network: ModelMixin, compute: torch.dtype) -> list[Linear]:
@@ -52,36 +68,37 @@ def keep_in_float8(network: ModelMixin, compute: torch.dtype) -> None:
 
 
 def _in_float8(layer: Linear, compute: torch.dtype, x: Tensor) -> Tensor:
-    def weight() -> Tensor:
-        return layer.weight.to(compute)
+    def remade(kept: Tensor) -> Tensor:
+        return kept.to(compute)
 
-    def forward(x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):
-            return linear(x, weight(), layer.bias)
-
-    result: Tensor = _Frozen.apply(x.to(compute), forward, weight)  # type: ignore[no-untyped-call]
-    return result
+    return in_few_bits(layer, compute, x, remade, layer.weight)
 
 
 def remake_weights(network: ModelMixin) -> None:
     """Have the layers of a quantised network remake their weight in the backward pass, where their library says how."""
     for module in network.modules():
         if isinstance(module, Linear) and (remade := _remade(module)) is not None:
-            module.forward = partial(_remaking, module.forward, remade)  # type: ignore[method-assign]
+            module.forward = partial(_remaking, module, module.forward, remade)  # type: ignore[method-assign]
 
 
-def _remaking(forward: Callable[[Tensor], Tensor], weight: Callable[[], Tensor], x: Tensor) -> Tensor:
-    result: Tensor = _Frozen.apply(x, forward, weight)  # type: ignore[no-untyped-call]
+def _remaking(layer: Linear, forward: Callable[[Tensor], Tensor], remade: Remade, x: Tensor) -> Tensor:
+    result: Tensor = _Frozen.apply(x, forward, remade, layer.weight)  # type: ignore[no-untyped-call]
     return result
 
 
-def _remade(layer: Linear) -> Callable[[], Tensor] | None:
+def _remade(layer: Linear) -> Remade | None:
+    """How the weight is made of what is kept; None where it is plain, or where its library does so itself."""
     if type(layer.weight) is Parameter and layer.weight.is_floating_point():
         return None
     if type(layer).__name__ == "GGUFLinear":
         from diffusers.quantizers.gguf.utils import dequantize_gguf_tensor
 
-        return lambda: dequantize_gguf_tensor(layer.weight)
+        return dequantize_gguf_tensor
     if type(layer).__name__ in ("Linear4bit", "Linear8bitLt"):  # bitsandbytes does so itself
         return None
-    return layer.weight.dequantize if hasattr(layer.weight, "dequantize") else None
+    return _dequantized if hasattr(layer.weight, "dequantize") else None
+
+
+def _dequantized(kept: Any) -> Tensor:
+    made: Tensor = kept.dequantize()
+    return made

@@ -170,7 +170,7 @@ def load_network(folder: Path, expected: str, dtype: torch.dtype, smaller: Small
     if smaller.gguf is not None:
         return load_gguf(kind, folder, smaller.gguf, dtype)
     require_gradient(config, folder)
-    return _load_diffusers(kind, folder, dtype, smaller.config(dtype))
+    return _load_diffusers(kind, folder, dtype, smaller.config())
 
 
 def load_vae(folder: Path, expected: str) -> ModelMixin:

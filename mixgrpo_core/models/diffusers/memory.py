@@ -1,5 +1,6 @@
 """What a pipeline's network holds while it computes, from the calls that a velocity makes of it."""
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,6 +13,8 @@ from ...support.activations import PassMemory, count
 from .calls import Call
 from .checkpointing import Checkpointing
 from .peft_lora import PeftLora
+
+_log = logging.getLogger(__name__)
 
 
 def pass_memory(
@@ -43,6 +46,23 @@ def pass_memory(
             sampling=count(network, velocity),
             training=count(network, velocity, trained=lora.trained.values()),
         )
+
+
+def known_pass_memory(
+    name: str,
+    network: ModelMixin,
+    lora: PeftLora,
+    calls: Callable[[int], Sequence[Call]],
+    blocks: Checkpointing,
+    *,
+    checkpointing: bool,
+) -> PassMemory | None:
+    """The same of a network called ``name``, and None, with a warning, where it cannot be counted."""
+    try:
+        return pass_memory(network, lora, calls, blocks, checkpointing=checkpointing)
+    except (RuntimeError, ValueError, TypeError, AttributeError, NotImplementedError) as error:
+        _log.warning("The memory that %s needs cannot be told (%s): batches are as set", name, error)
+        return None
 
 
 def _without_numbers(told: Any) -> Any:

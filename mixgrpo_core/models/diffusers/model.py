@@ -1,6 +1,5 @@
 """The model port over a diffusers pipeline: its velocity field, a LoRA on its network, prompts encoded once."""
 
-import logging
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from copy import copy
@@ -30,13 +29,13 @@ from .field import PipelineField
 from .frames import PICTURE, Frames
 from .interior import Interior
 from .kept_texts import KeptTexts
-from .memory import pass_memory
+from .memory import known_pass_memory
+from .offload import Offload
 from .peft_lora import ADAPTER, PeftLora
 from .references import Reference, References
 from .rows import Prompts, Rows
 from .texts import TextEmbedder
 
-_log = logging.getLogger(__name__)
 Grid = Callable[[int], Tensor]
 
 
@@ -50,6 +49,7 @@ class PipelineModel(WithLora[PeftLora], DecodesByVae, EncodesByVae):
         guidance: classifier-free guidance scale; 1 is off and costs one evaluation per row, more costs two.
         grid: the sigmas by the number of steps, at this size.
         lora: the LoRA, its rank and its scale.
+        offload: the blocks of the network that wait in main memory.
         architecture, base_model: the model's names in the header of an exported LoRA.
     """
 
@@ -70,6 +70,7 @@ class PipelineModel(WithLora[PeftLora], DecodesByVae, EncodesByVae):
         compute: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
         gradient_checkpointing: bool = False,
+        offload: int = 0,
         architecture: str,
         base_model: str = "",
     ) -> None:
@@ -81,7 +82,8 @@ class PipelineModel(WithLora[PeftLora], DecodesByVae, EncodesByVae):
         self.architecture, self.base_model = architecture, base_model
         self.lora = lora
         self._compute = compute
-        network: ModelMixin = getattr(pipe, family.network).to(self.device)
+        network: ModelMixin = getattr(pipe, family.network)
+        self.offload = Offload(network, lora, offload, self.device)
         self._network = HeardNetwork(network, compute, self.device)
         if self.low_precision:
             lora.keep_inputs_low()
@@ -98,7 +100,7 @@ class PipelineModel(WithLora[PeftLora], DecodesByVae, EncodesByVae):
         self._take_size(resolution)
         self._sizes: dict[Size, PipelineModel] = {}
         self._blocks = Checkpointing(network, lora)
-        self.checkpointing = gradient_checkpointing
+        self.checkpointing = gradient_checkpointing or offload > 0  # what waits for a backward pass does not go away
 
     def at(self, size: Size) -> "PipelineModel":
         """The same model for images of another size; its LoRA, conditionings and count are this one's.
@@ -230,11 +232,8 @@ class PipelineModel(WithLora[PeftLora], DecodesByVae, EncodesByVae):
                 self._velocity(self.noise(0, images), torch.tensor(0.5), prompts, [0] * images)
             return heard
 
-        try:
-            return pass_memory(self._network.network, self.lora, calls, self._blocks, checkpointing=checkpointing)
-        except (RuntimeError, ValueError, TypeError, AttributeError, NotImplementedError) as error:
-            _log.warning("The memory that %s needs cannot be told (%s): batches are as set", self.family.name, error)
-            return None
+        network, name = self._network.network, self.family.name
+        return known_pass_memory(name, network, self.lora, calls, self._blocks, checkpointing=checkpointing)
 
     def places(self, maps: Tensor) -> Tensor:
         """Maps over images ``[B, H, W]`` broadcastable to latents: of planes, or of tokens in the order of rows."""

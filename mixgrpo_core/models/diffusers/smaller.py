@@ -1,11 +1,12 @@
-"""A frozen base in fewer bytes: quantised by a library when it is read, read from a GGUF file, or kept in 8-bit floats.
+"""A frozen base in fewer bytes: quantised by a library, read from a GGUF file, or kept in 8-bit floats.
 
-    float8            float8_e4m3fn, no library: rounded after LoRAs are merged into it
-    int8 torchao      whole numbers, with a scale for each row
+    float8            float8_e4m3fn, no library
+    nf4 bitsandbytes  four bits, with a scale for each 64 weights; like float8 after LoRAs are merged into them
+    int8 torchao      whole numbers, with a scale for each row, when they are read
     int8 quanto       the same by optimum-quanto
-    nf4 bitsandbytes  four bits, with a scale for each 64 weights; quantised on a GPU
 
-Only the weights of linear layers; what they compute with is as large as ever, and so is the LoRA.
+Only the weights of linear layers; what they compute with is as large as ever, and so is the LoRA. And a frozen base of
+which fewer bytes are on the device: some of its blocks wait in main memory.
 """
 
 import json
@@ -23,8 +24,10 @@ from ...support.paths import user_path
 from ...support.quoting import cause, listed
 from ..quantization import BYTES, FLOAT8, LIBRARIES, NF4, QUANTO, TORCHAO, Quantization
 from .frozen_linear import keep_in_float8, kept_in_float8, remake_weights
+from .nf4 import keep_in_nf4, kept_in_nf4
 
 _DYNAMIC = "DynamicActivation"
+_KEPT = {FLOAT8: kept_in_float8, NF4: kept_in_nf4}
 N = TypeVar("N", bound=ModelMixin)
 
 
@@ -35,10 +38,12 @@ class Smaller:
     Attributes:
         quantization: of its linear layers.
         gguf: a file that the network's weights are read from, in place of the folder's.
+        offload: how many of its blocks wait in main memory.
     """
 
     quantization: Quantization | None = None
     gguf: str | Path | None = None
+    offload: int = 0
 
     def __post_init__(self) -> None:
         if self.quantization is not None and self.gguf is not None:
@@ -47,21 +52,16 @@ class Smaller:
                 "is quantised already, leave model.quantization out"
             )
 
-    def on(self, device: torch.device | str) -> "Smaller":
+    def there(self) -> "Smaller":
         """This, where all that it needs is there. Raises ``ValueError`` that says what is missing."""
         library = "gguf" if self.gguf is not None else LIBRARIES.get(self.quantization)
         if library is not None and not _there(library):
             asked = "model.gguf" if self.gguf is not None else f"model.quantization = {self.quantization!r}"
             package = library.replace(".", "-")
             raise ValueError(f"{asked} needs the library {package}, which is not installed: pip install {package}")
-        if self.quantization == NF4 and torch.device(device).type != "cuda":
-            raise ValueError(
-                f"expected a GPU for model.quantization = {self.quantization!r}, found the device {device}: it "
-                "quantises on a GPU. Take 'int8 torchao' or 'float8'"
-            )
         return self
 
-    def config(self, compute: torch.dtype) -> Any:
+    def config(self) -> Any:
         """What diffusers is told for reading a folder's weights; None where it reads them as they are."""
         if self.quantization == TORCHAO:
             from diffusers import TorchAoConfig
@@ -72,32 +72,30 @@ class Smaller:
             from diffusers import QuantoConfig
 
             return QuantoConfig(weights_dtype="int8")
-        if self.quantization == NF4:
-            from diffusers import BitsAndBytesConfig
-
-            return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=compute)
         return None
 
-    def finish(self, network: ModelMixin, compute: torch.dtype) -> None:
-        """What is left to do when the weights are as they stay but for rounding."""
+    def finish(self, network: ModelMixin, compute: torch.dtype, device: torch.device) -> None:
+        """What is left to do when the weights are as they stay but for rounding; ``device`` is where that is fast."""
         if self.quantization == FLOAT8:
             keep_in_float8(network, compute)
+        elif self.quantization == NF4:
+            keep_in_nf4(network, compute, device)
         elif quantised(network):
             remake_weights(network)
 
-    def bytes_of(self, network: ModelMixin, compute: torch.dtype) -> int:
-        """What the weights will take, of a network that has a shape and maybe no weights."""
-        if self.gguf is not None:
-            return user_path(self.gguf).stat().st_size
-        kept = kept_in_float8(network, compute) if self.quantization == FLOAT8 else network.modules()
+    def bytes_of(self, network: ModelMixin, compute: torch.dtype) -> Mapping[Parameter, float]:
+        """What each weight will take, of a network that has a shape and maybe no weights."""
+        weights = list(network.parameters())
+        if self.gguf is not None:  # whose types by layer stand in the file alone
+            share = user_path(self.gguf).stat().st_size / sum(weight.numel() for weight in weights)
+            return {weight: weight.numel() * share for weight in weights}
+        kept = _KEPT[self.quantization](network, compute) if self.quantization in _KEPT else network.modules()
         linear = {id(module.weight) for module in kept if isinstance(module, Linear)}
         each = BYTES.get(self.quantization)
-        return round(
-            sum(
-                tensor.numel() * (each if each is not None and id(tensor) in linear else tensor.element_size())
-                for tensor in network.parameters()
-            )
-        )
+        return {
+            weight: weight.numel() * (each if each is not None and id(weight) in linear else weight.element_size())
+            for weight in weights
+        }
 
 
 AS_IT_IS = Smaller()

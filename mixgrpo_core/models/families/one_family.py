@@ -67,7 +67,7 @@ def load_family(
     require_folder(folder, (part, "vae", "scheduler"))
     _require_trainable(family, folder, part)
     probe = _probe(folder, family)
-    network = load_network(folder / part, index.part(part), dtype, smaller.on(device))
+    network = load_network(folder / part, index.part(part), dtype, smaller.there())
     _require_images_from_noise(network, folder)
     listed, family = family is not None, family or family_from(index.pipeline, network, part)
     vae = load_vae(folder / "vae", index.part("vae"))
@@ -76,7 +76,7 @@ def load_family(
         family = with_shapes(family, texts(_ANY_PROMPT))
         texts.release()
     merge_loras(network, index.pipeline, loras)
-    smaller.finish(network, dtype)
+    smaller.finish(network, dtype, torch.device(device))
     adapter = attach_lora(
         network,
         family.linears,
@@ -103,6 +103,7 @@ def load_family(
         compute=dtype,
         device=device,
         gradient_checkpointing=gradient_checkpointing,
+        offload=smaller.offload,
         architecture=family.architecture(network.config),
         base_model=" + ".join(filter(None, (folder.name, names_of(loras)))),
     )

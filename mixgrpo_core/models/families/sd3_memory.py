@@ -12,6 +12,7 @@ from ..diffusers.checkpointing import Checkpointing
 from ..diffusers.loading import read_json, require_folder
 from ..diffusers.memory import pass_memory
 from ..diffusers.peft_lora import PeftLora, attach_lora
+from ..diffusers.repeated import AT_ONCE, repeated_blocks, waiting_places
 from ..diffusers.sizes import latent_shape, pixels_of
 from ..diffusers.smaller import AS_IT_IS, Smaller
 from ..lora_file import load_lora
@@ -24,7 +25,8 @@ class Unloaded:
     """A folder's network that has a shape and no weights.
 
     Attributes:
-        weights: bytes that the network's weights will take.
+        weights: bytes that the network's weights will take on the device.
+        waiting: bytes of those that are in main memory instead.
         lora: bytes of the trained tensors.
     """
 
@@ -32,6 +34,7 @@ class Unloaded:
     adapter: PeftLora
     latent: tuple[int, ...]
     weights: int
+    waiting: int
     lora: int
 
     def memory(self, *, rows: int, compute: torch.dtype, checkpointing: bool) -> PassMemory:
@@ -77,17 +80,24 @@ def unloaded_sd3(
     require_folder(folder, ("transformer", "vae"))
     with torch.device("meta"):
         transformer = SD3Transformer2DModel.from_config(read_json(folder / "transformer" / "config.json")).to(dtype)
-    weights = smaller.bytes_of(transformer, dtype)
+    sizes = smaller.bytes_of(transformer, dtype)
     side = pixels_of(read_json(folder / "vae" / "config.json"))
     file = None if lora is None else load_lora(lora)
     rank = rank or (32 if file is None else file.rank)
     adapter = attach_lora(
         transformer, SD3.linears, rank=rank, alpha=None, seed=0, file=None, default_rank=32, layers=layers
     )
+    blocks = [
+        sum(sizes.get(weight, 0) for weight in block.parameters())
+        for block in repeated_blocks(transformer, adapter).values()
+    ]
+    waiting = [blocks[place] for place in waiting_places(smaller.offload, len(blocks), type(transformer).__name__)]
+    away = sum(waiting) - sum(sorted(waiting, reverse=True)[:AT_ONCE])
     return Unloaded(
         transformer=transformer,
         adapter=adapter,
         latent=latent_shape(transformer, side, resolution or (transformer.config["sample_size"] * side,) * 2),
-        weights=weights,
+        weights=round(sum(sizes.values()) - away),
+        waiting=round(sum(waiting)),
         lora=sum(tensor.numel() * tensor.element_size() for tensor in adapter.trained.values()),
     )

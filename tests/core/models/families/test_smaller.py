@@ -2,11 +2,11 @@
 
 import json
 from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
 import torch
 from diffusers import FluxTransformer2DModel
+from quantised_bases import NEEDS, gguf_file, installed
 from tiny_pipelines import flux_network, make_folder
 from tiny_sd3 import PROMPT, gradients, load, stir
 from tiny_sd3 import make_folder as sd3_folder
@@ -24,7 +24,6 @@ from mixgrpo_core.settings.config import TrainConfig
 from mixgrpo_core.training.loop import train
 
 LONG = pytest.mark.long("bases")
-NEEDS = "needs pip install torchao optimum-quanto gguf in the environment of the tests"
 X = torch.randn(2, 16, 8, 8, generator=torch.Generator().manual_seed(0))
 ASKED = {
     "timestep": torch.tensor([700.0, 300.0]),
@@ -41,9 +40,9 @@ def folder(tmp_path_factory):
 
 def network(folder, dtype=torch.float32, **how):
     """The folder's network as a training has it, without a LoRA."""
-    smaller = Smaller(**how).on("cpu")
+    smaller = Smaller(**how).there()
     found = load_network(folder / "transformer", "SD3Transformer2DModel", dtype, smaller).requires_grad_(False)
-    smaller.finish(found, dtype)
+    smaller.finish(found, dtype, torch.device("cpu"))
     return found
 
 
@@ -152,16 +151,9 @@ def test_checkpointing_gives_the_same_gradient_of_a_float8_base(folder):
 
 @pytest.mark.parametrize("quantization", [TORCHAO, QUANTO, NF4])
 def test_a_library_that_is_not_there_is_named(quantization, folder):
-    library = LIBRARIES[quantization].replace(".", "-")
-    if quantization == NF4 or not installed(quantization):
-        said = library if not installed(quantization) else "expected a GPU"
-        with pytest.raises(ValueError, match=said):
+    if not installed(quantization):
+        with pytest.raises(ValueError, match=f"pip install {LIBRARIES[quantization].replace('.', '-')}"):
             load_pipeline(folder, smaller=Smaller(quantization=quantization))
-
-
-def installed(quantization):
-    library = LIBRARIES[quantization]
-    return find_spec(library.partition(".")[0]) is not None and find_spec(library) is not None
 
 
 def test_a_folder_quantised_with_dynamic_activations_is_refused(folder, tmp_path):
@@ -187,22 +179,28 @@ def test_what_does_not_go_together_is_refused(folder, tmp_path):
             load_pipeline(folder, smaller=Smaller(gguf=tmp_path / "a.gguf"))
 
 
-def test_loras_underneath_are_merged_before_the_base_is_rounded(folder, tmp_path):
+@pytest.mark.parametrize("quantization", [FLOAT8, pytest.param(NF4, marks=LONG)])
+def test_loras_underneath_are_merged_before_the_base_is_rounded(quantization, folder, tmp_path):
+    if quantization == NF4 and not installed(NF4):
+        pytest.skip(NEEDS)
     source = stir(load(folder), size=0.1)
     export_lora(source, tmp_path / "under.safetensors")
     loras = {tmp_path / "under.safetensors": 1.0}
-    both = load_pipeline(
-        folder, rank=2, dtype=torch.float32, smaller=Smaller(quantization=FLOAT8), loras=loras, prove=False
+    smaller = Smaller(quantization=quantization)
+    both = load_pipeline(folder, rank=2, dtype=torch.float32, smaller=smaller, loras=loras, prove=False)
+    merged = load_pipeline(folder, rank=2, dtype=torch.float32, loras=loras, prove=False)._network.network
+    smaller.finish(merged, torch.float32, torch.device("cpu"))
+    found, expected = (
+        net.get_submodule("transformer_blocks.0.attn.to_q").base_layer for net in (both._network.network, merged)
     )
-    name = "transformer_blocks.0.attn.to_q"
-    merged = load_pipeline(folder, rank=2, dtype=torch.float32, loras=loras, prove=False)
-    weights = [model._network.network.get_submodule(name).base_layer.weight for model in (both, merged)]
-    assert torch.equal(weights[0].float(), weights[1].to(torch.float8_e4m3fn).float())
+    assert [*dict(found.named_parameters())] == [*dict(expected.named_parameters())]
+    kept = zip(found.parameters(), expected.parameters(), strict=True)
+    assert all(torch.equal(one.float(), other.float()) for one, other in kept)
 
 
 @LONG
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("quantization", [TORCHAO, QUANTO])
+@pytest.mark.parametrize("quantization", [TORCHAO, QUANTO, NF4])
 def test_what_a_library_quantises_is_proven_and_trains(quantization, dtype, folder):
     if not installed(quantization):
         pytest.skip(NEEDS)
@@ -215,19 +213,38 @@ def test_what_a_library_quantises_is_proven_and_trains(quantization, dtype, fold
         require_training(model)
 
 
+def of_bitsandbytes(found, dtype=torch.float32):
+    """The network with the library's own layers of 4 bits."""
+    from bitsandbytes.nn import Linear4bit, Params4bit
+
+    for name, layer in list(found.named_modules()):
+        if isinstance(layer, torch.nn.Linear):
+            sizes = (layer.in_features, layer.out_features, layer.bias is not None)
+            made = Linear4bit(*sizes, compute_dtype=dtype, quant_type="nf4", compress_statistics=False)
+            made.weight = Params4bit(layer.weight.data, quant_type="nf4", compress_statistics=False).to("cpu")
+            made.bias = layer.bias
+            found.set_submodule(name, made)
+    return found.requires_grad_(False)
+
+
 @LONG
-@pytest.mark.parametrize("quantization", [TORCHAO, QUANTO])
+@pytest.mark.parametrize("quantization", [TORCHAO, QUANTO, NF4])
 def test_what_a_library_quantises_keeps_no_copy_and_the_librarys_own_gradient(quantization, folder):
     if not installed(quantization):
         pytest.skip(NEEDS)
     smaller = Smaller(quantization=quantization)
     theirs = load_network(folder / "transformer", "SD3Transformer2DModel", torch.float32, smaller).requires_grad_(False)
+    if quantization == NF4:
+        theirs = of_bitsandbytes(theirs)
     ours = network(folder, quantization=quantization)
     for one, other in zip(slope(ours), slope(theirs), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
     assert waiting(ours) <= waiting(network(folder))
-    assert quantization == QUANTO or waiting(theirs) > 2 * waiting(ours)
+    assert quantization != TORCHAO or waiting(theirs) > 2 * waiting(ours)
     assert size(ours) < 0.5 * size(network(folder))
+    if quantization == NF4:
+        planned = sum(smaller.bytes_of(network(folder), torch.float32).values())
+        assert planned == pytest.approx(size(ours), rel=0.02)
 
 
 @LONG
@@ -237,24 +254,6 @@ def test_loras_are_not_merged_into_quantised_weights(folder, tmp_path):
     export_lora(stir(load(folder)), tmp_path / "under.safetensors")
     with pytest.raises(ValueError, match="expected plain weights to merge under:1 into, found quantised ones"):
         load_pipeline(folder, smaller=Smaller(quantization=TORCHAO), loras={tmp_path / "under.safetensors": 1.0})
-
-
-def gguf_file(path: Path, found: FluxTransformer2DModel, without: str = "") -> Path:
-    """The network as llama.cpp's tools write it: rows of 32 in 8 bits, the rest in float32."""
-    import gguf
-
-    writer = gguf.GGUFWriter(path, "flux")
-    for name, weight in found.state_dict().items():
-        if name == without:
-            continue
-        whole = weight.ndim != 2 or weight.shape[-1] % 32 or "norm" in name
-        kind = gguf.GGMLQuantizationType.F32 if whole else gguf.GGMLQuantizationType.Q8_0
-        writer.add_tensor(name, gguf.quants.quantize(weight.numpy(), kind), raw_dtype=kind)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
 
 
 @LONG
