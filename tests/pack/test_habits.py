@@ -1,5 +1,6 @@
 """What stands around the code says what is: citation, hooks, templates, links, Pythons."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -51,3 +52,42 @@ def test_what_is_linked_exists(page):
 def test_the_contributors_page_names_targets_of_the_makefile():
     targets = {*re.findall(r"^([\w-]+):", read("Makefile"), re.M)}
     assert {*re.findall(r"make ([\w-]+)", read("CONTRIBUTING.md"))} - targets == set()
+
+
+EXPECTING = {"raises", "warns", "fail", "expect"}
+
+
+def calls(node):
+    """The names of what a function calls, and whether it has an assertion of its own."""
+    parts = list(ast.walk(node))
+    functions = [part.func for part in parts if isinstance(part, ast.Call)]
+    names = {getattr(function, "attr", getattr(function, "id", "")) for function in functions}
+    asserts = any(isinstance(part, ast.Assert) for part in parts) or any(name.startswith("assert_") for name in names)
+    return names, asserts or bool(names & EXPECTING)
+
+
+def without_a_word(sources):
+    """Tests that expect nothing, themselves or in a function of the tests that they call."""
+    found = [(name, node) for name, text in sources.items() for node in ast.walk(ast.parse(text))]
+    functions = [(name, node.name, *calls(node)) for name, node in found if isinstance(node, ast.FunctionDef)]
+    helpers = {name for _, name, _, asserts in functions if asserts and not name.startswith("test_")}
+    return [
+        f"{file}: {name}"
+        for file, name, called, asserts in functions
+        if name.startswith("test_") and not asserts and not called & helpers
+    ]
+
+
+def test_every_test_says_what_it_expects():
+    files = (ROOT / "tests").rglob("test_*.py")
+    more = [*(ROOT / "tests").glob("*.py"), *(ROOT / "tests" / "web").glob("*.py")]
+    sources = {str(file.relative_to(ROOT)): file.read_text("utf-8") for file in {*files, *more}}
+    assert len(sources) > 200
+    assert without_a_word(sources) == []
+
+
+def test_a_test_that_expects_nothing_is_found():
+    helper = "def close(a, b):\n    assert a == b\n"
+    good = "def test_a():\n    close(1, 1)\ndef test_b():\n    with pytest.raises(ValueError):\n        work()\n"
+    bad = 'def test_c():\n    """It asserts that all is well: assert."""\n    work()\n'
+    assert without_a_word({"one.py": helper + good + bad}) == ["one.py: test_c"]

@@ -523,6 +523,7 @@ def test_the_wheel_over_the_view_zooms_the_canvas(open_view):
     page.mouse.move(box["x"] + 100, box["y"] + 60)
     page.mouse.wheel(0, -100)
     page.wait_for_function("app.canvas.ds.scale > 1")
+    assert page.evaluate("app.canvas.ds.scale") > 1
 
 
 WRAP = """() => {

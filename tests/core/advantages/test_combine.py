@@ -24,7 +24,7 @@ def combined(combination, groups, weights, floors=None):
     return credit_of(combination, [scored_group(group, weights, floors) for group in groups])
 
 
-def close(found, expected, atol=1e-5):
+def assert_values(found, expected, atol=1e-5):
     torch.testing.assert_close(found, torch.tensor(expected), atol=atol, rtol=0)
 
 
@@ -40,15 +40,18 @@ def test_weighted_rewards_keep_their_scales():
     group = {"small": scores(0, 0.01, 0.0), "large": scores(0, 0, 10)}
     (by_reward,) = combined(WeightedRewards(), [group], {"small": 1.0, "large": 1.0})
     total = torch.tensor([0, 0.005, 5])
-    close(by_reward.values, ((total - total.mean()) / total.std()).tolist())
+    assert_values(by_reward.values, ((total - total.mean()) / total.std()).tolist())
     (by_rank,) = combined(WeightedAdvantages(), [group], {"small": 1.0, "large": 1.0})
     assert by_reward.values[1] < 0 < by_rank.values[1]
 
 
 def test_weighted_rewards_by_hand():
     group = {"a": scores(1, 3), "b": scores(10, 0)}
-    close(combined(WeightedRewards(), [group], {"a": 9.0, "b": 1.0})[0].values, [-ROOT_HALF, ROOT_HALF])  # 19 and 27
-    close(combined(WeightedRewards(), [group], {"a": 1.0, "b": 9.0})[0].values, [ROOT_HALF, -ROOT_HALF])
+    assert_values(
+        combined(WeightedRewards(), [group], {"a": 9.0, "b": 1.0})[0].values, [-ROOT_HALF, ROOT_HALF]
+    )  # 19 and 27
+    (nine_b,) = combined(WeightedRewards(), [group], {"a": 1.0, "b": 9.0})  # 91 and 3
+    assert_values(nine_b.values, [ROOT_HALF, -ROOT_HALF])
 
 
 def test_an_image_that_one_reward_failed_on_has_no_sum():
@@ -56,7 +59,7 @@ def test_an_image_that_one_reward_failed_on_has_no_sum():
     group = {"a": scores(100, 101, 102), "b": scores(100, 100, 100, failed=[0])}
     (found,) = combined(WeightedRewards(), [group], {"a": 1.0, "b": 1.0})
     assert found.counted.tolist() == [False, True, True]
-    close(found.values, [0.0, -ROOT_HALF, ROOT_HALF])
+    assert_values(found.values, [0.0, -ROOT_HALF, ROOT_HALF])
 
 
 def test_a_reward_that_failed_on_the_whole_group_is_left_out_of_its_sum():
@@ -70,7 +73,7 @@ def test_a_reward_that_failed_on_the_whole_group_is_left_out_of_its_sum():
 def test_a_floor_is_in_units_of_the_sum():
     group = {"a": scores(0, 1), "b": scores(0, 1)}
     (found,) = combined(WeightedRewards(), [group], {"a": 1.0, "b": 3.0}, {"b": 4.0})
-    close(found.values, [-0.5 / 3, 0.5 / 3])
+    assert_values(found.values, [-0.5 / 3, 0.5 / 3])
 
 
 def test_batch_normalised_is_gdpo_by_hand():
@@ -87,7 +90,7 @@ def test_batch_normalised_is_gdpo_by_hand():
     sums = sums * ROOT_HALF
     expected = (sums - sums.mean()) / sums.std()
     found = torch.cat([group.values for group in combined(BatchNormalised(), groups, weights)])
-    close(found, expected.tolist())
+    assert_values(found, expected.tolist())
 
 
 def test_batch_normalising_ignores_masked_samples():
@@ -95,7 +98,7 @@ def test_batch_normalising_ignores_masked_samples():
     group = {"a": scores(0, 1, 5, 5, 5, failed=[2, 3, 4])}
     found = combined(BatchNormalised(), [group, {"a": scores(1, 0)}], {"a": 1.0})
     without = combined(BatchNormalised(), [{"a": scores(0, 1)}, {"a": scores(1, 0)}], {"a": 1.0})
-    close(found[0].values, [*without[0].values.tolist(), 0, 0, 0])
+    assert_values(found[0].values, [*without[0].values.tolist(), 0, 0, 0])
     assert torch.equal(found[1].values, without[1].values)
 
 

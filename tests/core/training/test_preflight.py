@@ -370,7 +370,7 @@ def test_what_a_stranger_gets_wrong_is_said_while_it_runs(change, words):
 # What objectives, credit and prompt sources refuse, before any work
 
 
-def refused(change, words, model=None, **options):
+def assert_refused(change, words, model=None, **options):
     model = model or ToyModel()
     with pytest.raises(ValueError, match=words) as error:
         train(
@@ -422,7 +422,7 @@ def refused(change, words, model=None, **options):
     ],
 )
 def test_parts_of_a_run_that_do_not_fit_each_other_are_one_sentence(change, words):
-    refused(change, words)
+    assert_refused(change, words)
 
 
 @pytest.mark.parametrize("objective", [AWM(), CRD(), DGPO(), FPO(), RAM(), VGRPO(), DiffusionNFT()])
@@ -431,7 +431,7 @@ def test_a_guided_field_is_no_target_of_a_regression(objective):
         guided = True
 
     words = f"{type(objective).__name__} regresses the velocity .* no plain field beside it here: set guidance"
-    refused({"objective": objective, "shared_noise": False}, words, Guided())
+    assert_refused({"objective": objective, "shared_noise": False}, words, Guided())
 
 
 def test_a_curriculum_by_a_reward_that_compares_within_a_prompt_is_refused():
@@ -464,7 +464,7 @@ def test_noise_that_a_planner_makes_stronger_than_the_kernel_can_be_names_both(k
 
 
 def test_contexts_are_of_prompts_that_are_there():
-    refused({}, "in no list .such as 'c'", contexts={"c": Context()})
+    assert_refused({}, "in no list .such as 'c'", contexts={"c": Context()})
 
 
 def test_a_mask_that_travels_with_the_prompt_reaches_credit_and_the_run_is_another_with_another_mask(tmp_path):

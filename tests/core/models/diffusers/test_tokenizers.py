@@ -84,9 +84,11 @@ def test_an_encoder_that_ignores_its_tokens_is_refused_though_the_others_read(co
         load(copy).prepare(PROMPTS)
 
 
-def test_whole_folders_and_the_demo_read_their_prompts(folder: Path) -> None:
-    load(folder, guidance=3.0).prepare([*PROMPTS, PROMPTS[0]])
-    load_demo().prepare(["a red circle", "a blue circle", "a circle"])
+def test_whole_folders_and_the_demo_read_their_prompts(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        load(folder, guidance=3.0).prepare([*PROMPTS, PROMPTS[0]])
+        load_demo().prepare(["a red circle", "a blue circle", "a circle"])
+    assert caplog.text == "", "nothing is refused, and nothing is warned of"
 
 
 def test_prompts_that_differ_where_nobody_reads_are_said_and_go_on(

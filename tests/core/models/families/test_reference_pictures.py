@@ -127,7 +127,10 @@ def test_guidance_with_a_picture_is_the_pipelines_own(name: str, folder: Path, p
 
 
 def test_what_it_computes_with_a_picture_is_proven(model: PipelineModel) -> None:
-    prove(model)
+    own, asked = {name: tensor.clone() for name, tensor in model.lora_state().items()}, model.evaluations
+    prove(model)  # raises where velocity or gradient are not right
+    assert all(tensor.equal(own[name]) for name, tensor in model.lora_state().items()) and model.evaluations == asked
+    assert not any(parameter.grad is not None for parameter in model.parameters())
 
 
 def test_rows_of_several_pictures_are_each_ones_own(model: PipelineModel, rows: Path) -> None:

@@ -51,7 +51,7 @@ def diffusers_own(folder: Path) -> Any:
     return found
 
 
-def compare(model: PipelineModel, pipe: Any, guidance: float = 1.0) -> None:
+def assert_samples_as_the_pipeline(model: PipelineModel, pipe: Any, guidance: float = 1.0) -> None:
     """Every step of diffusers' own sampling, and the picture."""
     states: list[Tensor] = []
 
@@ -94,13 +94,13 @@ def test_sampling_is_the_pipelines_own_step_for_step(
     pipeline: str, settings: dict[str, object], guidance: float, tmp_path: Path
 ) -> None:
     folder = tiny_unets.make_folder(pipeline, tmp_path / "model", euler(**settings))
-    compare(loaded(folder, guidance=guidance), diffusers_own(folder), guidance)
+    assert_samples_as_the_pipeline(loaded(folder, guidance=guidance), diffusers_own(folder), guidance)
 
 
 def test_a_folder_with_the_scheduler_of_its_day_is_sampled_on_its_timesteps(tmp_path: Path) -> None:
     """Stable Diffusion 1.5 ships with a multistep one, whose last level is the lowest that the model knows."""
     folder = tiny_unets.make_folder(SD1, tmp_path / "model", tiny_unets.pndm())
-    compare(loaded(folder), diffusers_own(folder))
+    assert_samples_as_the_pipeline(loaded(folder), diffusers_own(folder))
 
 
 @pytest.mark.parametrize(
@@ -140,8 +140,8 @@ def test_two_iterations_make_a_file_that_the_pipeline_loads_and_samples_with(
     assert any(not torch.equal(tensor, fresh[name]) for name, tensor in model.lora_state().items())
     path, pipe = export_lora(model, tmp_path / "lora.safetensors"), diffusers_own(folder)
     pipe.load_lora_weights(path)
-    compare(model, pipe)
-    compare(loaded(folder, rank=None, lora=path), pipe)
+    assert_samples_as_the_pipeline(model, pipe)
+    assert_samples_as_the_pipeline(loaded(folder, rank=None, lora=path), pipe)
     model.load_lora_state(fresh)
 
 

@@ -236,7 +236,8 @@ for text in ("<" * n + "s>" * n, "<|" * n, "[" * n + "INST]" * n, "<s>" * n, ">"
 def test_no_answer_and_no_prompt_takes_longer_than_its_length():
     """A pattern that tries every division of a run would take days over these; in a process that can be killed, for
     patterns hear no signal."""
-    subprocess.run([sys.executable, "-c", HOSTILE, str(LONG)], check=True, timeout=120)
+    ended = subprocess.run([sys.executable, "-c", HOSTILE, str(LONG)], timeout=120)
+    assert ended.returncode == 0
 
 
 # log-probs

@@ -43,7 +43,7 @@ def by_pil(image, height, width):
     return torch.from_numpy(np.array(resized)).movedim(-1, 0).float()
 
 
-def compared(found, expected, *, mean, largest):
+def assert_within(found, expected, *, mean, largest):
     difference = (255 * found[0] - expected).abs()
     assert found[0].shape == expected.shape
     assert difference.mean() < mean and difference.max() < largest
@@ -62,8 +62,8 @@ def test_the_middle_is_that_of_pil(height, width, start):
     found = centre_cropped(of(picture(height, width)), 224, start=start)
     expected = whole[:, top : top + 224, left : left + 224]
     enlarged = min(height, width) < 256  # then PIL's rounding between the passes is not averaged away
-    compared(found, expected, mean=0.35 if enlarged else 0.3, largest=16)
-    compared(in_eight_bits(found), expected, mean=0.3 if enlarged else 0.15, largest=16)
+    assert_within(found, expected, mean=0.35 if enlarged else 0.3, largest=16)
+    assert_within(in_eight_bits(found), expected, mean=0.3 if enlarged else 0.15, largest=16)
 
 
 def test_the_two_roundings_differ_where_the_margin_is_odd():
@@ -77,7 +77,7 @@ def test_the_two_roundings_differ_where_the_margin_is_odd():
 @pytest.mark.parametrize("height,width", SIZES)
 def test_squashed_is_that_of_pil(height, width):
     image = picture(height, width)
-    compared(squashed(of(image), 378), by_pil(image, 378, 378), mean=0.35, largest=16)
+    assert_within(squashed(of(image), 378), by_pil(image, 378, 378), mean=0.35, largest=16)
 
 
 @pytest.mark.parametrize("height,width", SIZES)
@@ -92,7 +92,7 @@ def test_the_letterbox_is_the_whole_picture_in_the_middle_of_black(height, width
     assert found.shape == (1, 3, 224, 224)
     assert (found[..., ~inside] == 0).all()
     middle = found[..., top : top + down, left : left + across]
-    compared(middle.clamp(0, 1), by_pil(image, down, across), mean=0.35, largest=16)
+    assert_within(middle.clamp(0, 1), by_pil(image, down, across), mean=0.35, largest=16)
 
 
 def test_the_letterbox_does_not_clip_and_the_others_do():
