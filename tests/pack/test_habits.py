@@ -21,6 +21,23 @@ def test_the_citation_is_of_this_version():
     assert {"cff-version", "message", "title", "authors"} <= found.keys()
 
 
+def test_the_head_of_the_changelog_is_this_version():
+    [version] = re.findall(r'^version = "(.*)"$', read("pyproject.toml"), re.M)
+    heads = re.findall(r"^## (\S+)", read("CHANGELOG.md"), re.M)
+    assert heads[0] == version and heads == sorted(heads, key=lambda head: [*map(int, head.split("."))], reverse=True)
+
+
+def test_the_contributors_page_says_what_publishing_lacks():
+    """What the publisher fills in is told until it is there, and no longer."""
+    project = read("pyproject.toml")
+    lacking = {
+        "`PublisherId`": 'PublisherId = ""' in project,
+        "`[project.urls] Repository`": not re.search(r"^(\[project\.urls\]|urls = )", project, re.M),
+    }
+    told = read("CONTRIBUTING.md")
+    assert {words: words in told for words in lacking} == lacking
+
+
 def test_hooks_before_a_commit_fetch_nothing_and_call_what_there_is():
     [repository] = yaml.safe_load(read(".pre-commit-config.yaml"))["repos"]
     assert repository["repo"] == "local"
