@@ -91,6 +91,15 @@ def hash_of(texts: list[str]) -> str:
     return blake2b("\0".join(texts).encode(), digest_size=4).hexdigest()
 
 
+def require_several(settings: RunConfig, ranks: Ranks) -> None:
+    """Raise where one rank alone is to hold a part of the base."""
+    if settings.model.sharded and ranks.size == 1:
+        raise ValueError(
+            "model.sharded deals the base out to several processes, found one: start them with torchrun "
+            "--nproc-per-node N -m mixgrpo_core.cli, or leave it out (mixgrpo resume RUN --sharded False)"
+        )
+
+
 def created(settings: RunConfig, ranks: Ranks) -> RunFolder:
     """The new run folder, which the first rank makes and the others open."""
     if ranks.is_first:
@@ -136,6 +145,15 @@ def all_fit(settings: RunConfig, model: "PipelineModel", ranks: Ranks) -> tuple[
         model.checkpointing = True
     chosen = replace(found.model, gradient_checkpointing=any(checkpointing))
     return replace(found, train=train, model=chosen), words
+
+
+def shards_words(ranks: Ranks, model: "PipelineModel") -> str:
+    """What each rank holds of the base, in a sentence; empty where it is not in shards."""
+    shards = model.shards
+    if shards is None:
+        return ""
+    own, whole = (size / 1e6 for size in (shards.own, shards.whole))
+    return f"each of {ranks.size} ranks holds {own:,.1f} of {whole:,.1f} MB of the blocks, and one whole at a time"
 
 
 def ranks_words(ranks: Ranks, settings: RunConfig) -> str:

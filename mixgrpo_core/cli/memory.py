@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from ..settings.config import TrainConfig
 from ..support.device_memory import free_memory
+from ..support.ranks import Ranks
 from ..training.memory_need import MemoryNeed, lora_bytes
 from ..training.out_of_memory import OutOfMemory as OneImageTooLarge
 from .settings import RunConfig
@@ -77,7 +78,7 @@ def that_fits(settings: RunConfig, model: "PipelineModel") -> tuple[RunConfig, s
     if passes is None:
         return settings, ""
     plain = MemoryNeed(passes=passes, lora=lora)
-    room = int(free * _SHARE) - model.offload.in_flight
+    room = int(free * _SHARE) - model.offload.in_flight - (0 if model.shards is None else model.shards.in_flight)
     if plain.of(settings.train) <= room:
         return settings, ""
     saving = None if on else model.pass_memory(checkpointing=True)
@@ -88,8 +89,9 @@ def that_fits(settings: RunConfig, model: "PipelineModel") -> tuple[RunConfig, s
     return replace(settings, model=asked, train=found.train), found.words
 
 
-def memory_words(settings: RunConfig) -> str:
-    """What a training of a folder's network needs, from its configuration alone; empty where that does not tell it."""
+def memory_words(settings: RunConfig, ranks: int = 1) -> str:
+    """What a training of a folder's network needs on each of ``ranks``, from its configuration alone; empty where that
+    does not tell it."""
     chosen = settings.model
     if chosen.shipped:
         return ""
@@ -107,10 +109,12 @@ def memory_words(settings: RunConfig) -> str:
         layers=chosen.layers,
         resolution=settings.resolution(),
         dtype=compute,
-        smaller=chosen.smaller(),
+        smaller=chosen.smaller(Ranks.foreseen(ranks)),
     )
     rows = 2 if chosen.guidance > 1 else 1
     words = f", of the {_gib(network.waiting)} that wait in main memory two blocks at a time" if network.waiting else ""
+    if chosen.sharded and ranks > 1:
+        words = f" on each of {ranks} ranks, with one block whole and a copy of it"
     lines = [f"memory (computed): weights {_gib(network.weights)}{words}, besides them"]
     for checkpointing in (True,) if chosen.offload else (False, True):
         passes = network.memory(rows=rows, compute=compute, checkpointing=checkpointing)

@@ -11,6 +11,7 @@ from ..models.lora_layers import Layers
 from ..models.quantization import Quantization
 from ..support.collector import uncollected
 from ..support.paths import user_path
+from ..support.ranks import ALONE, Ranks
 from ..support.setting import described, require_ranges, setting
 from .devices import usable_device
 from .frozen_loras import frozen_loras
@@ -97,6 +98,12 @@ class ModelConfig:
         "on, and the numbers are those of a run without.",
         least=0,
     )
+    sharded: bool = setting(
+        False,
+        "Whether each of several processes holds a part of the network's blocks (FSDP2) and not all of them: for what "
+        "does not fit on one GPU. Where a block is needed all of them send it to each other, so it costs time.",
+        may_change=True,
+    )
     device: str | None = setting(None, "``cpu``, ``cuda``, ``cuda:1``, ``mps``; without one a GPU if there is one.")
     gradient_checkpointing: bool = setting(
         False,
@@ -118,14 +125,15 @@ class ModelConfig:
         """Whether it is the demo model, or its twin."""
         return self.folder in (DEMO_MODEL, EDIT)
 
-    def make(self) -> Any:
-        """The model with its LoRA. Imports diffusers, so only here."""
-        model = self._made()
+    def make(self, ranks: Ranks = ALONE) -> Any:
+        """The model with its LoRA, where it is ``sharded`` with a part of the base on each of ``ranks``. Imports
+        diffusers, so only here."""
+        model = self._made(ranks)
         if self.tiny_autoencoder is not None:
             model.take_tiny(user_path(self.tiny_autoencoder))
         return model
 
-    def _made(self) -> Any:
+    def _made(self, ranks: Ranks) -> Any:
         with uncollected():
             from diffusers.utils import logging as diffusers_logging
             from transformers.utils import logging as transformers_logging
@@ -152,9 +160,10 @@ class ModelConfig:
                 raise ValueError("the demo model is told of no guidance: leave model.embedded_guidance out")
             if (self.frames, self.frames_seen) != (1, 1):
                 raise ValueError("the demo model draws pictures: leave model.frames and model.frames_seen out")
-            if self.quantization is not None or self.gguf is not None or self.offload:
+            if self.quantization is not None or self.gguf is not None or self.offload or self.sharded:
                 raise ValueError(
-                    "the demo model is as small as it gets: leave model.quantization, model.gguf and model.offload out"
+                    "the demo model is as small as it gets: leave model.quantization, model.gguf, model.offload and "
+                    "model.sharded out"
                 )
             return load_demo(**common, edit=self.folder == EDIT)
         from ..models.diffusers.frames import Frames
@@ -166,7 +175,7 @@ class ModelConfig:
             resolution=resolution,
             embedded_guidance=self.embedded_guidance,
             frames=Frames(made=self.frames, seen=self.frames_seen),
-            smaller=self.smaller(),
+            smaller=self.smaller(ranks),
             prove=False,  # sampling asks for less
             **common,
         )
@@ -176,11 +185,12 @@ class ModelConfig:
         """Whether gradient checkpointing is on."""
         return self.gradient_checkpointing or self.offload > 0
 
-    def smaller(self) -> "Smaller":
-        """How the frozen weights are to take fewer bytes. Imports diffusers."""
+    def smaller(self, ranks: Ranks = ALONE) -> "Smaller":
+        """How the frozen weights are to take fewer bytes, on each of ``ranks``. Imports diffusers."""
         from ..models.diffusers.smaller import Smaller
 
-        return Smaller(quantization=self.quantization, gguf=self.gguf, offload=self.offload)
+        among = ranks if self.sharded else ALONE
+        return Smaller(quantization=self.quantization, gguf=self.gguf, offload=self.offload, ranks=among)
 
     def facts(self) -> Facts:
         """What its family wants. Raises ``ValueError`` for a folder that is none."""

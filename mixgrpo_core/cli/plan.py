@@ -48,7 +48,7 @@ def plan_command(arguments: Sequence[str]) -> int:
     console.print(f"picture: {picture}", highlight=False)
     known = _known(settings, ranks, timed)
     console.print(UNKNOWN if known is None else known.words, highlight=False, soft_wrap=True)
-    for words in filter(None, (plan_ranks.words(settings.train, ranks), memory_words(settings))):
+    for words in filter(None, (plan_ranks.words(settings.train, ranks), memory_words(settings, ranks))):
         console.print(words, highlight=False, soft_wrap=True)
     return 0
 

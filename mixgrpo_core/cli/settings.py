@@ -31,6 +31,7 @@ from ..settings.values import checked
 from ..support.files import read_text
 from ..support.pictured import spelled
 from ..support.quoting import brief, shown
+from ..support.ranks import ALONE, Ranks
 from ..support.setting import described, require_ranges, setting
 from ..support.spelling import spell, suggest
 from . import reward_calls
@@ -85,9 +86,9 @@ class RunConfig:
         require_pictures((*found.train, *found.held_out))
         return found
 
-    def make_model(self) -> Any:
-        """The model with its LoRA. Imports diffusers, so only here."""
-        return self.model.make()
+    def make_model(self, ranks: Ranks = ALONE) -> Any:
+        """The model with its LoRA; see `ModelConfig.make`. Imports diffusers, so only here."""
+        return self.model.make(ranks)
 
     def resolution(self) -> tuple[int, int] | None:
         """``(H, W)`` of the images; None is the model's own."""

@@ -34,13 +34,16 @@ from .all_ranks import (
     ranks_words,
     require_one_folder,
     require_same_file,
+    require_several,
     seen,
+    shards_words,
 )
 from .announcement import announcement
 from .expected import expected
 from .flags import IMPORT_WORDS
 from .loggers import Logger
 from .memory import OutOfMemory, training_advice
+from .model_config import ModelConfig
 from .progress import RunProgress, run_progress
 from .report import SHOWN_IMAGES, finish, shown_prompts
 from .settings import RunConfig, calls_as_flags, from_values, parse_flags, read_toml
@@ -64,6 +67,7 @@ def train_command(arguments: Sequence[str]) -> int:
 def start(settings: RunConfig, console: Console, ranks: Ranks = ALONE) -> int:
     """Check everything, make the run folder, train, and leave a report."""
     require_tracker(settings.tracker)
+    require_several(settings, ranks)
     ranks.from_first(lambda: RunFolder.require_free(settings.out))
     require_same_file(settings, ranks)
     prompts = settings.make_prompts()
@@ -89,12 +93,12 @@ def start(settings: RunConfig, console: Console, ranks: Ranks = ALONE) -> int:
     return drive(from_run(run), run, model, rewards, console, ranks)
 
 
-_HINTS = get_type_hints(TrainConfig)
+_HINTS = get_type_hints(TrainConfig) | get_type_hints(ModelConfig)
 ResumeFlags = make_dataclass(
     "ResumeFlags",
     [
         (name, _HINTS[name] | None, setting(None, told.help))
-        for name, told in settings_of(TrainConfig)
+        for name, told in (*settings_of(TrainConfig), *settings_of(ModelConfig))
         if told.may_change
     ],
     frozen=True,
@@ -120,14 +124,20 @@ def resume_command(arguments: Sequence[str]) -> int:
         run = seen(arguments[0], ranks)
         require_one_folder(run, ranks)
         ranks.from_first(run.require_checkpoints)
-        settings = from_run(run)
+        begun = from_run(run)
         changes = {item.name: getattr(flags, item.name) for item in fields(ResumeFlags)}
         changes = {name: value for name, value in changes.items() if value is not None}
-        settings = replace(settings, train=replace(settings.train, **changes))
+        of_model = {item.name: changes.pop(item.name) for item in fields(ModelConfig) if item.name in changes}
+        model = replace(begun.model, **of_model)
+        settings = replace(begun, model=model, train=replace(begun.train, **changes))
+        require_several(settings, ranks)
         require_tracker(settings.tracker)
         require_same_file(settings, ranks)
         rewards = _prepared(settings, settings.make_prompts())
-        return drive(settings, run, _proven(settings, ranks), rewards, Console(quiet=not ranks.is_first), ranks)
+        proven = _proven(settings, ranks)
+        if model != begun.model and ranks.is_first:
+            run.rewrite(begun.train, settings.setup())
+        return drive(settings, run, proven, rewards, Console(quiet=not ranks.is_first), ranks)
 
 
 def _prepared(settings: RunConfig, prompts: Prompts) -> dict[str, Reward]:
@@ -142,7 +152,7 @@ def _proven(settings: RunConfig, ranks: Ranks) -> "PipelineModel":
     """The model, after a look at what a training would learn from it; the shipped one is known."""
     model: PipelineModel = replace(
         settings, model=replace(settings.model, device=own_device(settings.model.device, ranks))
-    ).make_model()
+    ).make_model(ranks)
     if not settings.model.shipped:
         from ..models.diffusers.proof import prove
 
@@ -176,8 +186,8 @@ def drive(
         words = f"{run.path} is finished ({done} iterations); extend it: {going_on} --iterations N"
         console.print(words, highlight=False, soft_wrap=True)
     console.print(announcement(settings, run, model), highlight=False, soft_wrap=True)
-    if ranks.size > 1:
-        console.print(ranks_words(ranks, settings), highlight=False, soft_wrap=True)
+    for words in filter(None, (ranks_words(ranks, settings), shards_words(ranks, model))):
+        console.print(words, highlight=False, soft_wrap=True)
 
     work = workload(settings, prompts, ranks.size)
     known = None

@@ -16,6 +16,9 @@ from .older import READABLE, present_settings
 MAY_CHANGE = tuple(name for name, told in settings_of(TrainConfig) if told.may_change)
 """Settings that may differ when a run is gone on with."""
 
+_FREE_OF_MODEL = ("sharded",)
+"""The same of a model's settings."""
+
 
 class NewerFormat(ValueError):
     """Settings that a newer version wrote."""
@@ -65,7 +68,15 @@ def changed_settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str
     """Sentences for what differs between two ``config.json`` and may not, under its present name."""
     free = dict.fromkeys(MAY_CHANGE)
     found = differences({**_present_train(old), **free}, {**_present_train(new), **free})
-    return found + differences(old["setup"], json.loads(json.dumps(new["setup"])))
+    return found + differences(_fixed(old["setup"]), _fixed(json.loads(json.dumps(new["setup"]))))
+
+
+def _fixed(setup: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a setup may not change."""
+    model = setup.get("model")
+    if not isinstance(model, Mapping):
+        return dict(setup)
+    return {**setup, "model": {name: value for name, value in model.items() if name not in _FREE_OF_MODEL}}
 
 
 def _present_train(config: Mapping[str, Any]) -> dict[str, Any]:

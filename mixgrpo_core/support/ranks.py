@@ -31,6 +31,13 @@ class Ranks:
     rank: int = 0
     updates: int = 1
 
+    @classmethod
+    def foreseen(cls, size: int) -> "Ranks":
+        """The first of so many ranks that are not there: for counting what they would do and hold."""
+        made = cls()
+        made.size = size
+        return made
+
     @property
     def is_first(self) -> bool:
         return self.rank == 0
@@ -60,6 +67,14 @@ class Ranks:
     def from_first(self, ask: Callable[[], T]) -> T:
         """What ``ask`` gives on the first rank; the others do not ask."""
         return ask()
+
+    def collective(self, work: Callable[[int], None]) -> Callable[[int], None]:
+        """``work`` as what all ranks do together; all of them make it so at the same time.
+
+        Who calls what is returned has every rank do that piece of work, by its number. The others do it in calls of
+        their own, or while they wait to tell something: ranks need not call equally often, nor in one order.
+        """
+        return work
 
     def sum_gradients(self, parameters: Iterable[Parameter]) -> None:
         """Add up what the ranks have; a tensor that none has a gradient of stays without."""

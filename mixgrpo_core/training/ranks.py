@@ -28,6 +28,9 @@ from .out_of_memory import OutOfMemoryElsewhere, too_large
 T = TypeVar("T")
 E = TypeVar("E", bound=BaseException)
 _NOBODY = -1
+_NOTHING = 2**62
+"""What a rank wishes for that waits to tell something."""
+_PIECES = 2**32
 _PATIENCE = timedelta(days=365)
 
 
@@ -96,6 +99,7 @@ class SeveralRanks(Ranks):
         self._group = dist.new_group(backend="gloo", timeout=_PATIENCE)
         self.said_before = False
         self._waiting: Callable[[], AbstractContextManager[None]] = nullcontext
+        self._work: Callable[[int], None] | None = None  # that all ranks do together
         self._common: int | None = None  # the identity of the error that all ranks know of: it holds tensors
 
     def all_gather(self, value: T) -> list[T]:
@@ -108,6 +112,11 @@ class SeveralRanks(Ranks):
 
     def from_first(self, ask: Callable[[], T]) -> T:
         return cast(T, self.all_gather(ask() if self.is_first else None)[0])
+
+    def collective(self, work: Callable[[int], None]) -> Callable[[int], None]:
+        self.all_gather(None)  # what is made from here on is made by all ranks or by none
+        self._work = work
+        return self._ask
 
     def sum_gradients(self, parameters: Iterable[Parameter]) -> None:
         every = list(parameters)
@@ -187,16 +196,43 @@ class SeveralRanks(Ranks):
         self._undisturbed(lambda: dist.all_gather_object(found, sent, group=self._group))
         return [value if rank == self.rank else theirs for rank, theirs in enumerate(found)]
 
+    def _ask(self, number: int) -> None:
+        """Have all ranks do a piece of the work that is theirs together."""
+
+        def until_done() -> None:
+            while self._next_piece(number) != number:
+                pass
+
+        self._in_peace(until_done)
+
+    def _next_piece(self, wish: int = _NOTHING) -> int:
+        """Do what the first rank wishes for that wishes for anything: which it was."""
+        first = torch.tensor([wish if wish == _NOTHING else self.rank * _PIECES + wish])
+        dist.all_reduce(first, dist.ReduceOp.MIN, group=self._group)
+        number = int(first)
+        if number == _NOTHING or self._work is None:
+            return _NOTHING
+        self._work(number % _PIECES)
+        return number % _PIECES
+
     def _undisturbed(self, exchange: Callable[[], object]) -> None:
-        """A stop in the middle of it would leave the others in the middle; it is raised after it."""
+        """What ranks do at the same time, after all that the others still want of this one."""
 
         def work() -> None:
+            while self._work is not None and self._next_piece() != _NOTHING:
+                pass
             exchange()
 
+        with self._waiting():
+            self._in_peace(work)
+
+    def _in_peace(self, work: Callable[[], None]) -> None:
+        """A stop in the middle of it would leave the others in the middle; it is raised after it."""
         try:
-            with self._waiting():
-                in_peace(work)
+            in_peace(work)
         except RuntimeError as error:
+            if ran_out(error):
+                raise
             gone = RankFailed(
                 f"another rank is gone ({str(error).partition(chr(10))[0][:200]}). The last whole iteration is kept: "
                 "see what that rank said, and resume"

@@ -2,13 +2,19 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import wraps
+from functools import cached_property, wraps
 from typing import Any
 
 import torch
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
+
+from ...support.digests import plain_parts, sampled_digest
+from ...support.ranks import Ranks
+from .peft_lora import ADAPTER, PeftLora
+from .repeated import repeated_blocks
+from .shards import Shards
 
 Call = tuple[tuple[Any, ...], Mapping[str, Any]]
 
@@ -39,6 +45,22 @@ class HeardNetwork:
                 return _exact(forward(*args, **kwargs))
 
         return heard
+
+    @cached_property
+    def digest(self) -> str:
+        """What tells its weights from others; the LoRA's are none of them."""
+        weights = self.network.named_parameters()
+        return sampled_digest(
+            part for name, weight in weights if f".{ADAPTER}." not in f"{name}." for part in plain_parts(name, weight)
+        )
+
+    def in_shards(self, lora: PeftLora, ranks: Ranks) -> Shards | None:
+        """The network with a part of its blocks on each of several ranks; None where there is one. See `Shards`."""
+        if ranks.size == 1:
+            return None
+        _ = self.digest  # which wants all weights
+        blocks = list(repeated_blocks(self.network, lora).values())
+        return Shards(self.network, blocks, lora.trained.values(), ranks, self._device)
 
     @contextmanager
     def recording(self) -> Iterator[list[Call]]:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from copy import copy
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -12,7 +12,7 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from torch import Tensor
 
 from ...support.activations import PassMemory
-from ...support.digests import plain_parts, sampled_digest
+from ...support.ranks import ALONE, Ranks
 from ...support.sized import Size, size_of
 from ..lora import WithLora
 from ..lora_metadata import model_metadata
@@ -31,7 +31,7 @@ from .interior import Interior
 from .kept_texts import KeptTexts
 from .memory import known_pass_memory
 from .offload import Offload
-from .peft_lora import ADAPTER, PeftLora
+from .peft_lora import PeftLora
 from .references import Reference, References
 from .rows import Prompts, Rows
 from .texts import TextEmbedder
@@ -50,6 +50,7 @@ class PipelineModel(WithLora[PeftLora], DecodesByVae, EncodesByVae):
         grid: the sigmas by the number of steps, at this size.
         lora: the LoRA, its rank and its scale.
         offload: the blocks of the network that wait in main memory.
+        shards: where each rank holds a part of the network.
         architecture, base_model: the model's names in the header of an exported LoRA.
     """
 
@@ -71,6 +72,7 @@ class PipelineModel(WithLora[PeftLora], DecodesByVae, EncodesByVae):
         device: torch.device | str = "cpu",
         gradient_checkpointing: bool = False,
         offload: int = 0,
+        ranks: Ranks = ALONE,
         architecture: str,
         base_model: str = "",
     ) -> None:
@@ -83,8 +85,9 @@ class PipelineModel(WithLora[PeftLora], DecodesByVae, EncodesByVae):
         self.lora = lora
         self._compute = compute
         network: ModelMixin = getattr(pipe, family.network)
-        self.offload = Offload(network, lora, offload, self.device)
         self._network = HeardNetwork(network, compute, self.device)
+        self.shards = self._network.in_shards(lora, ranks)
+        self.offload = Offload(network, lora, offload, self.device)
         if self.low_precision:
             lora.keep_inputs_low()
         place_vae(pipe.vae, self.device)
@@ -137,13 +140,10 @@ class PipelineModel(WithLora[PeftLora], DecodesByVae, EncodesByVae):
     def evaluations(self, count: int) -> None:
         self._network.evaluations = count
 
-    @cached_property
+    @property
     def digest(self) -> str:
         """What tells the network's weights from others."""
-        weights = self._network.network.named_parameters()
-        return sampled_digest(
-            part for name, weight in weights if f".{ADAPTER}." not in f"{name}." for part in plain_parts(name, weight)
-        )
+        return self._network.digest
 
     @property
     def low_precision(self) -> bool:

@@ -22,6 +22,7 @@ from torch.nn import Linear, Parameter
 
 from ...support.paths import user_path
 from ...support.quoting import cause, listed
+from ...support.ranks import ALONE, Ranks
 from ..quantization import BYTES, FLOAT8, LIBRARIES, NF4, QUANTO, TORCHAO, Quantization
 from .frozen_linear import keep_in_float8, kept_in_float8, remake_weights
 from .nf4 import keep_in_nf4, kept_in_nf4
@@ -39,17 +40,29 @@ class Smaller:
         quantization: of its linear layers.
         gguf: a file that the network's weights are read from, in place of the folder's.
         offload: how many of its blocks wait in main memory.
+        ranks: who hold a part of its blocks each; one alone holds them whole.
     """
 
     quantization: Quantization | None = None
     gguf: str | Path | None = None
     offload: int = 0
+    ranks: Ranks = ALONE
 
     def __post_init__(self) -> None:
         if self.quantization is not None and self.gguf is not None:
             raise ValueError(
                 f"expected a GGUF file or a quantization, found both ({self.gguf}, {self.quantization}): a GGUF file "
                 "is quantised already, leave model.quantization out"
+            )
+        asked = "model.gguf" if self.gguf is not None else f"model.quantization = {self.quantization!r}"
+        if self.ranks.size > 1 and (self.gguf is not None or self.quantization not in (None, FLOAT8)):
+            raise ValueError(
+                f"expected plain weights or model.quantization = 'float8' with model.sharded, found {asked}: others "
+                "cannot be dealt out, leave one of the two out"
+            )
+        if self.ranks.size > 1 and self.offload:
+            raise ValueError(
+                f"expected model.offload or model.sharded, found both ({self.offload} blocks wait): leave one out"
             )
 
     def there(self) -> "Smaller":

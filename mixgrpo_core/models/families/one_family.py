@@ -104,6 +104,7 @@ def load_family(
         device=device,
         gradient_checkpointing=gradient_checkpointing,
         offload=smaller.offload,
+        ranks=smaller.ranks,
         architecture=family.architecture(network.config),
         base_model=" + ".join(filter(None, (folder.name, names_of(loras)))),
     )

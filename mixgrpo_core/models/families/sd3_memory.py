@@ -25,7 +25,7 @@ class Unloaded:
     """A folder's network that has a shape and no weights.
 
     Attributes:
-        weights: bytes that the network's weights will take on the device.
+        weights: bytes that the network's weights will take on the device; in shards with the block that is whole.
         waiting: bytes of those that are in main memory instead.
         lora: bytes of the trained tensors.
     """
@@ -93,6 +93,8 @@ def unloaded_sd3(
     ]
     waiting = [blocks[place] for place in waiting_places(smaller.offload, len(blocks), type(transformer).__name__)]
     away = sum(waiting) - sum(sorted(waiting, reverse=True)[:AT_ONCE])
+    if smaller.ranks.size > 1:  # a block is put together of a copy of its parts
+        away = sum(blocks) * (1 - 1 / smaller.ranks.size) - 2 * max(blocks)
     return Unloaded(
         transformer=transformer,
         adapter=adapter,

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 from safetensors.torch import load_file
+from tiny_sd3 import make_folder
 
 from mixgrpo_core.cli import main
 from mixgrpo_core.runs.folder import RunFolder
@@ -181,3 +182,61 @@ def test_what_is_ended_leaves_no_process_and_goes_on_with_another_number(end, al
     reports = RunFolder.open(path).metrics()
     assert [report["iteration"] for report in reports] == list(range(done + 1))
     assert len(reports[-1]["by_rank"]) == 3
+
+
+SHARDED = """
+[model]
+folder = "{folder}"
+dtype = "float32"
+rank = 2
+sharded = true
+[prompts]
+train = ["a red circle", "a blue cross", "a green dot"]
+held_out = ["a small square"]
+[rewards]
+bright = "PixelReward(Brightness())"
+[train]
+iterations = 1
+checkpoint_every = 1
+steps = 5
+images_per_prompt = 3
+prompts_per_iteration = 3
+updates = 2
+eval_every = 1
+eval_images = 1
+decode_dtype = "float32"
+"""
+TWO = LAUNCHERS["torchrun"]
+
+
+def test_a_run_in_shards_goes_on_without_and_with_them(tmp_path, capsys):
+    file = tmp_path / "run.toml"
+    file.write_text(SHARDED.format(folder=make_folder(tmp_path / "sd3")))
+    alone, path = str(tmp_path / "alone"), str(tmp_path / "run")
+    assert main(["train", str(file), "--model.no-sharded", "--out", alone, "--train.iterations", "3"]) == 0
+    status, said = ended(started(TWO, "train", str(file), "--out", path))
+    assert status == 0, said
+    assert "each of 2 ranks holds 0.1 of 0.1 MB of the blocks" in " ".join(said.split())
+    assert main(["resume", path, "--iterations", "2"]) == 2
+    assert "mixgrpo resume RUN --sharded False" in capsys.readouterr().err
+    assert main(["resume", path, "--iterations", "2", "--sharded", "False"]) == 0
+    assert not RunFolder.open(path).config["setup"]["model"]["sharded"]
+    status, said = ended(started(TWO, "resume", path, "--iterations", "3", "--sharded", "True"))
+    assert status == 0, said
+    assert RunFolder.open(path).config["setup"]["model"]["sharded"]
+    ours, theirs = lora(alone), lora(path)
+    moved = max(float(ours[name].abs().max()) for name in ours if name.endswith("lora_B.weight"))
+    assert max(float((ours[name] - theirs[name]).abs().max()) for name in ours) <= 1e-3 * moved
+
+
+def test_shards_of_one_that_is_killed_end_with_it(tmp_path):
+    file, path = tmp_path / "run.toml", tmp_path / "run"
+    file.write_text(SHARDED.format(folder=make_folder(tmp_path / "sd3")))
+    process = started(TWO, "train", str(file), "--out", str(path), "--train.iterations", "200")
+    first_checkpoint(path)
+    ranks = workers(process)
+    to_one(process)
+    status, said = ended(process)
+    assert status != 0
+    assert not [rank for rank in ranks if rank.is_running()], said
+    assert RunFolder.open(path).done >= 1

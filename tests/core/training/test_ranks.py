@@ -204,6 +204,32 @@ def test_a_batch_that_one_rank_has_no_room_for_is_halved_on_all(tmp_path):
     assert difference(first[1], second[1]) == 0
 
 
+def lending(ranks, fails):
+    """Work that takes all ranks, which they ask for in other orders and numbers, and the last one only lends."""
+    done = []
+    ask = ranks.collective(done.append)
+    with ranks.together():
+        for number in ([0, 1, 2, 3], [3, 1], [])[ranks.rank]:
+            ask(number)
+        if fails and ranks.rank == 2:
+            raise ValueError("no such thing")
+        return done, ranks.all_gather(len(done))
+
+
+def test_ranks_lend_a_hand_until_the_last_is_done(tmp_path):
+    found = together(3, tmp_path / "a", lending, False)
+    assert [done for done, _ in found] == [[0, 1, 2, 3, 1]] * 3
+    assert [counts for _, counts in found] == [[4, 5, 0]] * 3, "told when asked for"
+    for kind, words in together(3, tmp_path / "b", lending, True)[:2]:
+        assert (kind, words) == ("RankFailed", "rank 2 of 3 failed: ValueError: no such thing")
+
+
+def other_version(ranks):
+    if ranks.rank:
+        torch.__version__ = "0.1"
+    return trained(ranks)
+
+
 def other_settings(ranks):
     return trained(ranks, replace(CONFIG, learning_rate=1e-4 * (1 + ranks.rank)))
 
@@ -235,6 +261,7 @@ def secretly(ranks):
     [
         (other_settings, "the setting learning_rate to be the same on all 2 ranks, found 0.0001 on rank 0 and 0.0002"),
         (other_prompts, "the list of prompts to be the same on all 2 ranks"),
+        (other_version, "the version of torch to be the same on all 2 ranks"),
         (secretly, "what rewards remember to be the same on all 2 ranks"),
     ],
 )
