@@ -64,12 +64,27 @@ def trainings(seed: int, iterations: int, folder: Path, stack: ExitStack) -> dic
     from mixgrpo_pack.mixgrpo_core.demo import demo_config, train_prompts
     from mixgrpo_pack.mixgrpo_core.models.families.demo import load_demo
     from mixgrpo_pack.mixgrpo_core.rewards.shapes import ShapeReward
+    from mixgrpo_pack.mixgrpo_core.sampling.planners import WindowPlanner
+    from mixgrpo_pack.mixgrpo_core.sampling.windows import SlidingWindow
     from mixgrpo_pack.mixgrpo_core.training.loop import train
     from mixgrpo_pack.mixgrpo_core.training.pace import Pace
     from mixgrpo_pack.mixgrpo_core.training.workload import Workload
     from mixgrpo_pack.nodes.live.board import LiveRun
 
-    config = replace(demo_config(iterations=iterations, seed=seed), eval_every=0, reward_weights={})
+    demo = demo_config(iterations=iterations, seed=seed)
+    config = replace(
+        demo,
+        steps=25,
+        planner=WindowPlanner(window=SlidingWindow(size=4, stride=1, hold=5, last=3), tail_ratio=0.4),
+        learning_rate=5e-4,
+        updates=4,
+        rollout_batch=16,
+        decode_batch=16,
+        update_batch=16,
+        decode_dtype="float32",  # the canvas decodes in the host's own
+        eval_every=0,
+        reward_weights={},
+    )
     live = LiveRun(
         run="benchmark",
         node="1",

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from time import process_time
@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from mixgrpo_core.demo import held_out_prompts, train_prompts
+from mixgrpo_core.demo import demo_config, held_out_prompts, train_prompts
 from mixgrpo_core.evaluation.held_out import HeldOut, Prompted, evaluate
 from mixgrpo_core.models.families.demo import load_demo
 from mixgrpo_core.models.port import FlowModel
@@ -20,12 +20,32 @@ from mixgrpo_core.rewards.port import Reward, RewardBatch, Scores
 from mixgrpo_core.rewards.shapes import ShapeAdherence, ShapeCleanliness, ShapeReward
 from mixgrpo_core.rewards.stats import RewardStats
 from mixgrpo_core.runs.reports import StepReport
+from mixgrpo_core.sampling.planners import WindowPlanner
 from mixgrpo_core.sampling.schedule import flow_sigmas
+from mixgrpo_core.sampling.windows import SlidingWindow
 from mixgrpo_core.settings.config import TrainConfig, to_dict
 from mixgrpo_core.training.loop import train
 from mixgrpo_core.training.taught import RewardsFailed
 
 RESULTS = Path(__file__).parent / "results"
+
+
+def fixed_rate_demo(*, iterations: int = 55, seed: int = 0) -> TrainConfig:
+    """The demo at a fixed learning rate and decoded in float32, as several pages here were measured."""
+    return replace(
+        demo_config(iterations=iterations, seed=seed),
+        steps=25,
+        planner=WindowPlanner(window=SlidingWindow(size=4, stride=1, hold=5, last=3), tail_ratio=0.4),
+        learning_rate=5e-4,
+        updates=4,
+        decode_dtype="float32",
+        rollout_batch=16,
+        decode_batch=16,
+        update_batch=16,
+        eval_every=14,
+        eval_images=6,
+        eval_steps=None,
+    )
 
 
 @dataclass(frozen=True)
@@ -101,6 +121,26 @@ class Budget:
     every: float
     images: int = 4
 
+    def after(self, due: float) -> float:
+        """When the evaluation that follows the one at ``due`` is due."""
+        return due + self.every
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenseBudget(Budget):
+    """One whose evaluations stand closer at the start.
+
+    Attributes:
+        early: seconds of training up to which they do.
+        early_every: seconds between them there.
+    """
+
+    early: float
+    early_every: float
+
+    def after(self, due: float) -> float:
+        return due + (self.early_every if due < self.early else self.every)
+
 
 def run(
     config: TrainConfig, budget: Budget, reward: Reward | None = None, clock: Clock = told_seconds
@@ -149,7 +189,7 @@ def followed(
         enough: whether the run may end with a point of its curve, before its time.
     """
     images = config.images_per_prompt * config.prompts_per_iteration
-    seconds, cpu, evaluations, due, done, failed = 0.0, 0.0, 0.0, budget.every, 0, ""
+    seconds, cpu, evaluations, due, done, failed = 0.0, 0.0, 0.0, budget.after(0.0), 0, ""
     curve = [_point(0, 0.0, 0.0, start)]
     while seconds < budget.seconds and done != config.iterations and not enough(curve[-1]):
         begun = process_time()
@@ -164,7 +204,8 @@ def followed(
         done = report.iteration + 1
         if seconds >= min(due, budget.seconds) or done == config.iterations:
             curve.append(_point(done, seconds, evaluations, look()))
-            due += budget.every
+            while due <= seconds:
+                due = budget.after(due)
     found = {"curve": curve, "seconds_per_iteration": seconds / max(1, done), "cpu_seconds": cpu}
     return {**found, "failed": failed} if failed else found
 
@@ -174,7 +215,13 @@ def _point(iteration: int, seconds: float, evaluations: float, stats: Mapping[st
     return {"iteration": iteration, "seconds": seconds, "kilo_evaluations": evaluations / 1000, **means}
 
 
-def kept_run(path: Path, config: TrainConfig, budget: Budget, reward: Reward | None = None) -> dict[str, Any]:
+def kept_run(
+    path: Path,
+    config: TrainConfig,
+    budget: Budget,
+    reward: Reward | None = None,
+    clock: Clock = told_seconds,
+) -> dict[str, Any]:
     """The run at ``path`` if it is there, else a new one put there: a benchmark that was stopped goes on.
 
     Raises:
@@ -183,7 +230,7 @@ def kept_run(path: Path, config: TrainConfig, budget: Budget, reward: Reward | N
     asked = {"config": to_dict(config), "budget": asdict(budget)}
     if not path.exists():
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-        keep(path, {**run(config, budget, reward), **asked})
+        keep(path, {**run(config, budget, reward, clock), **asked})
     kept = json.loads(path.read_text())
     if {name: kept.get(name) for name in asked} != asked:
         raise ValueError(f"{path} was made with other settings: remove it to make it anew")

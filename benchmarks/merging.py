@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from demo_runs import fixed_rate_demo
 
-from mixgrpo_core.demo import demo_config
 from mixgrpo_core.models import load_demo
 from mixgrpo_core.models.lora_file import LoraFile
 from mixgrpo_core.models.lora_joining import joined
@@ -76,7 +76,7 @@ def captions(part: int) -> dict[str, list[str]]:
 def taught(skill: str, seed: int) -> LoraFile:
     """A LoRA of that skill, trained on its captions."""
     config = replace(
-        demo_config(iterations=ITERATIONS, seed=seed), reward_weights={skill: 1.0}, eval_every=0, guards=()
+        fixed_rate_demo(iterations=ITERATIONS, seed=seed), reward_weights={skill: 1.0}, eval_every=0, guards=()
     )
     model = load_demo(seed=seed)
     for _report in train(model, captions(0)[skill], {skill: REWARDS[skill]}, config):

@@ -20,8 +20,7 @@ import torch
 from demo_runs import RESULTS, keep
 from method_cases import ON_DEMO, Case, cases
 from method_worlds import WORLDS, World, config_in
-from methods_page import write
-from time_to_reward import best_rate
+from methods_page import best_rate, write
 
 from mixgrpo_core.settings.config import TrainConfig, to_dict
 

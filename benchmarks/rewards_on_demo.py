@@ -16,10 +16,11 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
+from demo_runs import fixed_rate_demo
 
 from mixgrpo_core import BatchNormalised, DiversityLoss, HeldOutFall, PixelDrift, RunFolder, Scores, TrainConfig, train
 from mixgrpo_core.advantages.combine import Credit, WeightedAdvantages
-from mixgrpo_core.demo import demo_config, held_out_prompts, train_prompts
+from mixgrpo_core.demo import held_out_prompts, train_prompts
 from mixgrpo_core.models.families.demo import load_demo
 from mixgrpo_core.rewards.pixels.measures import Brightness, PixelReward
 from mixgrpo_core.rewards.port import Reward, RewardBatch, StatelessReward
@@ -69,7 +70,7 @@ class Case:
 
     def config(self, seed: int) -> TrainConfig:
         return replace(
-            demo_config(iterations=24, seed=seed),
+            fixed_rate_demo(iterations=24, seed=seed),
             steps=12,
             images_per_prompt=8,
             prompts_per_iteration=4,

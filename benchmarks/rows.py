@@ -24,10 +24,11 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import torch
+from demo_runs import fixed_rate_demo
 from tiny_pipelines import make_folder, opened
 from torch import Tensor
 
-from mixgrpo_core.demo import demo_config, train_prompts
+from mixgrpo_core.demo import train_prompts
 from mixgrpo_core.models.diffusers.model import PipelineModel
 from mixgrpo_core.models.families.demo import load_demo
 from mixgrpo_core.rewards.port import RewardBatch, Scores
@@ -194,9 +195,9 @@ def by_a_group(config: TrainConfig, model: PipelineModel) -> Rates:
 def main() -> None:
     torch.set_num_threads(1)
     model = load_demo()
-    demo = replace(demo_config(iterations=1), eval_every=0, reward_weights={})
+    demo = replace(fixed_rate_demo(iterations=1), eval_every=0, reward_weights={})
     cases = {
-        "the demo (Flash, 8 prompts x 12)": demo,
+        "Flash at the demo's size, 8 prompts x 12": demo,
         "16 updates, 48 rows a call": replace(demo, updates=16, rollout_batch=48, update_batch=48),
     }
     head = [

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from demo_runs import fixed_rate_demo
 
-from mixgrpo_core.demo import demo_config, held_out_prompts, train_prompts
+from mixgrpo_core.demo import held_out_prompts, train_prompts
 from mixgrpo_core.models import load_demo
 from mixgrpo_core.rewards import HumanVote, RewardBatch, Scores, ShapeReward, TasteReward
 from mixgrpo_core.rewards.taste import ColoursAndEdges
@@ -125,7 +126,7 @@ def runs(seeds, iterations: int = 30) -> list[dict[str, Any]]:
         for name, made in rewards.items():
             weights = {reward: float(len(made) == 1 or reward != "shape") for reward in made}
             config = replace(
-                demo_config(iterations=iterations, seed=seed), reward_weights=weights, eval_every=6, eval_images=4
+                fixed_rate_demo(iterations=iterations, seed=seed), reward_weights=weights, eval_every=6, eval_images=4
             )
             model, start, curve, asked, warned = load_demo(seed=seed), time.perf_counter(), {}, 0.0, []
             for report in train(model, train_prompts(), made, config, held_out=held_out_prompts()):

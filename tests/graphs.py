@@ -18,7 +18,10 @@ DETAILS = {
 
 
 def demo_parts(graph: Graph, *, train=128, held_out=32, **settings):
-    """The nodes that a training of the demo model needs: demo model, prompts, reward, settings."""
+    """The nodes that a training of the demo model needs: demo model, prompts, reward, settings.
+
+    The rate is fixed, for short trainings have too few images for one that sets itself.
+    """
     demo = graph.add("MixGRPO_DemoModel")
     prompts = graph.add(
         "MixGRPO_PromptSet",
@@ -32,7 +35,7 @@ def demo_parts(graph: Graph, *, train=128, held_out=32, **settings):
     )
     reward = graph.add("MixGRPO_DemoReward", measure="drawing, with both checks", weight=1.0)
     chosen = {"preset": "Demo", "model_family": "demo", "memory": "plenty", **settings}
-    defaults = {"iterations": 0, "images_per_prompt": 0, "prompts_per_iteration": 0, "learning_rate": 0.0, "rank": 0}
+    defaults = {"iterations": 0, "images_per_prompt": 0, "prompts_per_iteration": 0, "learning_rate": 5e-4, "rank": 0}
     details = {name: chosen.pop(name) for name in DETAILS & chosen.keys()}
     by_hand = {"details": "set by hand", **{f"details.{name}": value for name, value in details.items()}}
     values = {**defaults, "seed": 0, **chosen, **(by_hand if details else {"details": "from preset"})}

@@ -174,6 +174,15 @@ def require_steerable(config: TrainConfig) -> None:
             f"learning_rate = {AUTO!r} is set from update to update and needs {LEAST_UPDATES} of them an iteration at "
             f"least, found {count}: {mend}"
         )
+    images, prompts = config.images_per_prompt, config.prompts_per_iteration
+    if GROUP not in config.objective.needs and images // math.ceil(count / prompts) < 2:
+        most = prompts * (images // 2)
+        raise ValueError(
+            f"learning_rate = {AUTO!r} is measured on two images of a prompt or more in every update, and {count} updates "
+            f"leave fewer of {images} images of each of {prompts} prompts: "
+            + (f"lower updates to {most}, take more images" if most >= LEAST_UPDATES else "take more images")
+            + ", or give learning_rate a number, such as 3e-4"
+        )
 
 
 def _check_rewards(rewards: Mapping[str, Reward], config: TrainConfig, bare: str | None) -> None:

@@ -6,6 +6,8 @@ from .story import Story
 DEMO_LORA = "mixgrpo/demo-lora-last.safetensors"
 """Made by the first story."""
 _DEMO = {"preset": "Demo", "model_family": "demo", "memory": "plenty"}
+_FEW_IMAGES = _DEMO | {"learning_rate": 5e-4}
+"""At a fixed rate, where people score a few images an iteration."""
 _LANE = 100  # below the wires of model and vae
 
 
@@ -48,7 +50,7 @@ def your_taste() -> Story:
     story.node("prompts", "MixGRPO_PromptSet", demo_prompts(), height=300, clip="demo.clip")
     story.rewards("vote", "watch")
     values = {"iterations": 12, "images_per_prompt": 9, "prompts_per_iteration": 2}
-    story.node("settings", "MixGRPO_TrainerSettings", _DEMO | values)
+    story.node("settings", "MixGRPO_TrainerSettings", _FEW_IMAGES | values)
     story.column(520)
     _trainer(story, "my-taste", "both.rewards")
     _results(story)
@@ -72,7 +74,7 @@ def learnt_taste() -> Story:
     story.node("prompts", "MixGRPO_PromptSet", demo_prompts(), height=300, clip="demo.clip")
     story.rewards("taste", "watch")
     values = {"iterations": 20, "images_per_prompt": 9, "prompts_per_iteration": 4}
-    story.node("settings", "MixGRPO_TrainerSettings", _DEMO | values)
+    story.node("settings", "MixGRPO_TrainerSettings", _FEW_IMAGES | values)
     story.column(520)
     _trainer(story, "learnt-taste", "both.rewards")
     _results(story)

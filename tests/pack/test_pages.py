@@ -15,10 +15,12 @@ from mixgrpo_core.settings import kinds
 
 SMALLER = {
     "first-lora.md": {
-        "iterations = 55": "iterations = 2",
+        "iterations = 28": "iterations = 2",
+        "steps = 10": "steps = 5",
         "prompts_per_iteration = 8": "prompts_per_iteration = 1",
-        "images_per_prompt = 12": "images_per_prompt = 4",
-        "eval_every = 14": "eval_every = 0\nsteps = 5",
+        "images_per_prompt = 12": "images_per_prompt = 8",
+        "updates = 8": "updates = 4",
+        "eval_every = 7\neval_steps = 25": "eval_every = 0",
         "--out images": "--out images --steps 5",
     },
     "prompt-sets.md": {"--out evaluation": "--out evaluation --steps 4 --images 1"},

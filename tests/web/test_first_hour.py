@@ -32,7 +32,7 @@ SHORT = f"""(name) => {{
       widget.callback?.(value);
     }}
   }};
-  set({NODE}, {{ iterations: 200, images_per_prompt: 4, prompts_per_iteration: 1 }});
+  set({NODE}, {{ iterations: 200, images_per_prompt: 4, prompts_per_iteration: 1, learning_rate: 5e-4 }});
   set({TRAINER}, {{ run_name: name }});
   const prompts = app.graph.nodes.find(({{ type }}) => type === "MixGRPO_PromptSet");
   set(prompts, {{ held_out_prompts: "a small red circle at the bottom" }});

@@ -28,8 +28,8 @@ from workflows.stories import (
 )
 
 BYPASSED = 4
-QUICK = {"iterations": 2, "images_per_prompt": 4, "prompts_per_iteration": 2}
-"""Settings of a training of seconds."""
+QUICK = {"iterations": 2, "images_per_prompt": 4, "prompts_per_iteration": 2, "learning_rate": 5e-4}
+"""Settings of a training of seconds, with too few images for a rate that sets itself."""
 
 
 @pytest.fixture(scope="module")

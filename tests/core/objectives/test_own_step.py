@@ -165,4 +165,10 @@ def test_what_cannot_steer_says_so_before_the_run():
         moves(replace(AUTO, objective=AWM()))
     with pytest.raises(ValueError, match="needs 4 of them an iteration at least, found 2: set updates to 'auto'"):
         moves(replace(AUTO, updates=2))
+    two = replace(AUTO, prompts_per_iteration=2, images_per_prompt=4, updates=8)
+    with pytest.raises(ValueError, match="8 updates leave fewer of 4 images of each of 2 prompts: lower updates to 4"):
+        moves(two)
+    assert all("move" in figures for figures in moves(replace(two, updates=4)))
+    with pytest.raises(ValueError, match="leave fewer of 3 images of each of 2 prompts: take more images, or give"):
+        moves(replace(two, images_per_prompt=3))
     assert replace(AUTO, objective=DGPO()).update_count == 4  # whole groups

@@ -1,6 +1,7 @@
 """Time left: kinds of work apart, by a clock that the test turns."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -139,7 +140,15 @@ def test_a_forecast_counts_until_the_first_iteration_is_whole():
 
 def demo_run(seconds):
     """The recorded iterations by themselves: what is left after the first, said and true."""
-    done = demo_config(iterations=len(seconds))
+    done = replace(
+        demo_config(iterations=len(seconds)),
+        steps=25,
+        planner=WindowPlanner(window=SlidingWindow(size=4, stride=1, hold=5, last=3), tail_ratio=0.4),
+        updates=4,
+        eval_every=14,
+        eval_images=6,
+        eval_steps=None,
+    )  # as it was when they were recorded
     work, now = Workload(done, held_out=32, shown=0), [0.0]
     pace, said, ends = Pace(work, clock=lambda: now[0]), [], []
     for number, spent in enumerate(seconds):

@@ -53,6 +53,8 @@ def test_rewards_of_edits_are_learnt_from(edits: Prompts, model: PipelineModel) 
         prompts_per_iteration=2,
         images_per_prompt=4,
         steps=8,
+        learning_rate=5e-4,
+        updates=4,
         guards=(),
         eval_every=0,
         reward_weights={"shape": 1.0, "kept": 1.0},
