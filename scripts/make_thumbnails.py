@@ -3,7 +3,7 @@
     .host/venv/bin/python scripts/make_thumbnails.py                # with a ComfyUI of its own; trains a LoRA
     .host/venv/bin/python scripts/make_thumbnails.py ADDRESS 6 7    # with one that runs; some stories, by number
 
-The demo's run takes about four minutes on a CPU that has nothing else to do.
+The demo's run takes about two minutes on a CPU that has nothing else to do.
 """
 
 import io

@@ -178,8 +178,8 @@ def require_steerable(config: TrainConfig) -> None:
     if GROUP not in config.objective.needs and images // math.ceil(count / prompts) < 2:
         most = prompts * (images // 2)
         raise ValueError(
-            f"learning_rate = {AUTO!r} is measured on two images of a prompt or more in every update, and {count} updates "
-            f"leave fewer of {images} images of each of {prompts} prompts: "
+            f"learning_rate = {AUTO!r} is measured on two images of a prompt or more in every update, and {count} "
+            f"updates leave fewer of {images} images of each of {prompts} prompts: "
             + (f"lower updates to {most}, take more images" if most >= LEAST_UPDATES else "take more images")
             + ", or give learning_rate a number, such as 3e-4"
         )

@@ -17,7 +17,7 @@ def first_lora() -> Story:
     story.node("demo", "MixGRPO_DemoModel")
     story.note(
         330,
-        "## Your first LoRA by rewards\n\nPress **Run**. Nothing to download; two quiet CPU cores need about four "
+        "## Your first LoRA by rewards\n\nPress **Run**. Nothing to download; a quiet CPU core needs about two "
         "minutes.\n\nThe demo model draws shapes but listens to its captions only half of the time. It makes groups of "
         "images, the reward says which of each are right, and the LoRA learns from the difference.\n\nWatch "
         "*adherence* rise in the trainer, and press *Stop and keep* when you like what you see. Then open "

@@ -5,8 +5,8 @@ what it measures: the mean rewards of seven iterations of 48 images differ by up
 rollouts are decoded in bfloat16, held-out adherence is .542 before, .906 after 14 and .979 after 28 iterations (96
 images; other seeds end at .948 to .979).
 
-The whole of it takes minutes: a part of ``make test-long``. Seven iterations of half as many prompts are compared in every
-test.
+The whole of it takes minutes: a part of ``make test-long``. Seven iterations of half as many prompts are compared in
+every test.
 """
 
 import json
