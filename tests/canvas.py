@@ -39,6 +39,7 @@ def short_config(**changes):
         "planner": WindowPlanner(window=FrozenWindow(size=2, start=1)),
         "eval_every": 2,
         "eval_images": 2,
+        "eval_steps": None,
         "reward_weights": {},
         **changes,
     }
