@@ -3,16 +3,25 @@
 import os
 import signal
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 from ranks import together
 from safetensors.torch import load_file
+from tiny_pipelines import SIDE
+from tiny_pipelines import make_folder as make_pipeline
 from tiny_sd3 import make_folder, stir, weigh
+from tiny_unets import make_folder as make_unet
 from torch.distributed.tensor import DTensor
 
+from mixgrpo_core.cli.memory import memory_words
+from mixgrpo_core.cli.model_config import ModelConfig
+from mixgrpo_core.cli.settings import RunConfig
 from mixgrpo_core.models import load_pipeline
 from mixgrpo_core.models.diffusers.smaller import Smaller
+from mixgrpo_core.models.families.sd3_memory import unloaded_sd3
+from mixgrpo_core.models.quantization import FLOAT8
 from mixgrpo_core.objectives import DGPO, DiffusionNFT
 from mixgrpo_core.rewards import PixelReward
 from mixgrpo_core.rewards.pixels.measures import Brightness
@@ -20,7 +29,7 @@ from mixgrpo_core.rewards.port import Scores
 from mixgrpo_core.runs.folder import RunFolder
 from mixgrpo_core.runs.reports import Progress
 from mixgrpo_core.settings.config import TrainConfig
-from mixgrpo_core.support.ranks import ALONE
+from mixgrpo_core.support.ranks import ALONE, Ranks
 from mixgrpo_core.training.loop import train
 from mixgrpo_core.training.out_of_memory import within_memory
 
@@ -65,9 +74,22 @@ def uneven(ranks, folder, checkpointing):
 
         model.run(conds, ask)
     ranks.sum_gradients(model.parameters())
-    held = None if model.shards is None else (model.shards.own, model.shards.whole)
+    shards = model.shards
+    held = None if shards is None else (shards.own, shards.whole, shards.in_flight)
     memory = model.pass_memory(checkpointing=checkpointing)
     return [parameter.grad for parameter in model.parameters()], held, (model.digest, memory)
+
+
+def planned(folder, count):
+    """What ``mixgrpo plan --ranks`` says of the weights."""
+    smaller = Smaller(ranks=Ranks.foreseen(count))
+    return unloaded_sd3(folder, rank=2, dtype=torch.float32, smaller=smaller).weights
+
+
+def test_a_plan_says_what_each_rank_holds(folder):
+    settings = RunConfig(model=ModelConfig(folder=str(folder), sharded=True))
+    assert "on each of 2 ranks, with one block whole and a copy of it, besides them" in memory_words(settings, 2)
+    assert "ranks" not in memory_words(settings, 1)
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
@@ -76,8 +98,11 @@ def test_the_gradient_is_that_of_a_whole_base_however_unevenly_ranks_call(count,
     expected, _, same = uneven(ALONE, folder, checkpointing)
     largest = max(float(each.abs().max()) for each in expected)
     found = together(count, tmp_path / "meet", uneven, folder, checkpointing)
-    for gradient, (own, whole), told in found:
+    for gradient, (own, whole, in_flight), told in found:
         assert told == same
+        assert planned(folder, count) == pytest.approx(
+            planned(folder, 1) - whole + own + 2 * in_flight, abs=abs(own - whole / count) + 1
+        )
         assert own == pytest.approx(whole / count, rel=0.01 if count == 2 else 0.2), "small tensors do not divide by 3"
         for one, other in zip(gradient, expected, strict=True):
             torch.testing.assert_close(one, other, rtol=0, atol=1e-5 * largest)
@@ -88,6 +113,49 @@ def aligned(model):
     for weight in model._network.network.parameters():
         if not weight.requires_grad and not isinstance(weight, DTensor):
             weight.data = weight.data.clone()
+
+
+def asked(ranks, folder, how):
+    """The gradient of the first rank, for which the others only lend their parts, and a velocity of each."""
+    model = load_pipeline(folder, rank=2, dtype=torch.float32, **how(ranks))
+    aligned(model)
+    conds, x = [model.drawn(torch.Generator().manual_seed(0))], model.noise(1, 2)
+    if ranks.is_first:
+        model.run(conds, lambda velocity: weigh(velocity(x, torch.tensor(0.5))).backward())
+    with torch.no_grad():
+        return model.run(conds, lambda velocity: velocity(x, torch.tensor(0.5))), [p.grad for p in model.parameters()]
+
+
+def in_float8(ranks):
+    return {"smaller": Smaller(ranks=ranks, quantization=FLOAT8)}
+
+
+def plain(ranks):
+    return {"smaller": Smaller(ranks=ranks)}
+
+
+def small(ranks):
+    return {**plain(ranks), "resolution": (SIDE, SIDE)}
+
+
+KINDS = {
+    "float8": (make_folder, in_float8),
+    "two lists of blocks": (partial(make_pipeline, "flux-dev"), small),
+    "refiners and blocks": (partial(make_pipeline, "z-image"), small),
+    "a UNet": (partial(make_unet, "StableDiffusionXLPipeline"), plain),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_base_is_bit_for_bit_what_it_is_when_whole(kind, tmp_path):
+    make, how = KINDS[kind]
+    folder = make(tmp_path / "model")
+    expected, slopes = asked(ALONE, folder, how)
+    found, gradient = together(2, tmp_path / "meet", asked, folder, how)[0]
+    assert torch.equal(found, expected)
+    for one, other in zip(gradient, slopes, strict=True):
+        assert (one is None) == (other is None)
+        assert one is None or torch.equal(one, other)
 
 
 def trained(ranks, folder, config=CONFIG, run=None, observer=None, spoil=None, held=True):
