@@ -26,7 +26,7 @@ class DemoModel(io.ComfyNode):
             description=(
                 "A tiny model that draws shapes on 64 x 64 pixels, shipped with this pack: nothing to download, and a "
                 "CPU is enough. Its captions name a size, a colour, a shape and a place: 'a small red circle on the "
-                "left'. Half of the time it does not listen; training a LoRA teaches it to."
+                "left'. It follows them only about half the time; a LoRA teaches it to."
             ),
             search_aliases=["mixgrpo demo", "tiny model", "shapes"],
             inputs=[],

@@ -121,7 +121,7 @@ class TrainConfig:
     max_grad_norm: float = setting(1.0, "Gradients are scaled down to this norm.", above=0)
     ema: float | None = setting(
         None,
-        "Decay of an average of the LoRA, which is then evaluated and the result; without one there is none.",
+        "Decay of a running average of the LoRA, which then is evaluated and kept as the result.",
         least=0,
         below=1,
         such_as="0.99",
@@ -138,7 +138,7 @@ class TrainConfig:
     update_batch: int = setting(16, "Images trained on at once.", least=1, below=100_001, may_change=True)
     eval_every: int = setting(
         10,
-        "Iterations between looks at the held-out prompts, which are also made before the first and after the last; 0 "
+        "Iterations between evaluations of held-out prompts; there is one before the first and after the last too. 0 "
         "is never.",
         least=0,
     )
@@ -156,7 +156,7 @@ class TrainConfig:
     )
     checkpoint_minutes: float = setting(
         15.0,
-        "Minutes after the last checkpoint at which the end of an iteration makes one, too; 0 is by iterations only.",
+        "Minutes after which the end of an iteration makes a checkpoint as well; 0 is by iterations only.",
         least=0,
         may_change=True,
     )

@@ -141,7 +141,7 @@ def _lessons() -> list[io.Input]:
             min=0.0,
             max=100.0,
             step=0.01,
-            tooltip="Weight of the distance to the base model: above 0 the LoRAs are followed less far.",
+            tooltip="Weight of the distance to the base model: above 0 the result stays nearer to it.",
         ),
         io.Int.Input(
             "prompts_per_update",

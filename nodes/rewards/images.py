@@ -27,7 +27,7 @@ class AestheticReward(NetworkRewardNode):
             tooltip="The predictor: a file of a few MB.", known=(LAION, VERSION_2_5), name="head", folders=False
         ),
         FileChoice(
-            tooltip="The network that it stands on; files of models/clip_vision do, too.",
+            tooltip="The network that the predictor needs; files of models/clip_vision work, too.",
             known=(OPENAI_CLIP,),
             kinds=FOLDERS,
         ),
@@ -68,7 +68,7 @@ class SimilarityReward(NetworkRewardNode):
 
     FILES = (
         FileChoice(
-            tooltip="A dinov2 folder or file, or a CLIP; files of models/clip_vision do, too.",
+            tooltip="A dinov2 folder or file, or a CLIP; files of models/clip_vision work, too.",
             known=(*DINOV2, *CLIP_SCORE_FILES),
             first=DINOV2,
             kinds=FOLDERS,
@@ -130,7 +130,7 @@ class ClassifierReward(NetworkRewardNode):
             inputs=[
                 cls.FILES[0].input(),
                 io.String.Input(
-                    "label", default="nsfw", tooltip="One of the classifier's labels; a wrong one lists them."
+                    "label", default="nsfw", tooltip="One of the classifier's labels; a wrong one is answered with all."
                 ),
                 io.Combo.Input(
                     "goal",

@@ -89,7 +89,7 @@ class JudgeNode(io.ComfyNode):
                     multiline=True,
                     default="",
                     tooltip="Your own words instead of the question's; {prompt} is where the prompt goes. The answer "
-                    "has to be of the same form: yes or no, 1 to 5, ... Empty: the question that comes along.",
+                    "has to be of the same form: yes or no, 1 to 5, ... Empty: the built-in question.",
                 ),
                 io.Int.Input(
                     "opponents",

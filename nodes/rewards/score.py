@@ -47,14 +47,14 @@ class ScoreImages(io.ComfyNode):
                     default="",
                     tooltip="What they should show; some rewards read it.",
                 ),
-                io.Int.Input("keep", default=0, min=0, max=4096, tooltip="Hand on only the best so many; 0 is all."),
+                io.Int.Input("keep", default=0, min=0, max=4096, tooltip="How many of the best to pass on; 0 is all."),
                 io.Image.Input("reference", optional=True, tooltip="An image to resemble, or the source of an edit."),
                 io.Mask.Input("mask", optional=True, tooltip="Over the reference: white where an edit may change it."),
                 PromptsSocket.Input(
                     "prompts",
                     optional=True,
-                    tooltip="Before a training: images of the base model, as many of each training prompt, in the "
-                    "order of the prompts. The table then says whether the rewards can be learned from, and why.",
+                    tooltip="Before a training: images of the base model, the same number for each training prompt, in "
+                    "the order of the prompts. The table then says whether the rewards can be learned from, and why.",
                 ),
             ],
             outputs=[

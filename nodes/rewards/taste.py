@@ -160,7 +160,7 @@ def _asks() -> list[io.Input]:
             default=4,
             min=2,
             max=64,
-            tooltip="Of a group that it is not sure of, so many images go to you: those whose votes tell most.",
+            tooltip="How many images you are shown of a group that it is not sure of: those whose votes tell most.",
         ),
         io.Float.Input(
             "confidence",
@@ -176,7 +176,7 @@ def _asks() -> list[io.Input]:
             default=16,
             min=0,
             max=10_000,
-            tooltip="Most groups that you are asked about in a run; then it goes on alone. 0 is no bound.",
+            tooltip="The most groups that you are asked about in a run; then it goes on alone. 0 is no limit.",
         ),
         io.Int.Input(
             "time_limit",

@@ -62,7 +62,7 @@ REST = [
         min=0,
         max=1_000_000,
         advanced=True,
-        tooltip="Where a connected window that moves stands: at this iteration of its training.",
+        tooltip="For a connected window that moves: the iteration of the training whose window is used.",
     ),
     io.Int.Input(
         "noise_seed_offset",

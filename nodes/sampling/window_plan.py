@@ -72,9 +72,10 @@ class WindowPlan(io.ComfyNode):
             display_name="Window Plan",
             category="MixGRPO",
             description=(
-                "Draws what a training will train when: sampling steps from left to right, iterations from top to "
-                "bottom. Says in words how often each step is trained and what the run costs beside DanceGRPO, which "
-                "trains all over. Needs no GPU, and no model but for settings that read the family from it."
+                "Draws which steps a training will train in which iteration: sampling steps from left to right, "
+                "iterations from top to bottom. Says in words how often each step is trained and what the run costs "
+                "beside DanceGRPO, which trains everywhere. Needs no GPU, and a model only for settings that read "
+                "their family from it."
             ),
             search_aliases=["mixgrpo plan", "schedule", "cost", "nfe", "sigma curve"],
             inputs=INPUTS,

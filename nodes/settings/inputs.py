@@ -222,7 +222,7 @@ def _bookkeeping() -> list[io.Input]:
         _choice(
             "guards",
             GUARDS,
-            f"{TOLD['guards'].help} They are said to be bad when another reward falls, when images of a prompt become "
+            f"{TOLD['guards'].help} A run is called bad when another reward falls, when images of a prompt become "
             "alike, when colours or sharpness run away, when the training reward falls below its start. 'stop' ends "
             "the run then; as the preset has it only the last of these does.",
         ),

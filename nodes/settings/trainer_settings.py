@@ -24,8 +24,8 @@ class TrainerSettingsNode(io.ComfyNode):
             display_name="Trainer Settings",
             category="MixGRPO",
             description=(
-                "How the LoRA is trained. Choose an algorithm and your GPU's memory; everything else shows what they "
-                "come to, and may stay so. 0 means: as the preset has it."
+                "How the LoRA is trained. Choose an algorithm and your GPU's memory; the other widgets show the "
+                "values that follow. 0 means: as the preset has it."
             ),
             search_aliases=[
                 "mixgrpo settings",
