@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Literal
 import tyro
 from rich.console import Console
 
-from ..sampling.ode import decode, sample
+from ..evaluation.shown import PROMPTS
+from ..runs.model_card import BEFORE_AFTER
 from ..support.files import append_line
-from ..support.seeds import derive_seed
 from ..training.align.forms import FORMS, Form, Ups
 from ..training.align.loop import AlignConfig, AlignReport, align
 from ..training.align.pairs import pairs_in
 from ..training.align.voted import Found, joined, require_trainable, voted_in
 from ..training.align.words import found_words, progress, verdict
 from ..training.kept_lora import KeptLora
-from ..views.grids import labelled_grid
+from ..views.before_after import WITH, WITHOUT
+from .made import begun_anew_on, drawn_sheet
 from .model_config import ModelConfig
 from .pictures import new_folder
 from .settings import RunConfig
@@ -26,7 +27,7 @@ from .settings import RunConfig
 if TYPE_CHECKING:  # it imports diffusers
     from ..models.diffusers.model import PipelineModel
 
-_SHOWN_PROMPTS, _SHOWN_IMAGES, _STEPS = 6, 4, 20
+_STEPS = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +67,7 @@ def align_command(arguments: Sequence[str]) -> int:
     require_trainable(found, model.digest, model.latent_shape, pairs=form.paired, start=form.noise == "start")
     console.print(found_words(found), highlight=False, soft_wrap=True)
     last = _trained(model, found, form, flags, folder, console)
-    _pictures(model, found, folder)
+    _pictures(model, found, folder, console)
     console.print(verdict(last.look), highlight=False, markup=False, soft_wrap=True)
     return 0
 
@@ -83,29 +84,31 @@ def _form(flags: AlignFlags) -> Form:
 def _trained(
     model: "PipelineModel", found: Found, form: Form, flags: AlignFlags, folder: Path, console: Console
 ) -> AlignReport:
-    kept = KeptLora(
-        model=model,
-        path=folder / "lora.safetensors",
-        config={"form": form.name, **vars(form), **vars(flags.train)},
-        learning_rate=flags.train.learning_rate,
-        seed=flags.train.seed,
-    )
-    for report in kept.following(align(model, found.groups, form, flags.train)):
-        look = report.look
-        line = {"update": report.update, "loss": report.loss, "grad_norm": report.grad_norm}
-        if look is not None:
-            line |= {"accuracy": look.accuracy, "better": look.better} if look.pairs else {}
-            console.print(progress(report), highlight=False, soft_wrap=True)
-        append_line(folder / "align.jsonl", json.dumps(line))
-    return report
+    figures = folder / "align.jsonl"
+
+    def attempt(batch: int) -> AlignReport:
+        figures.unlink(missing_ok=True)
+        config = replace(flags.train, batch=batch)
+        kept = KeptLora(
+            model=model,
+            path=folder / "lora.safetensors",
+            config={"form": form.name, **vars(form), **vars(config)},
+            learning_rate=config.learning_rate,
+            seed=config.seed,
+        )
+        for report in kept.following(align(model, found.groups, form, config)):
+            look = report.look
+            line = {"update": report.update, "loss": report.loss, "grad_norm": report.grad_norm}
+            if look is not None:
+                line |= {"accuracy": look.accuracy, "better": look.better} if look.pairs else {}
+                console.print(progress(report), highlight=False, soft_wrap=True)
+            append_line(figures, json.dumps(line))
+        return report
+
+    return begun_anew_on(model, attempt, flags.train.batch, "training", console)
 
 
-def _pictures(model: "PipelineModel", found: Found, folder: Path) -> None:
-    prompts = list(dict.fromkeys(group.prompt for group in found.groups))[:_SHOWN_PROMPTS]
-    sigmas = model.grid(max(_STEPS, model.min_steps))
-    cells = []
-    for index, prompt in enumerate(prompts):
-        noise, cond = model.noise(derive_seed("before and after", index), _SHOWN_IMAGES), model.encode(prompt)
-        latents = [sample(model, cond, noise, sigmas, lora_share=share) for share in (0.0, 1.0)]
-        cells.append([decode(model, found, _SHOWN_IMAGES) for found in latents])
-    labelled_grid(cells, prompts, ("base model", "with the LoRA"), tile=96).save(folder / "before_after.png")
+def _pictures(model: "PipelineModel", found: Found, folder: Path, console: Console) -> None:
+    prompts = list(dict.fromkeys(group.prompt for group in found.groups))[:PROMPTS]
+    columns = {WITHOUT: None, WITH: model.lora_state()}
+    drawn_sheet(model, prompts, columns, _STEPS, console).save(folder / BEFORE_AFTER)

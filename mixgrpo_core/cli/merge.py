@@ -11,22 +11,18 @@ from rich.console import Console
 
 from ..models.lora_file import load_lora, save_lora
 from ..models.lora_joining import joined
-from ..models.sizes import sized
-from ..sampling.ode import decode, sample
+from ..runs.model_card import BEFORE_AFTER
 from ..support.files import append_line
-from ..support.seeds import derive_seed
 from ..training.kept_lora import KeptLora
-from ..training.merging.loop import MergeConfig, Teacher, merge, teachers_of
+from ..training.merging.loop import MergeConfig, Teacher, merge, shown_of, teachers_of
 from ..training.merging.words import described, progress
-from ..views.grids import labelled_grid
+from .made import drawn_sheet
 from .model_config import ModelConfig
 from .pictures import new_folder, read_words
 from .settings import RunConfig
 
 if TYPE_CHECKING:  # it imports diffusers
     from ..models.diffusers.model import PipelineModel
-
-_SHOWN_PROMPTS, _SHOWN_IMAGES = 3, 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,19 +79,11 @@ def _trained(
         append_line(folder / "merge.jsonl", json.dumps(vars(report)))
         if report.distances:
             console.print(progress(report), highlight=False, markup=False, soft_wrap=True)
-    _pictures(model, teachers, flags, folder)
+    _pictures(model, teachers, flags, folder, console)
 
 
-def _pictures(model: "PipelineModel", teachers: Sequence[Teacher], flags: MergeFlags, folder: Path) -> None:
-    prompts = list(dict.fromkeys(prompt for teacher in teachers for prompt in teacher.prompts[:_SHOWN_PROMPTS]))
+def _pictures(
+    model: "PipelineModel", teachers: Sequence[Teacher], flags: MergeFlags, folder: Path, console: Console
+) -> None:
     columns = {"base model": None, **{one.name: one.weights for one in teachers}, "merged": model.lora_state()}
-    cells = []
-    for index, prompt in enumerate(prompts):
-        of_size, cond, row = sized(model, prompt), model.encode(prompt), []
-        noise = of_size.noise(derive_seed("merge", "grid", index), _SHOWN_IMAGES)
-        sigmas = of_size.grid(max(flags.train.steps, model.min_steps))
-        for weights in columns.values():
-            with model.with_weights(weights):
-                row.append(decode(of_size, sample(of_size, cond, noise, sigmas), _SHOWN_IMAGES))
-        cells.append(row)
-    labelled_grid(cells, prompts, list(columns), tile=96).save(folder / "before_after.png")
+    drawn_sheet(model, shown_of(teachers), columns, flags.train.steps, console).save(folder / BEFORE_AFTER)

@@ -24,7 +24,7 @@ from ..training.out_of_memory import OutOfMemory as OneImageTooLarge
 from ..training.out_of_memory import within_memory
 from ..training.pace import Pace
 from ..training.preflight import check
-from ..training.visits import visited
+from ..training.visits import needed
 from ..training.workload import Workload
 from .all_ranks import (
     all_fit,
@@ -45,7 +45,7 @@ from .loggers import Logger
 from .memory import OutOfMemory, training_advice
 from .model_config import ModelConfig
 from .progress import RunProgress, run_progress
-from .report import SHOWN_IMAGES, finish, shown_prompts
+from .report import finish
 from .settings import RunConfig, calls_as_flags, from_values, parse_flags, read_toml
 from .stopping import status_of, stopped_by_signals
 from .tensorboard import EventLog
@@ -78,7 +78,7 @@ def start(settings: RunConfig, console: Console, ranks: Ranks = ALONE) -> int:
     run = created(settings, ranks)
     try:
         model.keep_texts(run.texts)
-        model.prepare(_needed(prompts, settings.train, 0))
+        model.prepare(needed(settings.train, prompts.train, prompts.held_out))
         most = largest((*prompts.train, *prompts.held_out), model.resolution)
         settings, words = all_fit(settings, model.at(size_of(most) or model.resolution), ranks)
     except BaseException:  # a prompt that cannot be encoded leaves no run folder behind
@@ -179,8 +179,8 @@ def drive(
     prompts, done = settings.make_prompts(), ranks.from_first(lambda: _done(run))
     model.keep_texts(run.texts)
     model.take_pictures(References(prompts.contexts))
-    needed = _needed(prompts, settings.train, done)
-    model.prepare(needed)
+    asked = needed(settings.train, prompts.train, prompts.held_out, done)
+    model.prepare(asked)
     if done >= settings.train.end:
         going_on = f"mixgrpo resume {in_shell(run.path)}"
         words = f"{run.path} is finished ({done} iterations); extend it: {going_on} --iterations N"
@@ -192,7 +192,7 @@ def drive(
     work = workload(settings, prompts, ranks.size)
     known = None
     if done < settings.train.end and ranks.is_first:
-        known = expected(work, model, typical(needed, model.resolution), run, rewards, done)
+        known = expected(work, model, typical(asked, model.resolution), run, rewards, done)
     if known is not None:
         console.print(known.words, highlight=False, soft_wrap=True)
     pace = Pace(work, None if known is None else known.rates)
@@ -268,17 +268,10 @@ def _loop(
 
 def workload(settings: RunConfig, prompts: Prompts, ranks: int = 1) -> Workload:
     """What the run has to do, of several ranks the first one."""
-    at_the_end = 2 * SHOWN_IMAGES * len(shown_prompts(prompts))
-    return Workload(settings.train, held_out=len(prompts.held_out), images_at_the_end=at_the_end, ranks=ranks)
+    return Workload.of_run(settings.train, prompts.train, prompts.held_out, ranks=ranks)
 
 
 def _done(run: RunFolder) -> int:
     """Iterations that the run goes on from."""
     snapshot = run.latest()
     return 0 if snapshot is None else snapshot.iteration
-
-
-def _needed(prompts: Prompts, config: TrainConfig, done: int) -> list[str]:
-    """Prompts that the rest of a run and its report encode."""
-    rolled_out = (prompts.train[index] for index in visited(config, done, len(prompts.train)))
-    return list(dict.fromkeys([*rolled_out, *prompts.held_out, *shown_prompts(prompts)]))

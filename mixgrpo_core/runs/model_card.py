@@ -16,7 +16,8 @@ from ..support.paths import in_link
 from .folder import RunFolder
 from .metrics import iterations_done
 
-PICTURES = {"before and after, from the same noise": "before_after.png", "the run": "report.png"}
+BEFORE_AFTER, REPORT = "before_after.png", "report.png"
+PICTURES = {"before and after, from the same noise": BEFORE_AFTER, "the run": REPORT}
 """By caption the pictures in a run folder that a card shows."""
 SHOWN = 12
 """Prompts that the card shows."""

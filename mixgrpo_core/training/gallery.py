@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 
-from ..evaluation.shown import shown_together
+from ..evaluation.shown import PROMPTS, shown_together
 from ..models.lora_names import LoraFileError
 from ..runs.checkpoint import TrainState
 from ..runs.folder import RunFolder
@@ -19,7 +19,6 @@ from ..settings.config import TrainConfig
 from ..support.pixels import to_image
 from .lora_files import LoraFiles
 
-SHOWN_PROMPTS = 4
 _ENTRIES = 8
 """About so many in a run, besides that of its start."""
 _SHARE = 20
@@ -50,7 +49,7 @@ def spacing(config: TrainConfig) -> int:
 
 def _least(config: TrainConfig) -> int:
     """Iterations from one entry to the next, at least."""
-    return math.ceil(_SHARE * SHOWN_PROMPTS / (config.prompts_per_iteration * config.images_per_prompt))
+    return math.ceil(_SHARE * PROMPTS / (config.prompts_per_iteration * config.images_per_prompt))
 
 
 class GalleryKeeper:

@@ -31,7 +31,7 @@ from ..support.ranks import ALONE, Ranks
 from ..support.seeds import derive_seed
 from ..support.sized import size_of
 from .alike import AFTER, START, after_an_iteration, at_the_start
-from .gallery import SHOWN_PROMPTS, GalleryKeeper
+from .gallery import GalleryKeeper
 from .iteration import Iteration
 from .preflight import check
 from .session import Session
@@ -114,7 +114,7 @@ class _Texts:
     @property
     def shown(self) -> list[str]:
         """Those that the gallery shows."""
-        return shown_prompts(self.train, self.held_out, SHOWN_PROMPTS)
+        return shown_prompts(self.train, self.held_out)
 
     def prompted(self, model: FlowModel[Cond], prompt: str) -> Prompted[Cond]:
         """A prompt as the model is conditioned on it."""

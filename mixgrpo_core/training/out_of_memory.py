@@ -6,10 +6,11 @@ from dataclasses import replace
 from inspect import unwrap
 from traceback import walk_tb
 from types import CodeType, MappingProxyType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
+from ..models.port import FlowModel
 from ..objectives.update import update_policy
 from ..sampling.ode import carried, carried_together, decode_frames
 from ..sampling.rollouts import rollout_together
@@ -88,7 +89,44 @@ def within_memory(
                 raise OutOfMemory(work, name) from error
         # outside of the handler, which holds the failed call's tensors
         config = replace(config, **{name: batch // 2})
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        _empty_caches()
         lowered(config, f"{name} {batch} did not fit while {work}, {batch // 2} is tried")
+
+
+def begun_anew(
+    attempt: Callable[[int], R],
+    model: FlowModel[Any],
+    batch: int,
+    work: str,
+    lowered: Callable[[str], None] = lambda words: None,
+) -> R:
+    """``attempt`` with so many images at a time, and from its beginning with half of them whenever memory runs out.
+
+    The model's LoRA is then what it was before. For what is no run: a run resumes, see `within_memory`.
+
+    Args:
+        work: what it is, as in "out of memory while training".
+        lowered: hears in words what was lowered, when the failed attempt is gone.
+
+    Raises:
+        OutOfMemory: with one image, too.
+    """
+    start = {name: tensor.clone() for name, tensor in model.lora_state().items()}
+    while True:
+        try:
+            return attempt(batch)
+        except Exception as error:
+            if not ran_out(error):
+                raise
+            if batch == 1:
+                raise OutOfMemory(work, "batch") from error
+        batch //= 2
+        model.load_lora_state(start)
+        _empty_caches()
+        lowered(f"out of memory while {work}, begun anew with {batch} images at a time")
+
+
+def _empty_caches() -> None:
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -5,10 +5,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from ..evaluation.shown import IMAGES, PROMPTS, shown_prompts
 from ..runs.reports import StepReport
 from ..settings.config import TrainConfig
 from .cost import iteration_cost, probed_in, stretches
-from .gallery import SHOWN_PROMPTS, spacing
+from .gallery import spacing
 from .probing import EVERY
 
 _COUNTED_WHOLE = 128
@@ -112,7 +113,7 @@ class Workload:
         config: TrainConfig,
         *,
         held_out: int = 0,
-        shown: int = SHOWN_PROMPTS,
+        shown: int = PROMPTS,
         images_at_the_end: int = 0,
         ranks: int = 1,
     ) -> None:
@@ -124,6 +125,14 @@ class Workload:
         self._shown, self._at_the_end = shown, images_at_the_end
         self._eval_steps = config.eval_steps or config.steps
         self._eval_every = config.eval_every if held_out else 0
+
+    @classmethod
+    def of_run(
+        cls, config: TrainConfig, train: Sequence[str], held_out: Sequence[str], *, ranks: int = 1
+    ) -> "Workload":
+        """That of a run on these prompts, with its pictures of before and after."""
+        at_the_end = 2 * IMAGES * len(shown_prompts(train, held_out))
+        return cls(config, held_out=len(held_out), images_at_the_end=at_the_end, ranks=ranks)
 
     @cached_property
     def _counted(self) -> list[tuple[range, float, float, float]]:

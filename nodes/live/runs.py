@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ...mixgrpo_core.runs.folder import LORAS, RunError, RunFolder
 from ...mixgrpo_core.runs.metrics import MetricsFile, in_words, iterations_done
+from ...mixgrpo_core.runs.model_card import BEFORE_AFTER
 from ...mixgrpo_core.settings.config import SHOWN, UNTIL_STOPPED, to_dict
 from ...mixgrpo_core.settings.course import course
 from ..names import is_name
@@ -19,8 +20,6 @@ from .diagnosis import diagnosis_payload
 from .events import reference
 from .gallery import gallery_payload
 from .tasting import taste_payload
-
-BEFORE_AFTER = "before_after.png"
 
 
 def find_run(name: str) -> Path | None:

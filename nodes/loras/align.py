@@ -10,23 +10,24 @@ import comfy.utils
 import torch
 from comfy_api.latest import io, ui
 
+from ...mixgrpo_core.evaluation.shown import PROMPTS
 from ...mixgrpo_core.training.align.forms import DPO, NFT, PNAPO, Form, Ups
 from ...mixgrpo_core.training.align.loop import AlignConfig, Look, align
 from ...mixgrpo_core.training.align.voted import require_trainable, require_votes
 from ...mixgrpo_core.training.align.words import found_words, progress, verdict
 from ...mixgrpo_core.training.kept_lora import KeptLora
+from ...mixgrpo_core.views.before_after import WITH, WITHOUT
 from ..checks import LARGEST_SEED, require_chosen, require_in_range
 from ..host.model import HostModel
 from ..sockets import workflow_note
 from ..training.loop import probe
 from ..training.outcome import applied, to_tensor
-from .made import OWN, ended_early, fitting_batch, log, name_input, new_file, pictures, require_file_name
+from .made import ended_early, fitting_batch, log, name_input, new_file, pictures, require_file_name
 from .voted_runs import VotedRun, require_voted, state_of_votes, voted_runs
 
 FORMS: Mapping[str, type[NFT] | type[DPO] | type[PNAPO] | type[Ups]] = MappingProxyType(
     {"NFT": NFT, "DPO": DPO, "PNAPO": PNAPO, "ups only": Ups}
 )
-_SHOWN_PROMPTS = 4
 _MOST_BETA = 1e6
 _DEFAULTS = AlignConfig()
 
@@ -101,8 +102,8 @@ class AlignOnVotes(io.ComfyNode):
                 policy.prepare(voted.prompts)
                 probe(policy, voted.prompts)
                 lines, last = _trained(policy, voted, chosen, config, file, cls.hidden.unique_id)
-                columns = {"without the LoRA": None, "with the LoRA": OWN}
-                grid = to_tensor(pictures(policy, voted.prompts[:_SHOWN_PROMPTS], columns, voted.config.eval_sigmas))
+                columns = {WITHOUT: None, WITH: policy.lora_state()}
+                grid = to_tensor(pictures(policy, voted.prompts[:PROMPTS], columns, voted.config.eval_sigmas))
         report = "\n".join([found_words(voted.found), *voted.found.faults, *lines, verdict(last), f"LoRA: {file}"])
         return io.NodeOutput(*applied(model, file), grid, report, ui=ui.PreviewText(report))
 

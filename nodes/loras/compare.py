@@ -12,6 +12,7 @@ from ...mixgrpo_core import TrainConfig
 from ...mixgrpo_core.evaluation.comparison import Comparing, Comparison, Part, compared, drawn
 from ...mixgrpo_core.evaluation.shown import evenly
 from ...mixgrpo_core.rewards.port import Reward
+from ...mixgrpo_core.views.before_after import TILE
 from ...mixgrpo_core.views.grids import labelled_grid, strip
 from ..checks import LARGEST_SEED, require_in_range
 from ..host.field import HostField
@@ -19,7 +20,7 @@ from ..host.texts import PromptSet
 from ..settings.model_family import for_model
 from ..sockets import PromptsSocket, RewardSocket, SettingsSocket, TrainerSettings
 from ..training.loop import fitting
-from ..training.outcome import TILE, to_tensor
+from ..training.outcome import to_tensor
 
 HELD_OUT, TRAINED, ALL = "held-out prompts", "training prompts", "all prompts"
 

@@ -2,30 +2,27 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TypeVar
 
 import comfy.model_management
-import torch
 from comfy_api.latest import io
 from PIL import Image
 from torch import Tensor
 
-from ...mixgrpo_core.evaluation.shown import shown_images
+from ...mixgrpo_core.evaluation.shown import IMAGES
 from ...mixgrpo_core.models.port import FlowModel, LoraState
-from ...mixgrpo_core.support.micro_batches import ran_out
-from ...mixgrpo_core.views.grids import labelled_grid
+from ...mixgrpo_core.training.out_of_memory import OutOfMemory as TooLarge
+from ...mixgrpo_core.training.out_of_memory import begun_anew
+from ...mixgrpo_core.views.before_after import lora_sheet
 from ..host.model import HostModel
 from ..live.canvas_run import loras_folder
 from ..names import check_name, require_place
-from ..training.loop import SHOWN_IMAGES, OutOfMemory
-from ..training.outcome import TILE
+from ..training.loop import OutOfMemory, no_room
 from ..training.runs import require_writable
 from .files import free_path
 
 log = logging.getLogger(__name__)
-OWN = "the LoRA as it is"
 Grid = Callable[[FlowModel], Tensor]
 """The sigmas that pictures are made with, of a model."""
 R = TypeVar("R")
@@ -60,47 +57,29 @@ def ended_early(work: str, path: Path) -> Callable[[int], None]:
     return lambda update: log.warning("MixGRPO: %s ended after update %s; its LoRA is %s", work, update, path)
 
 
-def fitting_batch(attempt: Callable[[int], R], policy: HostModel, batch: int) -> R:
-    """``attempt`` with so many images at a time, begun anew with half of them where memory runs out.
+def fitting_batch(attempt: Callable[[int], R], policy: HostModel, batch: int, work: str = "training") -> R:
+    """``begun_anew`` of the core, with the host's caches emptied between attempts.
 
     Raises:
-        OutOfMemory: with one image, too.
+        OutOfMemory: with one image, too; says what to lower.
     """
-    start = {name: tensor.clone() for name, tensor in policy.lora_state().items()}
-    while True:
-        try:
-            return attempt(batch)
-        except Exception as error:
-            if not ran_out(error):
-                raise
-            if batch == 1:
-                raise OutOfMemory(
-                    "out of memory with one image at a time: choose a smaller width and height, a lower rank, or a "
-                    "quantised model"
-                ) from error
-        batch //= 2
-        policy.load_lora_state(start)
+
+    def lowered(words: str) -> None:
         comfy.model_management.soft_empty_cache()
-        log.warning("MixGRPO: out of memory, begun anew with %s images at a time", batch)
+        log.warning("MixGRPO: %s", words)
+
+    try:
+        return begun_anew(attempt, policy, batch, work, lowered)
+    except TooLarge as error:
+        raise OutOfMemory(no_room(error.work)) from error
 
 
 def pictures(
-    policy: HostModel, prompts: Sequence[str], columns: Mapping[str, LoraState | str | None], sigmas: Grid
+    policy: HostModel, prompts: Sequence[str], columns: Mapping[str, LoraState | None], sigmas: Grid
 ) -> Image.Image:
-    """Prompts down, LoRAs across: weights by name, ``None`` without any, ``OWN`` for those in training."""
+    """Prompts down, LoRAs across: weights by name, ``None`` without any."""
 
-    def made(batch: int) -> list[list[Tensor]]:
-        found = []
-        for index, prompt in enumerate(prompts):
-            row = []
-            for weights in columns.values():
-                with nullcontext() if isinstance(weights, str) else policy.with_weights(weights), torch.no_grad():
-                    row.append(
-                        shown_images(
-                            policy, prompt, index, sigmas, images=SHOWN_IMAGES, batch=batch, decode_batch=batch
-                        )
-                    )
-            found.append(row)
-        return found
+    def attempt(batch: int) -> Image.Image:
+        return lora_sheet(policy, prompts, columns, sigmas, batch=batch, decode_batch=batch)
 
-    return labelled_grid(fitting_batch(made, policy, SHOWN_IMAGES), list(prompts), list(columns), tile=TILE)
+    return fitting_batch(attempt, policy, IMAGES, "sampling")

@@ -14,7 +14,15 @@ from ...mixgrpo_core.models.lora_joining import joined
 from ...mixgrpo_core.models.port import LoraState
 from ...mixgrpo_core.support.micro_batches import ran_out
 from ...mixgrpo_core.training.kept_lora import KeptLora
-from ...mixgrpo_core.training.merging.loop import MergeConfig, Teacher, distances, merge, teachers_of, weights_for
+from ...mixgrpo_core.training.merging.loop import (
+    MergeConfig,
+    Teacher,
+    distances,
+    merge,
+    shown_of,
+    teachers_of,
+    weights_for,
+)
 from ...mixgrpo_core.training.merging.words import described, left_words, progress
 from ..checks import LARGEST_SEED, require_chosen
 from ..host.lora_layouts import lora_for
@@ -24,13 +32,11 @@ from ..settings.model_family import for_model
 from ..sockets import SettingsSocket, TeacherSocket, TrainerSettings, workflow_note
 from ..training.loop import OutOfMemory, probe
 from ..training.outcome import applied, to_tensor
-from .made import OWN, Grid, ended_early, log, name_input, new_file, pictures, require_file_name
+from .made import Grid, ended_early, log, name_input, new_file, pictures, require_file_name
 from .teacher import LoraTeacher
 
 TRAINED, EXACT = "by training", "exact sum"
 MOST_TEACHERS = 10
-_SHOWN_PROMPTS = 2
-"""Prompts of each teacher in the grid."""
 _DEFAULTS = MergeConfig()
 
 
@@ -86,13 +92,12 @@ class MergeLoras(io.ComfyNode):
             policy.prepare(policy.texts.train)
             probe(policy, policy.texts.train)
             if how["how"] == TRAINED:
-                merged: LoraState | str = OWN
                 lines = _trained(policy, taught, _config(how), file, cls.hidden.unique_id)
+                merged = policy.lora_state()
             else:
                 merged, lines = _summed(policy, files, taught, file)
             columns = {"base model": None, **{one.name: one.weights for one in taught}, "merged": merged}
-            shown = [prompt for one in taught for prompt in one.prompts[:_SHOWN_PROMPTS]]
-            grid = to_tensor(pictures(policy, list(dict.fromkeys(shown)), columns, _sigmas(settings)))
+            grid = to_tensor(pictures(policy, shown_of(taught), columns, _sigmas(settings)))
         report = "\n".join([*lines, f"LoRA: {file}"])
         return io.NodeOutput(*applied(model, file), grid, report, ui=ui.PreviewText(report))
 

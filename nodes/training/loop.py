@@ -6,10 +6,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import comfy.model_management
-import torch
 
 from ...mixgrpo_core import TrainConfig, train
-from ...mixgrpo_core.evaluation.shown import shown_images
 from ...mixgrpo_core.rewards.port import Reward
 from ...mixgrpo_core.runs.reports import StepReport
 from ...mixgrpo_core.support.micro_batches import ran_out
@@ -23,7 +21,6 @@ from ..live.board import Command, LiveRun
 from ..live.canvas_run import CanvasRun
 from ..live.voting import CutShort
 
-SHOWN_IMAGES = 4
 R = TypeVar("R")
 
 
@@ -92,20 +89,6 @@ class Training:
         )
 
 
-def sample_prompt(
-    model: HostModel,
-    prompt: str,
-    index: int,
-    config: TrainConfig,
-    *,
-    images: int = SHOWN_IMAGES,
-    lora_share: float = 1.0,
-) -> torch.Tensor:
-    """Images ``[images, H, W, 3]`` of shown prompt number ``index``."""
-    batches = {"batch": config.rollout_batch, "decode_batch": config.decode_batch}
-    return shown_images(model, prompt, index, config.eval_sigmas, images=images, lora_share=lora_share, **batches)
-
-
 def fitting(
     attempt: Callable[[TrainConfig], R],
     config: TrainConfig,
@@ -124,7 +107,7 @@ def fitting(
         return within_memory(attempt, config, emptied)
     except TooLarge as error:
         raise OutOfMemory(
-            f"{_no_room(error.work)}. The iterations that are done are kept; queue again to go on where the settings "
+            f"{no_room(error.work)}. The iterations that are done are kept; queue again to go on where the settings "
             "allow it"
         ) from error
 
@@ -142,10 +125,11 @@ def probe(model: HostModel, prompts: Sequence[str]) -> None:
     except Exception as error:
         if not ran_out(error):
             raise
-        raise OutOfMemory(_no_room("training")) from error
+        raise OutOfMemory(no_room("training")) from error
 
 
-def _no_room(work: str) -> str:
+def no_room(work: str) -> str:
+    """What is said where not even one image fits."""
     advice: Sequence[str] = ("a smaller width and height", "a quantised model")
     advice = (*advice, "gradient checkpointing", "a lower LoRA rank") if work == "training" else advice
     return f"out of memory while {work} one image at a time: choose {' or '.join(advice)}"

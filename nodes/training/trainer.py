@@ -13,15 +13,16 @@ from comfy_execution.graph_utils import ExecutionBlocker
 
 from ...mixgrpo_core import TrainConfig
 from ...mixgrpo_core.advantages import Credit
-from ...mixgrpo_core.models.lora_file import load_lora
 from ...mixgrpo_core.models.lora_reading import read_lora
 from ...mixgrpo_core.models.sizes import require_sizes
 from ...mixgrpo_core.rewards.people.votes import unheard, votes_at
 from ...mixgrpo_core.runs.gallery import result_of
+from ...mixgrpo_core.runs.model_card import BEFORE_AFTER, REPORT
+from ...mixgrpo_core.runs.summary import stopped_by, summary_of
 from ...mixgrpo_core.support.spelling import spell
 from ...mixgrpo_core.training.forecast import Forecast
 from ...mixgrpo_core.training.pace import Pace
-from ...mixgrpo_core.training.visits import visited
+from ...mixgrpo_core.training.visits import needed
 from ..host.family import require_flow_model
 from ..host.identity import lora_digest, model_digest
 from ..host.lora_layouts import lora_for
@@ -30,15 +31,14 @@ from ..host.reward_files import recognised
 from ..host.texts import PromptSet
 from ..live import Command, LiveRun, Preparing
 from ..live.canvas_run import CanvasRun, lora_file, loras_folder, runs_folder
-from ..live.runs import BEFORE_AFTER
 from ..live.voting import of_the_run
 from ..names import composed
 from ..settings.model_family import for_model
 from ..sockets import PromptsSocket, Rewards, RewardSocket, SettingsSocket, TrainerSettings, workflow_note
 from .cards import write_run_card
-from .expected import forecast, shown_of, workload
+from .expected import forecast, workload
 from .loop import Training, probe
-from .outcome import applied, curve, grid_that_fits, guard_stop, summary, to_tensor
+from .outcome import applied, curve, grid_that_fits, to_tensor
 from .runs import layers_told, open_run, require_name, require_writable, settled
 
 NEW = "none"
@@ -109,7 +109,7 @@ class TrainLora(io.ComfyNode):
                 # Before a run is made: the model is asked for one step of one image. The texts first, so that the text
                 # encoder and the model need not share the GPU.
                 require_sizes(policy, (*prompts.train, *prompts.held_out))
-                used = needed(prompts, config)
+                used = needed(config, prompts.train, prompts.held_out)
                 policy.prepare(used)
                 probe(policy, [prompt for prompt in prompts.train if prompt in used])
                 for reward in rewards.rewards.values():  # and the rewards' files and texts; votes have no place yet
@@ -134,7 +134,7 @@ class TrainLora(io.ComfyNode):
                     live.status("evaluating")
                     found = _outputs(model, policy, prompts, training.config, run, settings.family)
                     found.args[1].card = write_run_card(run, rewards.rewards, prompts)
-                    why = guard_stop(run.metrics())
+                    why = stopped_by(run.metrics())
                     ending = "stopped" if command or why else "finished"
                     live.status(ending, why or str(found.args[-1]).splitlines()[0])
                 if command is None:
@@ -247,12 +247,6 @@ def host_model(model: Any, vae: Any, prompts: PromptSet, settings: TrainerSettin
     return policy
 
 
-def needed(prompts: PromptSet, config: TrainConfig) -> list[str]:
-    """The prompts that a run will use."""
-    rolled_out = (prompts.train[index] for index in visited(config, 0, len(prompts.train)))
-    return [*rolled_out, *prompts.held_out, *shown_of(prompts)]
-
-
 def run_setup(
     policy: HostModel, model: Any, prompts: PromptSet, rewards: Rewards, settings: TrainerSettings, start_from: str
 ) -> dict[str, Any]:
@@ -279,17 +273,15 @@ def _outputs(
     model: Any, policy: HostModel, prompts: PromptSet, config: TrainConfig, run: CanvasRun, family: str
 ) -> io.NodeOutput:
     """The run's LoRA - the last one or its average, or what was kept -, what it does, and what came of the run."""
-    file, kept = result_of(run, averaged=config.ema is not None)
-    if file != run.lora("last"):
-        policy.load_lora_file(load_lora(file))
-    grid = grid_that_fits(policy, prompts, config)
+    grid = grid_that_fits(policy, run, prompts, config)
     grid.save(run.path / BEFORE_AFTER)
     metrics = run.metrics()
     picture = to_tensor(grid)
+    file, _ = result_of(run, averaged=config.ema is not None)
     with_lora, lora = applied(model, file)
-    text = summary(run, config, metrics, file, kept)
-    text += f"\nsettings for: {family}" if family else ""
     losses = {"loss": [report["update"]["loss"] or 0.0 for report in metrics]}
-    image = curve(metrics, config, run.path / "report.png", grid)
+    image = curve(metrics, config, run.path / REPORT, grid)
+    text = summary_of(run, metrics, config, run.name).text()
+    text += f"\nsettings for: {family}" if family else ""
     # without a preview for the host, which shows it at whatever node has this number in the workflow that is open
     return io.NodeOutput(with_lora, lora, picture, image, losses, text)

@@ -50,7 +50,7 @@ def voted(parts, tmp_path_factory):
 
 @pytest.fixture
 def run(voted, output, monkeypatch):
-    monkeypatch.setattr("mixgrpo_pack.nodes.loras.made.SHOWN_IMAGES", 1)
+    monkeypatch.setattr("mixgrpo_pack.mixgrpo_core.views.before_after.IMAGES", 1)
     shutil.copytree(voted, output / "mixgrpo/portraits/voted")
     return output / "mixgrpo/portraits/voted"
 

@@ -48,7 +48,7 @@ def parts():
 def files(output, monkeypatch):
     """Two LoRA files of the demo model, of ranks 2 and 3, which the host lists."""
     folder = output / "loras"
-    monkeypatch.setattr("mixgrpo_pack.nodes.loras.made.SHOWN_IMAGES", 1)
+    monkeypatch.setattr("mixgrpo_pack.mixgrpo_core.views.before_after.IMAGES", 1)
     for seed, (name, rank) in enumerate({"colour": 2, "shape": 3}.items()):
         draw = torch.Generator().manual_seed(seed)
         state = load_demo(rank=rank).lora_state()

@@ -295,7 +295,7 @@ def test_a_guard_that_stops_ends_the_run_as_stopped_with_its_reason(parts, outpu
     watched = {"iterations": 3, "eval_every": 1, "guards": (PixelDrift(stop=1e-9),)}
     *_, summary = queue(*parts, **watched).result
     assert summary.startswith("run: 1 of 3 iterations")
-    assert "warning: the images'" in summary
+    assert "warning of PixelDrift at iteration 1: the images'" in summary
     said = board.ended("run").snapshot()
     assert said["state"] == "stopped" and "times the spread it had at the start" in said["note"]
     *_, again = queue(*parts, **watched).result

@@ -27,6 +27,8 @@ from ...support.setting import described, require_ranges, setting
 
 _LOOKED = 4
 """Prompts of each teacher at which the distance is measured."""
+_SHOWN = 2
+"""Prompts of each teacher in pictures."""
 
 
 @described
@@ -104,6 +106,11 @@ def teachers_of(model: FlowModel, files: Mapping[str, LoraFile], prompts: Mappin
             raise ValueError(f"expected prompts for the teacher {name}, found an empty list")
         found.append(Teacher(name=name, weights=weights_for(model, name, file), prompts=list(prompts[name])))
     return found
+
+
+def shown_of(teachers: Sequence[Teacher]) -> list[str]:
+    """The prompts that pictures are made of: the first of each teacher's."""
+    return list(dict.fromkeys(prompt for one in teachers for prompt in one.prompts[:_SHOWN]))
 
 
 def weights_for(model: FlowModel, name: str, file: LoraFile) -> LoraState:

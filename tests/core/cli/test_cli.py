@@ -14,7 +14,7 @@ from rich.console import Console
 from torch import tensor
 
 from mixgrpo_core import GRPO
-from mixgrpo_core.cli import main, methods, report, training
+from mixgrpo_core.cli import main, methods, training
 from mixgrpo_core.cli.plan import count_costs
 from mixgrpo_core.cli.settings import RunConfig, parse_flags, read_toml
 from mixgrpo_core.cli.tensorboard import EventLog
@@ -32,6 +32,7 @@ from mixgrpo_core.settings import presets
 from mixgrpo_core.support.micro_batches import ran_out
 from mixgrpo_core.training.cost import MethodCost
 from mixgrpo_core.training.taught import RewardsFailed
+from mixgrpo_core.views import before_after
 
 PROMPTS = ["a small red circle on the left", "a large blue cross in the middle", "a small green square at the top"]
 SMALL = """
@@ -278,7 +279,8 @@ def small_run(folder: Path, **changes) -> RunConfig:
 
 def test_pictures_and_summary_are_of_the_average_where_there_is_one(tmp_path, capsys, monkeypatch) -> None:
     drawn = []
-    monkeypatch.setattr(report, "labelled_grid", lambda *a, **k: drawn.append(a[2]) or Image.new("RGB", (99, 99)))
+    draw = lambda *a, **k: drawn.append(a[2]) or Image.new("RGB", (99, 99))  # noqa: E731
+    monkeypatch.setattr(before_after, "labelled_grid", draw)
     settings, models = small_run(tmp_path, ema=0.9), []
     make = RunConfig.make_model
     monkeypatch.setattr(RunConfig, "make_model", lambda self: models.append(make(self)) or models[-1])
@@ -288,19 +290,19 @@ def test_pictures_and_summary_are_of_the_average_where_there_is_one(tmp_path, ca
     assert any(not average[name].equal(last[name]) for name in average)
     kept = models[0].lora.state()
     assert all((kept[n] * (models[0].lora_about.scale if "lora_B" in n else 1)).allclose(average[n]) for n in kept)
-    assert drawn == [("base model", "with the LoRA, averaged (2 iterations)")]
+    assert drawn == [["without the LoRA", "with the LoRA, averaged (2 iterations)"]]
     assert "ema.safetensors" in capsys.readouterr().out
 
 
-def test_a_reward_without_any_score_is_a_dash_from_the_first_line_to_the_summary(tmp_path, capsys) -> None:
+def test_a_reward_without_any_score_is_said_to_have_none_from_the_first_line_to_the_summary(tmp_path, capsys) -> None:
     """Nobody votes, and a gate lets no image pass: that is no failure, and no number."""
     gated = "Gated(ShapeReward(), by=PixelReward(Brightness()), least=5.0)"
     settings = replace(small_run(tmp_path, reward_weights={}), rewards={"shape": "ShapeReward()", "gated": gated})
     assert training.start(settings, Console(width=200)) == 0
     shown = capsys.readouterr().out
     assert "nan" not in shown and " gated -  " in shown
-    row = next(line for line in shown.splitlines() if "│ gated" in line)
-    assert [cell.strip() for cell in row.split("│")[1:4]] == ["gated", "-", "-"]
+    row = next(line for line in shown.splitlines() if "│ held-out gated" in line)
+    assert [cell.strip() for cell in row.split("│")[1:4]] == ["held-out gated", "no score", "no score"]
 
 
 def test_rewards_are_made_once_and_before_the_model(tmp_path, monkeypatch) -> None:
@@ -317,10 +319,11 @@ def test_rewards_are_made_once_and_before_the_model(tmp_path, monkeypatch) -> No
 
 def test_pictures_of_a_stopped_run_name_the_iterations_that_were_done(tmp_path, monkeypatch) -> None:
     drawn = []
-    monkeypatch.setattr(report, "labelled_grid", lambda *a, **k: drawn.append(a[2]) or Image.new("RGB", (99, 99)))
+    draw = lambda *a, **k: drawn.append(a[2]) or Image.new("RGB", (99, 99))  # noqa: E731
+    monkeypatch.setattr(before_after, "labelled_grid", draw)
     settings = small_run(tmp_path, iterations=5, guards=(PixelDrift(stop=1e-9),))
     assert training.start(settings, Console()) == 0
-    assert drawn == [("base model", "with the LoRA (1 iterations)")]
+    assert drawn == [["without the LoRA", "with the LoRA (1 iterations)"]]
 
 
 def test_the_run_says_its_rate_and_clip_range(tmp_path, capsys) -> None:

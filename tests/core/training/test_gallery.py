@@ -12,12 +12,13 @@ from toy import Red, ToyModel
 
 from mixgrpo_core import RunFolder, SlidingWindow, TrainConfig, WindowPlanner, load_lora, train
 from mixgrpo_core.demo import demo_config
+from mixgrpo_core.evaluation import shown
 from mixgrpo_core.runs.errors import RunError
 from mixgrpo_core.runs.gallery import Gallery, result_of
 from mixgrpo_core.runs.reports import Pictured, Progress
 from mixgrpo_core.sampling.ode import decode, sample
 from mixgrpo_core.support.seeds import derive_seed
-from mixgrpo_core.training.gallery import SHOWN_PROMPTS, is_due
+from mixgrpo_core.training.gallery import is_due
 from mixgrpo_core.training.workload import Workload
 
 PROMPTS = ["a red circle", "a blue square", "green"]
@@ -204,4 +205,4 @@ def test_what_it_costs_the_demo_by_rows_of_the_network():
     trained = work.rows(0, 28) + work.units(0, 28) + 5 * 96 * steps
     entries = work.entries(0, 28) + 1
     assert entries == 8
-    assert entries * SHOWN_PROMPTS * steps / trained < 0.03
+    assert entries * shown.PROMPTS * steps / trained < 0.03

@@ -7,12 +7,12 @@ import torch
 from toy import Dark, Red, ToyModel
 
 from mixgrpo_core import FrozenWindow, RunFolder, TrainConfig, WindowPlanner, load_lora, train
-from mixgrpo_core.cli.report import decoding_words
 from mixgrpo_core.diagnosis import diagnose
 from mixgrpo_core.evaluation.held_out import HeldOut, Prompted, evaluate
 from mixgrpo_core.rewards.port import RewardInfo, Scores
 from mixgrpo_core.rewards.stats import rank_correlation
 from mixgrpo_core.runs.reports import GroupScored
+from mixgrpo_core.runs.summary import decoding_words
 from mixgrpo_core.training.timed_step import rates_of_a_step
 
 CONFIG = TrainConfig(

@@ -426,7 +426,7 @@ def test_a_guard_s_word_is_heard_on_the_command_line(tmp_path, capsys):
     console = Console(width=500)
     with run_progress(Pace(Workload(TrainConfig(iterations=6))), 0, console) as progress:
         progress.report(reports[1])
-    print_summary(folder, folder.metrics(), console)
+    print_summary(folder, folder.metrics(), config, console)
     said = capsys.readouterr().out
     assert said.count(reports[1].warnings[0].sentence) == 2
     assert "stopped by a guard after 2 iterations" in said
@@ -434,7 +434,7 @@ def test_a_guard_s_word_is_heard_on_the_command_line(tmp_path, capsys):
     old = [
         {key: value for key, value in line.items() if key not in ("warnings", "stopped")} for line in folder.metrics()
     ]
-    print_summary(folder, old, console)
+    print_summary(folder, old, config, console)
     assert "stopped" not in capsys.readouterr().out
 
 
