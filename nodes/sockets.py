@@ -108,6 +108,15 @@ def reward_output() -> io.Output:
     return RewardSocket.Output(display_name="reward", tooltip="For the trainer or Combine Rewards.")
 
 
+def lora_outputs(grid: str, made: str = "trained") -> list[io.Output]:
+    """What every node that makes a LoRA gives first; ``grid`` says what its pictures show."""
+    return [
+        io.Model.Output(display_name="model", tooltip=f"The model with the {made} LoRA."),
+        io.LoraModel.Output(display_name="lora", tooltip="The LoRA, for Save LoRA and Compare LoRA."),
+        io.Image.Output(display_name="grid", tooltip=grid),
+    ]
+
+
 def one_reward(name: str, reward: Reward, weight: float) -> io.NodeOutput:
     """What a node of one reward gives."""
     return io.NodeOutput(Rewards(rewards={name: reward}, weights={name: weight}))
@@ -143,6 +152,7 @@ __all__ = [
     "TrainerSettings",
     "Window",
     "WindowSocket",
+    "lora_outputs",
     "one_reward",
     "reward_output",
     "weight_input",

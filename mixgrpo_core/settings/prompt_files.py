@@ -208,7 +208,8 @@ def _column(rows: list[list[str]], path: Path) -> Found:
                 f"row {number} of {path} has {len(row)} cells, expected {len(head)}: put prompts that hold the mark "
                 "between cells into double quotes"
             )
-        more = {name: row[column] for name, column in columns.items() if column < len(row) and row[column].strip()}
+        cells = {name: row[column].strip() for name, column in columns.items() if column < len(row)}
+        more = {name: cell for name, cell in cells.items() if cell}
         yield f"row {number}", _with_more(row[place], more, f"row {number}", path)
 
 

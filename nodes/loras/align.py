@@ -19,7 +19,7 @@ from ...mixgrpo_core.training.kept_lora import KeptLora
 from ...mixgrpo_core.views.before_after import WITH, WITHOUT
 from ..checks import LARGEST_SEED, require_chosen, require_in_range
 from ..host.model import HostModel
-from ..sockets import workflow_note
+from ..sockets import lora_outputs, workflow_note
 from ..training.loop import probe
 from ..training.outcome import applied, to_tensor
 from .made import ended_early, fitting_batch, log, name_input, new_file, pictures, require_file_name
@@ -51,9 +51,7 @@ class AlignOnVotes(io.ComfyNode):
             ],
             inputs=_inputs(),
             outputs=[
-                io.Model.Output(display_name="model", tooltip="The model with the trained LoRA."),
-                io.LoraModel.Output(display_name="lora", tooltip="The LoRA, for Save LoRA and Compare LoRA."),
-                io.Image.Output(display_name="grid", tooltip="The same noise without and with the LoRA."),
+                *lora_outputs("The same noise without and with the LoRA."),
                 io.String.Output(display_name="report", tooltip="How it went on pairs that were held out."),
             ],
             hidden=[io.Hidden.unique_id, io.Hidden.extra_pnginfo],

@@ -29,7 +29,7 @@ from ..host.lora_layouts import lora_for
 from ..host.model import HostModel
 from ..host.texts import PromptSet
 from ..settings.model_family import for_model
-from ..sockets import SettingsSocket, TeacherSocket, TrainerSettings, workflow_note
+from ..sockets import SettingsSocket, TeacherSocket, TrainerSettings, lora_outputs, workflow_note
 from ..training.loop import OutOfMemory, probe
 from ..training.outcome import applied, to_tensor
 from .made import Grid, ended_early, log, name_input, new_file, pictures, require_file_name
@@ -57,9 +57,7 @@ class MergeLoras(io.ComfyNode):
             search_aliases=["mixgrpo merge", "lora merge", "combine loras", "mix loras", "distillation", "opd"],
             inputs=_inputs(),
             outputs=[
-                io.Model.Output(display_name="model", tooltip="The model with the merged LoRA."),
-                io.LoraModel.Output(display_name="lora", tooltip="The LoRA, for Save LoRA and Compare LoRA."),
-                io.Image.Output(display_name="grid", tooltip="The same noise with the base model, each LoRA, and one."),
+                *lora_outputs("The same noise with the base model, each LoRA, and one.", "merged"),
                 io.String.Output(display_name="report", tooltip="How far it is from each LoRA, and where its file is."),
             ],
             hidden=[io.Hidden.unique_id, io.Hidden.extra_pnginfo],

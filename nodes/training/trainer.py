@@ -34,7 +34,7 @@ from ..live.canvas_run import CanvasRun, lora_file, loras_folder, runs_folder
 from ..live.voting import of_the_run
 from ..names import composed
 from ..settings.model_family import for_model
-from ..sockets import PromptsSocket, Rewards, RewardSocket, SettingsSocket, TrainerSettings, workflow_note
+from ..sockets import PromptsSocket, Rewards, RewardSocket, SettingsSocket, TrainerSettings, lora_outputs, workflow_note
 from .cards import write_run_card
 from .expected import forecast, workload
 from .loop import Training, probe
@@ -66,9 +66,7 @@ class TrainLora(io.ComfyNode):
             ],
             inputs=_inputs(),
             outputs=[
-                io.Model.Output(display_name="model", tooltip="The model with the trained LoRA."),
-                io.LoraModel.Output(display_name="lora", tooltip="The LoRA, for Save LoRA and Compare LoRA."),
-                io.Image.Output(display_name="grid", tooltip="The same noise without and with the LoRA."),
+                *lora_outputs("The same noise without and with the LoRA."),
                 io.Image.Output(display_name="curve", tooltip="Rewards, window and health of the run."),
                 io.LossMap.Output(display_name="loss_map", tooltip="The loss of every iteration, for Plot Loss Graph."),
                 io.String.Output(display_name="summary", tooltip="What came of it, and where the files are."),

@@ -1,6 +1,5 @@
 """Parts of a local diffusers folder, loaded strictly: what diffusers only warns about is an error here."""
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from ...support.files import read_text
+from ...support.json_files import json_table
 from ...support.quoting import cause, listed
 from .smaller import AS_IT_IS, Smaller, load_gguf, require_gradient
 from .tokenizers import load_tokenizer
@@ -43,16 +42,8 @@ class ModelFilesError(ValueError):
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """One of the folder's configuration files."""
-    try:
-        found = json.loads(read_text(path))
-    except FileNotFoundError as error:
-        raise ModelFilesError(f"expected {path.name} in {path.parent}, found none; get the folder again") from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelFilesError(f"{path} cannot be read ({cause(error)}); get the model folder again") from error
-    if not isinstance(found, dict):
-        raise ModelFilesError(f"expected a table in {path}, found {type(found).__name__}; get the model folder again")
-    return found
+    """One of the folder's configuration files. Raises ``ModelFilesError`` where there is none."""
+    return json_table(path, ModelFilesError, "get the model folder again")
 
 
 def require_folder(folder: Path, parts: tuple[str, ...]) -> None:

@@ -3,7 +3,6 @@
 Names and shapes are known without reading the tensors; what is read is what is asked for.
 """
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ...support.file_kinds import is_safetensors, what_it_is
-from ...support.files import read_text
+from ...support.json_files import json_table
 from ...support.paths import user_path
 from ...support.quoting import cause
 
@@ -114,15 +113,8 @@ def _shards(index: Path) -> list[Path]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file of a reward. Raises ``WeightsError`` where there is none: one file of a reward is got
-    again, while `models.diffusers.loading.read_json` asks for a whole model folder."""
-    try:
-        found = json.loads(read_text(path))
-    except (OSError, ValueError, RecursionError) as error:
-        raise WeightsError(f"{path} cannot be read ({cause(error)}): get it again") from error
-    if not isinstance(found, dict):
-        raise WeightsError(f"expected a JSON object in {path}, found a {type(found).__name__}")
-    return found
+    """The object in a JSON file of a reward. Raises ``WeightsError`` where there is none."""
+    return json_table(path, WeightsError, "get it again")
 
 
 def _is_safe(file: Path) -> bool:

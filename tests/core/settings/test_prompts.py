@@ -3,9 +3,11 @@
 import json
 
 import pytest
+from PIL import Image
 
 from mixgrpo_core.settings.prompt_files import LONGEST_LINE, read_prompt_file
 from mixgrpo_core.settings.prompts import read_prompts
+from mixgrpo_core.support.pictured import Pictured
 from mixgrpo_core.support.seeds import derive_seed, derive_seeds
 
 HELD_OUT_BEFORE = ("prompt 1", "prompt 7", "prompt 12", "prompt 39")
@@ -178,3 +180,47 @@ def test_seeds_of_many_are_those_of_one_by_one(keys):
 def test_a_prompt_of_nothing_but_a_byte_order_mark_is_none(tmp_path):
     (tmp_path / "prompts.json").write_text('["a cat", "\\ufeff", "a dog"]')
     assert read_prompts(str(tmp_path / "prompts.json"), held_out_share=0).train == ("a cat", "a dog")
+
+
+@pytest.mark.parametrize(("name", "mark"), [("a.csv", ","), ("a.csv", ";"), ("a.tsv", "\t"), ("a.csv", ", ")])
+def test_a_row_of_a_table_comes_with_its_picture_its_mask_and_its_size(tmp_path, name, mark):
+    rows = [
+        ("Prompt", "Image", "mask", "width", "height"),
+        ("paint it", "in/cat.png", "in/mask.png", "64", "32"),
+        ("paint it", "dog.png", "", "", ""),
+        ("a bird", "", "", "", ""),
+        ("a fish", "/far/fish.png"),
+    ]
+    (tmp_path / "of").mkdir()
+    path = written(tmp_path / "of", name, "\n".join(mark.join(row) for row in rows))
+    cat, dog, bird, fish = read_prompt_file(path)
+    here = tmp_path / "of"
+    assert cat == Pictured("paint it", str(here / "in/cat.png"), str(here / "in/mask.png"), (32, 64))
+    assert dog == Pictured("paint it", str(here / "dog.png")) and cat != dog, "the same words, other pictures"
+    assert type(bird) is str and bird == "a bird"
+    assert (fish.picture, fish.mask, fish.size) == ("/far/fish.png", "", None), "a row may end early"
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("a cat,,m.png,,", "row 2 of .*expected the path of a picture as image, and perhaps one of a mask, found None"),
+        ("a cat,a.png,,64,", "row 2 of .*width"),
+        ("a cat,a.png,,many,32", "row 2 of .*'many'"),
+        ("a cat,a.png,m.png,64,32,1", "row 2 of .* has 6 cells, expected 5"),
+    ],
+)
+def test_a_row_that_does_not_fit_its_columns_says_which(tmp_path, row, message):
+    path = written(tmp_path, "a.csv", f"prompt,image,mask,width,height\n{row}\n")
+    with pytest.raises(ValueError, match=message):
+        read_prompt_file(path)
+
+
+def test_what_a_table_names_is_what_rewards_get(tmp_path):
+    for name, size in (("cat.png", (6, 4)), ("mask.png", (6, 4))):
+        Image.new("RGB", size, (255, 0, 0) if name == "cat.png" else (255, 255, 255)).save(tmp_path / name)
+    path = written(tmp_path, "a.csv", "prompt,image,mask\npaint it,cat.png,mask.png\npaint it,cat.png,\n")
+    prompts = read_prompts(str(path), held_out=())
+    both, alone = (prompts.contexts[prompt] for prompt in prompts.train)
+    assert both.reference.shape == (4, 6, 3) and both.reference[0, 0].tolist() == [1, 0, 0]
+    assert both.mask.shape == (4, 6) and bool((both.mask == 1).all()) and alone.mask is None
