@@ -120,7 +120,7 @@ def test_one_that_is_kept_is_given_out_when_the_node_is_queued_again(parts, trai
     _, lora, *_, words = queue(*parts)
     expected = load_file(gallery_of(output / "mixgrpo" / "run").lora(1))
     assert all(torch.equal(lora[name], tensor) for name, tensor in expected.items())
-    assert f"LoRA: {kept} (of iteration 1, which was kept; that of the last one is {last})" in words
+    assert f"LoRA (of iteration 1, which was kept): {kept}\nLoRA of the last iteration: {last}\n" in words
     assert len(ears.named("mixgrpo.report")) == told, "nothing is trained for it"
     assert asyncio.run(posted("run", {"iteration": None}))[1]["kept"] is None
     _, lora, *_, words = queue(*parts)
