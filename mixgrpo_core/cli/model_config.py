@@ -97,6 +97,7 @@ class ModelConfig:
         "and updates; 0 is none. Two of them are there at a time, so 3 is the least. Gradient checkpointing is then "
         "on, and the numbers are those of a run without.",
         least=0,
+        may_change=True,
     )
     sharded: bool = setting(
         False,

@@ -16,8 +16,8 @@ from .older import READABLE, present_settings
 MAY_CHANGE = tuple(name for name, told in settings_of(TrainConfig) if told.may_change)
 """Settings that may differ when a run is gone on with."""
 
-_FREE_OF_MODEL = ("sharded",)
-"""The same of a model's settings."""
+FREE_OF_MODEL = ("offload", "sharded")
+"""The same of a model's settings, which only the command line knows."""
 
 
 class NewerFormat(ValueError):
@@ -76,7 +76,7 @@ def _fixed(setup: Mapping[str, Any]) -> dict[str, Any]:
     model = setup.get("model")
     if not isinstance(model, Mapping):
         return dict(setup)
-    return {**setup, "model": {name: value for name, value in model.items() if name not in _FREE_OF_MODEL}}
+    return {**setup, "model": {name: value for name, value in model.items() if name not in FREE_OF_MODEL}}
 
 
 def _present_train(config: Mapping[str, Any]) -> dict[str, Any]:

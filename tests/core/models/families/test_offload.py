@@ -12,17 +12,20 @@ import pytest
 import torch
 from diffusers import FluxTransformer2DModel
 from quantised_bases import NEEDS, gguf_file, installed
+from tiny_pipelines import OTHERS, PIPELINES, opened
 from tiny_pipelines import make_folder as any_folder
-from tiny_sd3 import PROMPT, gradients, kept, load, make_folder, same, stir, velocity_of
+from tiny_sd3 import PROMPT, gradients, kept, load, make_folder, same, stir, velocity_of, weigh
 from tiny_unets import SDXL
 from tiny_unets import make_folder as unet
 from torch import Tensor
 from torch.nn import Parameter
 
+from mixgrpo_core.cli import main
 from mixgrpo_core.cli.memory import memory_words
 from mixgrpo_core.cli.model_config import ModelConfig
 from mixgrpo_core.cli.settings import RunConfig
 from mixgrpo_core.models import load_pipeline
+from mixgrpo_core.models.diffusers import repeated
 from mixgrpo_core.models.diffusers.offload import Offload
 from mixgrpo_core.models.diffusers.repeated import waiting_places
 from mixgrpo_core.models.diffusers.smaller import Smaller
@@ -32,8 +35,10 @@ from mixgrpo_core.models.quantization import FLOAT8, NF4, QUANTO, TORCHAO
 from mixgrpo_core.rewards import PixelReward
 from mixgrpo_core.rewards.pixels.measures import Brightness
 from mixgrpo_core.runs.folder import RunFolder
+from mixgrpo_core.runs.settings_file import FREE_OF_MODEL
 from mixgrpo_core.settings.config import TrainConfig
 from mixgrpo_core.support.digests import plain_parts
+from mixgrpo_core.support.setting import settings_of
 from mixgrpo_core.training.loop import train
 
 LONG = pytest.mark.long("bases")
@@ -181,15 +186,37 @@ def test_loras_underneath_are_part_of_what_waits(folder, tmp_path):
 @pytest.mark.parametrize("family", ["flux-dev", SDXL])
 def test_some_blocks_of_two_kinds_and_the_parts_of_a_unet_wait(family, tmp_path):
     folder = unet(family, tmp_path / "model") if family == SDXL else any_folder(family, tmp_path / "model")
-    found = []
-    for offload in (0, 3):
-        model = loaded(folder, offload, dtype=torch.bfloat16)
-        cond = model.drawn(torch.Generator().manual_seed(0))
-        velocity = model.run([cond], lambda velocity, model=model: velocity(model.noise(0, 1), torch.tensor(0.5)))
-        velocity.square().sum().backward()
-        found.append([velocity.detach(), *(parameter.grad for parameter in model.parameters())])
-    assert len(model.offload._waiting) == 3 < len(model._blocks._blocks)
-    assert all(one is other is None or torch.equal(one, other) for one, other in zip(*found, strict=True))
+    require_equal(*both(folder, 3, dtype=torch.bfloat16), waiting=3)
+
+
+@LONG
+@pytest.mark.parametrize("family", sorted({**PIPELINES, **OTHERS}.keys() - {"flux-dev"}))
+def test_blocks_of_every_family_wait(family, tmp_path, monkeypatch):
+    monkeypatch.setattr(repeated, "AT_ONCE", 0)  # some have two blocks
+    folder = any_folder(family, tmp_path / "model")
+    require_equal(*both(folder, 2), waiting=2)
+
+
+def both(folder, offload, **how):
+    """A small model of a folder with blocks that wait, and without."""
+    away, plain = (stir(realigned(opened(folder, smaller=Smaller(offload=count), **how))) for count in (offload, 0))
+    plain.checkpointing = True
+    return away, plain
+
+
+def require_equal(away, plain, waiting):
+    """The same velocity and gradient, bit for bit."""
+    assert len(away.offload._waiting) == waiting
+    for one, other in zip(numbers(elsewhere(away)), numbers(plain), strict=True):
+        assert one is other is None or torch.equal(one, other)
+
+
+def numbers(model):
+    """A velocity of two rows, and the gradient of its weighted sum."""
+    cond, x = model.drawn(torch.Generator().manual_seed(0)), model.noise(0, 2)
+    velocity = model.run([cond], lambda velocity: velocity(x, torch.tensor(0.5)))
+    weigh(velocity).backward()
+    return [velocity.detach(), *(parameter.grad for parameter in model.parameters())]
 
 
 def test_a_run_with_it_is_the_run_without_and_either_goes_on(folder, tmp_path):
@@ -208,6 +235,32 @@ def test_a_run_with_it_is_the_run_without_and_either_goes_on(folder, tmp_path):
     tensors = [run.latest().tensors for run in (whole, shared)]
     assert [*tensors[0]] == [*tensors[1]]
     assert [name for name in tensors[0] if not torch.equal(tensors[0][name], tensors[1][name])] == []
+
+
+def test_what_a_resume_may_change_of_a_model_a_run_folder_lets_pass():
+    assert {name for name, told in settings_of(ModelConfig) if told.may_change} == {*FREE_OF_MODEL}
+
+
+@LONG
+def test_the_command_line_keeps_it_in_the_run_and_a_resume_may_change_it(folder, tmp_path, capsys):
+    file = tmp_path / "run.toml"
+    out = tmp_path / "run"
+    file.write_text(
+        f'out = "{out}"\n[model]\nfolder = "{folder}"\nrank = 2\noffload = {BLOCKS}\ndevice = "cpu"\n'
+        f'[prompts]\ntrain = ["{PROMPT}"]\nheld_out = ["a blue circle"]\n'
+        '[rewards]\nbright = "PixelReward(Brightness())"\n'
+        "[train]\niterations = 1\nsteps = 6\nimages_per_prompt = 3\nprompts_per_iteration = 1\nupdates = 1\n"
+    )
+    assert main(["plan", str(file)]) == 0
+    assert "that wait in main memory" in capsys.readouterr().out
+    assert main(["train", str(file)]) == 0
+    assert RunFolder.open(out).config["setup"]["model"]["offload"] == BLOCKS
+    assert main(["resume", str(out), "--iterations", "2"]) == 0
+    assert main(["resume", str(out), "--iterations", "3", "--offload", "0"]) == 0
+    assert RunFolder.open(out).latest().iteration == 3
+    assert RunFolder.open(out).config["setup"]["model"]["offload"] == 0
+    assert main(["train", str(file), "--out", str(tmp_path / "other"), "--model.offload", "2"]) == 2
+    assert "expected model.offload of 3 or more, found 2" in capsys.readouterr().err
 
 
 def test_activations_are_counted_without_a_copy(folder):
@@ -270,18 +323,11 @@ def test_layers_of_bitsandbytes_own_are_refused(folder):
 
 def require_alike(away, plain):
     """The same numbers, and two blocks at a time on the device."""
-
-    def asked(model):
-        cond = model.drawn(torch.Generator().manual_seed(0))
-        velocity = model.run([cond], lambda velocity: velocity(model.noise(0, 2), torch.tensor(0.5)))
-        (velocity * torch.linspace(-1, 1, velocity.numel()).view_as(velocity)).sum().backward()
-        return [velocity.detach(), *(parameter.grad for parameter in model.parameters())]
-
-    found, seen = asked(away), []
-    for one, other in zip(found, asked(plain), strict=True):
+    seen = []
+    for one, other in zip(numbers(away), numbers(plain), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
     with copies(away, seen) as count:
-        asked(away)
+        numbers(away)
         count()
     assert max(seen) == 2
     assert seen[-1] <= 1
