@@ -15,8 +15,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
-from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.tensor import DTensor
 from torch.nn import Parameter
 from torch.utils._pytree import tree_leaves
 
@@ -32,7 +30,7 @@ class Shards:
     Attributes:
         whole: bytes of the blocks' frozen weights.
         own: bytes of them that this rank holds.
-        in_flight: bytes that come on top for a moment, while a block is put together.
+        in_flight: bytes of the largest block: so many come on top for a moment, while it is put together.
 
     Args:
         trained: the LoRA's tensors, which stay as they are.
@@ -51,6 +49,7 @@ class Shards:
         device: torch.device,
     ) -> None:
         _require_possible(network, blocks, device)
+        from torch.distributed.device_mesh import DeviceMesh
         from torch.distributed.fsdp import fully_shard
 
         self._device, self._there = device, _NONE
@@ -80,16 +79,23 @@ class Shards:
         self._want(number)
 
     def _want(self, number: int) -> None:
-        if number != self._there:
-            self._ask(number)
+        if number == self._there:
+            return
+        self._let_go()
+        torch.empty(2 * self.in_flight, dtype=torch.uint8, device=self._device)  # no room is said before others wait
+        self._ask(number)
 
-    def _put_together(self, number: int) -> None:
-        """Every rank does this at the same time. The block that is whole goes: its turn is over."""
-        if self._device.type == "cuda":  # in a thread of its own
-            torch.cuda.set_device(self._device)
+    def _let_go(self) -> None:
+        """The block that is whole goes: its turn is over."""
         if self._there != _NONE:
             self._parts[self._there].reshard()
             self._there = _NONE
+
+    def _put_together(self, number: int) -> None:
+        """Every rank does this at the same time."""
+        if self._device.type == "cuda":  # in a thread of its own
+            torch.cuda.set_device(self._device)
+        self._let_go()
         self._parts[number].unshard()
         self._there = number
 
@@ -107,6 +113,8 @@ class _Part(nn.Module):
 
 def _bytes(blocks: Sequence[nn.Module], lora: Collection[Parameter]) -> int:
     """What this rank holds of the blocks."""
+    from torch.distributed.tensor import DTensor
+
     weights = [weight for block in blocks for weight in block.parameters() if weight not in lora]
     held = [weight.to_local() if isinstance(weight, DTensor) else weight for weight in weights]
     return sum(each.numel() * each.element_size() for each in held)
