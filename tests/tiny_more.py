@@ -13,24 +13,8 @@ from diffusers import (
     AutoencoderKLWan,
     FlowMatchEulerDiscreteScheduler,
 )
-from tiny_pipelines import language, network, qwen_parts, qwen_tokenizer, t5, vae, wan_parts
+from tiny_pipelines import language, network, qwen_tokenizer, qwen_vl, seeing_text, t5, vae, wan_parts
 from tiny_sd3 import clip_tokenizer
-
-
-def seeing_text() -> dict[str, Any]:
-    """Qwen2.5-VL's tokenizer and the settings of its language model."""
-    tokenizer = qwen_tokenizer()
-    text = {**qwen_parts()["text_encoder"].config.text_config.to_dict(), "vocab_size": len(tokenizer)}
-    del text["layer_types"]  # one for each layer
-    return {"tokenizer": tokenizer, "config": {**text, "num_hidden_layers": 4}}
-
-
-def qwen_vl() -> dict[str, Any]:
-    found = seeing_text()
-    seen = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": 16}
-    config = transformers.Qwen2_5_VLConfig(text_config=found["config"], vision_config=seen)
-    encoder = transformers.Qwen2_5_VLForConditionalGeneration(config).eval()
-    return {"text_encoder": encoder, "tokenizer": found["tokenizer"]}
 
 
 def letters() -> dict[str, Any]:
@@ -79,8 +63,8 @@ def ltx_parts() -> dict[str, Any]:
 
 
 def hunyuan_video_parts() -> dict[str, Any]:
-    found = seeing_text()
-    config = transformers.models.qwen2_5_vl.Qwen2_5_VLTextConfig(**found["config"])
+    tokenizer = qwen_tokenizer()
+    config = transformers.models.qwen2_5_vl.Qwen2_5_VLTextConfig(**seeing_text(tokenizer, 4))
     return {
         "scheduler": FlowMatchEulerDiscreteScheduler(shift=5.0),
         "vae": AutoencoderKLHunyuanVideo15(
@@ -91,7 +75,7 @@ def hunyuan_video_parts() -> dict[str, Any]:
             temporal_compression_ratio=4,
         ),
         "text_encoder": transformers.Qwen2_5_VLTextModel(config).eval(),
-        "tokenizer": found["tokenizer"],
+        "tokenizer": tokenizer,
         **letters(),
         "guider": diffusers.ClassifierFreeGuidance(guidance_scale=3.0),
         "transformer": network(
@@ -126,7 +110,7 @@ def hunyuan_image_parts() -> dict[str, Any]:
             sample_size=32,
             scaling_factor=0.75,
         ),
-        **qwen_vl(),
+        **qwen_vl(layers=4),
         **letters(),
         "guider": None,
         "ocr_guider": None,
@@ -213,7 +197,7 @@ def kandinsky_parts() -> dict[str, Any]:
     return {
         "scheduler": FlowMatchEulerDiscreteScheduler(shift=3.0),
         "vae": vae(4, blocks=4),
-        **qwen_vl(),
+        **qwen_vl(layers=4),
         "text_encoder_2": transformers.CLIPTextModel(clip).eval(),
         "tokenizer_2": clip_tokenizer(),
         "transformer": made,

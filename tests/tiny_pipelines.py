@@ -180,41 +180,47 @@ def mistral_tokenizer() -> Any:
     return made
 
 
-def flux2_parts() -> dict[str, Any]:
-    tokenizer = mistral_tokenizer()
+def flux2_like(kind: str, tokenizer: Any, *, layers: int, guidance: bool) -> dict[str, Any]:
+    """FLUX.2 with a text encoder of so many layers, of which it reads three."""
     return {
         "scheduler": FlowMatchEulerDiscreteScheduler(**DYNAMIC),
         "vae": flux2_vae(),
-        "text_encoder": language("MistralForCausalLM", tokenizer, width=8, layers=31),
+        "text_encoder": language(kind, tokenizer, width=8, layers=layers),
         "tokenizer": tokenizer,
-        "transformer": flux2_network(24, guidance_embeds=True),
+        "transformer": flux2_network(24, guidance_embeds=guidance),
     }
+
+
+def flux2_parts() -> dict[str, Any]:
+    return flux2_like("MistralForCausalLM", mistral_tokenizer(), layers=31, guidance=True)
 
 
 def klein_parts() -> dict[str, Any]:
-    tokenizer = qwen_tokenizer()
+    return flux2_like("Qwen3ForCausalLM", qwen_tokenizer(), layers=28, guidance=False)
+
+
+def seeing_text(tokenizer: Any, layers: int) -> dict[str, Any]:
+    """Settings of Qwen2.5-VL's language model."""
     return {
-        "scheduler": FlowMatchEulerDiscreteScheduler(**DYNAMIC),
-        "vae": flux2_vae(),
-        "text_encoder": language("Qwen3ForCausalLM", tokenizer, width=8, layers=28),
-        "tokenizer": tokenizer,
-        "transformer": flux2_network(24, guidance_embeds=False),
-    }
-
-
-def qwen_parts() -> dict[str, Any]:
-    tokenizer = qwen_tokenizer()
-    text = {
         "hidden_size": 16,
         "intermediate_size": 16,
-        "num_hidden_layers": 2,
+        "num_hidden_layers": layers,
         "num_attention_heads": 2,
         "num_key_value_heads": 2,
         "vocab_size": len(tokenizer),
         "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [1, 1, 2]},
     }
+
+
+def qwen_vl(layers: int = 2) -> dict[str, Any]:
+    tokenizer = qwen_tokenizer()
     seen = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": 16}
-    config = transformers.Qwen2_5_VLConfig(text_config=text, vision_config=seen)
+    config = transformers.Qwen2_5_VLConfig(text_config=seeing_text(tokenizer, layers), vision_config=seen)
+    encoder = transformers.Qwen2_5_VLForConditionalGeneration(config).eval()
+    return {"text_encoder": encoder, "tokenizer": tokenizer}
+
+
+def qwen_parts() -> dict[str, Any]:
     return {
         "scheduler": FlowMatchEulerDiscreteScheduler(
             use_dynamic_shifting=True, base_shift=0.5, max_shift=0.9, max_image_seq_len=8192, shift_terminal=0.02
@@ -228,8 +234,7 @@ def qwen_parts() -> dict[str, Any]:
             latents_mean=[0.1] * 4,
             latents_std=[0.8] * 4,
         ),
-        "text_encoder": transformers.Qwen2_5_VLForConditionalGeneration(config).eval(),
-        "tokenizer": tokenizer,
+        **qwen_vl(),
         "transformer": network(
             "QwenImageTransformer2DModel",
             patch_size=2,

@@ -16,8 +16,9 @@ from mixgrpo_pack.mixgrpo_core.models.lora_file import save_lora
 from mixgrpo_pack.mixgrpo_core.rewards import FunctionReward
 from mixgrpo_pack.mixgrpo_core.rewards.people.votes import HumanVote
 from mixgrpo_pack.mixgrpo_core.rewards.pixels.measures import Brightness, More, PixelReward
-from mixgrpo_pack.mixgrpo_core.rewards.port import RewardInfo, Scores, StatelessReward
+from mixgrpo_pack.mixgrpo_core.rewards.port import Context, RewardInfo, Scores, StatelessReward
 from mixgrpo_pack.mixgrpo_core.rewards.wrappers.gates import Gated
+from mixgrpo_pack.nodes.host.field import HostField
 from mixgrpo_pack.nodes.host.texts import PromptSet
 from mixgrpo_pack.nodes.loras.compare import HELD_OUT, CompareLora
 from mixgrpo_pack.nodes.rewards.combine import combined
@@ -75,6 +76,37 @@ def test_the_figures_are_those_of_the_command_line(tmp_path):
         assert numbers[0] == pytest.approx([figures["mean_a"], figures["spread_a"]], abs=comparing.NEAR)
         assert numbers[1][:2] == pytest.approx([figures["mean_b"], figures["spread_b"]], abs=comparing.NEAR)
         assert numbers[1][2] / 100 == pytest.approx(1 - figures["win_rate_a"], abs=comparing.NEAR)
+
+
+def test_where_memory_runs_out_the_batch_at_fault_is_halved(compared, monkeypatch):
+    whole, tried, decode = compared({"bright": BRIGHT}), [], HostField.decode
+
+    def small(self, x, **more):
+        tried.append(len(x))
+        if len(x) > 1:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return decode(self, x, **more)
+
+    monkeypatch.setattr(HostField, "decode", small)
+    assert compared({"bright": BRIGHT}) == whole
+    assert tried[0] == 2 and tried[-1] == 1
+
+
+def test_what_travels_with_a_prompt_reaches_its_rewards():
+    class Watching(StatelessReward):
+        def __call__(self, batch):
+            seen.append(batch.context.reference)
+            return Scores.of(batch.images.mean((1, 2, 3)))
+
+    seen, (model, clip, vae) = [], loaded()
+    plain, picture = prompt_set(clip), torch.rand(64, 64, 3)
+    contexts = {plain.held_out[0]: Context(reference=picture)}
+    prompts = PromptSet(train=plain.train, held_out=plain.held_out, negative="", clip=clip, contexts=contexts)
+    settings = TrainerSettings(train=short_config(), width=64, height=64)
+    rewards = Rewards(rewards={"watching": Watching()}, weights={"watching": 1.0})
+    with torch.inference_mode():
+        CompareLora.execute(model, model, vae, prompts, settings, HELD_OUT, 2, 1, 0.0, 0, rewards)
+    assert torch.equal(seen[0], picture) and seen[1] is None
 
 
 def test_nobody_is_asked_for_votes(compared):
