@@ -18,7 +18,7 @@ class Area(Protocol):
 
     @abstractmethod
     def cover(self, group: ScoredGroup, height: int, width: int) -> Tensor:
-        """``[H, W]``: the share of each pixel that lies in the area."""
+        """``[H, W]``, float32: the share of each pixel that lies in the area, 0..1."""
         ...
 
 

@@ -24,13 +24,13 @@ class Scored(Protocol):
     @property
     @abstractmethod
     def values(self) -> Tensor:
-        """Scores [G]."""
+        """Scores [G], of a float dtype."""
         ...
 
     @property
     @abstractmethod
     def valid(self) -> Tensor:
-        """Mask [G] of those that count."""
+        """Mask [G], bool, of those that count."""
         ...
 
 

@@ -80,7 +80,7 @@ class Places(Protocol):
 
     @abstractmethod
     def __call__(self, maps: Tensor) -> Tensor:
-        """Maps over images ``[B, H, W]`` as maps over latents ``[B, ...]``, broadcastable to ``[B, *L]``."""
+        """Maps over images ``[B, H, W]``, float, as maps over latents ``[B, ...]`` that broadcast to ``[B, *L]``."""
         ...
 
 
@@ -101,7 +101,7 @@ class Credit(Protocol):
         return
 
     def look(self, group: ScoredGroup, images: Tensor) -> Looked:
-        """What it wants to remember of the images ``[G, H, W, 3]``, which are let go of afterwards."""
+        """What it wants to remember of the images ``[G, H, W, 3]`` in 0..1, which are let go of afterwards."""
         return {}
 
     def of_group(self, group: ScoredGroup, advantages: Advantages | None, looked: Looked) -> Advantages:

@@ -33,7 +33,7 @@ class Draws(Sampled[Any], Protocol):
         ...
 
     def noise(self, seed: int, count: int) -> Tensor:
-        """Standard normal noise ``[count, *L]``."""
+        """Standard normal noise ``[count, *L]``, float32; see ``FlowModel.noise``."""
         ...
 
 

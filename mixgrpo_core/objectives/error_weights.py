@@ -20,7 +20,7 @@ class ErrorWeight(Protocol):
 
     @abstractmethod
     def log_prob(self, error: Tensor, sigma: Tensor | float) -> Tensor:
-        """``[g]`` of mean square errors ``[g]`` at one level: 0 at no error, and falling with it."""
+        """``[g]`` of mean square errors ``[g]`` at one level, in their dtype: 0 at no error, and falling with it."""
         ...
 
 

@@ -140,7 +140,7 @@ class Objective(Protocol):
         return None
 
     def teaches(self, advantage: Tensor) -> bool:
-        """Whether a group of this ``advantage``, ``[G]`` or ``[G, W, ...]``, is trained on; else it counts as flat."""
+        """Whether a group of this ``advantage``, float ``[G]`` or ``[G, W, ...]``, is trained on; else it is flat."""
         return bool((advantage != 0).any())
 
     def check(self, facts: RunFacts) -> None:
@@ -152,17 +152,19 @@ class Objective(Protocol):
         return ()
 
     def fixed_terms(self, policy: Policy, piece: Piece) -> Mapping[str, Tensor]:
-        """Numbers ``[g, ...]`` that carry no gradient, such as those of other policies; asked once per piece."""
+        """Numbers ``[g, ...]``, in at least float32, that carry no gradient, such as those of other policies; asked
+        once per piece.
+        """
         return {}
 
     @abstractmethod
     def terms(self, policy: Policy, piece: Piece) -> Mapping[str, Tensor]:
-        """Numbers ``[g, ...]`` of the piece's members that carry the gradient."""
+        """Numbers ``[g, ...]`` of the piece's members, in at least float32, that carry the gradient."""
         ...
 
     @abstractmethod
     def loss(self, table: Mapping[str, Tensor], cells: Cells) -> LossReport:
-        """The loss of terms ``[g, C, ...]``: of one piece (C = 1) unless it needs COLUMNS or GROUP."""
+        """The loss of terms ``[g, C, ...]``, float: of one piece (C = 1) unless it needs COLUMNS or GROUP."""
         ...
 
 
@@ -180,5 +182,5 @@ class RatioObjective(Protocol):
 
     @abstractmethod
     def log_ratio(self, policy: Policy, piece: Piece) -> Tensor:
-        """Logarithm ``[g]`` of the ratio that is clipped; ``[g, ...]`` where a member has several."""
+        """Logarithm ``[g]``, in at least float32, of the clipped ratio; ``[g, ...]`` where a member has several."""
         ...

@@ -124,15 +124,15 @@ class Planner(Protocol):
 
     @abstractmethod
     def plan(self, iteration: int, prompt: int, sigmas: Tensor, memory: Memory = NOTHING) -> StepPlan:
-        """The plan of prompt number ``prompt`` in ``iteration`` (from 0) over the base grid ``sigmas [T + 1]``."""
+        """The plan of prompt number ``prompt`` in ``iteration`` (from 0) over the grid ``sigmas [T + 1]``, float."""
         ...
 
     def candidates(self, sigmas: Tensor) -> tuple[int, ...]:
-        """Steps of the base grid ``sigmas [T + 1]`` that it may ever train, ascending: step weights average 1."""
+        """Steps of the grid ``sigmas [T + 1]``, float, that it may ever train, ascending: step weights average 1."""
         return tuple(range(len(sigmas) - 2))
 
     def trainable(self, sigmas: Tensor) -> Sequence["Trainable"]:
-        """The same steps of ``sigmas [T + 1]`` with levels and strengths: an entry for each form of a trained step."""
+        """The same steps of ``sigmas [T + 1]``, float, with levels and strengths: one per form of a trained step."""
         return [Trainable(sigmas[step], sigmas[step + 1]) for step in self.candidates(sigmas)]
 
     def learn(self, memory: Memory, groups: Sequence[GroupResult]) -> Memory:

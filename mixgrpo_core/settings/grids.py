@@ -11,7 +11,7 @@ class Gridded(Protocol):
     """What has a sigma grid of its own: a model (`FlowModel.grid`)."""
 
     def grid(self, steps: int) -> torch.Tensor:
-        """Sigmas ``[steps + 1]``."""
+        """Sigmas ``[steps + 1]``, float32 on the CPU."""
         ...
 
 
@@ -19,7 +19,7 @@ class UsualGrid:
     """The grid of a shift of 3, as of Stable Diffusion 3: for drawings and costs where no model is at hand."""
 
     def grid(self, steps: int) -> torch.Tensor:
-        """Sigmas ``[steps + 1]``."""
+        """Sigmas ``[steps + 1]``, float32 on the CPU."""
         return flow_sigmas(steps, 3.0)
 
 

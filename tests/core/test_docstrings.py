@@ -19,6 +19,8 @@ from mixgrpo_core.settings.kinds import REWARDS, SETTINGS
 CORE = Path(__file__).resolve().parents[2] / "mixgrpo_core"
 SHAPE = re.compile(r"\[[^\]]*\]|\b[Ss]calars?\b|\bshapes?\b")
 """What a tensor's shape is told by."""
+DTYPE = re.compile(r"float|\bdtype|\bbool\b|uint8|whole numbers|\b0\.\.1\b")
+"""What its dtype is told by; pixels in 0..1 are of a float dtype everywhere."""
 SOURCE = re.compile(
     r"arXiv \d{4}\.\d{4,5}|github\.com/\S+|\b[Oo]urs\b|\b[Aa]s read in\b|\bcode is not to be had\b"
     r"|[A-Z]\w+(?: et al\.| and [A-Z]\w+)?,? \(?(?:19|20)\d\d\b"
@@ -114,12 +116,13 @@ def test_every_method_of_a_port_has_a_docstring_of_its_own():
     assert [name for name, told in found.items() if not told or told.lower().startswith("see the class")] == []
 
 
-def test_every_tensor_of_a_port_has_its_shape_told():
+@pytest.mark.parametrize("what", [SHAPE, DTYPE], ids=["shape", "dtype"])
+def test_every_tensor_of_a_port_has_its_shape_and_dtype_told(what):
     untold = []
     for name, port, node in methods():
         takes = f"{ast.unparse(node.args)} {ast.unparse(node.returns) if node.returns else ''}"
         told = f"{ast.get_docstring(node)} {ast.get_docstring(port)}"
-        if "Tensor" in takes and not SHAPE.search(told):
+        if "Tensor" in takes and not what.search(told):
             untold.append(name)
     assert untold == []
 

@@ -73,7 +73,7 @@ class Guard(Protocol):
     """
 
     def look(self, images: Tensor) -> Mapping[str, Sequence[float]]:
-        """Numbers of the rolled out images ``[G, H, W, 3]`` of one prompt, to be heard with the iteration."""
+        """Numbers of the rolled out images ``[G, H, W, 3]`` in 0..1 of one prompt, to be heard with the iteration."""
         return {}
 
     def hear(self, heard: IterationView, memory: Memory) -> tuple[Alarm | None, Memory]:
@@ -81,7 +81,7 @@ class Guard(Protocol):
         return None, memory
 
     def measure(self, images: Tensor) -> Mapping[str, Sequence[float]]:
-        """Numbers of the images ``[n, H, W, 3]`` of one held-out prompt, to be judged when all prompts are measured."""
+        """Numbers of one held-out prompt's images ``[n, H, W, 3]`` in 0..1, to be judged when all are measured."""
         return {}
 
     def judge(self, seen: EvaluationView, memory: Memory) -> tuple[Alarm | None, Memory]:

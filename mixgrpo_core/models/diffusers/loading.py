@@ -33,7 +33,7 @@ class Vae(Protocol):
     config: Any
 
     def decode(self, z: Tensor, return_dict: bool = True) -> Any:
-        """Latents ``[B, C, h, w]`` as pixels ``[B, 3, H, W]`` in -1..1, the first of a tuple."""
+        """Latents ``[B, C, h, w]`` as pixels ``[B, 3, H, W]`` in -1..1, the first of a tuple; both in its own dtype."""
         ...
 
 

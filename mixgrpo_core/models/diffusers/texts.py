@@ -45,7 +45,7 @@ class TextEmbedder(Protocol):
         ...
 
     def by_encoder(self, made: Embeds) -> Mapping[str, Tensor]:
-        """What each text encoder on its own said of a prompt, tensors ``[1, ...]``, by a name for errors."""
+        """What each text encoder on its own said of a prompt, by a name for errors: ``[1, ...]`` in its own dtype."""
         ...
 
     def release(self) -> None:

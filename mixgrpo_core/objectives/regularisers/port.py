@@ -32,5 +32,5 @@ class Regulariser(Protocol):
 
     @abstractmethod
     def penalty(self, policy: Policy, piece: Piece) -> Tensor:
-        """``[g]`` with gradient."""
+        """``[g]`` with gradient, in at least float32."""
         ...

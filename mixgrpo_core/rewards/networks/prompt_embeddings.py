@@ -19,7 +19,7 @@ class PromptEmbedder(Protocol):
 
     @abstractmethod
     def embed(self, prompts: Sequence[str]) -> Tensor:
-        """``[N, D]``."""
+        """``[N, D]``, float32."""
         ...
 
     @abstractmethod

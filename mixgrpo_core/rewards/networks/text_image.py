@@ -40,7 +40,7 @@ class ImageEmbedder(Protocol):
 
     @abstractmethod
     def embed(self, images: Tensor, preprocessing: Preprocessing) -> Tensor:
-        """``[B, D]`` with the gradient to ``images [B, H, W, 3]``."""
+        """``[B, D]``, float32, with the gradient to ``images [B, H, W, 3]`` in 0..1."""
         ...
 
 

@@ -31,7 +31,7 @@ class VoteScheme(Protocol):
 
     @abstractmethod
     def values(self, votes: Mapping[int, int], images: int, rest: bool) -> Tensor:
-        """Values ``[images]``, NaN for images without one.
+        """Values ``[images]``, float32, NaN for images without one.
 
         Args:
             votes: by the image's place in the group, from 0.

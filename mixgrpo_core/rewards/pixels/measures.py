@@ -39,7 +39,7 @@ class Goal(Protocol):
 
     @abstractmethod
     def __call__(self, amount: Tensor) -> Tensor:
-        """Scores ``[G]`` of amounts ``[G]`` in the measure's unit, with the gradient; higher is better."""
+        """Scores ``[G]`` of amounts ``[G]`` in the measure's unit, same dtype, with the gradient; higher is better."""
         ...
 
 

@@ -41,7 +41,7 @@ class Transform(Protocol):
 
     @abstractmethod
     def apply(self, values: Tensor, state: State) -> tuple[Tensor, State]:
-        """Valid scores ``[n]`` of one group to ``[n]``, and what is remembered next. ``n`` may be 0."""
+        """Valid scores ``[n]`` of one group (n may be 0) to ``[n]`` of the same dtype, and what is remembered next."""
         ...
 
     @abstractmethod

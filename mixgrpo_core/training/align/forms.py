@@ -48,7 +48,7 @@ class Form(Protocol):
 
     @abstractmethod
     def loss(self, looked: Looked) -> Tensor:
-        """Scalar with gradient; a group weighs as much as any other. 0 where the group teaches it nothing."""
+        """Scalar with gradient, in at least float32; groups weigh alike. 0 where the group teaches it nothing."""
         ...
 
 
