@@ -230,6 +230,15 @@ def other_version(ranks):
     return trained(ranks)
 
 
+class OtherModel(ToyModel):
+    digest = "another"
+
+
+def other_model(ranks):
+    model = OtherModel() if ranks.rank else ToyModel()
+    return list(train(model, PROMPTS, {"red": Red()}, CONFIG, ranks=ranks))
+
+
 def other_settings(ranks):
     return trained(ranks, replace(CONFIG, learning_rate=1e-4 * (1 + ranks.rank)))
 
@@ -261,6 +270,7 @@ def secretly(ranks):
     [
         (other_settings, "the setting learning_rate to be the same on all 2 ranks, found 0.0001 on rank 0 and 0.0002"),
         (other_prompts, "the list of prompts to be the same on all 2 ranks"),
+        (other_model, "the model to be the same on all 2 ranks"),
         (other_version, "the version of torch to be the same on all 2 ranks"),
         (secretly, "what rewards remember to be the same on all 2 ranks"),
     ],

@@ -227,6 +227,12 @@ def fail():
     raise ValueError("no such thing")
 
 
+def stop():
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
+    signal.signal(signal.SIGALRM, lambda *told: os.kill(os.getpid(), signal.SIGINT))
+    signal.setitimer(signal.ITIMER_REAL, 0.05)  # in the midst of the next update
+
+
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -246,18 +252,19 @@ def at_the_second_update(what):
 
 
 ENDS = {
-    "an error": (fail, "rank 1 of 2 failed: ValueError: no such thing"),
-    "kill -9": (die, "another rank is gone"),
+    "an error": (fail, ("RankFailed", "rank 1 of 2 failed: ValueError: no such thing")),
+    "Ctrl-C": (stop, ("StoppedElsewhere", "")),
+    "kill -9": (die, ("RankFailed", "another rank is gone")),
 }
 
 
 @pytest.mark.parametrize("name", ENDS)
 def test_what_ends_one_ends_all_and_the_run_goes_on_whole_and_in_shards(name, folder, tmp_path):
-    what, words = ENDS[name]
+    what, (kind, words) = ENDS[name]
     config, path = replace(CONFIG, iterations=3, eval_every=3), tmp_path / "run"
     alone, told, _ = trained(ALONE, folder, config)
     found = together(2, tmp_path / "a", in_folder, folder, path, config, at_the_second_update(what))
-    assert found[0][0] == "RankFailed"
+    assert found[0][0] == kind
     assert found[0][1].startswith(words)
     assert RunFolder.open(path).done == 1
     in_folder(ALONE, folder, path, replace(config, iterations=2), held=False)
