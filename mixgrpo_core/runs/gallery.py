@@ -145,7 +145,8 @@ def result_of(run: RunFolder, *, averaged: bool) -> tuple[Path, int | None]:
     kept = Gallery(run).kept
     if kept is not None:
         return run.lora("kept"), kept
-    return run.lora("ema" if averaged else "last"), None
+    average = run.lora("ema")
+    return average if averaged and average.exists() else run.lora("last"), None
 
 
 def _read(place: Path) -> Entry | None:

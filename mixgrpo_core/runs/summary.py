@@ -127,7 +127,7 @@ def _files(run: RunFolder, metrics: Sequence[Mapping[str, Any]], *, averaged: bo
     chosen = f"LoRA (of iteration {kept}, which was kept)" if kept is not None else "LoRA"
     judged = "held-out" if any(report["evaluations"] for report in metrics) else "training"
     places = [
-        (f"{chosen}, averaged" if averaged and kept is None else chosen, file),
+        (f"{chosen}, averaged" if file == run.lora("ema") else chosen, file),
         *([] if file == run.lora("last") else [("LoRA of the last iteration", run.lora("last"))]),
         (f"best LoRA by {judged} reward", run.lora("best")),
         ("gallery", Gallery(run).folder),

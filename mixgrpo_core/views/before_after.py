@@ -64,12 +64,11 @@ def before_after(model: ReadsLoras[Cond], run: RunFolder, prompts: Sequence[str]
     Where the run kept an average of the LoRA, held-out figures and the best LoRA are the average's; so are the
     pictures. ``model`` wears that LoRA afterwards.
     """
-    averaged = config.ema is not None
-    file, kept = result_of(run, averaged=averaged)
+    file, kept = result_of(run, averaged=config.ema is not None)
     if file != run.lora("last"):
         model.load_lora_file(load_lora(file))
     done = iterations_done(run.metrics())
-    more = "" if not averaged or kept is not None else ", averaged"
+    more = ", averaged" if file == run.lora("ema") else ""
     of = f"{done} iterations" if kept is None else f"iteration {kept}, which was kept"
     columns = {WITHOUT: None, f"{WITH}{more} ({of})": model.lora_state()}
     batches = {"batch": config.rollout_batch, "decode_batch": config.decode_batch}

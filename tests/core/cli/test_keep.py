@@ -50,7 +50,7 @@ def test_a_lora_is_kept_and_taken_back(run, capsys):
     assert Gallery(RunFolder.open(run)).kept == 0
     assert main(["resume", str(run)]) == 0
     told = capsys.readouterr().out
-    assert "kept LoRA (iteration 0):" in told and str(run / "gallery") in told
+    assert "LoRA (of iteration 0, which was kept):" in told and str(run / "gallery") in told
     assert main(["keep", str(run), "last"]) == 0
     assert Gallery(RunFolder.open(run)).kept is None and not (run / "lora" / "kept.safetensors").exists()
 

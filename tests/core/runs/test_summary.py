@@ -83,3 +83,7 @@ def test_the_lora_is_the_average_or_what_was_kept(run):
     Gallery(folder).keep(0)
     files = summary_of(folder, folder.metrics(), config, "mine").files
     assert files[0] == ("LoRA (of iteration 0, which was kept)", folder.lora("kept"))
+    Gallery(folder).keep(None)
+    folder.lora("ema").unlink()
+    files = summary_of(folder, folder.metrics(), config, "mine").files
+    assert files[0] == ("LoRA", folder.lora("last")), "an average that is gone is not named"
