@@ -18,12 +18,11 @@ from tiny_sd3 import PROMPT, gradients, kept, load, make_folder, same, stir, vel
 from tiny_unets import SDXL
 from tiny_unets import make_folder as unet
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import Parameter
 
 from mixgrpo_core.cli import main
-from mixgrpo_core.cli.memory import memory_words
 from mixgrpo_core.cli.model_config import ModelConfig
-from mixgrpo_core.cli.settings import RunConfig
 from mixgrpo_core.models import load_pipeline
 from mixgrpo_core.models.diffusers import repeated
 from mixgrpo_core.models.diffusers.offload import Offload
@@ -37,6 +36,7 @@ from mixgrpo_core.rewards.pixels.measures import Brightness
 from mixgrpo_core.runs.folder import RunFolder
 from mixgrpo_core.runs.settings_file import FREE_OF_MODEL
 from mixgrpo_core.settings.config import TrainConfig
+from mixgrpo_core.support.activations import stand_ins
 from mixgrpo_core.support.digests import plain_parts
 from mixgrpo_core.support.setting import settings_of
 from mixgrpo_core.training.loop import train
@@ -117,8 +117,9 @@ def test_other_weights_are_worn_between_a_forward_and_its_backward_pass(folder):
 @contextmanager
 def copies(model, seen):
     """Inside, ``seen`` gets how many waiting blocks have memory on the device, whenever another one comes, and at each
-    gradient."""
+    gradient. Gives what looks once more, and the places of the blocks that came."""
     living: dict[int, list[weakref.ref]] = {}
+    came = []
     made = model.offload._copies.of
     own = {id(one.at_rest): place for place, one in enumerate(model.offload._waiting)}
 
@@ -128,14 +129,15 @@ def copies(model, seen):
     def of(weights):
         fresh = made(weights)
         refs = [weakref.ref(part.untyped_storage()) for weight in fresh for _, part in plain_parts("", weight)]
-        living.setdefault(own[id(weights)], []).extend(refs)
+        came.append(own[id(weights)])
+        living.setdefault(came[-1], []).extend(refs)
         count()
         return fresh
 
     hooks = [parameter.register_hook(count) for parameter in model.parameters()]
     model.offload._copies.of = of
     try:
-        yield count
+        yield count, came
     finally:
         model.offload._copies.of = made
         for hook in hooks:
@@ -146,17 +148,18 @@ def test_two_blocks_are_on_the_device_in_a_rollout_and_in_an_update_with_its_bac
     model, rollout, update = loaded(folder), [], []
     velocity_of(model)
     gradients(model)
-    with copies(model, rollout) as count:
+    with copies(model, rollout) as (count, came):
         velocity_of(model)
         count()
     assert max(rollout) == 2
     assert rollout[-1] == 1, "the first of the next step"
-    assert len(rollout) == BLOCKS + 2, "none was fetched in vain"
-    with copies(model, update) as count:
+    assert came == [0, 1, 2, 0], "none in vain"
+    with copies(model, update) as (count, came):
         gradients(model)
         count()
     assert max(update) == 2
     assert update[-1] <= 1
+    assert came == [1, 2, 1, 0], "the last block stays for its backward pass"
     model, held = loaded(folder, checkpointing=False), []
     with copies(model, held):
         gradients(model)
@@ -252,7 +255,9 @@ def test_the_command_line_keeps_it_in_the_run_and_a_resume_may_change_it(folder,
         "[train]\niterations = 1\nsteps = 6\nimages_per_prompt = 3\nprompts_per_iteration = 1\nupdates = 1\n"
     )
     assert main(["plan", str(file)]) == 0
-    assert "that wait in main memory" in capsys.readouterr().out
+    words = capsys.readouterr().out
+    assert "that wait in main memory two blocks at a time" in words
+    assert "without gradient checkpointing" not in words
     assert main(["train", str(file)]) == 0
     assert RunFolder.open(out).config["setup"]["model"]["offload"] == BLOCKS
     assert main(["resume", str(out), "--iterations", "2"]) == 0
@@ -263,14 +268,23 @@ def test_the_command_line_keeps_it_in_the_run_and_a_resume_may_change_it(folder,
     assert "expected model.offload of 3 or more, found 2" in capsys.readouterr().err
 
 
-def test_activations_are_counted_without_a_copy(folder):
-    away = loaded(folder)
-    made, copied = away.offload._copies.of, []
-    away.offload._copies.of = lambda weights: copied.append(weights) or made(weights)
-    assert away.pass_memory(checkpointing=True) is not None
-    assert len(copied) == 2 * BLOCKS + 1, (
-        "of the two velocities whose calls are counted, and the first block of a third"
-    )
+def test_stand_ins_stay_where_memory_is_counted(folder):
+    away, found = loaded(folder), []
+    own = away.offload._waiting[0]
+    with FakeTensorMode(), stand_ins(away._network.network):
+        there = own.now()
+        away.offload._turn(0, lambda: found.extend(own.now()))
+        assert all(one is other for one, other in zip(found, there, strict=True))
+    assert own.whole
+
+
+@LONG
+def test_activations_are_counted_as_without_it(folder):
+    plain, away = loaded(folder, 0), elsewhere(loaded(folder))
+    for checkpointing in (True, False):
+        assert (
+            away.pass_memory(checkpointing=checkpointing) == plain.pass_memory(checkpointing=checkpointing) is not None
+        )
 
 
 def test_a_plan_counts_the_blocks_that_wait(folder):
@@ -283,10 +297,6 @@ def test_a_plan_counts_the_blocks_that_wait(folder):
     assert stay == sum(w.numel() * 4 for name, w in named if "lora" not in name) - exact.waiting
     assert plain.weights - away.weights < away.waiting < plain.weights
     assert plain.waiting == 0
-    settings = RunConfig(out="run", model=ModelConfig(folder=str(folder), offload=BLOCKS))
-    words = memory_words(settings)
-    assert "that wait in main memory two blocks at a time" in words
-    assert "without gradient checkpointing" not in words
 
 
 @LONG
@@ -326,7 +336,7 @@ def require_alike(away, plain):
     seen = []
     for one, other in zip(numbers(away), numbers(plain), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
-    with copies(away, seen) as count:
+    with copies(away, seen) as (count, _):
         numbers(away)
         count()
     assert max(seen) == 2
