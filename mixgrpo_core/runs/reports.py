@@ -161,6 +161,14 @@ class GroupScored:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Waiting:
+    """So many groups are rolled out and wait for rewards that score beside the rollouts, that which is scored too."""
+
+    iteration: int
+    groups: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Pictured:
     """The gallery has been given an entry of the policy after ``iteration`` iterations.
 
@@ -174,7 +182,7 @@ class Pictured:
     problem: str = ""
 
 
-Event = Progress | GroupScored | Pictured
+Event = Progress | GroupScored | Waiting | Pictured
 Observer = Callable[[Event], None]
 """Hears what happens inside an iteration. Raising from it cancels the run at once, with its state kept."""
 

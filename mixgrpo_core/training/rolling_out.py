@@ -15,7 +15,7 @@ from ..models.sizes import sized
 from ..objectives.packs import waves
 from ..rewards.port import Origin, Reward, RewardBatch, about
 from ..runs.checkpoint import TrainState
-from ..runs.reports import GroupScored, Observer, Progress
+from ..runs.reports import GroupScored, Observer, Progress, Waiting
 from ..sampling.planners import StepPlan
 from ..sampling.rollouts import Prompt, rollout_together
 from ..sampling.trajectory import Trajectory
@@ -95,12 +95,18 @@ class RollingOut:
                     waiting.append((group, scored))
                     while waiting and waiting[0][1].done:
                         found.append(self._rolled(*waiting.popleft()))
+                    self._tell_waiting(len(waiting), scoring)
             scoring.finish()
-            for group, scored in waiting:
+            while waiting:
                 with clock.phase("reward"):
-                    scored.result()
-                found.append(self._rolled(group, scored))
+                    waiting[0][1].result()
+                found.append(self._rolled(*waiting.popleft()))
+                self._tell_waiting(len(waiting), scoring)
         return found
+
+    def _tell_waiting(self, groups: int, scoring: Scoring) -> None:
+        if scoring.aside:
+            self._observer(Waiting(iteration=self._state.iteration, groups=groups))
 
     def _together(self, scoring: Scoring) -> int:
         """Prompts that are rolled out side by side; where rewards score meanwhile, whole groups that fill a call."""

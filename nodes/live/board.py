@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import comfy.model_management
 from torch import Tensor
 
-from ...mixgrpo_core.runs.reports import Event, GroupScored, Pictured, Progress, StepReport
+from ...mixgrpo_core.runs.reports import Event, GroupScored, Pictured, Progress, StepReport, Waiting
 from ...mixgrpo_core.sampling.planners import StepPlan
 from ...mixgrpo_core.training.pace import Pace
 from . import sheet
@@ -115,6 +115,8 @@ class LiveRun:
         with harmless():
             if isinstance(event, GroupScored):
                 self._group(event)
+            elif isinstance(event, Waiting):
+                self.voting.wait(event.groups)
             elif isinstance(event, Pictured):
                 self.show_gallery(event.problem, new=event.iteration)
             else:
@@ -193,7 +195,7 @@ class LiveRun:
 
     def _progress(self, event: Progress) -> None:
         scoring = event.phase == "rollout" and event.done == event.total
-        state = "scoring" if scoring else PHASES[event.phase]
+        state = "voting" if self.voting.asks else "scoring" if scoring else PHASES[event.phase]
         data = {
             "iteration": event.iteration,
             "phase": state,

@@ -45,6 +45,7 @@ class Voting:
         self._line, self._status, self._leaving = line, status, leaving
         self._box = BallotBox(folder / VOTES)
         self._shown: Ballot | None = None
+        self._waiting = 0
 
     def __call__(self, ballot: Ballot) -> None:
         """Raises the host's interrupt or `CutShort` as soon as the user asks for it."""
@@ -61,7 +62,23 @@ class Voting:
         older = shown is not None and shown.id == ballot.id and ballot.changes < shown.changes
         if ballot != shown and not older:
             self._shown = ballot
-            self._line.send("ballot", **payload(ballot, self._box))
+            self._line.send("ballot", **self._payload(ballot))
+
+    @property
+    def asks(self) -> bool:
+        """Whether a ballot is open; the training may be doing something else meanwhile."""
+        return self._shown is not None and self._shown.open
+
+    def wait(self, groups: int) -> None:
+        """So many groups wait for votes, that which is shown among them."""
+        before, self._waiting = self._behind, groups
+        if self._shown is not None and self._shown.open and self._behind != before:
+            self._line.send("ballot", **self._payload(self._shown))
+
+    @property
+    def _behind(self) -> int:
+        """Groups that wait behind the one that is shown."""
+        return max(self._waiting - 1, 0)
 
     def on_vote(self, ballot: Ballot) -> None:
         """A vote came over HTTP: other browsers see it, too, late ones as well. Old ballots are left alone."""
@@ -70,7 +87,10 @@ class Voting:
 
     def snapshot(self) -> dict[str, Any] | None:
         """The ballot that was shown last, with the seconds that are left by now."""
-        return None if self._shown is None else payload(self._shown, self._box)
+        return None if self._shown is None else self._payload(self._shown)
+
+    def _payload(self, ballot: Ballot) -> dict[str, Any]:
+        return {**payload(ballot, self._box), "behind": self._behind if ballot.open else 0}
 
     def _tell_state(self, ballot: Ballot) -> None:
         before = None if self._shown is None or self._shown.id != ballot.id else self._shown

@@ -372,3 +372,24 @@ def test_stop_while_it_waits_keeps_what_is_whole_and_the_votes(parts, output, ea
         box.read(voted[1].id), state=State.DONE, votes={0: 1, 1: -1, 2: -1, 3: 1}, late=()
     )
     assert len(box.ids()) == 2, "the same pictures are not asked for again"
+
+
+def test_the_next_groups_are_made_while_somebody_votes_and_the_view_says_how_many_wait(parts, output, ears):
+    def person():
+        box = BallotBox(output / "mixgrpo" / "beside" / "votes")
+        first = until(lambda: [b for b in ballots(ears) if b["behind"] == 2], 60)[0]
+        until(lambda: board.find("beside").snapshot()["state"] == "voting")
+        made.append((first["group"], first["state"], board.find("beside").snapshot()["ballot"]["behind"]))
+        for place in range(3):
+            shown = until(lambda place=place: [b for b in ballots(ears) if b["group"] == place], 60)[-1]
+            box.vote(shown["id"], {0: 1, 1: -1, 2: 1, 3: -1}, State.DONE)
+
+    made = []
+    helper = threading.Thread(target=person)
+    helper.start()
+    queue(parts, HumanVote(seconds=60), "beside", iterations=1, prompts_per_iteration=3, rollout_batch=4, steps=4)
+    helper.join()
+    assert made == [(0, "open", 2)], "all is rolled out, and nobody has voted"
+    assert [b["group"] for b in ballots(ears) if b["state"] == "done"] == [0, 1, 2]
+    assert ballots(ears)[-1]["behind"] == 0
+    assert metrics(output, "beside")[0]["rewards"]["votes"]["valid"] == 12

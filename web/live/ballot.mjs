@@ -31,7 +31,7 @@ export class Ballot {
     Object.assign(this, { votes, address, candidates: [], shape: 1, unfolded: null });
     this.title = make("h4");
     this.prompt = make("span.caption");
-    this.clock = make("b.clock", { title: "The training waits for your vote, and goes on by itself when the time is up." });
+    this.clock = make("b.clock", { title: "The next images are made while you look; the training goes on by itself when the time is up." });
     this.fill = make("i.fill");
     this.grid = make("div.candidates");
     this.trouble = make("p.trouble");
@@ -134,7 +134,9 @@ export class Ballot {
 
   #time() {
     const left = Math.max(0, (this.ballot.until - Date.now()) / 1000);
-    write(this.clock, this.mode === "voting" ? `${duration(left)} left` : "");
+    const { behind } = this.ballot;
+    const rest = behind ? ` · ${behind} more ${behind > 1 ? "groups wait" : "group waits"}` : "";
+    write(this.clock, this.mode === "voting" ? `${duration(left)} left${rest}` : "");
     this.clock.dataset.soon = left < 15 ? "yes" : "";
   }
 

@@ -51,7 +51,7 @@ export class RunState {
 
   /** The ballot as it is after a vote. */
   voted(ballot) {
-    if (this.ballot?.id === ballot.id && !this.#knowsMore(ballot)) this.ballot = timed(ballot);
+    if (this.ballot?.id === ballot.id && !this.#knowsMore(ballot)) this.ballot = timed({ behind: this.ballot.behind, ...ballot });
   }
 
   /** Answers and events travel apart: one that was overtaken would take back what was pressed since. */

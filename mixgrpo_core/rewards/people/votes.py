@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from ...support.aside import require_wanted
 from ...support.setting import require_finite
-from ..port import Reward, RewardBatch, RewardInfo, Scores, StatelessReward
+from ..port import Reward, RewardBatch, RewardInfo, Scores, StatelessReward, about
 from ..wrappers.exchange import map_parts
 from .ballot import Ballot, State
 from .ballot_box import BallotBox, Pictures
@@ -40,6 +41,8 @@ class HumanVote(StatelessReward):
     A group is scored as soon as everybody is done: all images have a vote (and there were no ``second_thoughts``), or
     somebody says so. When the time is up what was voted counts; fewer than two votes say nothing, and ``fallback``
     scores the group, or it teaches nothing.
+    While people look at a group the next prompts are rolled out. One group is shown after the other, and its time
+    begins when it is shown.
     All of that is written down in the ballot (``ballot.py`` tells its form), so votes survive the process, and an
     iteration that is done again finds the votes for the same pictures, late ones too.
 
@@ -70,7 +73,8 @@ class HumanVote(StatelessReward):
 
     @property
     def about(self) -> RewardInfo:
-        return RewardInfo(expected=self.way.expected, groupwise=self.way.groupwise, held_out=False)
+        aside = self.fallback is None or about(self.fallback).aside
+        return RewardInfo(expected=self.way.expected, groupwise=self.way.groupwise, held_out=False, aside=aside)
 
     def prepare(self, prompts: Sequence[str]) -> None:
         """Raises ``ValueError`` without a folder for the ballots."""
@@ -111,6 +115,7 @@ class HumanVote(StatelessReward):
         until = closes = time.monotonic() + self.seconds
         votes: Mapping[int, int] = {}
         while ballot.open:
+            require_wanted()
             waiting(ballot)
             ballot = box.latest(ballot)
             now = time.monotonic()

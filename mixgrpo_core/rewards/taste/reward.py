@@ -79,6 +79,7 @@ class TasteReward(Reward):
         return RewardInfo(
             licence=self.encoder.licence,
             memory=self._memory_bytes,
+            aside=isinstance(self.encoder, ColoursAndEdges) and self.ask is not None and about(self.ask).aside,
             held_out=self._told.taste is not None or bool(self.file),
         )
 

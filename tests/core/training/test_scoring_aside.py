@@ -8,12 +8,17 @@ import pytest
 import torch
 from toy import Dark, Red, ToyModel
 
-from mixgrpo_core import FrozenWindow, TrainConfig, WindowPlanner
+from mixgrpo_core import FrozenWindow, RunFolder, TrainConfig, WindowPlanner
 from mixgrpo_core.rewards import Gated
 from mixgrpo_core.rewards.judges import Endpoint, JudgeReward, PairwiseReward
 from mixgrpo_core.rewards.ocr import TextAccuracy
+from mixgrpo_core.rewards.people.ballot_box import BallotBox
+from mixgrpo_core.rewards.people.votes import HumanVote, HumanVoteAt
 from mixgrpo_core.rewards.port import RewardInfo, about
-from mixgrpo_core.runs.reports import GroupScored, Progress
+from mixgrpo_core.rewards.taste.looks import SiglipImages
+from mixgrpo_core.rewards.taste.reward import TasteReward
+from mixgrpo_core.rewards.taste.sources import read_picture
+from mixgrpo_core.runs.reports import GroupScored, Progress, Waiting
 from mixgrpo_core.support.aside import GivenUp, require_wanted
 from mixgrpo_core.training.loop import train
 
@@ -167,4 +172,107 @@ def test_who_declares_it():
     far, near = JudgeReward(Endpoint("home")), Red()
     assert about(far).aside and about(PairwiseReward(Endpoint("home"))).aside and about(TextAccuracy()).aside
     assert not about(near).aside
+    assert about(HumanVote()).aside and not about(HumanVote(fallback=near)).aside
+    assert about(TasteReward(ask=HumanVote())).aside and not about(TasteReward(file="mine")).aside
+    assert not about(TasteReward(encoder=SiglipImages("f"), ask=HumanVote())).aside, "a network on the device"
     assert not about(Gated(far, by=near, least=0.1)).aside and about(Gated(far, by=far, least=0.1)).aside
+
+
+class Person:
+    """Looks at one group after the other, and at the first only once the next has been rolled out."""
+
+    def __init__(self, folder, ahead=True):
+        self.box, self.ahead, self.next_begun = BallotBox(folder / "votes"), ahead, threading.Event()
+        self.order, self.threads, self.open = [], set(), []
+
+    def __call__(self, ballot):
+        self.threads.add(threading.current_thread().name)
+        if not ballot.open:
+            return
+        if not self.order and self.ahead:
+            assert self.next_begun.wait(20)
+        self.open.append([self.box.read(id).open for id in self.box.ids()].count(True))
+        self.order.append((ballot.iteration, ballot.group))
+        images = torch.stack([read_picture(path) for path in self.box.pictures(ballot.id)])
+        red = images[..., 0].mean((1, 2))
+        self.box.vote(ballot.id, {n: 1 if value > red.median() else -1 for n, value in enumerate(red.tolist())})
+
+    def hear(self, event):
+        if isinstance(event, Progress) and event.phase == "rollout" and event.done > CONFIG.steps:
+            self.next_begun.set()
+
+
+class Sequential(HumanVoteAt):
+    """Asked where it is called, as before people could be asked beside the rollouts."""
+
+    @property
+    def about(self):
+        return replace(super().about, aside=False)
+
+
+def asked(folder, person, kind, taste):
+    vote = HumanVote(seconds=20.0)
+    reward = TasteReward(ask=kind(vote, folder / "votes", person), least=8) if taste else None
+    return reward or kind(vote, folder / "votes", person)
+
+
+@pytest.mark.parametrize("taste", [False, True], ids=["votes", "a taste"])
+def test_people_vote_on_a_group_while_the_next_is_rolled_out_and_the_run_is_bit_equal(tmp_path, taste):
+    ran = []
+    for name, kind in (("aside", HumanVoteAt), ("in turn", Sequential)):
+        person = Person(tmp_path / name, ahead=kind is HumanVoteAt)
+        model, heard, reward = ToyModel(), [], asked(tmp_path / name, person, kind, taste)
+
+        def hear(event, person=person, heard=heard):
+            person.hear(event)
+            heard.append(event)
+
+        reports = list(train(model, PROMPTS, {"vote": reward}, CONFIG, observer=hear))
+        ran.append((person, model.lora_state(), reports, reward.state_dict(), heard))
+    (person, lora, reports, state, heard), (other, plain, expected, state_in_turn, _) = ran
+    assert person.threads == {"mixgrpo aside"} and other.threads == {"MainThread"}
+    assert person.order == other.order == sorted(person.order) and person.order[:5] == [(0, n) for n in range(5)]
+    assert set(person.open) == {1}, "the clock of a group starts when it is shown"
+    assert all(torch.equal(tensor, plain[name]) for name, tensor in lora.items())
+    assert [one.rewards for one in reports] == [one.rewards for one in expected]
+    assert spelled(state) == spelled(state_in_turn)
+    waiting = [event.groups for event in heard if isinstance(event, Waiting) and event.iteration == 0]
+    assert max(waiting) > 1 and waiting[-1] == 0
+
+
+def spelled(state):
+    """A state with its tensors as text."""
+    if isinstance(state, dict):
+        return {name: spelled(value) for name, value in state.items()}
+    return repr(state.tolist()) if isinstance(state, torch.Tensor) else repr(state)
+
+
+def test_a_stop_ends_the_wait_and_loses_no_vote(tmp_path):
+    run = RunFolder.create(tmp_path / "run", CONFIG)
+    box, shown, ended = BallotBox(run.path / "votes"), threading.Event(), threading.Event()
+
+    def half(ballot):
+        box.vote(ballot.id, {0: 1, 1: -1})
+        shown.set()
+
+    class Ends(HumanVoteAt):
+        def __call__(self, batch):
+            try:
+                return super().__call__(batch)
+            finally:
+                ended.set()
+
+    def stop(event):
+        if isinstance(event, Progress) and event.done > CONFIG.steps and shown.wait(20):
+            raise KeyboardInterrupt
+
+    reward = Ends(HumanVote(seconds=60.0), run.path / "votes", half)
+    with pytest.raises(KeyboardInterrupt):
+        list(train(ToyModel(), PROMPTS, {"vote": reward}, CONFIG, observer=stop, run=run))
+    assert ended.wait(20), "nobody is asked any more"
+    (ballot,) = [box.read(id) for id in box.ids()]
+    assert ballot.open and ballot.votes == {0: 1, 1: -1}
+    person = Person(run.path, ahead=False)
+    vote = HumanVoteAt(HumanVote(seconds=60.0), run.path / "votes", person)
+    list(train(ToyModel(), PROMPTS, {"vote": vote}, CONFIG, run=RunFolder.open(run.path)))
+    assert ballot.id in box.ids() and len(box.ids()) == 10 and box.read(ballot.id).full
