@@ -21,21 +21,20 @@ from comfy.patcher_extension import WrappersMP
 from comfy.sd import VAE
 from torch import Tensor
 
-from ...mixgrpo_core.models.pictures import maps_over_latents, within_0_to_1
+from ...mixgrpo_core.models.pictures import maps_over_latents
 from ...mixgrpo_core.models.port import LoraState, R, Velocity
 from ...mixgrpo_core.models.told_apart import ToldApart
 from ...mixgrpo_core.support.seeds import seeded_noise
 from ...mixgrpo_core.support.setting import require_number
 from ...mixgrpo_core.support.sized import Size, size_of
+from .decoding import DecodesByVae
 from .diffusion import in_its_own_scale
 from .family import HostFamily, require_flow_model
 from .frozen import freeze, quantised_inference_weights
-from .gradients import trainable
 from .identity import model_digest
 from .inside import ROLES, Inside
 from .references import HostReferences
 from .stacked import kind
-from .streaming import weights_asked_again
 from .texts import Conditioning, PromptSet
 
 F = TypeVar("F", bound="HostField")
@@ -43,7 +42,7 @@ _KEY = "mixgrpo"
 _SKIPPING = frozenset({"easycache", "lazycache"})
 
 
-class HostField:
+class HostField(DecodesByVae):
     """A flow model of ComfyUI that the core can sample from; its MODEL stays as it is.
 
     Attributes:
@@ -206,25 +205,6 @@ class HostField:
         with torch.set_grad_enabled(grad):
             yield
 
-    def decode(self, x: Tensor, *, grad: bool = False) -> Tensor:
-        """Latents ``[B, *L]`` to images ``[B, H, W, 3]`` in 0..1, float32, where the VAE puts them."""
-        latents = self.patcher.model.process_latent_out(x.float())
-        if self.vae.device.type == "cpu" and latents.ndim == 4:  # convolutions there take two thirds of the time so
-            latents = latents.contiguous(memory_format=torch.channels_last)
-        with torch.inference_mode(False), torch.set_grad_enabled(grad):  # the host may move the network out for it
-            images = self._decoded_with_gradient(latents) if grad else self.vae.decode(latents)
-        images = images.reshape(-1, *images.shape[-3:])  # a video VAE gives one frame
-        return within_0_to_1(images[..., :3].float())
-
-    def _decoded_with_gradient(self, latents: Tensor) -> Tensor:
-        """As the host's ``VAE.decode``, which writes into a buffer and so keeps no graph."""
-        vae = self.vae
-        needed = vae.memory_used_decode(latents.shape, vae.vae_dtype)
-        comfy.model_management.load_models_gpu([vae.patcher], memory_required=needed)
-        with trainable(vae.first_stage_model), weights_asked_again(vae.first_stage_model):
-            images = vae.first_stage_model.decode(latents.to(vae.device, vae.vae_dtype)).float()
-        return _pictures(vae, images).movedim(1, -1)
-
     def close(self) -> None:
         """Take what is injected out of the network, and the network off the device."""
         try:
@@ -274,13 +254,6 @@ def _needing(model: ModelPatcher, needed: int | None) -> Iterator[None]:
         yield
     finally:
         del model.model.memory_required
-
-
-def _pictures(vae: VAE, images: Tensor) -> Tensor:
-    """The host's ``process_output`` without its cut at 0 and 1 where it is the usual one: that would end gradients."""
-    some = torch.tensor([-0.5, 0.0, 0.5])
-    usual = torch.equal(vae.process_output(some.clone()), (some + 1) / 2)
-    return (images + 1) / 2 if usual else vae.process_output(images.clone())
 
 
 def _require_no_skips(model: ModelPatcher) -> None:

@@ -26,6 +26,7 @@ from ..settings.model_family import for_model
 from ..sockets import PromptsSocket, RewardSocket, SettingsSocket
 from .expected import workload
 from .loop import fitting, probe
+from .reward_vae import reward_vae_input
 from .trainer import configured, host_model
 
 MEASURED = "by what was measured now"
@@ -51,18 +52,20 @@ class FitCheck(io.ComfyNode):
                 PromptsSocket.Input("prompts", tooltip="The prompts; that with the largest images is rolled out."),
                 RewardSocket.Input("rewards", tooltip="The rewards; they need memory, too."),
                 SettingsSocket.Input("settings", tooltip="The settings to try."),
+                reward_vae_input(),
             ],
             outputs=[io.String.Output(display_name="report", tooltip="Memory, seconds, and what to lower.")],
             is_output_node=True,
         )
 
     @classmethod
-    def execute(cls, model, vae, prompts, rewards, settings) -> io.NodeOutput:
+    def execute(cls, model, vae, prompts, rewards, settings, reward_vae=None) -> io.NodeOutput:
         settings = for_model(settings, model)
         config = configured(settings, rewards, model)
         lowered: list[str] = []
         with torch.inference_mode(False), host_model(model, vae, prompts, settings) as policy:
             require_sizes(policy, (*prompts.train, *prompts.held_out))
+            policy.take_tiny(reward_vae)
             tried_on = largest(prompts.train, policy.resolution)
             policy.prepare([tried_on])
             probe(policy, [tried_on])

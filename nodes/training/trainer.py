@@ -39,6 +39,7 @@ from .cards import write_run_card
 from .expected import forecast, workload
 from .loop import Training, probe
 from .outcome import applied, curve, grid_that_fits, to_tensor
+from .reward_vae import reward_vae_input, tiny_told
 from .runs import layers_told, open_run, require_name, require_writable, settled
 
 NEW = "none"
@@ -95,7 +96,7 @@ class TrainLora(io.ComfyNode):
         return f"{_age(start_from)} {settled.fingerprint(composed(run_name))}"
 
     @classmethod
-    def execute(cls, model, vae, prompts, rewards, settings, run_name, start_from) -> io.NodeOutput:
+    def execute(cls, model, vae, prompts, rewards, settings, run_name, start_from, reward_vae=None) -> io.NodeOutput:
         with Preparing(cls.hidden.unique_id) as preparing:
             run_name = require_name(run_name)
             _require_listed(start_from)
@@ -107,6 +108,7 @@ class TrainLora(io.ComfyNode):
                 # Before a run is made: the model is asked for one step of one image. The texts first, so that the text
                 # encoder and the model need not share the GPU.
                 require_sizes(policy, (*prompts.train, *prompts.held_out))
+                policy.take_tiny(reward_vae)
                 used = needed(config, prompts.train, prompts.held_out)
                 policy.prepare(used)
                 probe(policy, [prompt for prompt in prompts.train if prompt in used])
@@ -182,6 +184,7 @@ def _inputs() -> list[io.Input]:
             advanced=True,
             tooltip="A LoRA file to go on from; its rank must be that of the settings.",
         ),
+        reward_vae_input(),
     ]
 
 
@@ -254,6 +257,7 @@ def run_setup(
         "model": f"{policy.family.name} {model_digest(model, 'diffusion_model')}",
         "text encoder": f"{model_digest(clip.patcher)} {clip.layer_idx}",
         "vae": model_digest(policy.vae.patcher),
+        **tiny_told(policy),
         "prompts": prompts.digest,
         "negative": prompts.negative,
         "rewards": {name: _ADDRESS.sub("", recognised(reward)) for name, reward in rewards.rewards.items()},
