@@ -74,7 +74,7 @@ def local_config(preset: str, family: Facts, memory: Memory) -> TrainConfig:
                 "the preset Demo belongs to the demo model: choose another preset for your model, or the model family "
                 "demo for the demo model"
             )
-        return replace(config, decode_dtype="float32")  # the host chooses the precision of its VAE
+        return config
     return replace(
         fitted(config, family, images=memory.images),
         rollout_batch=memory.rollout,

@@ -73,7 +73,7 @@ def test_flash_and_its_relatives():
 
 def test_the_demo_is_the_command_lines_demo():
     found = settings(preset="Demo", model_family="demo", memory="8 GB", seed=5)
-    assert found.train == replace(demo_config(seed=5), reward_weights={}, decode_dtype="float32")
+    assert found.train == replace(demo_config(seed=5), reward_weights={})
     assert (found.width, found.height, found.cfg, found.rank, found.alpha) == (64, 64, 1.0, 8, 16.0)
 
 

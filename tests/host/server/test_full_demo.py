@@ -24,7 +24,7 @@ IMAGE = 1 / 96
 
 FEWER = {"prompts_per_iteration": 4}
 HEADLESS_FEWER = [0.672637, 0.701712, 0.678404, 0.610230, 0.578271, 0.742269, 0.720018]
-"""The same of ``FEWER`` in seven iterations of the headless demo, decoded in float32 as on the canvas."""
+"""The same of ``FEWER`` in seven iterations of the headless demo, decoded in float32."""
 
 
 def trained(host, name, **changes):
@@ -59,7 +59,7 @@ def assert_on_its_own_policy(reports):
 
 
 def test_the_preset_is_the_headless_demo(start):
-    wanted = replace(demo_config(iterations=7), **FEWER, shift=3.0, decode_dtype="float32")  # the host's own
+    wanted = replace(demo_config(iterations=7), **FEWER, shift=3.0)  # the loaded model's own
     assert start[0] == json.loads(json.dumps(to_dict(wanted)))
 
 
