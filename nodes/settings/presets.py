@@ -66,8 +66,11 @@ def memory_of(family: Facts, label: str) -> Memory:
 
 
 def local_config(preset: str, family: Facts, memory: Memory) -> TrainConfig:
-    """A published algorithm for one GPU. Raises ``ValueError`` when the demo's settings meet another model."""
-    config = replace(PRESETS[preset](), reward_weights={})  # weights travel with the rewards
+    """A published algorithm for one GPU. Raises ``ValueError`` when the demo's settings meet another model.
+
+    Weights travel with the rewards. Rollouts are decoded as low as the rewards cannot tell.
+    """
+    config = replace(PRESETS[preset](), reward_weights={})
     if preset == "Demo":
         if family is not DEMO:
             raise ValueError(
@@ -79,6 +82,7 @@ def local_config(preset: str, family: Facts, memory: Memory) -> TrainConfig:
         fitted(config, family, images=memory.images),
         rollout_batch=memory.rollout,
         decode_batch=memory.decode,
+        decode_dtype="auto",
         update_batch=memory.update,
     )
 

@@ -69,6 +69,8 @@ def _matching(folder: Path, config: TrainConfig, setup: Mapping[str, Any]) -> tu
     try:
         run = CanvasRun.open(folder)
         longer = config if config.endless else replace(config, iterations=max(config.iterations, run.done))
+        if config.decode_dtype == "auto":  # a run from before this was the default
+            longer = replace(longer, decode_dtype=run.settings.decode_dtype)
         run.require(longer, setup)
     except RunError:  # a run of other settings, or one that cannot be read: it stays as it is
         return None

@@ -103,6 +103,15 @@ def test_a_run_is_recognised_by_its_settings_and_left_alone_otherwise(output):
     assert open_run("a", config, {"model": "x"})[0].path.name == "a-3", "an unreadable run is never written over"
 
 
+def test_a_run_that_decodes_in_float32_goes_on_so(output):
+    plain = short_config()
+    first, _ = open_run("plain", plain, {})
+    found, config = open_run("plain", short_config(decode_dtype="auto", iterations=9), {})
+    assert found.path == first.path and (config.decode_dtype, config.iterations) == ("float32", 9)
+    other, config = open_run("new", short_config(decode_dtype="auto"), {})
+    assert config.decode_dtype == "auto" and open_run("new", plain, {})[0].path != other.path
+
+
 def test_fewer_iterations_than_done_leave_a_run_as_it_is(parts, output):
     _, run = go(*parts, short_config())
     found, config = open_run("run", short_config(iterations=1), {})
