@@ -27,7 +27,7 @@ def demo_config(*, iterations: int | None = None, seed: int = 0) -> TrainConfig:
     """
     return replace(
         mixgrpo_flash(),
-        iterations=28 if iterations is None else iterations,
+        iterations=35 if iterations is None else iterations,
         seed=seed,
         steps=10,
         images_per_prompt=12,

@@ -77,6 +77,19 @@ def test_the_demo_is_the_command_lines_demo():
     assert (found.width, found.height, found.cfg, found.rank, found.alpha) == (64, 64, 1.0, 8, 16.0)
 
 
+def test_the_demo_with_few_images_makes_fewer_updates_and_with_very_few_has_a_fixed_rate():
+    def found(**choices):
+        train = settings(preset="Demo", model_family="demo", **choices).train
+        return train.learning_rate, train.updates
+
+    assert found() == ("auto", 8)
+    assert found(images_per_prompt=6, prompts_per_iteration=2) == ("auto", 6)
+    assert found(images_per_prompt=4, prompts_per_iteration=2) == ("auto", 4)
+    assert found(images_per_prompt=6, prompts_per_iteration=1) == (5e-4, 4)
+    assert found(images_per_prompt=6, prompts_per_iteration=1, updates=2, learning_rate=1e-3) == (1e-3, 2)
+    assert "needs 4 of them" in refusal(preset="Demo", model_family="demo", updates=2)
+
+
 def test_few_step_models_get_few_steps_no_cfg_and_no_shortened_tail():
     found = settings(model_family="distilled, 4-8 steps", preset="MixGRPO-Flash")
     assert 4 <= found.train.steps <= 8 and found.cfg == 1.0

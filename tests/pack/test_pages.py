@@ -15,7 +15,7 @@ from mixgrpo_core.settings import kinds
 
 SMALLER = {
     "first-lora.md": {
-        "iterations = 28": "iterations = 2",
+        "iterations = 35": "iterations = 2",
         "steps = 10": "steps = 5",
         "prompts_per_iteration = 8": "prompts_per_iteration = 1",
         "images_per_prompt = 12": "images_per_prompt = 8",
