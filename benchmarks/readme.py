@@ -74,7 +74,7 @@ def table(runs: Mapping[int, Mapping[str, Any]], shuffled: Mapping[int, dict[str
             *lines,
             "",
             f"Adherence rises by {rise}, measured on {32 * END_IMAGES} images. The time is that of training and the "
-            "demo's own evaluations, one thread; a fixed rate takes over three times as long "
+            "demo's own evaluations, one thread; a fixed rate takes almost three times as long "
             "([whole_demo.md](benchmarks/whole_demo.md)).",
         ]
     )

@@ -1,4 +1,4 @@
-"""The README's words are run: its example, and its run file."""
+"""The README's example is run, and the run file of the page on the command line is read."""
 
 import re
 from pathlib import Path
@@ -7,16 +7,18 @@ from mixgrpo_core.cli.settings import read_toml
 from mixgrpo_core.models.lora_file import load_lora
 from mixgrpo_core.sampling.solvers import DPMpp2M
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+COMMANDS = (ROOT / "docs" / "command-line.md").read_text()
 
 
-def block(language: str) -> str:
-    return re.search(rf"```{language}\n(.*?)```", README, re.S).group(1)
+def block(language: str, page: str) -> str:
+    return re.search(rf"```{language}\n(.*?)```", page, re.S).group(1)
 
 
 def test_the_twelve_lines_run_and_leave_a_lora(tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
-    code = block("python")
+    code = block("python", README)
     assert len([line for line in code.splitlines() if line.strip()]) <= 14
     for words, cheaper in (("iterations=3", "iterations=1"), ("prompts_per_iteration=4", "prompts_per_iteration=1")):
         assert words in code
@@ -27,7 +29,7 @@ def test_the_twelve_lines_run_and_leave_a_lora(tmp_path, monkeypatch, capsys) ->
 
 
 def test_the_run_file_is_read_as_it_stands(tmp_path) -> None:
-    (tmp_path / "run.toml").write_text(block("toml"))
+    (tmp_path / "run.toml").write_text(block("toml", COMMANDS))
     settings = read_toml(tmp_path / "run.toml")
     assert settings.train.planner.tail_ratio == 0.4
     assert settings.model.rank == 8
@@ -35,6 +37,5 @@ def test_the_run_file_is_read_as_it_stands(tmp_path) -> None:
 
 
 def test_every_picture_and_page_that_is_linked_exists() -> None:
-    root = Path(__file__).parents[2]
     links = re.findall(r"\]\(([^)#]+)\)", README)
-    assert [link for link in links if not link.startswith("http") and not (root / link).exists()] == []
+    assert [link for link in links if not link.startswith("http") and not (ROOT / link).exists()] == []

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 
 def mixgrpo_classes(core):
-    """What README shows: the core is given, for it has no name that is the same everywhere."""
+    """What the page *Your own classes* shows: the core is given, for it has no name that is the same everywhere."""
     from_core = core.objectives
 
     @dataclass(frozen=True)
@@ -182,7 +182,7 @@ def test_a_label_that_is_taken_does_not_hide_ours(welcomed, monkeypatch):
 
 
 def test_the_readmes_custom_node_is_welcome_as_it_stands(welcomed, monkeypatch):
-    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "docs" / "own-classes.md").read_text(encoding="utf-8")
     [code] = re.findall(r"<!-- example: custom node -->\n```python\n(.*?)```", text, re.DOTALL)
     loads(monkeypatch, code)
     assert "Gentle" in objectives_offered()

@@ -155,7 +155,7 @@ FAMILIES = (
     SDXL,
     SD1,
 )
-"""In the order of the table in README."""
+"""In the order of the page Models."""
 
 
 def family_of(pipeline: str) -> Family | None:

@@ -266,11 +266,13 @@ def test_commands_that_spell_nothing_have_no_such_flag(house, capsys):
     assert "my_house" not in sys.modules
 
 
-def test_the_readmes_module_is_imported_as_it_stands(house, capsys):
+def test_the_module_of_the_page_is_imported_as_it_stands(house, capsys):
     """And so is its name: it scores red pictures with `--rewards red "Redness(power=2)"`."""
     from PIL import Image
 
-    [code] = re.findall(r"<!-- example: module -->\n```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    [code] = re.findall(
+        r"<!-- example: module -->\n```python\n(.*?)```", (ROOT / "docs/own-classes.md").read_text(), re.DOTALL
+    )
     (house / "my_rewards.py").write_text(code)
     Image.new("RGB", (8, 8), (51, 0, 0)).save("dark.png")
     try:
