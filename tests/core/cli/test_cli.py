@@ -283,7 +283,7 @@ def test_pictures_and_summary_are_of_the_average_where_there_is_one(tmp_path, ca
     monkeypatch.setattr(before_after, "labelled_grid", draw)
     settings, models = small_run(tmp_path, ema=0.9), []
     make = RunConfig.make_model
-    monkeypatch.setattr(RunConfig, "make_model", lambda self: models.append(make(self)) or models[-1])
+    monkeypatch.setattr(RunConfig, "make_model", lambda self, ranks: models.append(make(self, ranks)) or models[-1])
     assert training.start(settings, Console()) == 0
     run = RunFolder.open(tmp_path / "run")
     average, last = load_lora(run.lora("ema")).state, load_lora(run.lora("last")).state
@@ -310,7 +310,7 @@ def test_rewards_are_made_once_and_before_the_model(tmp_path, monkeypatch) -> No
     made = []
     for name in ("make_rewards", "make_model"):
         make = getattr(RunConfig, name)
-        monkeypatch.setattr(RunConfig, name, lambda self, name=name, make=make: made.append(name) or make(self))
+        monkeypatch.setattr(RunConfig, name, lambda *given, name=name, make=make: made.append(name) or make(*given))
     assert training.start(small_run(tmp_path, iterations=1), Console()) == 0
     assert made == ["make_rewards", "make_model"]
     assert main(["resume", str(tmp_path / "run"), "--iterations", "2"]) == 0
