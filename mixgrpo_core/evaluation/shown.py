@@ -16,9 +16,9 @@ PROMPTS, IMAGES = 4, 4
 
 
 def evenly(offered: Sequence[str], most: int) -> list[str]:
-    """``most`` of the prompts, spread evenly over all; all of them where there are no more."""
+    """``most`` of the prompts, spread evenly from the first to the last; all of them where there are no more."""
     few = min(most, len(offered))
-    return [offered[place * len(offered) // few] for place in range(few)]
+    return [offered[place * (len(offered) - 1) // max(1, few - 1)] for place in range(few)]
 
 
 def shown_prompts(train: Sequence[str], held_out: Sequence[str], most: int = PROMPTS) -> list[str]:
