@@ -49,7 +49,7 @@ def small(name):
         count = 12 if name == "pareto_slider" else 4  # three slots
         images = {"images_per_prompt": count, "prompts_per_iteration": 2, "rollout_batch": 8, "update_batch": 8}
         fitted = replace(METHODS[name].config, steps=FAMILY.steps, iterations=1, **images)
-    return replace(fitted, eval_every=0, guards=(), decode_dtype="float32")  # bfloat16 is rounded otherwise in each home
+    return replace(fitted, eval_every=0, guards=(), decode_dtype="float32")  # bfloat16 rounds otherwise in each home
 
 
 def trained(name, home, prompts):
