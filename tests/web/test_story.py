@@ -144,7 +144,7 @@ def test_pictures_for_the_readme(request, open_page):
     page = open_page(vue=False, width=1500, height=1150)
     load(page, WORKFLOW, x=X, y=Y)
     page.get_by_role("button", name="Run", exact=True).first.click()
-    wait_for_points(page, 40, seconds=1200)
+    wait_for_points(page, 24, seconds=1200)
     page.locator(".mixgrpo-live [data-section=pictures]").click()
     page.evaluate("app.canvas.deselectAll()")
     for vue, name in ((False, "live_view"), (True, "live_view_vue")):
