@@ -59,6 +59,11 @@ def steered(rate: float, move: float, wanted: float) -> float:
     return min(max(rate * min(max(factor, 0.5), 2.0), LOWEST), HIGHEST)
 
 
+def most_count(prompts: int, images: int) -> int:
+    """Most updates of an iteration that have two images of a prompt each, out of ``images`` of each of ``prompts``."""
+    return prompts * (images // 2)
+
+
 def own_count(groups: int, images: int, *, whole: bool) -> int:
     """Updates of an iteration of ``groups`` prompts of ``images`` each, where the trainer chooses: as many as leave
     enough members for each; no more than groups where these are never taken apart (``whole``)."""

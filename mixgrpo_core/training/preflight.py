@@ -9,7 +9,7 @@ from ..advantages.port import WIDTHS, Width, widest_of, width_of
 from ..models.policy import OLD, REFERENCE
 from ..models.port import DecodesLow, FlowModel
 from ..models.sizes import require_sizes
-from ..objectives.own_step import AUTO, LEAST_UPDATES
+from ..objectives.own_step import AUTO, LEAST_UPDATES, most_count
 from ..objectives.port import GROUP, TRANSITIONS
 from ..rewards.port import Context, Reward, about
 from ..sampling.planners import StepPlan
@@ -175,8 +175,7 @@ def require_steerable(config: TrainConfig) -> None:
             f"least, found {count}: {mend}"
         )
     images, prompts = config.images_per_prompt, config.prompts_per_iteration
-    if GROUP not in config.objective.needs and images // math.ceil(count / prompts) < 2:
-        most = prompts * (images // 2)
+    if GROUP not in config.objective.needs and count > (most := most_count(prompts, images)):
         raise ValueError(
             f"learning_rate = {AUTO!r} is measured on two images of a prompt or more in every update, and {count} "
             f"updates leave fewer of {images} images of each of {prompts} prompts: "

@@ -12,7 +12,7 @@ from ...mixgrpo_core.models.facts import FACTS
 from ...mixgrpo_core.models.lora_layers import USUAL
 from ...mixgrpo_core.objectives import Objective
 from ...mixgrpo_core.objectives.own_step import AUTO as OWN_RATE
-from ...mixgrpo_core.objectives.own_step import LEAST_UPDATES
+from ...mixgrpo_core.objectives.own_step import LEAST_UPDATES, most_count
 from ...mixgrpo_core.sampling.kernels import Kernel
 from ...mixgrpo_core.sampling.planners import Planner, WindowPlanner
 from ...mixgrpo_core.sampling.solvers import Solver
@@ -178,7 +178,7 @@ def _steps(asked: _Asked, preset: TrainConfig, usual: float) -> dict[str, Any]:
 def _with_few_images(asked: _Asked, preset: TrainConfig, usual: float) -> dict[str, Any]:
     """A preset's own rate needs two images of a prompt in each of some updates: fewer updates, or else a fixed rate."""
     prompts = asked["prompts_per_iteration"] or preset.prompts_per_iteration
-    most = prompts * ((asked["images_per_prompt"] or preset.images_per_prompt) // 2)
+    most = most_count(prompts, asked["images_per_prompt"] or preset.images_per_prompt)
     if most < LEAST_UPDATES:
         return {"learning_rate": usual, "updates": LEAST_UPDATES}
     return {"updates": min(preset.update_count, most)}

@@ -189,7 +189,7 @@ def test_loras_underneath_are_part_of_what_waits(folder, tmp_path):
 @pytest.mark.parametrize("family", ["flux-dev", SDXL])
 def test_some_blocks_of_two_kinds_and_the_parts_of_a_unet_wait(family, tmp_path):
     folder = unet(family, tmp_path / "model") if family == SDXL else any_folder(family, tmp_path / "model")
-    require_equal(*both(folder, 3, dtype=torch.bfloat16), waiting=3)
+    assert_equal(*both(folder, 3, dtype=torch.bfloat16), waiting=3)
 
 
 @LONG
@@ -197,7 +197,7 @@ def test_some_blocks_of_two_kinds_and_the_parts_of_a_unet_wait(family, tmp_path)
 def test_blocks_of_every_family_wait(family, tmp_path, monkeypatch):
     monkeypatch.setattr(repeated, "AT_ONCE", 0)  # some have two blocks
     folder = any_folder(family, tmp_path / "model")
-    require_equal(*both(folder, 2), waiting=2)
+    assert_equal(*both(folder, 2), waiting=2)
 
 
 def both(folder, offload, **how):
@@ -207,7 +207,7 @@ def both(folder, offload, **how):
     return away, plain
 
 
-def require_equal(away, plain, waiting):
+def assert_equal(away, plain, waiting):
     """The same velocity and gradient, bit for bit."""
     assert len(away.offload._waiting) == waiting
     for one, other in zip(numbers(elsewhere(away)), numbers(plain), strict=True):
@@ -305,7 +305,7 @@ def test_blocks_that_a_library_quantised_wait_as_others_do(quantization, folder)
     if not installed(quantization):
         pytest.skip(NEEDS)
     plain, away = (loaded(folder, offload, quantization=quantization) for offload in (0, BLOCKS))
-    require_alike(away, plain)
+    assert_alike(away, plain)
 
 
 @LONG
@@ -315,7 +315,7 @@ def test_blocks_of_a_gguf_file_wait_as_others_do(tmp_path):
     folder = any_folder("flux-dev", tmp_path / "flux")
     file = gguf_file(tmp_path / "flux-Q8_0.gguf", FluxTransformer2DModel.from_pretrained(folder / "transformer"))
     plain, away = (loaded(folder, offload, gguf=file) for offload in (0, 3))
-    require_alike(away, plain)
+    assert_alike(away, plain)
 
 
 @LONG
@@ -331,7 +331,7 @@ def test_layers_of_bitsandbytes_own_are_refused(folder):
         Offload(network, model.lora, BLOCKS, torch.device("cpu"))
 
 
-def require_alike(away, plain):
+def assert_alike(away, plain):
     """The same numbers, and two blocks at a time on the device."""
     seen = []
     for one, other in zip(numbers(away), numbers(plain), strict=True):
