@@ -6,7 +6,6 @@ Images of one prompt, by all of them, are one group: a judge that compares image
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import groupby
 from typing import Any, Protocol, cast
 
 import torch
@@ -21,6 +20,7 @@ from ..sampling.ode import carried_together, decode_frames
 from ..sampling.schedule import start_of
 from ..support.seeds import derive_seed
 from ..support.sized import size_of
+from ..support.together import collected, filling
 from .held_out import Evaluation, win_rate
 
 
@@ -99,14 +99,16 @@ def drawn(parts: Sequence[Part], how: Comparing) -> list[Tensor]:
         if stop > done:
             for places in _together(how):
                 first = places[0]
-                latents[places.start : places.stop] = carried_together(
+                carried = carried_together(
                     _at(part.model, how.prompts[first]),
                     [part.model.encode(how.prompts[place]) for place in places],
-                    latents[places.start : places.stop],
+                    [latents[place] for place in places],
                     grids[first][done : stop + 1],
                     lora_share=1.0 if part.lora else 0.0,
                     batch=how.batch,
                 )
+                for place, of in zip(places, carried, strict=True):
+                    latents[place] = of
             done = stop
     return [of.cpu() for of in latents]
 
@@ -116,12 +118,10 @@ def _at(model: Draws, prompt: str) -> Draws:
     return sized(cast(FlowModel[Any], model), prompt)
 
 
-def _together(how: Comparing) -> Iterator[range]:
-    """Places of prompts that follow each other, have one size, and fill a call."""
-    most = max(1, how.batch // how.images)
-    for _, found in groupby(range(len(how.prompts)), lambda place: size_of(how.prompts[place])):
-        places = list(found)
-        yield from (range(places[0], places[-1] + 1)[start : start + most] for start in range(0, len(places), most))
+def _together(how: Comparing) -> Iterator[list[int]]:
+    """Places of prompts that have one size, as many as fill calls to the last row."""
+    places = range(len(how.prompts))
+    return collected(places, filling(how.images, how.batch), lambda place: size_of(how.prompts[place]))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,13 +1,13 @@
 """Held-out evaluation: prompts never trained on, plain ODE sampling, fixed seeds."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Generic
 
 from torch import Tensor
 
-from ..models.port import Cond, FlowModel, LoraState
+from ..models.port import Cond, FlowModel, LoraState, alike
 from ..models.sizes import sized
 from ..rewards.port import Context, Origin, Reward, RewardBatch, Scores, about
 from ..rewards.scoring import Failure, score
@@ -18,6 +18,7 @@ from ..sampling.solvers import Euler, Solver
 from ..support.ranks import ALONE, Ranks
 from ..support.seeds import derive_seed
 from ..support.sized import Size, size_of
+from ..support.together import InOrder, collected, filling
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,10 +130,16 @@ def _sampled(
     weights: LoraState | None,
     lora_share: float,
 ) -> Iterator[tuple[int, Prompted[Cond], Tensor]]:
-    """The prompts ``own`` with their numbers and latents ``[n, *L]``: those that fill a call and have one size go
-    together."""
-    together = max(1, held_out.batch // held_out.images_per_prompt)
-    for numbers, items in _alike(held_out, own, together):
+    """The prompts ``own`` in their order, with their numbers and latents ``[n, *L]``: those that can share calls go
+    together, as many as fill them to the last row."""
+    together, order = filling(held_out.images_per_prompt, held_out.batch), InOrder[Tensor](own)
+
+    def shared(index: int) -> Hashable:
+        item = held_out.prompts[index]
+        return size_of(item.prompt), alike(model, item.cond)
+
+    for numbers in collected(own, together, shared):
+        items = [held_out.prompts[index] for index in numbers]
         of_size = sized(model, items[0].prompt)
         with nullcontext() if weights is None else model.with_weights(weights):
             latents = sample_together(
@@ -144,22 +151,8 @@ def _sampled(
                 lora_share=lora_share,
                 batch=held_out.batch,
             )
-        yield from zip(numbers, items, latents, strict=True)
-
-
-def _alike(held_out: HeldOut[Cond], own: Sequence[int], most: int) -> Iterator[tuple[list[int], list[Prompted[Cond]]]]:
-    """Up to ``most`` prompts of one size, which follow each other, with their numbers."""
-    numbers: list[int] = []
-    items: list[Prompted[Cond]] = []
-    for index in own:
-        item = held_out.prompts[index]
-        if items and (len(items) == most or size_of(item.prompt) != size_of(items[0].prompt)):
-            yield numbers, items
-            numbers, items = [], []
-        numbers.append(index)
-        items.append(item)
-    if items:
-        yield numbers, items
+        for index, of_prompt in order.of(zip(numbers, latents, strict=True)):
+            yield index, held_out.prompts[index], of_prompt
 
 
 def win_rate(a: Evaluation, b: Evaluation, reward: str) -> float:

@@ -66,10 +66,12 @@ class NoiseProbe:
     @torch.no_grad()
     def rescored(self, groups: Sequence[Group]) -> list[Group]:
         """One update's groups with old log-probs, and old means where the objective needs them, as it computes them."""
-        found: list[Group] = []
-        for wave in waves(groups, self.batch, lambda group: group.prompt):
-            found += sized(self.model, wave[0].prompt).run([group.cond for group in wave], partial(self._anew, wave))
-        return found
+        found: dict[int, Group] = {}
+        for places in waves(range(len(groups)), self.batch, lambda place: groups[place].prompt):
+            wave = [groups[place] for place in places]
+            model = sized(self.model, wave[0].prompt)
+            found.update(zip(places, model.run([group.cond for group in wave], partial(self._anew, wave)), strict=True))
+        return [found[place] for place in range(len(groups))]
 
     def _anew(self, groups: Sequence[Group], velocity: Velocity) -> list[Group]:
         transitions = [list(group.trajectory.transitions) for group in groups]

@@ -15,6 +15,7 @@ from torch import Tensor
 from ..models.policy import Policy
 from ..models.port import Velocity
 from ..support.sized import size_of
+from ..support.together import collected
 from .pieces import Piece
 
 T = TypeVar("T")
@@ -34,12 +35,8 @@ class Asked(NamedTuple):
 
 
 def waves(groups: Sequence[T], batch: int, prompt: Callable[[T], str] = lambda group: "") -> Iterator[Sequence[T]]:
-    """Groups that go side by side: as many as fill a call with one row each, which follow each other and whose prompts
-    have one size."""
-    for _, run in groupby(groups, key=lambda group: size_of(prompt(group))):
-        alike = list(run)
-        for first in range(0, len(alike), batch):
-            yield alike[first : first + batch]
+    """Groups that go side by side: as many as fill a call with one row each, of prompts of one size."""
+    return collected(groups, batch, lambda group: size_of(prompt(group)))
 
 
 def calls(

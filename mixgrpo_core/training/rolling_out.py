@@ -23,6 +23,7 @@ from ..settings.config import TrainConfig
 from ..support.phases import PhaseClock
 from ..support.ranks import ALONE, Ranks
 from ..support.seeds import derive_seed
+from ..support.together import InOrder
 from .decoding import Decoding
 from .scoring import Scored, Scoring
 from .taught import Rolled
@@ -46,8 +47,8 @@ class _Decoded:
 class RollingOut:
     """Rolls out and scores for the iteration that ``state`` stands at.
 
-    Prompts are rolled out side by side, as many as a call of the network has rows for: while a group is still one row,
-    theirs fill a call.
+    Prompts of one size are rolled out side by side, as many as a call of the network has rows for: while a group is
+    still one row, theirs fill a call. What comes after that is done in the order of the places.
 
     Args:
         trained: the rewards that are trained on.
@@ -77,6 +78,7 @@ class RollingOut:
         found: list[Rolled] = []
         with Scoring(self._trained, self._ranks, len(items)) as scoring:
             hear = self._progress(sum(len(plans[place].steps) for place in own), scoring)
+            order = InOrder[Trajectory](own)
             for places in waves(own, self._together(scoring), lambda place: items[place].prompt):
                 with clock.phase("rollout"), self._sampling_policy():
                     prompts = [Prompt(cond=items[p].cond, plan=plans[p], seed=self._seed(p)) for p in places]
@@ -87,7 +89,7 @@ class RollingOut:
                         group_size=self._config.images_per_prompt,
                         on_step=hear,
                     )
-                for place, trajectory in zip(places, trajectories, strict=True):
+                for place, trajectory in order.of(zip(places, trajectories, strict=True)):
                     group = self._decoded(trajectory, plans[place], items[place], place, clock)
                     with clock.phase("reward"):
                         scored = scoring.begin(group.batch)

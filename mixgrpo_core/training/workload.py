@@ -202,9 +202,8 @@ class Workload:
         """Seconds of one evaluation."""
         if rates.evaluated is not None:
             return self._held_out * rates.evaluated
-        many = self.config.eval_images
-        fill = max(1, self.config.rollout_batch // many) * many  # whole prompts share a call
-        return self._sampled(self._held_out, fill, rates) + self._held_out * (rates.scored + rates.watched)
+        sampled = self._sampled(self._held_out, self.config.rollout_batch, rates)
+        return sampled + self._held_out * (rates.scored + rates.watched)
 
     def entry(self, rates: Rates) -> float:
         """Seconds of one entry of the gallery."""

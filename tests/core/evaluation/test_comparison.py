@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import pytest
 import torch
+from sized_toy import SizedToy, of_sizes
 from toy import Red, ToyModel
 
 from mixgrpo_core.evaluation.comparison import Comparing, Part, compared, drawn, hybrid
@@ -44,6 +45,23 @@ def test_the_parts_of_a_hybrid_are_the_lora_and_then_the_base(share):
         cond, noise = model.encode(PROMPTS[place]), model.noise(how.noise_seed(place), 2)
         alone = sample(model, cond, noise, model.grid(5), lora_share=share)
         torch.testing.assert_close(latents, alone, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("batch", [2, 3, 16])
+def test_prompts_of_one_size_share_calls_wherever_they_stand(batch):
+    def of(pattern):
+        model = SizedToy()
+        model.up.data.normal_(generator=torch.Generator().manual_seed(1))
+        how = comparing(prompts=of_sizes(["a", "bbb", "ccccc", "dd"], pattern), batch=batch)
+        return model, how, drawn(hybrid(model, 0.5), how)
+
+    model, how, latents = of("ABAB")
+    assert model.rows == of("AABB")[0].rows and len(model.rows) == 5 * 2 * -(-4 // batch)
+    for place, prompt in enumerate(how.prompts):
+        own = model.at(prompt.size)
+        cond, noise = own.encode(prompt), own.noise(how.noise_seed(place), 2)
+        alone = sample(own, cond, noise, own.grid(5), lora_share=0.5)
+        torch.testing.assert_close(latents[place], alone, rtol=0, atol=1e-6)
 
 
 def test_two_models_that_go_a_part_each_are_one_model_with_and_without():
