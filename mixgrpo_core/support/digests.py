@@ -1,4 +1,4 @@
-"""A short name for the contents of many tensors, without reading them all."""
+"""Short names for contents: of many tensors or files without reading them all, of pictures and texts."""
 
 import hashlib
 from collections.abc import Iterable, Iterator
@@ -27,6 +27,11 @@ def picture_digest(picture: Tensor) -> str:
     """16 hex digits of all of a picture: two that differ in one corner are two."""
     numbers = picture.detach().float().cpu().contiguous().numpy()
     return hashlib.blake2b(numbers.tobytes() + str(numbers.shape).encode(), digest_size=8).hexdigest()
+
+
+def text_digest(text: str) -> str:
+    """16 hex digits of a text."""
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
 def files_digest(root: Path, files: Iterable[Path]) -> str:

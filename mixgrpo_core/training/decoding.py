@@ -7,7 +7,8 @@ much of what the reward asks for is still seen. It is measured anew where reward
 **A lower precision** is then looked for (``decode_dtype``): the first group that has a spread is decoded and scored in
 both. bfloat16 is taken where no score of a trained reward moves by more than a tenth of the group's standard deviation,
 and where every image is scored in both or in neither; that group itself counts as it is in float32. The choice is
-remembered with the run, and made anew where rewards, model or device are others.
+remembered with the run, and made anew where rewards (their settings, their files), model or device are others. Of
+several ranks the first chooses; what it has found counts for all of them from the next iteration on.
 
 Held-out images, pictures and what is shown of them are always decoded by the model's own autoencoder as it is.
 """
@@ -26,9 +27,11 @@ from ..models.sizes import sized
 from ..rewards.port import Reward, RewardBatch, Scores, about
 from ..rewards.scoring import score
 from ..rewards.stats import is_flat, rank_correlation
+from ..rewards.told_apart import recognised
 from ..runs.checkpoint import DecodeNotes, Notes, TinyNotes
 from ..sampling.ode import decode_frames
 from ..settings.config import TrainConfig
+from ..support.digests import text_digest
 from ..support.ranks import ALONE, Ranks
 
 SHARE = 0.1
@@ -40,10 +43,12 @@ FLOAT32, BFLOAT16 = "float32", "bfloat16"
 class Decoding:
     """How one run's rollouts are decoded.
 
+    Attributes:
+        circumstances: that a choice counts for: rewards, model, device.
+
     Args:
         rewards: that are trained on. Where one is asked once about a picture, as people are, nothing is scored twice.
-        ranks: several try no precision, for they would not choose alike; a choice that the run remembers counts for
-            them. The first one compares.
+        ranks: of which the first one compares and chooses. All of them make one of these at the same time.
     """
 
     def __init__(
@@ -52,26 +57,25 @@ class Decoding:
         self._batch, self._model, self._rewards = config.decode_batch, model, rewards
         twice = all(about(reward).held_out for reward in rewards.values())
         self._tiny = model.tiny if isinstance(model, DecodesTiny) else ""
-        self._compares = bool(self._tiny) and twice and ranks.is_first
+        self._ranks, self._compares = ranks, bool(self._tiny) and twice and ranks.is_first
         self._auto = config.decode_dtype == "auto"
         own = model.decode_dtype if isinstance(model, DecodesLow) else torch.float32
         self._own = str(own).removeprefix("torch.")
         self._lower = self._auto and twice and own == torch.float32
-        self._tries = self._lower and ranks.size == 1
-        kinds = ", ".join(f"{name} {type(reward).__name__}" for name, reward in sorted(rewards.items()))
-        tiny = f"; tiny {self._tiny}" if self._tiny else ""
-        self._circumstances = f"{kinds}; {model.digest}{tiny}; {model.device.type}; torch {torch.__version__}"
+        self._tries = self._lower and ranks.is_first
+        self.circumstances = ranks.from_first(lambda: _circumstances(model, rewards, self._tiny))
+        self._chosen: DecodeNotes | None = None  # but not yet told to all ranks
         self._news = False
 
     def known(self, notes: Notes) -> DecodeNotes | None:
         """The precision that was chosen before, where it still counts."""
         found = notes.get("decode")
-        return found if found is not None and found["circumstances"] == self._circumstances else None
+        return found if found is not None and found["circumstances"] == self.circumstances else None
 
     def compared(self, notes: Notes) -> TinyNotes | None:
         """What was found of the tiny autoencoder before, where it still counts."""
         found = notes.get("tiny")
-        return found if found is not None and found["circumstances"] == self._circumstances else None
+        return found if found is not None and found["circumstances"] == self.circumstances else None
 
     def images(self, latents: Tensor, prompt: str, notes: Notes) -> tuple[Tensor, Tensor | None]:
         """Images ``[G, H, W, 3]`` of the latents ``[G, *L]`` of a prompt's rollout, and frames ``[G, F, H, W, 3]`` of
@@ -91,9 +95,17 @@ class Decoding:
             told |= {"tiny": self._tiny, "agreement": {} if compared is None else dict(compared["agreement"])}
         return told
 
-    def alarms(self, notes: Notes) -> list[Alarm]:
-        """A warning where the tiny autoencoder has just been found to rank images otherwise than the model's own."""
-        news, self._news = self._news, False
+    def settled(self, notes: Notes) -> list[Alarm]:
+        """At an iteration's end: what the first rank has found is remembered on all.
+
+        A warning where the tiny autoencoder has just been found to rank images otherwise than the model's own.
+        """
+        chosen, compared, news = self._ranks.from_first(lambda: (self._chosen, notes.get("tiny"), self._news))
+        self._chosen, self._news = None, False
+        if chosen is not None:
+            notes["decode"] = chosen
+        if compared is not None:
+            notes["tiny"] = compared
         found = self.compared(notes)
         told = {} if found is None or not news else found["agreement"]
         low = {name: share for name, share in told.items() if share < AGREEMENT}
@@ -122,10 +134,12 @@ class Decoding:
             again = self._again(batch, low=True, tiny=bool(self._tiny))
             moved = max(_moved(scores[name], again[name]) for name in scores)
             dtype = BFLOAT16 if moved <= SHARE else FLOAT32
-            notes["decode"] = DecodeNotes(dtype=dtype, moved=moved, circumstances=self._circumstances)
+            self._chosen = DecodeNotes(dtype=dtype, moved=moved, circumstances=self.circumstances)
+            if self._ranks.size == 1:
+                notes["decode"] = self._chosen
 
     def _choosing(self, notes: Notes) -> bool:
-        return self._tries and self.known(notes) is None
+        return self._tries and self._chosen is None and self.known(notes) is None
 
     def _comparing(self, notes: Notes) -> bool:
         found = self.compared(notes)
@@ -145,7 +159,7 @@ class Decoding:
                 counts[name] = whole
         images = (0 if before is None else before["images"]) + max(len(one.values) for one in tiny.values())
         self._news = True
-        notes["tiny"] = TinyNotes(agreement=agreement, counts=counts, images=images, circumstances=self._circumstances)
+        notes["tiny"] = TinyNotes(agreement=agreement, counts=counts, images=images, circumstances=self.circumstances)
 
     def _again(self, batch: RewardBatch, *, low: bool, tiny: bool) -> Mapping[str, Scores]:
         """The scores of a group that is decoded in another way; rewards remember nothing of it."""
@@ -157,6 +171,13 @@ class Decoding:
         for name, state in states.items():
             self._rewards[name].load_state_dict(state)
         return again
+
+
+def _circumstances(model: FlowModel, rewards: Mapping[str, Reward], tiny: str) -> str:
+    """What a choice was made for: the rewards, in a few digits of all that tells them from others, and the model."""
+    each = sorted((name, type(one).__name__, text_digest(recognised(one))) for name, one in rewards.items())
+    kinds, small = ", ".join(map(" ".join, each)), f"; tiny {tiny}" if tiny else ""
+    return f"{kinds}; {model.digest}{small}; {model.device.type}; torch {torch.__version__}"
 
 
 def _moved(one: Scores, other: Scores) -> float:

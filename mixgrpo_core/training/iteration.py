@@ -199,7 +199,7 @@ class Iteration:
         held_out = max(1, len(evaluations) * len(self.held_out.prompts) * self.held_out.images_per_prompt)
         efforts = self.ranks.all_gather(Effort.of(self.clock, self.model.device, kept_bytes))
         evaluated = evaluations_of(efforts)
-        self.alarms.extend(self.decoding.alarms(self.state.notes))
+        self.alarms.extend(self.decoding.settled(self.state.notes))
         per = {name: held_out if name == "evaluation" else images for name in evaluated}
         return StepReport(
             iteration=self.state.iteration,

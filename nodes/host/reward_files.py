@@ -4,7 +4,6 @@ A file, or a folder with ``config.json`` and weights (a hub repository), is name
 another loader carries the kind: ``clip_vision/CLIP-ViT-L.safetensors``. ``extra_model_paths.yaml`` is heeded.
 """
 
-import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,12 +13,11 @@ from comfy_api.latest import io
 
 from ...mixgrpo_core.rewards.networks.known_files import KnownFile
 from ...mixgrpo_core.rewards.networks.weight_files import SUFFIXES
-from ...mixgrpo_core.rewards.wrappers.exchange import map_parts
+from ...mixgrpo_core.rewards.told_apart import files_of
 
 OWN = "reward_models"
 NOTHING = "no file found"
 _DEEPEST = 4  # folders below a models folder that are looked into
-_SAMPLES, _SAMPLE = 64, 4096  # of a file, bytes: reading all of it would take as long as loading the model
 
 
 def register_folder() -> None:
@@ -87,28 +85,11 @@ def fingerprint(kinds: Sequence[str], *names: str | None) -> str:
     states = []
     for name in names:
         try:
-            stats = [] if name is None else [file.stat() for file in _files(path_of(name, kinds, ()))]
+            stats = [] if name is None else [file.stat() for file in files_of(path_of(name, kinds, ()))]
         except (ValueError, OSError):  # missing
             stats = []
         states.append([(stat.st_size, stat.st_mtime_ns) for stat in stats])
     return repr(states)
-
-
-def recognised(reward: object) -> str:
-    """The ``repr`` of a reward by which a run is recognised: files in it by their name and a digest of samples.
-
-    Another file of the same name is another reward; the same file in another place is the same.
-    """
-    text = repr(reward)
-
-    def named(part: str) -> str:
-        nonlocal text
-        if os.path.isabs(part) and os.path.exists(part):
-            text = text.replace(repr(part), repr(f"{os.path.basename(part)} {_digest(Path(part))}"))
-        return part
-
-    map_parts(reward, str, named)
-    return text
 
 
 def missing(name: str, known: Sequence[KnownFile]) -> str:
@@ -118,23 +99,6 @@ def missing(name: str, known: Sequence[KnownFile]) -> str:
     words = "; or ".join(file.words() for file in same or known)
     lost = "no file was found" if name == NOTHING else f"there is no {name}"
     return f"{lost} in models/{OWN}. Get {words}. Then press R and choose it" if words else f"{lost}: choose another"
-
-
-def _files(path: Path) -> list[Path]:
-    """The file itself, or those in a folder."""
-    return sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.blake2b(digest_size=8)
-    for file in _files(path):
-        size = file.stat().st_size
-        digest.update(f"{'' if file == path else file.name} {size}".encode())
-        with file.open("rb") as opened:
-            for place in range(0, size, max(_SAMPLE, size // _SAMPLES)):
-                opened.seek(place)
-                digest.update(opened.read(_SAMPLE))
-    return digest.hexdigest()
 
 
 def _roots(kind: str) -> list[Path]:

@@ -2,7 +2,6 @@
 
 import math
 import os
-import re
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +15,7 @@ from ...mixgrpo_core.advantages import Credit
 from ...mixgrpo_core.models.lora_reading import read_lora
 from ...mixgrpo_core.models.sizes import require_sizes
 from ...mixgrpo_core.rewards.people.votes import unheard, votes_at
+from ...mixgrpo_core.rewards.told_apart import recognised
 from ...mixgrpo_core.runs.gallery import result_of
 from ...mixgrpo_core.runs.model_card import BEFORE_AFTER, REPORT
 from ...mixgrpo_core.runs.summary import stopped_by, summary_of
@@ -27,7 +27,6 @@ from ..host.family import require_flow_model
 from ..host.identity import lora_digest, model_digest
 from ..host.lora_layouts import lora_for
 from ..host.model import HostModel
-from ..host.reward_files import recognised
 from ..host.texts import PromptSet
 from ..live import Command, LiveRun, Preparing
 from ..live.canvas_run import CanvasRun, lora_file, loras_folder, runs_folder
@@ -44,7 +43,6 @@ from .runs import layers_told, open_run, require_name, require_writable, settled
 
 NEW = "none"
 OUTPUTS = 6
-_ADDRESS = re.compile(r" at 0x[0-9A-Fa-f]+")  # of an object without a repr of its own: another one in every session
 
 
 class TrainLora(io.ComfyNode):
@@ -260,7 +258,7 @@ def run_setup(
         **tiny_told(policy),
         "prompts": prompts.digest,
         "negative": prompts.negative,
-        "rewards": {name: _ADDRESS.sub("", recognised(reward)) for name, reward in rewards.rewards.items()},
+        "rewards": {name: recognised(reward) for name, reward in rewards.rewards.items()},
         "size": [settings.width, settings.height],
         "cfg": settings.cfg,
         "guidance": settings.guidance,

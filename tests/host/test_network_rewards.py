@@ -20,7 +20,8 @@ from mixgrpo_pack.mixgrpo_core.rewards.networks.places import Resident
 from mixgrpo_pack.mixgrpo_core.rewards.networks.reference_picture import Pixels
 from mixgrpo_pack.mixgrpo_core.rewards.port import RewardBatch
 from mixgrpo_pack.mixgrpo_core.rewards.siglip.scores import SigLIPScore
-from mixgrpo_pack.nodes.host.reward_files import NOTHING, recognised
+from mixgrpo_pack.mixgrpo_core.rewards.told_apart import recognised
+from mixgrpo_pack.nodes.host.reward_files import NOTHING
 from mixgrpo_pack.nodes.rewards.edits import DirectionReward, PreservationReward
 from mixgrpo_pack.nodes.rewards.images import AestheticReward, ClassifierReward, SimilarityReward
 from mixgrpo_pack.nodes.rewards.prompted import ClipReward, ImageRewardNode

@@ -9,8 +9,8 @@ import reward_files
 import torch
 from canvas import loaded, prompt_set, short_config
 from mixgrpo_pack.mixgrpo_core.rewards.clip import PickScore
+from mixgrpo_pack.mixgrpo_core.rewards.told_apart import recognised
 from mixgrpo_pack.mixgrpo_core.rewards.wrappers.transforms import RunningZ, Transformed
-from mixgrpo_pack.nodes.host.reward_files import recognised
 from mixgrpo_pack.nodes.rewards.changes import RewardTransform
 from mixgrpo_pack.nodes.rewards.edits import DirectionReward
 from mixgrpo_pack.nodes.rewards.images import AestheticReward, ClassifierReward, SimilarityReward

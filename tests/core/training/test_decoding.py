@@ -4,13 +4,20 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
+from ranks import together
+from safetensors.torch import save_file
 from toy import Red, ToyModel
 
 from mixgrpo_core import FrozenWindow, RunFolder, TrainConfig, WindowPlanner, load_lora, train
 from mixgrpo_core.demo import demo_config, held_out_prompts, train_prompts
 from mixgrpo_core.models import load_demo
 from mixgrpo_core.rewards import ShapeReward
-from mixgrpo_core.rewards.port import RewardInfo, Scores
+from mixgrpo_core.rewards.pixels import Brightness, Contrast, Less, PixelReward
+from mixgrpo_core.rewards.port import RewardBatch, RewardInfo, Scores
+from mixgrpo_core.rewards.told_apart import recognised
+from mixgrpo_core.rewards.wrappers import Clip, RunningZ, Transformed
+from mixgrpo_core.runs.checkpoint import DecodeNotes
+from mixgrpo_core.support.ranks import ALONE
 from mixgrpo_core.training.decoding import Decoding
 
 CONFIG = TrainConfig(
@@ -122,6 +129,72 @@ def test_a_resumed_run_decodes_as_it_did_and_other_rewards_choose_anew(tmp_path)
     notes = RunFolder.open(tmp_path / "parts").latest().values["notes"]
     same, other = (Decoding(CONFIG, Rounds(0.1), {name: Red()}) for name in ("red", "blue"))
     assert same.known(notes) == notes["decode"] and other.known(notes) is None
+
+
+def bright(**changes):
+    return PixelReward(**{"measure": Brightness(), **changes})
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (bright(), bright(measure=Contrast())),
+        (bright(), bright(goal=Less())),
+        (Transformed(bright(), Clip(0.0, 1.0)), Transformed(bright(), Clip(0.0, 0.95))),
+    ],
+)
+def test_a_reward_of_the_same_name_and_class_with_other_settings_chooses_anew(tmp_path, one, other):
+    def run(reward, iterations):
+        config = replace(CONFIG, iterations=iterations, eval_every=0)
+        made, model = RunFolder.open_or_create(tmp_path / "run", config), Rounds(1e-4)
+        reports(model, reward, config, made, ())
+        return model.calls
+
+    run(one, 1)
+    assert run(one, 2)[:2] == ["bfloat16"] * 2, "the choice was remembered"
+    assert run(other, 3)[:3] == ["float32", "bfloat16", "bfloat16"], "the first group is decoded in both"
+
+
+@dataclass(frozen=True)
+class FromFile(Red):
+    file: str
+
+
+def test_another_weights_file_of_the_same_name_chooses_anew_and_the_same_one_elsewhere_does_not(tmp_path, monkeypatch):
+    def kept(folder, seed):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        numbers = torch.randn(64, generator=torch.Generator().manual_seed(seed))
+        save_file({"weight": numbers}, tmp_path / folder / "weights.safetensors")
+        return Decoding(CONFIG, Rounds(0.1), {"red": FromFile(str(tmp_path / folder / "weights.safetensors"))})
+
+    first = kept("here", 0)
+    notes = {"decode": DecodeNotes(dtype="bfloat16", moved=0.0, circumstances=first.circumstances)}
+    assert first.known(notes) and kept("there", 0).known(notes) and not kept("here", 1).known(notes)
+    monkeypatch.chdir(tmp_path / "there")  # as run files name them
+    assert Decoding(CONFIG, Rounds(0.1), {"red": FromFile("weights.safetensors")}).known(notes)
+
+
+def test_what_a_reward_remembers_does_not_make_it_another():
+    reward = Transformed(bright(), RunningZ())
+    before = recognised(reward)
+    reward(RewardBatch(images=torch.rand(4, 8, 8, 3), prompts=("a",) * 4))
+    assert reward.state_dict()["transform"] and recognised(reward) == before
+
+
+def on_ranks(ranks, config):
+    """The report and the calls of the model of a run on several ranks."""
+    model = Rounds(1e-4)
+    found = list(train(model, ["a", "bbbb"], {"red": Red()}, config, ranks=ranks))
+    return [report.decoded for report in found], model.calls
+
+
+def test_the_first_of_several_ranks_chooses_for_all_from_the_next_iteration_on(tmp_path):
+    config = replace(CONFIG, eval_every=0, updates=1)
+    on_ranks(ALONE, config)  # imports what the others are forked with
+    first, other = together(2, tmp_path, on_ranks, config)
+    assert first[0] == other[0] and {one["dtype"] for one in first[0]} == {"bfloat16"} and first[0][0]["moved"] > 0
+    assert first[1] == ["float32", *["bfloat16"] * 3], "its group of the first iteration in both"
+    assert other[1] == ["float32", *["bfloat16"] * 2]
 
 
 def test_a_model_without_a_lower_precision_says_so_before_work():

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
+from ranks import together
 from toy import Dark, Red, ToyModel
 
 from mixgrpo_core import FrozenWindow, RunFolder, TrainConfig, WindowPlanner, load_lora, train
@@ -13,6 +14,7 @@ from mixgrpo_core.rewards.port import RewardInfo, Scores
 from mixgrpo_core.rewards.stats import rank_correlation
 from mixgrpo_core.runs.reports import GroupScored
 from mixgrpo_core.runs.summary import decoding_words
+from mixgrpo_core.support.ranks import ALONE
 from mixgrpo_core.training.timed_step import rates_of_a_step
 
 CONFIG = TrainConfig(
@@ -147,6 +149,21 @@ def test_people_are_not_asked_twice_and_the_lower_precision_comes_after_it():
     reports = trained(model, replace(CONFIG, decode_dtype="auto"), held_out=())
     assert model.calls == ["tiny", "own", "tiny low", "tiny low", "own", *["tiny low"] * 4]
     assert reports[0].decoded == {"dtype": "bfloat16", "moved": 0.0, "tiny": "abc", "agreement": {"red": 1.0}}
+
+
+def on_ranks(ranks, config):
+    """What a run on several ranks tells of the tiny autoencoder."""
+    found = list(train(WithTiny(turned), ["a", "bbbb", "cc"], {"red": Red()}, config, ranks=ranks))
+    return [(report.decoded, [alarm.sentence for alarm in report.warnings]) for report in found]
+
+
+def test_the_first_of_several_ranks_compares_and_all_remember_it(tmp_path):
+    config = replace(CONFIG, iterations=3, eval_every=0, updates=1)
+    on_ranks(ALONE, config)  # imports what the others are forked with
+    first, other = together(2, tmp_path, on_ranks, config)
+    assert first == other, "one of them would end the run where they remembered otherwise"
+    assert first[-1][0]["agreement"] == {"red": pytest.approx(-1.0)} and "red -1.00" in first[0][1][0]
+    assert not first[2][1], "16 images are two groups, which the first one has in one iteration"
 
 
 def test_a_timed_step_times_both():
