@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from statistics import fmean, median
 from typing import Any
 
-from ..objectives.own_step import AUTO
+from ..objectives.own_step import AUTO, HIGHEST, LOWEST
 from .evidence import RECENT, Evidence, mean_of
 from .port import Finding
 
@@ -14,6 +14,9 @@ _FAR, _STILL = 0.1, 0.001
 """Shares of the velocity that an iteration moves: a policy that breaks is above, one that stands still below."""
 _ROUNDING = 1e-3
 _CLIPPED, _GRADIENT = 0.3, 30.0
+_LATELY, _NEAR = 3, 0.8
+"""Iterations after which a rate stays at its limit; the share of what was asked for from which on a move is that."""
+_LIMITED = 0.35
 
 
 def precision(run: Evidence) -> Finding | None:
@@ -47,10 +50,12 @@ def too_large(run: Evidence) -> Finding | None:
     words += [_moved(run)] if move > _FAR else []
     signs = (move > _FAR, most is not None and most > _CLIPPED, growth > _GRADIENT, fallen or told)
     found = ", ".join(words)
+    limit = _limit(run, LOWEST)
     if not any(signs):
-        return Finding(sign="step size", found=found)
+        change = f"{limit}: take more images per iteration, or a smaller alpha of the LoRA" if limit else ""
+        return Finding(sign="step size", found=found, change=change, gravity=_LIMITED if limit else 0.0)
     if run.train.learning_rate == AUTO:
-        change = "the steps came out larger than the trainer asked for: take more images per iteration"
+        change = f"{limit or 'the steps came out larger than the trainer asked for'}: take more images per iteration"
     else:
         change = (
             f"the steps are too large: start again with a tenth of the learning rate ({run.train.learning_rate}), with "
@@ -66,9 +71,12 @@ def too_small(run: Evidence) -> Finding | None:
     if not (moved or moves) or len(run.reports) < 3:
         return None
     found = _moved(run) if moves else f"an update changes an image's probability by {max(moved):.1g} at most"
-    trend = run.trend()
+    trend, limit = run.trend(), _limit(run, HIGHEST)
+    more = f"{limit}: make more updates per iteration, or take a larger alpha of the LoRA"
     if not stands_still(run) or (trend is not None and trend.rises):
-        return Finding(sign="movement", found=found)
+        return Finding(sign="movement", found=found, change=more if limit else "", gravity=_LIMITED if limit else 0.0)
+    if limit:
+        return Finding(sign="movement", found=found, change=more, gravity=0.7)
     own = run.train.learning_rate == AUTO
     change = "the policy hardly moves: " + (
         "the trainer asked for so small steps; look whether the reward fell or images broke, and what it says of that"
@@ -104,6 +112,19 @@ def _moved(run: Evidence) -> str:
     found = f"an iteration moves the policy by {max(run.figures('move')):.1%} of its velocity at most"
     targets = run.figures("move_target")
     return f"{found}; asked for lately: {targets[-1]:.1%}" if targets else found
+
+
+def _limit(run: Evidence, limit: float) -> str:
+    """That the trainer would set another rate if it might; empty where it may, or moves the policy as it wants to."""
+    rates, moves, targets = (run.figures(name)[-_LATELY:] for name in ("rate", "move", "move_target"))
+    if len(rates) < _LATELY or not moves or any(rate != limit for rate in rates):
+        return ""
+    share = fmean(moves) / fmean(targets)
+    if limit == HIGHEST:
+        words = "the highest that the trainer sets, and moves the policy by less than it asks for"
+        return f"the rate is at {limit:g}, {words}" if share < _NEAR else ""
+    words = "the lowest that the trainer sets, and moves the policy by more than it asks for"
+    return f"the rate is at {limit:g}, {words}" if share > 1 / _NEAR else ""
 
 
 def _clipped(report: Mapping[str, Any]) -> float | None:

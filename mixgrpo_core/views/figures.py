@@ -14,6 +14,8 @@ if TYPE_CHECKING:  # half a second: only who draws waits for it
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+_ACROSS = 3  # panels of what an update reported besides
+_MOVES = ("move", "move_target")
 _ROWS = 1000  # of a plan's drawing: more than it has pixels
 _BLUE, _ORANGE, _GREY, _GREEN = "#2563eb", "#ea580c", "#a1a1aa", "#16a34a"
 
@@ -54,16 +56,19 @@ def report_figure(
 ) -> None:
     """Reward curves, window, health and seconds of a run, and its before/after grid."""
     others = _other_figures(metrics)
-    ratios = [4, 2, 2, *([2] if others else []), *([] if grid is None else [10.2 * grid.height / grid.width])]
+    ratios = [4, 2, 2, *[2] * -(-len(others) // _ACROSS)]
+    ratios += [] if grid is None else [10.2 * grid.height / grid.width]
     figure = _figure(11, sum(ratios))
-    panels = figure.add_gridspec(len(ratios), 2, height_ratios=ratios)
+    panels = figure.add_gridspec(len(ratios), 2 * _ACROSS, height_ratios=ratios)
+    left, right = slice(None, _ACROSS), slice(_ACROSS, None)
     _rewards(figure.add_subplot(panels[0, :]), metrics)
-    _window(figure.add_subplot(panels[1, 0]), metrics, config)
-    _health(figure.add_subplot(panels[1, 1]), metrics)
-    _line(figure.add_subplot(panels[2, 0]), metrics, "grad_norm", "gradient norm")
-    _seconds(figure.add_subplot(panels[2, 1]), metrics)
-    if others:
-        _others(figure.add_subplot(panels[3, :]), metrics, others)
+    _window(figure.add_subplot(panels[1, left]), metrics, config)
+    _health(figure.add_subplot(panels[1, right]), metrics)
+    _line(figure.add_subplot(panels[2, left]), metrics, "grad_norm", "gradient norm")
+    _seconds(figure.add_subplot(panels[2, right]), metrics)
+    for number, names in enumerate(others):
+        row, column = divmod(number, _ACROSS)
+        _other(figure.add_subplot(panels[3 + row, 2 * column : 2 * column + 2]), metrics, names)
     if grid is not None:
         axes = figure.add_subplot(panels[-1, :])
         axes.imshow(np.asarray(grid))
@@ -116,21 +121,33 @@ def _health(axes: "Axes", metrics: Sequence[Mapping[str, Any]]) -> None:
     axes.legend(fontsize=7)
 
 
-def _other_figures(metrics: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Names of what objectives and regularisers reported besides what every run has."""
+def _other_figures(metrics: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """Names of what updates reported besides what every run has, those of a panel together."""
     usual = {*UpdateStats(steps=0).to_json(), "loss"}
-    return list(dict.fromkeys(name for report in metrics for name in report["update"] if name not in usual))
+    names = dict.fromkeys(name for report in metrics for name in report["update"] if name not in usual)
+    moves = [name for name in _MOVES if name in names]
+    return [*([moves] if moves else []), *([name] for name in names if name not in moves)]
 
 
-def _others(axes: "Axes", metrics: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
+def _other(axes: "Axes", metrics: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
+    """Figures in a panel of their own: a rate of 1e-4 would be invisible beside a share."""
     steps = [report["iteration"] + 1 for report in metrics]
-    for name in names:
+    for name, colour in zip(names, (_BLUE, _GREY), strict=False):
         values = [_number(report["update"].get(name)) for report in metrics]
-        axes.plot(steps, values, label=name, linewidth=1)
+        axes.plot(steps, values, label=name, color=colour, linewidth=1, zorder=2 if colour == _BLUE else 1)
+    if names[0] in _MOVES:
+        axes.set_ylim(bottom=0)
+        axes.yaxis.set_major_formatter(lambda share, _: f"{share:.1%}")
+    if names[0] == "rate":
+        axes.set_yscale("log")
+        low, high = axes.get_ylim()
+        axes.yaxis.set_major_formatter("{x:.0e}")
+        axes.yaxis.set_minor_formatter("{x:.0e}" if high < 10 * low else "")
+    if len(names) > 1:
+        axes.legend(fontsize=7)
     axes.set_xlabel("iteration")
-    axes.set_ylabel("figures of the update")
-    axes.legend(fontsize=7)
-    axes.grid(alpha=0.25)
+    axes.set_ylabel(names[0])
+    axes.grid(alpha=0.25, which="both")
 
 
 def _line(axes: "Axes", metrics: Sequence[Mapping[str, Any]], name: str, label: str) -> None:

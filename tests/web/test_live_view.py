@@ -181,10 +181,14 @@ def test_the_servers_findings_light_the_signs_and_the_gravest_is_told(open_view)
 
 
 def test_a_folder_that_was_left_tells_its_diagnosis(open_view, runs):
-    lines = [json.dumps(report(i, 0.3, update={"ratio_first": 0.004})) for i in range(4)]
-    store(runs, "my run", lines)
+    update = {"ratio_first": 0.004, "move": 0.02, "move_target": 0.05, "rate": 3e-2}
+    store(runs, "my run", [json.dumps(report(i, 0.3, update=update)) for i in range(4)])
     view = open_view(stored="my run")
     expect(view.element.locator(".mg-advice")).to_contain_text("use a higher precision", timeout=10_000)
+    move = view.element.locator(".mg-sign").first
+    expect(move).to_contain_text("2.0 % of 5.0 %")
+    expect(move).to_have_attribute("data-light", "watch")
+    assert "the rate is at 0.03, the highest that the trainer sets" in move.get_attribute("title")
 
 
 def test_what_a_guard_found_is_said_until_the_next_look(open_view):

@@ -7,6 +7,7 @@ import pytest
 from mixgrpo_core import TrainConfig
 from mixgrpo_core.diagnosis import Diagnosis, Evidence, Finding, diagnosed
 from mixgrpo_core.diagnosis.evidence import Trend
+from mixgrpo_core.objectives.own_step import HIGHEST, LOWEST
 
 RISES = Trend(before=0.1, now=0.5, error=0.01, spread=0.2)
 STANDS = replace(RISES, now=0.1)
@@ -72,3 +73,66 @@ def test_a_distance_that_runs_away_is_seen(growth, light):
 def test_what_the_live_view_warned_of_is_told(sign, update, words):
     first = diagnosed(evidence(update, count=3)).unasked[0]
     assert first.sign == sign and words in first.words
+
+
+def own_step(rate, move, count=12):
+    """A run that sets its own step, which asks for a move of 4 %."""
+    made = evidence(
+        {"rate": rate, "move": lambda i: move, "move_target": lambda i: 0.04, "grad_norm": lambda i: 1.0}, count
+    )
+    return replace(made, train=replace(made.train, learning_rate="auto"))
+
+
+@pytest.mark.parametrize(
+    ("rate", "move", "sign", "light", "words"),
+    [
+        (
+            HIGHEST,
+            0.02,
+            "movement",
+            "watch",
+            "the rate is at 0.03, the highest that the trainer sets, and moves the policy",
+        ),
+        (
+            HIGHEST,
+            0.0005,
+            "movement",
+            "bad",
+            "the rate is at 0.03, the highest that the trainer sets, and moves the policy",
+        ),
+        (
+            LOWEST,
+            0.06,
+            "step size",
+            "watch",
+            "the rate is at 1e-06, the lowest that the trainer sets, and moves the policy",
+        ),
+        (
+            LOWEST,
+            0.15,
+            "step size",
+            "bad",
+            "the rate is at 1e-06, the lowest that the trainer sets, and moves the policy",
+        ),
+    ],
+)
+def test_a_rate_at_its_limit_is_told_with_what_to_do(rate, move, sign, light, words):
+    [found] = [one for one in diagnosed(own_step(lambda i: rate, move)).findings if one.sign == sign]
+    assert found.light == light and words in found.change and ": " in found.change
+    others = [one for one in diagnosed(own_step(lambda i: rate, move)).findings if one.sign != sign]
+    assert not any("the trainer sets" in one.words for one in others)
+
+
+@pytest.mark.parametrize(
+    ("rate", "move"),
+    [
+        (lambda i: HIGHEST, 0.04),  # it is what was asked for
+        (lambda i: LOWEST, 0.04),
+        (lambda i: HIGHEST if i % 3 else HIGHEST / 2, 0.02),  # it comes back
+        (lambda i: 1e-3, 0.02),
+    ],
+)
+def test_a_rate_that_may_go_further_is_not_told(rate, move):
+    found = diagnosed(own_step(rate, move)).findings
+    assert not any("the trainer sets" in one.words for one in found)
+    assert {one.light for one in found if one.sign in ("movement", "step size")} == {"good"}
