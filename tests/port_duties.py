@@ -3,9 +3,13 @@
 A test file imports the functions it puts its models through: ``from port_duties import *``.
 """
 
+from threading import Barrier, Thread
+
 import pytest
 import torch
 from torch import Tensor
+
+from mixgrpo_core.models.port import DecodesBeside
 
 PROMPT = "a small red circle on the left"
 
@@ -213,3 +217,25 @@ def test_pictures_that_were_cut_off_keep_the_gradient_that_leads_back(model) -> 
     (darker,) = torch.autograd.grad((images * cut).sum(), x)
     assert float(brighter.abs().max()) == 0
     assert float(darker.abs().max()) > 0
+
+
+def test_a_model_that_can_decodes_in_another_thread_while_its_network_runs(model) -> None:
+    if not isinstance(model, DecodesBeside):
+        return
+    latents, other = model.noise(8, 2) * 3, model.noise(9, 2)
+    images, moves = model.decode(latents), velocity(model).detach()
+    decoder, found = model.decoder(), []
+    both = Barrier(2)
+
+    def decode() -> None:
+        both.wait(20)
+        found.extend(decoder.decode(x) for x in (other, latents))
+
+    thread = Thread(target=decode)
+    thread.start()
+    both.wait(20)
+    with torch.no_grad():
+        beside = [velocity(model) for _ in range(2)]
+    thread.join(20)
+    assert all(torch.equal(one, moves) for one in beside)
+    assert len(found) == 2 and torch.equal(found[1], images)

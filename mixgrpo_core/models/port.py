@@ -117,6 +117,20 @@ class DecodesTiny(Protocol):
 
 
 @runtime_checkable
+class DecodesBeside(Protocol):
+    """A model that can decode in one thread while its network is run in another."""
+
+    def decoder(self) -> "FlowModel[Any]":
+        """The same model, with the same weights, to decode with in another thread: as ``decode``, ``decode_low`` and
+        ``decode_tiny`` do here, at every size.
+
+        Raises:
+            ValueError: rollouts use its autoencoder, too; in one sentence.
+        """
+        ...
+
+
+@runtime_checkable
 class TellsKinds(Protocol):
     """A model of which not all conditionings go into one call of the network together."""
 

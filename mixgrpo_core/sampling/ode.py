@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..models.port import Cond, DecodesLow, DecodesTiny, Sampled, Velocity
+from ..support.aside import require_wanted
 from .schedule import start_of
 from .solvers import Euler, Solver
 
@@ -139,5 +140,9 @@ def decode_frames(
     how = model.decode_low if low and isinstance(model, DecodesLow) else model.decode
     if tiny and isinstance(model, DecodesTiny) and model.tiny:
         how = partial(model.decode_tiny, low=low)
-    made = torch.cat([how(x) for x in latents.split(batch)])
+    parts = []
+    for x in latents.split(batch):
+        require_wanted()
+        parts.append(how(x))
+    made = torch.cat(parts)
     return (made, None) if made.ndim == 4 else (made[:, (made.shape[1] - 1) // 2], made)

@@ -33,12 +33,10 @@ from .values import checked
 RENAMED: Mapping[str, str] = MappingProxyType({"combination": "credit"})
 """Settings by an older name, which files may still use."""
 
-
 UNTIL_STOPPED = -1
 """As the number of iterations: the run goes on until somebody or a guard stops it."""
 SHOWN = 1000
 """Iterations for which the plan of such a run is drawn and counted."""
-
 
 DecodeDtype = Literal["float32", "auto"]
 
@@ -135,6 +133,11 @@ class TrainConfig:
         "In which precision rollouts are decoded. auto: in bfloat16 where no score of the first group moves by more "
         "than a tenth of the group's spread; held-out images stay in float32.",
     )
+    decode_beside: bool = setting(
+        False,
+        "Whether a group is decoded while the next prompts are rolled out, in the memory of both. Not on the canvas.",
+        may_change=True,
+    )
     update_batch: int = setting(16, "Images trained on at once.", least=1, below=100_001, may_change=True)
     eval_every: int = setting(
         10,
@@ -210,14 +213,11 @@ class TrainConfig:
 
     def sigmas(self, model: Gridded = USUAL) -> torch.Tensor:
         """The base grid ``[steps + 1]`` of rollouts: the model's own, or the one of ``shift``."""
-        return self._grid(model, self.steps)
+        return grid_of(model, self.steps, self.shift)
 
     def eval_sigmas(self, model: Gridded = USUAL) -> torch.Tensor:
         """The grid ``[T + 1]`` of held-out samples, float32."""
-        return self._grid(model, self.eval_steps or self.steps)
-
-    def _grid(self, model: Gridded, steps: int) -> torch.Tensor:
-        return grid_of(model, steps, self.shift)
+        return grid_of(model, self.eval_steps or self.steps, self.shift)
 
     def plan(self, iteration: int, prompt: int, sigmas: torch.Tensor, memory: Memory = NOTHING) -> StepPlan:
         """The planner's plan of a group over ``sigmas [T + 1]``, with no trained step where the objective asks none."""

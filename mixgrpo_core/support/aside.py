@@ -80,6 +80,12 @@ class Aside:
         self._given_up.set()
         self._asked.put(None)
 
+    def end(self) -> None:
+        """Give up, and wait until nothing is under way any more."""
+        self.give_up()
+        while self._thread is not None and self._thread.is_alive():
+            self._thread.join(_MOMENT)
+
     def _run(self) -> None:
         _here.given_up = self._given_up
         while (piece := self._asked.get()) is not None and not self._given_up.is_set():

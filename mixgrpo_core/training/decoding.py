@@ -13,8 +13,9 @@ several ranks the first chooses; what it has found counts for all of them from t
 Held-out images, pictures and what is shown of them are always decoded by the model's own autoencoder as it is.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ from torch import Tensor
 
 from ..diagnosis.signal import AGREEMENT
 from ..evaluation.guards import Alarm
-from ..models.port import DecodesLow, DecodesTiny, FlowModel
+from ..models.port import DecodesBeside, DecodesLow, DecodesTiny, FlowModel
 from ..models.sizes import sized
 from ..rewards.port import Reward, RewardBatch, Scores, about
 from ..rewards.scoring import score
@@ -31,6 +32,7 @@ from ..rewards.told_apart import recognised
 from ..runs.checkpoint import DecodeNotes, Notes, TinyNotes
 from ..sampling.ode import decode_frames
 from ..settings.config import TrainConfig
+from ..support.beside import Beside
 from ..support.digests import text_digest
 from ..support.ranks import ALONE, Ranks
 
@@ -66,6 +68,7 @@ class Decoding:
         self.circumstances = ranks.from_first(lambda: _circumstances(model, rewards, self._tiny))
         self._chosen: DecodeNotes | None = None  # but not yet told to all ranks
         self._news = False
+        self._decoder = model.decoder() if config.decode_beside and isinstance(model, DecodesBeside) else model
 
     def known(self, notes: Notes) -> DecodeNotes | None:
         """The precision that was chosen before, where it still counts."""
@@ -77,12 +80,19 @@ class Decoding:
         found = notes.get("tiny")
         return found if found is not None and found["circumstances"] == self.circumstances else None
 
-    def images(self, latents: Tensor, prompt: str, notes: Notes) -> tuple[Tensor, Tensor | None]:
-        """Images ``[G, H, W, 3]`` of the latents ``[G, *L]`` of a prompt's rollout, and frames ``[G, F, H, W, 3]`` of
-        videos."""
+    def images(self, prompt: str, notes: Notes) -> Callable[[Tensor], tuple[Tensor, Tensor | None]]:
+        """What makes images ``[G, H, W, 3]`` of the latents ``[G, *L]`` of a prompt's rollout, and frames
+        ``[G, F, H, W, 3]`` of videos; where rollouts are decoded beside others, it may be asked in another thread."""
         found = self.known(notes)
         low = self._lower and found is not None and found["dtype"] == BFLOAT16
-        return decode_frames(sized(self._model, prompt), latents, self._batch, low=low, tiny=bool(self._tiny))
+        return partial(self._decoded, prompt, low)
+
+    def _decoded(self, prompt: str, low: bool, latents: Tensor) -> tuple[Tensor, Tensor | None]:
+        return decode_frames(sized(self._decoder, prompt), latents, self._batch, low=low, tiny=bool(self._tiny))
+
+    def beside(self) -> Beside | None:
+        """Where groups are decoded while others are rolled out; None where it is done in turn."""
+        return None if self._decoder is self._model else Beside(self._model.device)
 
     def told(self, notes: Notes) -> dict[str, Any]:
         """For the report; nothing where the model's own autoencoder in float32 was asked for."""

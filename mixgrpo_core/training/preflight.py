@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from ..advantages.port import WIDTHS, Width, widest_of, width_of
 from ..models.policy import OLD, REFERENCE
-from ..models.port import DecodesLow, FlowModel
+from ..models.port import DecodesBeside, DecodesLow, FlowModel
 from ..models.sizes import require_sizes
 from ..objectives.own_step import AUTO, LEAST_UPDATES, most_count
 from ..objectives.port import GROUP, TRANSITIONS
@@ -65,6 +65,8 @@ def check(
             )
     plans = _checked_plans(model, config)
     _check_objective(model, config)
+    if config.decode_beside:
+        _require_decoder(model)
     if config.decode_dtype != "float32" and not isinstance(model, DecodesLow):
         raise ValueError(
             f"decode_dtype = {config.decode_dtype!r} compares two precisions, and {type(model).__name__} decodes in "
@@ -94,6 +96,16 @@ def check(
         raise ValueError("the model has no LoRA parameters to train: attach a LoRA of rank 1 or more")
     if math.prod(model.latent_shape) < 1:
         raise ValueError(f"expected a latent shape of positive sizes, found {model.latent_shape}")
+
+
+def _require_decoder(model: FlowModel) -> None:
+    """Raise ``ValueError`` where it cannot be decoded beside rollouts."""
+    if not isinstance(model, DecodesBeside):
+        raise ValueError(
+            f"decode_beside decodes in a thread while the network runs, and {type(model).__name__} cannot: ComfyUI's "
+            "models, for one, are moved in and out for one call at a time. Leave decode_beside out"
+        )
+    model.decoder()
 
 
 def _checked_plans(model: FlowModel, config: TrainConfig) -> list[StepPlan]:

@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 
 from torch import Tensor
 
@@ -20,6 +21,7 @@ from ..sampling.planners import StepPlan
 from ..sampling.rollouts import Prompt, rollout_together
 from ..sampling.trajectory import Trajectory
 from ..settings.config import TrainConfig
+from ..support.beside import Beside
 from ..support.phases import PhaseClock
 from ..support.ranks import ALONE, Ranks
 from ..support.seeds import derive_seed
@@ -32,6 +34,17 @@ from .taught import Rolled
 def spread_floor(name: str, reward: Reward, config: TrainConfig) -> float:
     """Least standard deviation that a group's scores of this reward are divided by."""
     return config.spread_floors.get(name, max(config.spread_floor, about(reward).spread_floor))
+
+
+@dataclass(frozen=True)
+class _Sampled:
+    """The latents of a group, and what gives its images and frames."""
+
+    place: int
+    item: Prompted
+    plan: StepPlan
+    trajectory: Trajectory
+    images: Callable[[], tuple[Tensor | None, ...]]
 
 
 @dataclass(frozen=True)
@@ -48,7 +61,8 @@ class RollingOut:
     """Rolls out and scores for the iteration that ``state`` stands at.
 
     Prompts of one size are rolled out side by side, as many as a call of the network has rows for: while a group is
-    still one row, theirs fill a call. What comes after that is done in the order of the places.
+    still one row, theirs fill a call. What comes after that is done in the order of the places: before the next prompts
+    are rolled out, or, where a group is decoded beside them in a thread, when they have been.
 
     Args:
         trained: the rewards that are trained on.
@@ -76,21 +90,12 @@ class RollingOut:
         own = self._ranks.own(len(items))
         waiting: deque[tuple[_Decoded, Scored]] = deque()
         found: list[Rolled] = []
-        with Scoring(self._trained, self._ranks, len(items)) as scoring:
-            hear = self._progress(sum(len(plans[place].steps) for place in own), scoring)
-            order = InOrder[Trajectory](own)
-            for places in waves(own, self._together(scoring), lambda place: items[place].prompt):
-                with clock.phase("rollout"), self._sampling_policy():
-                    prompts = [Prompt(cond=items[p].cond, plan=plans[p], seed=self._seed(p)) for p in places]
-                    trajectories = rollout_together(
-                        sized(self._model, items[places[0]].prompt),
-                        prompts,
-                        self._config.sampling(),
-                        group_size=self._config.images_per_prompt,
-                        on_step=hear,
-                    )
-                for place, trajectory in order.of(zip(places, trajectories, strict=True)):
-                    group = self._decoded(trajectory, plans[place], items[place], place, clock)
+        begun: list[_Sampled] = []
+        with Scoring(self._trained, self._ranks, len(items)) as scoring, self._beside() as beside:
+
+            def look_at(groups: Sequence[_Sampled]) -> None:
+                for each in groups:
+                    group = self._decoded(each, clock)
                     with clock.phase("reward"):
                         scored = scoring.begin(group.batch)
                         self._choose(group, scored)
@@ -98,6 +103,22 @@ class RollingOut:
                     while waiting and waiting[0][1].done:
                         found.append(self._rolled(*waiting.popleft()))
                     self._tell_waiting(len(waiting), scoring)
+
+            hear = self._progress(sum(len(plans[place].steps) for place in own), scoring, beside)
+            order = InOrder[Trajectory](own)
+            for places in waves(own, self._together(scoring, beside), lambda place: items[place].prompt):
+                trajectories = self._rolled_out(
+                    [items[p] for p in places], [plans[p] for p in places], places, clock, hear
+                )
+                look_at(begun)
+                begun = []
+                for place, trajectory in order.of(zip(places, trajectories, strict=True)):
+                    group = self._sampled(place, items[place], plans[place], trajectory, beside)
+                    if beside is None or self._decoding.choosing(self._state.notes):
+                        look_at([group])
+                    else:
+                        begun.append(group)
+            look_at(begun)
             scoring.finish()
             while waiting:
                 with clock.phase("reward"):
@@ -106,25 +127,59 @@ class RollingOut:
                 self._tell_waiting(len(waiting), scoring)
         return found
 
+    def _beside(self) -> AbstractContextManager[Beside | None]:
+        """Where groups are decoded while others are rolled out."""
+        return self._decoding.beside() or nullcontext()
+
+    def _rolled_out(
+        self,
+        items: Sequence[Prompted],
+        plans: Sequence[StepPlan],
+        places: Sequence[int],
+        clock: PhaseClock,
+        hear: Callable[[int], None],
+    ) -> list[Trajectory]:
+        """Of prompts side by side."""
+        with clock.phase("rollout"), self._sampling_policy():
+            every = zip(items, plans, places, strict=True)
+            return rollout_together(
+                sized(self._model, items[0].prompt),
+                [Prompt(cond=item.cond, plan=plan, seed=self._seed(place)) for item, plan, place in every],
+                self._config.sampling(),
+                group_size=self._config.images_per_prompt,
+                on_step=hear,
+            )
+
+    def _sampled(
+        self, place: int, item: Prompted, plan: StepPlan, trajectory: Trajectory, beside: Beside | None
+    ) -> _Sampled:
+        """A group of latents; where it is decoded beside others it is begun with."""
+        how, latents = self._decoding.images(item.prompt, self._state.notes), trajectory.final
+        if beside is None:
+            return _Sampled(place, item, plan, trajectory, partial(how, latents))
+        return _Sampled(place, item, plan, trajectory, partial(beside.take, beside.begin(how, latents)))
+
     def _tell_waiting(self, groups: int, scoring: Scoring) -> None:
         if scoring.aside:
             self._observer(Waiting(iteration=self._state.iteration, groups=groups))
 
-    def _together(self, scoring: Scoring) -> int:
-        """Prompts that are rolled out side by side; where rewards score meanwhile, whole groups that fill a call."""
+    def _together(self, scoring: Scoring, beside: Beside | None) -> int:
+        """Prompts that are rolled out side by side; where work goes on meanwhile, whole groups that fill a call."""
         rows = self._config.rollout_batch
-        return max(1, rows // self._config.images_per_prompt) if scoring.aside else rows
+        return max(1, rows // self._config.images_per_prompt) if scoring.aside or beside is not None else rows
 
     def _seed(self, place: int) -> int:
         return derive_seed(self._config.seed, self._state.iteration, place)
 
-    def _progress(self, total: int, scoring: Scoring) -> Callable[[int], None]:
+    def _progress(self, total: int, scoring: Scoring, beside: Beside | None) -> Callable[[int], None]:
         number, done = self._state.iteration, 0
 
         def on_step(step: int) -> None:
             nonlocal done
             done += 1
             scoring.look()
+            if beside is not None:
+                beside.look()
             self._observer(Progress(iteration=number, phase="rollout", done=done, total=total))
 
         return on_step
@@ -136,24 +191,23 @@ class RollingOut:
             return nullcontext()
         return self._model.with_weights(None if sampler == REFERENCE else self._state.lagged[sampler].weights)
 
-    def _decoded(
-        self, trajectory: Trajectory, plan: StepPlan, item: Prompted, place: int, clock: PhaseClock
-    ) -> _Decoded:
-        seed = self._seed(place)
-        with clock.phase("decode"):
-            images, frames = self._decoding.images(trajectory.final, item.prompt, self._state.notes)
+    def _decoded(self, group: _Sampled, clock: PhaseClock) -> _Decoded:
+        seed, item, plan = self._seed(group.place), group.item, group.plan
+        with clock.phase("decode"):  # beside rollouts: what is waited for
+            images, frames = group.images()
+        assert images is not None
         for look in self._looks:
             look(images)
         batch = RewardBatch(
             images=images,
             frames=frames,
             prompts=(item.prompt,) * len(images),
-            group=place,
+            group=group.place,
             context=replace(item.context, iteration=self._state.iteration, seed=seed),
-            latents=trajectory.final,
+            latents=group.trajectory.final,
             origin=self._origin(seed, plan),
         )
-        return _Decoded(item, plan, trajectory, batch)
+        return _Decoded(item, plan, group.trajectory, batch)
 
     def _choose(self, group: _Decoded, scored: Scored) -> None:
         """Where it is open how to decode, this group may tell: its scores are waited for."""

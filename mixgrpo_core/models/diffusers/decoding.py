@@ -2,23 +2,27 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from torch import Tensor
 
+from ...support.sized import Size
 from ..tiny import picture, require_alike
 from .arguments import place_vae
 from .encoding import ImageEncoder
 from .family import Family
 from .field import PipelineField
 from .frames import Frames
+from .interior import Interior
 from .loading import ModelFilesError
 from .tiny import TinyVae, load_tiny, tiny_digest
 
+M = TypeVar("M", bound="DecodesByVae")
 _DECODED_PIXELS = 2**20  # decoded at once: the VAE in float32 needs a few GiB for one megapixel
 
 
@@ -36,10 +40,12 @@ class DecodesByVae:
     family: Family
     resolution: tuple[int, int]
     _pipe: DiffusionPipeline
+    _inside: Interior
     _field: PipelineField
     _frames: Frames
     _encoder: ImageEncoder
     _small: TinyVae
+    _sizes: dict[Size, Any]
 
     def decode(self, x: Tensor, *, grad: bool = False) -> Tensor:
         """Latents ``[B, *L]`` to images ``[B, H, W, 3]`` in 0..1, float32; of several frames ``[B, F, H, W, 3]``."""
@@ -80,6 +86,18 @@ class DecodesByVae:
         latents = self._encoder(picture(*self.resolution).to(self.device), self.decode).to(self.device)
         require_alike(self.decode(latents), self.decode_tiny(latents), str(path))
         self.tiny = tiny_digest(found)
+
+    def decoder(self: M) -> M:
+        """The same model to decode with in another thread: see `DecodesBeside`."""
+        if self.family.needs_picture or (self.family.reads_pictures and hasattr(self._pipe.vae, "clear_cache")):
+            raise ValueError(
+                f"expected a model whose autoencoder is free while prompts are rolled out, found {self.family.name}, "
+                "which reads pictures with it meanwhile: leave decode_beside out"
+            )
+        made = copy(self)
+        made._inside, made._sizes = self._inside.another(), {}
+        made._pipe, made._field = made._inside.pipe, self._field.within(made._inside)
+        return made
 
     @contextmanager
     def _by(self, autoencoder: TinyVae) -> Iterator[None]:

@@ -39,6 +39,10 @@ class PipelineField:
         self.size: tuple[int, int] = (int(self._told["height"]), int(self._told["width"]))
         self.latent_shape = tuple(found.shape[1:])
 
+    def within(self, inside: Interior) -> "PipelineField":
+        """The same field of another interior over the same networks."""
+        return PipelineField(inside, self._embeds, self._asked)
+
     def noise(self, seed: int, count: int) -> Tensor:
         """What the pipeline starts from, ``[count, *L]`` in float32: numbers of the CPU, then packed."""
         told = {name: None if name in PICTURES else value for name, value in self._told.items()}

@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from copy import copy
 from typing import Any, TypeVar
 
 import torch
@@ -26,6 +27,7 @@ class Interior:
 
     Attributes:
         probe: its scheduler, which keeps the answers.
+        pipe: the pipeline.
 
     Args:
         pipe: the pipeline with a `Probe` or a `DiffusionProbe` for its scheduler.
@@ -33,7 +35,8 @@ class Interior:
     """
 
     def __init__(self, pipe: DiffusionPipeline, device: torch.device) -> None:
-        self._pipe = pipe
+        self._untouched, self._device = _copied(pipe), device
+        self.pipe = pipe
         self._call: Callable[..., Any] = inspect.unwrap(type(pipe).__call__)  # without its no_grad
         self.probe: Probe | DiffusionProbe = pipe.scheduler
         pipe.__class__ = _at(type(pipe), device)
@@ -74,13 +77,17 @@ class Interior:
         if self._reference is not None:
             named = {**named, PICTURE: self._reference.image}
         if self._own_area is not None:
-            self._pipe.default_sample_size = self._own_area if area is None else area
+            self.pipe.default_sample_size = self._own_area if area is None else area
         try:
-            return self._call(self._pipe, **named, output_type=output, return_dict=False)
+            return self._call(self.pipe, **named, output_type=output, return_dict=False)
         except Enough:
             return None
         finally:
             self._x = None
+
+    def another(self) -> "Interior":
+        """One over the same networks that may be asked in another thread: what is asked and answered is its own."""
+        return Interior(_copied(self._untouched), self._device)
 
     def told(self, named: Mapping[str, object], area: float | None) -> dict[str, Any]:
         """The arguments with which a call would draw its noise."""
@@ -136,6 +143,15 @@ class Interior:
     def _keep_image(self, image: Tensor, *args: object, **named: object) -> None:
         self._image = image
         raise Enough
+
+
+def _copied(pipe: DiffusionPipeline) -> DiffusionPipeline:
+    """Another pipeline over the same networks; what an interior changes of it is another's, too."""
+    made = copy(pipe)
+    for name in ("scheduler", *(processor for processor, _ in _PROCESSORS)):
+        if hasattr(pipe, name):
+            setattr(made, name, copy(getattr(pipe, name)))
+    return made
 
 
 def _keep(kept: dict[K, V], key: K, value: V) -> None:

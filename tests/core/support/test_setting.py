@@ -75,5 +75,5 @@ def test_every_range_of_a_run_is_enforced_at_its_edge(name, told):
 def test_what_may_change_on_resume_is_told_by_the_settings():
     assert set(MAY_CHANGE) == {
         *("iterations", "rollout_batch", "decode_batch", "update_batch", "guards", "checkpoint_every"),
-        *("checkpoint_minutes", "keep"),
+        *("checkpoint_minutes", "keep", "decode_beside"),
     }
