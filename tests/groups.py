@@ -44,7 +44,7 @@ def path(latents, sigmas, trained=None):
                 step=step,
                 kernel=FlowSDE(0.7),
                 x=latents[step][:1] if one_row else latents[step],
-                parent=torch.zeros(len(latents[0]), dtype=torch.long) if one_row else torch.arange(len(latents[0])),
+                parents=torch.zeros(len(latents[0]), dtype=torch.long) if one_row else torch.arange(len(latents[0])),
                 edge=torch.arange(len(latents[0])),
                 x_next=latents[step + 1],
                 sigma=sigmas[step],

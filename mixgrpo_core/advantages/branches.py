@@ -18,7 +18,7 @@ def siblings(trajectory: Trajectory) -> Tensor:
     """``[G]``: which latent before the first trained step each member comes from; 0 where no step is trained."""
     if not trajectory.transitions:
         return torch.zeros(trajectory.group_size, dtype=torch.long)
-    return trajectory.transitions[0].parent.cpu()
+    return trajectory.transitions[0].parents
 
 
 @dataclass(frozen=True)

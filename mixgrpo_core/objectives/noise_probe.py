@@ -58,8 +58,8 @@ class NoiseProbe:
         looked_at += [piece for piece in starts[:1] if len(piece.x) not in [len(other.x) for other in looked_at]]
 
         def deviation(velocity: Velocity) -> float:
-            ratios = (objective.log_ratio(self.policy(velocity), piece).exp() for piece in looked_at)
-            return max(float((ratio - 1).abs().max()) for ratio in ratios)
+            ratios = [objective.log_ratio(self.policy(velocity), piece).exp() for piece in looked_at]
+            return float(torch.stack([(ratio - 1).abs().max() for ratio in ratios]).max())
 
         return sized(self.model, group.prompt).run((group.cond,), deviation)
 

@@ -18,6 +18,7 @@ from ..rewards.port import Scores
 from ..sampling.kernels import Kernel
 from ..sampling.schedule import noise_of_start
 from ..sampling.trajectory import Trajectory, Transition
+from ..support.queued import index_on, scalar_on
 from ..support.seeds import derive_seed
 
 KEPT_NO_START = "the rollout kept no states: name START in the objective's `needs`, or record steps of the plan"
@@ -121,15 +122,16 @@ class Group:
         return self.trajectory.group_size if self.size is None else self.size
 
     def select(self, members: Tensor) -> "Group":
-        """The group of some members (indices ``[g]``), as if the others had never been sampled."""
-        here = members.cpu()
+        """The group of some members (indices ``[g]`` on the CPU), as if the others had never been sampled."""
         return replace(
             self,
             trajectory=self.trajectory.select(members),
-            advantage=self.advantage[members],
-            parts={name: part[here] for name, part in self.parts.items()},
-            scores={name: replace(s, values=s.values[here], valid=s.valid[here]) for name, s in self.scores.items()},
-            members=self.numbers[here],
+            advantage=self.advantage[index_on(self.advantage.device, members)],
+            parts={name: part[members] for name, part in self.parts.items()},
+            scores={
+                name: replace(s, values=s.values[members], valid=s.valid[members]) for name, s in self.scores.items()
+            },
+            members=self.numbers[members],
             size=self.whole_size,
         )
 
@@ -216,7 +218,7 @@ def transition_pieces(group: Group, batch: int) -> Iterator[Piece]:
         for rows in torch.arange(len(transition.x)).split(batch):
             members = torch.isin(transition.parents, rows).nonzero()[:, 0]
             part = transition.select(members)
-            final = group.trajectory.final[members]
+            final = group.trajectory.final[index_on(part.x.device, members)]
             yield Piece(column=column, members=members, x=part.x, parent=part.parent, final=final, transition=part)
 
 
@@ -238,11 +240,11 @@ def draw_pieces(group: Group, draws: Sequence[Draw], model: FlowModel[Any], seed
     final = group.trajectory.final
     for column, draw in zip(draw_columns(group, draws), draws, strict=True):
         noise = _noise(group, draw, column, model, derive_seed(seed, "noise", column.index))
+        level = scalar_on(final.device, column.sigma, final.dtype)
         for members in torch.arange(group.trajectory.group_size).split(batch):
-            x0 = final[members]
-            eps = noise if len(noise) == 1 else noise[members]
-            sigma = column.sigma.to(x0.device)
-            x = torch.lerp(x0, eps.expand_as(x0), sigma.to(x0.dtype))
+            its = index_on(final.device, members)
+            x0, eps = final[its], noise if len(noise) == 1 else noise[its]
+            x = torch.lerp(x0, eps.expand_as(x0), level)
             rows = torch.arange(len(members), device=x0.device)
             yield Piece(column=column, members=members, x=x, parent=rows, final=x0, noise=eps)
 
@@ -252,7 +254,7 @@ def _noise(group: Group, draw: Draw, column: Column, model: FlowModel[Any], seed
     if draw.noise is Noise.GROUP:
         return model.noise(seed, 1)
     if draw.noise is Noise.MEMBER:
-        return model.noise(seed, group.whole_size)[group.numbers.to(model.device)]
+        return model.noise(seed, group.whole_size)[index_on(model.device, group.numbers)]
     if not group.trajectory.states:
         raise ValueError(KEPT_NO_START)
     if draw.noise is Noise.START:
@@ -260,5 +262,6 @@ def _noise(group: Group, draw: Draw, column: Column, model: FlowModel[Any], seed
         if start.step != 0:
             raise ValueError(KEPT_NO_START)
         return noise_of_start(start.x, start.sigma)[start.parent]
-    state, sigma = group.trajectory.states[draw.state], column.sigma.to(group.trajectory.final.device)
-    return (state.x[state.parent] - (1 - sigma) * group.trajectory.final) / sigma
+    state, final = group.trajectory.states[draw.state], group.trajectory.final
+    sigma = scalar_on(final.device, column.sigma, column.sigma.dtype)
+    return (state.x[state.parent] - (1 - sigma) * final) / sigma

@@ -2,14 +2,13 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from ..models.policy import Policy
-from ..sampling.kernels import Gaussian
 from ..support.facts import RunFacts
 from .clipped import ClippedObjective, policy_report
 from .pieces import Piece
@@ -81,7 +80,7 @@ class PositionalGRPO(ClippedObjective):
         transition = piece.step
         assert transition.old_mean is not None  # OLD_MEAN
         new = transition.per_member(transition.gaussian(policy(piece.x, piece.sigma)))
-        old = Gaussian(transition.old_mean[transition.parent], new.std)
+        old = replace(new, mean=transition.old_mean[transition.parent])
         x = transition.x_next
         return position_log_ratio(new.log_prob(x, reduce=False), old.log_prob(x, reduce=False))
 

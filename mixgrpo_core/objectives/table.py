@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ..models.policy import Policy
 from ..rewards.port import Scores
+from ..support.queued import index_on
 from .pieces import Column, Group, Moment, Piece, StepNumbers
 from .port import Cells, LossReport, Objective
 from .regularisers import Regulariser
@@ -15,14 +16,14 @@ from .regularisers import Regulariser
 def cells_of(
     group: Group, columns: Sequence[Column], members: Tensor, candidates: Sequence[StepNumbers], moment: Moment
 ) -> Cells:
-    """What a loss knows of some ``members [g]`` (indices) and ``columns`` of a group."""
-    trajectory = group.trajectory
+    """What a loss knows of some ``members [g]`` (indices on the CPU) and ``columns`` of a group."""
+    trajectory, its = group.trajectory, index_on(group.trajectory.final.device, members)
     steps = [column.index for column in columns]
     edges = None
     if all(column.step is not None for column in columns):
-        edges = torch.stack([trajectory.transitions[step].edge[members] for step in steps], 1)
+        edges = torch.stack([trajectory.transitions[step].edge[its] for step in steps], 1)
     return Cells(
-        advantages=_advantages(group.advantage[members], columns, steps),
+        advantages=_advantages(group.advantage[its], columns, steps),
         columns=columns,
         members=group.numbers[members],
         edges=edges,
@@ -79,7 +80,7 @@ def fill(
     for name, term in {**objective.fixed_terms(policy, piece), **objective.terms(policy, piece)}.items():
         if name not in table:
             table[name] = term.new_zeros(members, columns, *term.shape[1:])
-        table[name][piece.members.to(term.device), piece.column.index] = term
+        table[name][index_on(term.device, piece.members), piece.column.index] = term
 
 
 def coefficients(
@@ -112,7 +113,7 @@ def second_pass(
     surrogate: Tensor | None = None
     for name, term in objective.terms(policy, piece).items():
         if name in slopes:
-            part = (slopes[name][piece.members.to(term.device), piece.column.index] * term).sum()
+            part = (slopes[name][index_on(term.device, piece.members), piece.column.index] * term).sum()
             surrogate = part if surrogate is None else surrogate + part
     pull, means = _pull(regularisers, policy, piece)
     if pull is not None:

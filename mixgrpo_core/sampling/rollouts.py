@@ -144,7 +144,7 @@ class _Rollout:
         for i, step in enumerate(self.plan.steps):
             sigma, sigma_next = self.plan.sigmas[i], self.plan.sigmas[i + 1]
             if step.recorded or (i == 0 and self.sampling.keep_start):
-                states.append(State(step=i, x=x, parent=self._ancestors(x), sigma=sigma))
+                states.append(State(step=i, x=x, parents=self._ancestors(len(x)), sigma=sigma))
             answer = yield Question(x, sigma)
             nfe["prefix" if i < first else "window" if i <= last else "suffix"] += answer.evaluations
             if step.stochastic:
@@ -163,9 +163,9 @@ class _Rollout:
             transitions=tuple(transitions), states=tuple(states), final=final, sigmas=self.plan.sigmas, nfe=nfe
         )
 
-    def _ancestors(self, rows: Tensor) -> Tensor:
-        """``[G]``: from which of the ``rows [R, *L]`` each member descends; leaves stand in the order of ancestors."""
-        return torch.arange(len(rows), device=rows.device).repeat_interleave(self.group_size // len(rows))
+    def _ancestors(self, rows: int, device: torch.device | None = None) -> Tensor:
+        """``[G]``: from which of the ``rows`` each member descends; leaves stand in the order of ancestors."""
+        return torch.arange(rows, device=device).repeat_interleave(self.group_size // rows)
 
     def _stochastic_step(
         self, i: int, step: Step, x: Tensor, v: Tensor, children: int
@@ -184,8 +184,8 @@ class _Rollout:
             step=i,
             kernel=kernel,
             x=x,
-            parent=_per_leaf(parent, leaves),
-            edge=self._ancestors(x_next),
+            parents=self._ancestors(len(x)),
+            edge=self._ancestors(len(x_next), x.device),
             x_next=_per_leaf(x_next, leaves),
             sigma=sigma,
             sigma_next=sigma_next,

@@ -60,17 +60,16 @@ def taught(
     own: dict[int, Group] = {}
     for one, credit in zip(rolled, advantages, strict=True):
         if config.objective.teaches(credit.values) and bool(credit.counted.any()):
-            device = one.group.trajectory.final.device
             group = Group(
                 cond=one.cond,
                 trajectory=one.group.trajectory,
-                advantage=credit.values.to(device),
+                advantage=credit.values.to(one.group.trajectory.final.device),
                 prompt=one.group.prompt,
                 place=one.group.place,
                 parts=credit.parts,
                 scores=one.group.scores,
             )
-            own[group.place] = group.select(credit.counted.nonzero()[:, 0].to(device))
+            own[group.place] = group.select(credit.counted.nonzero()[:, 0].cpu())
     sizes = [own[one.group.place].count if one.group.place in own else 0 for one in rolled]
     told = ranks.joined([(size, credit.figures) for size, credit in zip(sizes, advantages, strict=True)])
     groups = [own.get(place) or Elsewhere(size) for place, (size, _) in enumerate(told) if size]

@@ -172,7 +172,7 @@ def test_one_forward_of_the_first_step_serves_the_group_with_the_same_gradient(s
     unshared = []
     for group in groups:
         first, *rest = group.trajectory.transitions
-        first = replace(first, x=first.x.repeat_interleave(size, 0), parent=torch.arange(size))
+        first = replace(first, x=first.x.repeat_interleave(size, 0), parents=torch.arange(size))
         unshared.append(replace(group, trajectory=replace(group.trajectory, transitions=(first, *rest))))
     _, one = update(model, groups, GRPO(), clock=shared_clock)
     _, all_rows = update(model, unshared, GRPO(), clock=unshared_clock)

@@ -349,7 +349,7 @@ def trajectories(draw):
                 step=step,
                 kernel=FlowSDE(),
                 x=torch.arange(rows).float()[:, None] + 100 * step,
-                parent=torch.tensor(parent),
+                parents=torch.tensor(parent),
                 edge=torch.arange(group),
                 x_next=torch.arange(group).float()[:, None] + 1000 * (step + 1),
                 sigma=torch.tensor(0.5),
