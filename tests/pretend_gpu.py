@@ -7,13 +7,13 @@ inside, is not seen.
 """
 
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from unittest.mock import patch
 
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 aten = torch.ops.aten
 GPU, _STAND_IN = torch.device("cuda", 0), torch.device("meta")
@@ -71,8 +71,11 @@ class PretendGpu:
         for name in ("synchronize", "mem_get_info"):
             self._stack.enter_context(patch.object(torch.cuda, name, self._waiting(name)))
         self._stack.enter_context(patch.object(torch.cuda, "current_stream", lambda device: None))
+        self._stack.enter_context(patch.object(torch.cuda, "Stream", lambda device: None))
         self._stack.enter_context(patch.object(torch.cuda, "Event", lambda **named: _Event(self)))
         self._stack.enter_context(patch.object(Tensor, "pin_memory", lambda tensor: self._pin(tensor)))
+        torch.__future__.set_swap_module_params_on_conversion(True)  # a moved parameter stays the object that it is
+        self._stack.callback(torch.__future__.set_swap_module_params_on_conversion, False)
         self._stack.enter_context(_Named())
         self._stack.enter_context(_Dispatched(self))
         return self
@@ -80,6 +83,13 @@ class PretendGpu:
     def __exit__(self, *exception):
         self._stack.close()
         self.pinned.clear()
+
+    @staticmethod
+    @contextmanager
+    def away():
+        """Inside there is none: what is loaded there is on the CPU."""
+        with torch._C.DisableTorchFunction(), _disable_current_modes():
+            yield
 
     def _waiting(self, name):
         def wait(*args):
@@ -115,11 +125,14 @@ class _Named(TorchFunctionMode):
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         def there(value):
-            if isinstance(value, torch.device) and value.type == "cuda":
-                return _STAND_IN
-            return "meta" if isinstance(value, str) and value.split(":")[0] == "cuda" else value
+            named = isinstance(value, torch.device) and value.type == "cuda" and func is not torch.device
+            return _STAND_IN if named else value
 
-        return func(*map(there, args), **{name: there(value) for name, value in (kwargs or {}).items()})
+        named = {name: there(value) for name, value in (kwargs or {}).items()}
+        of_python = func in (torch.tensor, torch.as_tensor) and not isinstance(args[0], Tensor)
+        if of_python and named.get("device") is _STAND_IN:  # numbers that are copied
+            return func(*args, **{**named, "device": torch.device("cpu")}).to(_STAND_IN)
+        return func(*map(there, args), **named)
 
 
 def _tensors(values):

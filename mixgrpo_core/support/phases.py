@@ -27,6 +27,7 @@ def _seconds(begun: _Mark, ended: _Mark) -> float:
     if isinstance(begun, float):
         assert isinstance(ended, float)
         return ended - begun
+    assert not isinstance(ended, float)
     return float(begun.elapsed_time(ended)) / 1000
 
 

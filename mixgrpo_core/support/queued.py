@@ -24,5 +24,7 @@ def index_on(device: torch.device, rows: Tensor) -> Tensor | slice:
 
 
 def scalar_on(device: torch.device, value: Tensor | float, dtype: torch.dtype) -> Tensor:
-    """A scalar of the CPU as one on ``device``, shape ``[]``."""
+    """A scalar, as a level of the CPU is, as one on ``device``, shape ``[]``."""
+    if isinstance(value, Tensor) and value.device.type != "cpu":
+        return value.to(device, dtype).reshape(())
     return torch.full((), float(value), dtype=dtype, device=device)

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from .queued import sent
+
 
 def derive_seed(*keys: int | str) -> int:
     """A 63-bit seed from any mix of numbers and words: equal keys, equal seed; independent otherwise.
@@ -28,6 +30,9 @@ def derive_seeds(keys: tuple[int | str, ...], last: Iterable[str]) -> list[int]:
     return found
 
 
-def seeded_noise(seed: int, shape: tuple[int, ...]) -> Tensor:
-    """Standard normal noise of a CPU generator of its own: the same numbers on every device (``FlowModel.noise``)."""
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+def seeded_noise(seed: int, shape: tuple[int, ...], device: torch.device = torch.device("cpu")) -> Tensor:  # noqa: B008
+    """Standard normal noise of a CPU generator of its own: the same numbers on every device (``FlowModel.noise``).
+
+    A GPU does what it was asked for before while the noise is drawn, and is not waited for.
+    """
+    return sent(torch.randn(shape, generator=torch.Generator().manual_seed(seed)), device)

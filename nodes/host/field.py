@@ -150,7 +150,7 @@ class HostField(DecodesByVae):
 
     def noise(self, seed: int, count: int) -> Tensor:
         """Standard normal noise ``[count, *L]``, the same numbers on every device."""
-        return seeded_noise(seed, (count, *self.latent_shape)).to(self.device)
+        return seeded_noise(seed, (count, *self.latent_shape), self.device)
 
     @property
     def guided(self) -> bool:

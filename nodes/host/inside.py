@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ...mixgrpo_core.models.port import R, Velocity
+from ...mixgrpo_core.support.queued import scalar_on, sent
 from .stacked import Prepared, stacked
 
 ROLES = ("positive", "negative")
@@ -52,17 +53,18 @@ class Inside(comfy.samplers.Sampler, Generic[R]):
 
         def velocity(x: Tensor, sigma: Tensor, rows: Tensor | None = None) -> Tensor:
             comfy.model_management.throw_exception_if_processing_interrupted()
-            sigma = sigma.to(x.device, torch.float32)
+            sigma = scalar_on(x.device, sigma, torch.float32)
             if rows is None or self.prompts == 1:
                 return of_one(x, sigma, 0)
-            if (conds := together(rows.tolist())) is not None:
+            numbers = rows.tolist()
+            if (conds := together(numbers)) is not None:
                 model_wrap.conds = conds
                 return asked(x, sigma)
-            rows = rows.to(x.device)
             v = torch.zeros_like(x, dtype=torch.float32)
-            for row in rows.unique().tolist():
-                own = (rows == row).nonzero()[:, 0]
-                v = v.index_copy(0, own, of_one(x[own], sigma, int(row)).float())
+            for row in sorted(set(numbers)):
+                places = [place for place, number in enumerate(numbers) if number == row]
+                own = sent(torch.tensor(places), x.device)
+                v = v.index_copy(0, own, of_one(x[own], sigma, row).float())
             return v
 
         try:

@@ -15,9 +15,10 @@ import torch
 from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteScheduler
 from torch import Tensor
 
+from ...support.queued import scalar_on
 from ..diffusion_flow import VELOCITIES, level_of, spread, timestep_of
 from .loading import ModelFilesError
-from .probe import Enough
+from .probe import Enough, asked_levels
 
 _SETTINGS = frozenset(inspect.signature(EulerDiscreteScheduler.__init__).parameters) - {"self"}
 _LEAST = 2.0**-24
@@ -83,8 +84,8 @@ class DiffusionProbe(EulerDiscreteScheduler):
         if self.asked is None:
             self.found = self._grid(num_inference_steps or 1)
             raise Enough
-        levels = self.asked.detach().to(device, torch.float32).reshape(-1)
-        self.timesteps = timestep_of(levels, self._noises.to(levels.device)).float()
+        level = asked_levels(self.asked.detach(), "cpu")
+        self.timesteps = asked_levels(timestep_of(level, self._noises).float(), device)
         self._step_index = self._begin_index = None
 
     def _grid(self, steps: int) -> Tensor:
@@ -112,7 +113,7 @@ class DiffusionProbe(EulerDiscreteScheduler):
         self, model_output: Tensor, timestep: Tensor, sample: Tensor, *rest: Any, **named: Any
     ) -> Any:
         level = self._level(sample)
-        if float(level) == 1 and self.config["prediction_type"] == "epsilon":
+        if float(self._known) == 1 and self.config["prediction_type"] == "epsilon":
             raise ValueError(
                 f"expected a level below 1 for a model that predicts noise (its highest is "
                 f"{float(level_of(self._noises[-1])):.3g}), found 1: leave `shift` out, the grid is then the model's"
@@ -120,10 +121,14 @@ class DiffusionProbe(EulerDiscreteScheduler):
         self.found = VELOCITIES[self.config["prediction_type"]](model_output, sample, level)
         raise Enough
 
-    def _level(self, like: Tensor) -> Tensor:
+    @property
+    def _known(self) -> Tensor:
         if self.asked is None:
             raise RuntimeError("the pipeline asked for a step without a level")
-        return self.asked.to(like.device, torch.promote_types(like.dtype, torch.float32)).reshape(())
+        return self.asked
+
+    def _level(self, like: Tensor) -> Tensor:
+        return scalar_on(like.device, self._known, torch.promote_types(like.dtype, torch.float32))
 
 
 def _scheduler(settings: Mapping[str, Any], folder: Path) -> Any:

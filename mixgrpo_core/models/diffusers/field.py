@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...support.queued import sent
 from ..pictures import within_0_to_1
 from .arguments import Asked
 from .interior import PICTURES, Interior
@@ -44,11 +45,13 @@ class PipelineField:
         return PipelineField(inside, self._embeds, self._asked)
 
     def noise(self, seed: int, count: int) -> Tensor:
-        """What the pipeline starts from, ``[count, *L]`` in float32: numbers of the CPU, then packed."""
+        """What the pipeline starts from, ``[count, *L]`` in float32: numbers of the CPU, packed there."""
         told = {name: None if name in PICTURES else value for name, value in self._told.items()}
+        if "device" in told and not any(isinstance(value, Tensor) for value in told.values()):
+            told["device"] = torch.device("cpu")  # where its numbers come from: to place them would wait for a GPU
         made = self._inside.drawn(told, count, seed)
         drawn: Tensor = made[0] if isinstance(made, tuple) else made
-        return drawn
+        return sent(drawn, self._inside.device)
 
     def velocity(self, x: Tensor, sigma: Tensor, embeds: Mapping[str, object]) -> Tensor:
         """``v [B, *L]`` of ``x``, float32, at the level ``sigma``; ``embeds`` are of B rows."""

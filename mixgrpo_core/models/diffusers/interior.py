@@ -28,14 +28,14 @@ class Interior:
     Attributes:
         probe: its scheduler, which keeps the answers.
         pipe: the pipeline.
+        device: where its networks are.
 
     Args:
         pipe: the pipeline with a `Probe` or a `DiffusionProbe` for its scheduler.
-        device: where its networks are.
     """
 
     def __init__(self, pipe: DiffusionPipeline, device: torch.device) -> None:
-        self._untouched, self._device = _copied(pipe), device
+        self._untouched, self.device = _copied(pipe), device
         self.pipe = pipe
         self._call: Callable[..., Any] = inspect.unwrap(type(pipe).__call__)  # without its no_grad
         self.probe: Probe | DiffusionProbe = pipe.scheduler
@@ -44,6 +44,8 @@ class Interior:
         self._own_area = getattr(pipe, "default_sample_size", None)
         self._prepare: Callable[..., Any] = pipe.prepare_latents
         pipe.prepare_latents = self._prepared
+        if hasattr(pipe, "encode_prompt"):
+            pipe.encode_prompt = _made_on(device, pipe.encode_prompt)
         self._image: Tensor | None = None
         for processor, name in _PROCESSORS:
             if hasattr(pipe, processor):
@@ -87,7 +89,7 @@ class Interior:
 
     def another(self) -> "Interior":
         """One over the same networks that may be asked in another thread: what is asked and answered is its own."""
-        return Interior(_copied(self._untouched), self._device)
+        return Interior(_copied(self._untouched), self.device)
 
     def told(self, named: Mapping[str, object], area: float | None) -> dict[str, Any]:
         """The arguments with which a call would draw its noise."""
@@ -164,6 +166,17 @@ def _keep(kept: dict[K, V], key: K, value: V) -> None:
 def _at(pipeline: type[DiffusionPipeline], device: torch.device) -> type[DiffusionPipeline]:
     """The pipeline's class, told where it computes: it would look through all modules for that in every call."""
     return type(pipeline.__name__, (pipeline,), {"_execution_device": property(lambda self: device)})
+
+
+def _made_on(device: torch.device, work: Callable[..., Any]) -> Callable[..., Any]:
+    """``work`` whose new tensors are on ``device``: a pipeline that is given embeddings makes the ids of their tokens on
+    the CPU, and to place these at every call would wait for a GPU."""
+
+    def done(*args: object, **named: object) -> Any:
+        with device:
+            return work(*args, **named)
+
+    return done
 
 
 class _NoBar:

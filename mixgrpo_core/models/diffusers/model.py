@@ -12,6 +12,7 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from torch import Tensor
 
 from ...support.activations import PassMemory
+from ...support.queued import index_on, sent
 from ...support.ranks import ALONE, Ranks
 from ...support.sized import Size, size_of
 from ..lora import WithLora
@@ -268,11 +269,12 @@ class PipelineModel(WithLora[PeftLora], DecodesByVae, EncodesByVae):
         calls = list(prompts.calls(own))
         if len(calls) == 1:
             return self._field.velocity(x, sigma, prompts.told(own))
-        parts = [
-            self._field.velocity(x[places], sigma, prompts.told([own[place] for place in places])) for places in calls
-        ]
+        parts = []
+        for places in calls:
+            its = index_on(x.device, torch.tensor(places))
+            parts.append(self._field.velocity(x[its], sigma, prompts.told([own[place] for place in places])))
         back = torch.tensor([place for places in calls for place in places]).argsort()
-        return torch.cat(parts)[back.to(x.device)]
+        return torch.cat(parts)[sent(back, x.device)]
 
     def _told_blank(self, rows: int) -> dict[str, object]:
         """A call in which the text does not matter."""

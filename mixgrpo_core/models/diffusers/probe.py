@@ -13,12 +13,19 @@ from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchE
 from torch import Tensor
 
 from ...support.levels import even_levels
+from ...support.queued import scalar_on
 
 _SETTINGS = frozenset(inspect.signature(FlowMatchEulerDiscreteScheduler.__init__).parameters) - {"self"}
 
 
 class Enough(Exception):
     """What was asked of a pipeline is known; the rest of its call is not wanted."""
+
+
+def asked_levels(asked: Tensor, device: str | torch.device | None) -> Tensor:
+    """What is asked of a pipeline, a level or none, as float32 ``[1]`` or ``[0]`` where it computes."""
+    place = torch.device("cpu" if device is None else device)
+    return scalar_on(place, asked, torch.float32).reshape(1) if asked.numel() else torch.empty(0, device=place)
 
 
 class Probe(FlowMatchEulerDiscreteScheduler):
@@ -64,9 +71,10 @@ class Probe(FlowMatchEulerDiscreteScheduler):
             super().set_timesteps(num_inference_steps, device or "cpu", sigmas, mu, timesteps)
             self.found = self.sigmas
             raise Enough
-        levels = self.asked.detach().to(device, torch.float32).reshape(-1)
+        levels = asked_levels(self.asked.detach(), device)
         self.timesteps = self._heard(levels, mu, shifted=timesteps is None) * self.config["num_train_timesteps"]
-        self.sigmas = torch.cat([levels, levels.new_zeros(1)])
+        # read by pipelines as numbers: on the CPU
+        self.sigmas = torch.cat([asked_levels(self.asked.detach(), "cpu"), torch.zeros(1)])
         self.num_inference_steps = len(levels)
         self._step_index = self._begin_index = None
 

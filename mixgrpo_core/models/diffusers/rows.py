@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ...support.queued import sent
 from .family import NEGATIVE, Embeds, Family
 from .references import PICTURE, Reference
 
@@ -47,7 +48,8 @@ class Rows:
         return self._family.one_row
 
     def _placed(self, tensor: Tensor) -> Tensor:
-        return tensor.to(self._device, torch.float32 if tensor.is_floating_point() else None)
+        placed = sent(tensor, self._device)
+        return placed.float() if tensor.is_floating_point() else placed
 
 
 @dataclass(frozen=True)
