@@ -1,5 +1,7 @@
 """Prompts of several conditionings in one call of the host's network: alike ones are stacked, others have their own."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from canvas import loaded, policy
@@ -7,6 +9,9 @@ from mixgrpo_pack.mixgrpo_core.models.port import alike
 from mixgrpo_pack.mixgrpo_core.sampling.kernels import FlowSDE
 from mixgrpo_pack.mixgrpo_core.sampling.planners import windowed_plan
 from mixgrpo_pack.mixgrpo_core.sampling.rollouts import Prompt, RolloutSettings, rollout, rollout_together
+from mixgrpo_pack.mixgrpo_core.support.queued import sent
+from mixgrpo_pack.nodes.host.inside import Inside
+from pretend_gpu import GPU, PretendGpu
 
 CAPTIONS = ("a small red circle on the left", "a large blue square on the right", "a green triangle")
 
@@ -67,3 +72,37 @@ def test_prompts_alike_share_a_call_and_others_have_their_own(parts, calls, cfg)
         alone = [model.run([cond], lambda velocity: velocity(x, torch.tensor(0.6))) for cond in conds[:2]]
         assert rows[:2] == [each, 2 * each]
         torch.testing.assert_close(v, torch.stack([alone[1][0], alone[0][1], alone[1][2]]), rtol=0, atol=1e-4)
+
+
+class Guided:
+    """What the host's sampler is given, of a network that doubles; its prompts have two conditionings each, which need
+    calls of their own."""
+
+    def __init__(self):
+        roles = ("positive", "negative")
+        self.conds = {f"{role}{row}": [{"of": row}] * 2 for role in roles for row in ("", " 1")}
+        self.heard = []
+
+    def __call__(self, x, level):
+        self.heard.append((self.conds["positive"][0]["of"], len(x), level))
+        return 2 * x
+
+
+def test_calls_of_their_own_are_cut_without_waiting_for_a_gpu():
+    x = torch.randn(3, 2, 2, generator=torch.Generator().manual_seed(0))
+
+    def asked(x):
+        network, own = Guided(), torch.tensor([1, 0, 1])
+        inside = Inside(lambda velocity: velocity(x, torch.tensor(0.3), own), nullcontext(), 2, None)
+        inside.sample(network, None, {}, None, None)
+        return inside.result, network.heard
+
+    expected = (x - 2 * x) / torch.tensor(0.3)
+    assert torch.equal(asked(x)[0], expected)
+    with PretendGpu() as gpu:
+        found, heard = asked(sent(x, GPU))
+        assert not +gpu.waits
+        assert torch.equal(found.cpu(), expected)
+        assert [(row, count, level.tolist()) for row, count, level in heard] == [
+            (row, count, torch.full((count,), 0.3).tolist()) for row, count in (("", 1), (" 1", 2))
+        ]

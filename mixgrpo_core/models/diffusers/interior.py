@@ -169,8 +169,8 @@ def _at(pipeline: type[DiffusionPipeline], device: torch.device) -> type[Diffusi
 
 
 def _made_on(device: torch.device, work: Callable[..., Any]) -> Callable[..., Any]:
-    """``work`` whose new tensors are on ``device``: a pipeline that is given embeddings makes the ids of their tokens on
-    the CPU, and to place these at every call would wait for a GPU."""
+    """``work`` whose new tensors are on ``device``: a pipeline that is given embeddings makes ids of tokens on the CPU,
+    and to place these at every call would wait for a GPU."""
 
     def done(*args: object, **named: object) -> Any:
         with device:
