@@ -1,5 +1,7 @@
 """What a network holds while it computes, counted without memory, against what PyTorch's allocator really gave."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from allocator import allocated
@@ -77,6 +79,9 @@ def test_tensors_are_counted_while_they_live() -> None:
 def test_peak_memory_is_what_the_device_held_whoever_took_it(monkeypatch) -> None:
     """A GPU in words: 10 GB of weights in an allocator of the host's, 3 GB in torch's."""
     held = iter([9, 10, 13, 11])
+    mark = SimpleNamespace(record=lambda stream: None, elapsed_time=lambda later: 0.0)
+    monkeypatch.setattr(torch.cuda, "Event", lambda enable_timing: mark)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: None)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (24 - next(held), 24))
     monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda device: 3)
