@@ -73,17 +73,18 @@ def that_fits(settings: RunConfig, model: "PipelineModel") -> tuple[RunConfig, s
     free = free_memory(model.device)
     if settings.model.shipped or free is None:
         return settings, ""
-    on, lora = model.checkpointing, lora_bytes(model.parameters())
+    on, lora, train = model.checkpointing, lora_bytes(model.parameters()), settings.train
     passes = model.pass_memory(checkpointing=on)
     if passes is None:
         return settings, ""
-    plain = MemoryNeed(passes=passes, lora=lora)
+    decoding = model.decode_memory(_decoded(train)) or 0 if train.decode_beside else 0
+    plain = MemoryNeed(passes=passes, lora=lora, decoding=decoding)
     room = int(free * _SHARE) - model.offload.in_flight - (0 if model.shards is None else model.shards.in_flight)
-    if plain.of(settings.train) <= room:
+    if plain.of(train) <= room:
         return settings, ""
     saving = None if on else model.pass_memory(checkpointing=True)
-    checkpointed = None if saving is None else MemoryNeed(passes=saving, lora=lora)
-    found = fitted(plain, checkpointed, settings.train, room)
+    checkpointed = None if saving is None else replace(plain, passes=saving)
+    found = fitted(plain, checkpointed, train, room)
     model.checkpointing = found.checkpointing
     asked = replace(settings.model, gradient_checkpointing=found.checkpointing)
     return replace(settings, model=asked, train=found.train), found.words
@@ -116,16 +117,25 @@ def memory_words(settings: RunConfig, ranks: int = 1) -> str:
     if chosen.sharded and ranks > 1:
         words = f" on each of {ranks} ranks, with one block whole and a copy of it"
     lines = [f"memory (computed): weights {_gib(network.weights)}{words}, besides them"]
+    train = settings.train
+    decoding = network.decoding(_decoded(train)) if train.decode_beside else 0
     for checkpointing in (True,) if chosen.offload else (False, True):
         passes = network.memory(rows=rows, compute=compute, checkpointing=checkpointing)
-        need = MemoryNeed(passes=passes, lora=network.lora)
-        train = settings.train
+        need = MemoryNeed(passes=passes, lora=network.lora, decoding=decoding or 0)
         lines.append(
             f"  {'with' if checkpointing else 'without'} gradient checkpointing: {_gib(need.of(train))} for batches of "
             f"{train.rollout_batch} sampled and {train.update_batch} trained; one trained image "
             f"{_gib(passes.training.per_image)}"
         )
+    if train.decode_beside:
+        more = "an unknown amount" if decoding is None else _gib(decoding)
+        lines.append(f"  a group that is decoded beside a rollout adds {more} to it")
     return "\n".join(lines)
+
+
+def _decoded(train: TrainConfig) -> int:
+    """Images of a group that are decoded in one call."""
+    return min(train.decode_batch, train.images_per_prompt)
 
 
 def _gib(size: int) -> str:

@@ -20,10 +20,12 @@ class MemoryNeed:
     Attributes:
         passes: of the network's calls.
         lora: bytes of the trained tensors.
+        decoding: of a group, which counts where it is decoded beside a rollout.
     """
 
     passes: PassMemory
     lora: int
+    decoding: int = 0
 
     def of(self, config: TrainConfig) -> int:
         """Bytes of a run with these settings: the larger of a call that samples and a call that trains."""
@@ -36,9 +38,10 @@ class MemoryNeed:
         return copies * self.lora
 
     def sampling(self, config: TrainConfig) -> int:
-        """The largest call of a rollout."""
+        """The largest call of a rollout, and what is decoded beside it."""
         most = max(config.images_per_prompt, config.eval_images)
-        return self.passes.sampling.of(min(config.rollout_batch, most))
+        beside = self.decoding if config.decode_beside else 0
+        return self.passes.sampling.of(min(config.rollout_batch, most)) + beside
 
     def training(self, config: TrainConfig) -> int:
         """The largest call of an update with its backward pass; other policies that it asks are asked within."""

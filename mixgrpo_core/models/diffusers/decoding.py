@@ -20,10 +20,16 @@ from .field import PipelineField
 from .frames import Frames
 from .interior import Interior
 from .loading import ModelFilesError
+from .memory import decoding_memory
 from .tiny import TinyVae, load_tiny, tiny_digest
 
 M = TypeVar("M", bound="DecodesByVae")
 _DECODED_PIXELS = 2**20  # decoded at once: the VAE in float32 needs a few GiB for one megapixel
+
+
+def at_once(size: tuple[int, int], frames: int = 1) -> int:
+    """How many images of ``(H, W)``, or videos, are decoded at once at most."""
+    return max(1, _DECODED_PIXELS // (size[0] * size[1] * frames))
 
 
 class DecodesByVae:
@@ -39,6 +45,7 @@ class DecodesByVae:
     device: torch.device
     family: Family
     resolution: tuple[int, int]
+    latent_shape: tuple[int, ...]
     _pipe: DiffusionPipeline
     _inside: Interior
     _field: PipelineField
@@ -94,6 +101,20 @@ class DecodesByVae:
                 f"expected a model whose autoencoder is free while prompts are rolled out, found {self.family.name}, "
                 "which reads pictures with it meanwhile: leave decode_beside out"
             )
+        return self._twin()
+
+    def decode_memory(self, images: int) -> int | None:
+        """Bytes besides the weights that so many images take to be decoded, computed; None where it cannot be told."""
+        twin = self._twin()  # which keeps shapes without numbers
+
+        def decode(x: Tensor) -> Tensor:
+            return twin.decode_tiny(x) if self.tiny else twin.decode(x)
+
+        autoencoder: Any = self._small if self.tiny else self._pipe.vae
+        return decoding_memory(self.family.name, autoencoder, decode, (images, *self.latent_shape))
+
+    def _twin(self: M) -> M:
+        """The same model over another pipeline object."""
         made = copy(self)
         made._inside, made._sizes = self._inside.another(), {}
         made._pipe, made._field = made._inside.pipe, self._field.within(made._inside)
@@ -109,9 +130,8 @@ class DecodesByVae:
             self._pipe.vae = own
 
     def _decoded(self, x: Tensor) -> Tensor:
-        pixels = self.resolution[0] * self.resolution[1]
-        at_once = 1 if self.family.one_row else max(1, _DECODED_PIXELS // (pixels * self._frames.made))
-        parts = [self._field.decode(part, self._told_blank(len(part))) for part in x.float().split(at_once)]
+        most = 1 if self.family.one_row else at_once(self.resolution, self._frames.made)
+        parts = [self._field.decode(part, self._told_blank(len(part))) for part in x.float().split(most)]
         return self._frames.of(torch.cat(parts))
 
     def _told_blank(self, rows: int) -> dict[str, object]:

@@ -4,13 +4,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
+from torch import Tensor
 
 from ...support.activations import PassMemory
 from ..diffusers.calls import Call
 from ..diffusers.checkpointing import Checkpointing
+from ..diffusers.decoding import at_once
 from ..diffusers.loading import read_json, require_folder
-from ..diffusers.memory import pass_memory
+from ..diffusers.memory import decoding_memory, pass_memory
 from ..diffusers.peft_lora import PeftLora, attach_lora
 from ..diffusers.repeated import AT_ONCE, repeated_blocks, waiting_places
 from ..diffusers.sizes import latent_shape, pixels_of
@@ -25,11 +28,15 @@ class Unloaded:
     """A folder's network that has a shape and no weights.
 
     Attributes:
+        folder: with the configuration of its autoencoder.
+        pixels: ``(H, W)`` of its images.
         weights: bytes that the network's weights will take on the device; in shards with the block that is whole.
         waiting: bytes of those that are in main memory instead.
         lora: bytes of the trained tensors.
     """
 
+    folder: Path
+    pixels: tuple[int, int]
     transformer: SD3Transformer2DModel
     adapter: PeftLora
     latent: tuple[int, ...]
@@ -56,6 +63,20 @@ class Unloaded:
         with torch.autocast("cpu", compute if low else None, enabled=low, cache_enabled=False):
             blocks = Checkpointing(self.transformer, self.adapter)
             return pass_memory(self.transformer, self.adapter, calls, blocks, checkpointing=checkpointing)
+
+    def decoding(self, images: int) -> int | None:
+        """Bytes besides the weights that so many images take to be decoded; None where it cannot be told."""
+        config = read_json(self.folder / "vae" / "config.json")
+        if config.get("_class_name") != AutoencoderKL.__name__:
+            return None
+        with torch.device("meta"):
+            autoencoder = AutoencoderKL.from_config(config)
+
+        def decode(x: Tensor) -> Tensor:
+            parts = [autoencoder.decode(part).sample / 2 + 0.5 for part in x.split(at_once(self.pixels))]
+            return torch.cat(parts).movedim(1, -1).contiguous()
+
+        return decoding_memory(SD3.name, autoencoder, decode, (images, *self.latent))
 
 
 def is_sd3(folder: str | Path) -> bool:
@@ -95,10 +116,13 @@ def unloaded_sd3(
     away = sum(waiting) - sum(sorted(waiting, reverse=True)[:AT_ONCE])
     if smaller.ranks.size > 1:  # a block is put together of a copy of its parts
         away = sum(blocks) * (1 - 1 / smaller.ranks.size) - 2 * max(blocks)
+    pixels = resolution or (transformer.config["sample_size"] * side,) * 2
     return Unloaded(
+        folder=folder,
+        pixels=pixels,
         transformer=transformer,
         adapter=adapter,
-        latent=latent_shape(transformer, side, resolution or (transformer.config["sample_size"] * side,) * 2),
+        latent=latent_shape(transformer, side, pixels),
         weights=round(sum(sizes.values()) - away),
         waiting=round(sum(waiting)),
         lora=sum(tensor.numel() * tensor.element_size() for tensor in adapter.trained.values()),

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from allocator import allocated
 from rich.console import Console
-from tiny_sd3 import make_folder, transformer
+from tiny_sd3 import load, make_folder, transformer
 
 from mixgrpo_core.cli import memory, training
 from mixgrpo_core.cli.memory import OutOfMemory, fitted
@@ -150,7 +151,24 @@ def test_the_plan_tells_the_memory_of_a_folder_that_nobody_has_read(tmp_path) ->
     found = unloaded_sd3(tmp_path, rank=4, dtype=torch.float32)
     assert found.lora == lora_bytes(lora.trained.values())
     assert found.weights + found.lora == lora_bytes(network.parameters())
-    words = memory.memory_words(replace(RunConfig(), model=ModelConfig(folder=str(tmp_path), dtype="float32")))
+    asked = RunConfig(model=ModelConfig(folder=str(tmp_path), dtype="float32"), train=TrainConfig(decode_beside=True))
+    words = memory.memory_words(asked)
     assert "memory (computed): weights 0.00 GiB" in words
+    assert "a group that is decoded beside a rollout adds an unknown amount" in words, "whose class it does not say"
     assert "with gradient checkpointing" in words and "without gradient checkpointing" in words
     assert memory.memory_words(RunConfig()) == "", "the demo model fits everywhere"
+
+
+def test_a_group_that_is_decoded_beside_a_rollout_counts_on_top_of_it(folder) -> None:
+    model = load(folder, resolution=(48, 48))
+    x = model.noise(0, 6)
+    assert model.decode_memory(6) == pytest.approx(allocated(lambda: model.decode(x)), rel=0.1)
+    assert model.decode(x).isfinite().all(), "the count leaves nothing behind"
+    counted = unloaded_sd3(folder, rank=4, resolution=(48, 48), dtype=torch.float32).decoding(6)
+    assert counted == pytest.approx(model.decode_memory(6), rel=0.2), "but for copies of the latents"
+
+    need = replace(needs(0.5, 1), decoding=3 * GIB)
+    plain, beside = TrainConfig(), TrainConfig(decode_beside=True)
+    assert need.sampling(beside) - need.sampling(plain) == 3 * GIB
+    narrow = fitted(need, None, beside, int(5 * GIB)).train
+    assert (narrow.rollout_batch, narrow.update_batch) == (4, 5)
