@@ -32,7 +32,7 @@ class Entry:
     Attributes:
         iteration: iterations done.
         prompts: one per picture.
-        asked: made because somebody asked for it, and not because it was due.
+        asked: somebody asked for it; it may have been due as well.
         pictures: their files, in the order of the prompts.
         lora: the file of the LoRA that made them.
     """

@@ -81,15 +81,15 @@ class GalleryKeeper:
         then. An entry that cannot be written costs a warning, and no run.
         """
         iteration = self.state.iteration
-        asked, due = self.asked(), over or is_due(self.config, iteration)
-        if not (asked or due):
+        asked = self.asked()
+        if not (asked or over or is_due(self.config, iteration)):
             return
-        begun, problem = time.monotonic(), ""
         there = iteration == self._begun_at and self.gallery.entry(iteration) is not None
-        if not there:
-            problem = self._made(iteration, asked=asked and not due)
-        if asked or not there:
-            self.observer(Pictured(iteration=iteration, seconds=time.monotonic() - begun, problem=problem))
+        if there and not asked:  # asked for, it is made again, as one that was asked for
+            return
+        begun = time.monotonic()
+        problem = self._made(iteration, asked=asked)
+        self.observer(Pictured(iteration=iteration, seconds=time.monotonic() - begun, problem=problem))
 
     def _made(self, iteration: int, *, asked: bool) -> str:
         """Why there is no entry now; empty where there is."""

@@ -123,6 +123,16 @@ def test_one_is_kept_and_taken_back_and_new_ones_appear(opened, run, host, vue):
     assert view.element.locator(".mg-side b").evaluate_all(WHOLE), "no label is cut"
     expect(side(view, 0).locator("b")).to_have_text("iteration 7")
     expect(view.element.locator(".mg-gallery small")).to_have_text("6 LoRAs · 1 MB")
+    entries.append({**entries[-1], "iteration": 70, "asked": False})
+    view.tell("gallery", entries=entries, kept=None, bytes=1 << 20, problem="", new=70)
+    expect(view.element.locator(".mg-gallery small")).to_have_text("7 LoRAs · 1 MB")
+    expect(side(view, 1).locator("b")).to_have_text("asked for at 60")  # until it has been looked at
+    side(view, 1).locator("input").focus()
+    view.page.keyboard.press("End")
+    expect(side(view, 1).locator("b")).to_have_text("iteration 70")
+    entries.append({**entries[-1], "iteration": 77})
+    view.tell("gallery", entries=entries, kept=None, bytes=1 << 20, problem="", new=77)
+    expect(side(view, 1).locator("b")).to_have_text("iteration 77")
 
 
 def test_a_run_without_a_gallery_has_nothing_to_unfold(open_page, host):

@@ -14,7 +14,8 @@ export class Gallery {
    */
   constructor(address, choose) {
     this.lightbox = new Lightbox();
-    this.sides = WORDS.map((words) => new Side(words, address, choose, () => this.#draw(), (at) => this.#enlarge(at)));
+    this.sides = WORDS.map((words, place) =>
+      new Side(words, address, choose, () => this.#moved(place), (at) => this.#enlarge(at)));
     this.size = make("small");
     this.last = make("button.button.last", { type: "button", onclick: () => choose(null) }, "Use the last one");
     this.last.title = "Give out the LoRA of the last iteration again. The one that was kept stays in the gallery.";
@@ -36,7 +37,8 @@ export class Gallery {
     this.shown = gallery;
     this.entries = gallery?.entries ?? [];
     this.kept = gallery?.kept ?? null;
-    if (this.entries.some(({ iteration, asked }) => asked && iteration === gallery.new)) this.sides[1].at = null;
+    const asked = this.entries.find((entry) => entry.asked && entry.iteration === gallery.new);
+    if (asked) this.sides[1].at = asked.iteration; // and stays, until it has been looked at
     this.#draw();
   }
 
@@ -46,6 +48,13 @@ export class Gallery {
 
   close() {
     this.lightbox.close();
+  }
+
+  /** At the end of its slider the right side shows whatever comes next. */
+  #moved(place) {
+    const [, right] = this.sides;
+    if (place === 1 && right.at === this.entries[this.entries.length - 1].iteration) right.at = null;
+    this.#draw();
   }
 
   #draw() {

@@ -89,7 +89,7 @@ def test_a_run_with_it_is_the_run_without_it_bit_for_bit(undisturbed, tmp_path):
     run = RunFolder.create(tmp_path / "run", CONFIG)
     often = [timeless(report) for report in going(run, pictures_wanted=lambda: True)]
     assert bare == often == undisturbed[1]
-    assert [entry.asked for entry in Gallery(run).entries()] == [False, True, False, True, False, True, False]
+    assert [entry.asked for entry in Gallery(run).entries()] == [True] * 7, "asked for, also where it was due anyway"
     one, other = (RunFolder.open(path).latest() for path in (undisturbed[0], tmp_path / "run"))
     assert all(torch.equal(other.tensors[name], tensor) for name, tensor in one.tensors.items() if "random" not in name)
     before = torch.get_rng_state()
@@ -111,6 +111,22 @@ def test_a_run_that_ends_while_it_is_made_goes_on_with_it(undisturbed, tmp_path,
     list(going(RunFolder.open(tmp_path / "run")))
     assert files(tmp_path / "run") == files(undisturbed[0])
     assert [line["iteration"] for line in run.metrics()] == list(range(6))
+
+
+def test_an_entry_that_is_there_is_made_again_where_somebody_asks_for_it(undisturbed, tmp_path):
+    """A run that is over, is given more iterations, and is asked for pictures before the first of them."""
+    short = replace(CONFIG, iterations=4)
+    run = RunFolder.create(tmp_path / "run", short)
+    list(going(run, short))
+    before = [(entry.iteration, entry.asked) for entry in Gallery(run).entries()]
+    asking, told = iter([True]), []
+    options = {"pictures_wanted": lambda: next(asking, False), "observer": told.append}
+    next(going(RunFolder.open(tmp_path / "run"), **options))
+    after = [(entry.iteration, entry.asked) for entry in Gallery(run).entries()]
+    assert before[-1] == (4, False) and after == [*before[:-1], (4, True)]
+    assert [event.iteration for event in told if isinstance(event, Pictured)] == [4]
+    of_four = {name: data for name, data in files(tmp_path / "run").items() if "000004" in name}
+    assert of_four and of_four.items() <= files(undisturbed[0]).items()
 
 
 def test_a_half_written_entry_is_none_and_what_is_ahead_is_made_again(undisturbed, tmp_path):
