@@ -42,6 +42,8 @@ def cases() -> Mapping[str, Case]:
     """All rows by name."""
     found = {}
     for name, method in METHODS.items():
+        if method.likeness == "our own":
+            continue
         rewards = (method.rewards[0], method.rewards[1]) if len(method.rewards) > 1 else ("red", "dark")
         found[name] = Case(name=name, label=method.label, config=method.config, rewards=rewards, routed=method.masks)
     control = replace(found["mixgrpo"], name="control", label="control: MixGRPO, shuffled rewards", shuffled=True)

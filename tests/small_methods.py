@@ -1,4 +1,4 @@
-"""The published methods made small: few images and prompts, and the rewards and masks that each asks for."""
+"""The methods made small: few images and prompts, and the rewards and masks that each asks for."""
 
 from dataclasses import replace
 
@@ -6,6 +6,7 @@ import torch
 from toy import Dark, Red
 
 from mixgrpo_core.advantages import PreferenceSlots
+from mixgrpo_core.objectives.own_step import AUTO
 from mixgrpo_core.rewards.port import Context
 from mixgrpo_core.sampling import BranchPlanner, TreePlanner, WanderingTreePlanner
 from mixgrpo_core.sampling.windows import SlidingWindow
@@ -31,8 +32,9 @@ def small(name, **changes):
         "iterations": 2,
         "images_per_prompt": max(4, leaves, *slots),
         "prompts_per_iteration": 2,
-        "updates": min(2, config.updates),
+        "updates": 4 if config.updates == AUTO else min(2, config.updates),
         "eval_every": 0,
+        "decode_dtype": "float32",  # the toy knows no other
     }
     return replace(config, **{**small, **changes})
 

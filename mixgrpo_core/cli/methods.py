@@ -1,4 +1,4 @@
-"""``mixgrpo methods``: the published methods that are here, what each needs and costs, and those that are not here."""
+"""``mixgrpo methods``: the methods that are here, what each needs and costs, and those that are not here."""
 
 import inspect
 import json
@@ -38,7 +38,10 @@ class MethodsFlags:
 def methods_command(arguments: Sequence[str]) -> int:
     """``methods [PRESET] [--json]``."""
     flags = tyro.cli(
-        MethodsFlags, args=arguments, prog="mixgrpo methods", description="The published methods, and what they cost."
+        MethodsFlags,
+        args=arguments,
+        prog="mixgrpo methods",
+        description="The presets: published methods, and a quick look of our own; what they need and cost.",
     )
     if flags.preset is not None and flags.preset not in METHODS:
         raise ValueError(f"unknown preset {flags.preset!r}; {suggest(flags.preset, METHODS)}")

@@ -58,12 +58,17 @@ def _spread(places: tuple[int, ...], factor: float) -> tuple[int, ...]:
 
 
 def fitted_window(planner: Planner, size: int, pace: float, last: int | None, flash: bool) -> Planner:
-    """The planner's window with at most ``size`` steps. With few steps there is no tail to shorten."""
+    """The planner's window with at most ``size`` steps, and not beyond start ``last`` if it has no end of its own.
+
+    With few steps there is no tail to shorten.
+    """
     if not isinstance(planner, WindowPlanner):
         return planner
     window = changed(planner.window, {"size": min(planner.window.size, size)})
     if isinstance(window, SlidingWindow):
-        window = replace(window, hold=max(1, round(window.hold * pace)), last=last)
+        window = replace(
+            window, hold=max(1, round(window.hold * pace)), last=last if window.last is None else window.last
+        )
     return replace(planner, window=window, tail_ratio=planner.tail_ratio if flash else 1.0)
 
 

@@ -177,11 +177,12 @@ def _steps(asked: _Asked, preset: TrainConfig, usual: float) -> dict[str, Any]:
 
 def _with_few_images(asked: _Asked, preset: TrainConfig, usual: float) -> dict[str, Any]:
     """A preset's own rate needs two images of a prompt in each of some updates: fewer updates, or else a fixed rate."""
-    prompts = asked["prompts_per_iteration"] or preset.prompts_per_iteration
-    most = most_count(prompts, asked["images_per_prompt"] or preset.images_per_prompt)
+    given = {name: asked[name] for name in ("prompts_per_iteration", "images_per_prompt") if asked[name]}
+    config = replace(preset, **given)
+    most = most_count(config.prompts_per_iteration, config.images_per_prompt)
     if most < LEAST_UPDATES:
         return {"learning_rate": usual, "updates": LEAST_UPDATES}
-    return {"updates": min(preset.update_count, most)}
+    return {"updates": min(max(config.update_count, LEAST_UPDATES), most)}
 
 
 def _planner(preset: Planner, asked: _Asked) -> Planner:

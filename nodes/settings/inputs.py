@@ -106,8 +106,9 @@ def _choices() -> list[io.Input]:
             options=list(PRESETS),
             default="MixGRPO-Flash",
             tooltip="The algorithm. MixGRPO trains a window of steps; Flash also shortens the steps after it and is "
-            "faster; Flash* keeps the window at the start and is the fastest. Demo is for the demo model. 'after' and "
-            "'inspired by' say that a preset differs from its publication: the help page says in what.",
+            "faster; Flash* keeps the window at the start and is the fastest. Demo is for the demo model. Quick look, "
+            "our own, is a short run that shows whether a reward can be learned from. 'after' and 'inspired by' say "
+            "that a preset differs from its publication: the help page says in what.",
         ),
         io.Combo.Input(
             "model_family",

@@ -1,4 +1,4 @@
-"""Settings for one GPU: the published algorithms, fitted to a family of models and to the memory there is."""
+"""Settings for one GPU: the presets, fitted to a family of models and to the memory there is."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -53,9 +53,13 @@ _ELSEWHERE = ("mixgrpo_sd35", *(name for name, of in METHODS.items() if of.confi
 """MixGRPO is that of SD3.5 for its family; objectives of final images want no guidance and are in the details; prompts
 have no masks here."""
 
-PRESETS: Mapping[str, Callable[[], TrainConfig]] = MappingProxyType(
-    {"Demo": demo_config, **{of.label: of.preset for name, of in METHODS.items() if name not in _ELSEWHERE}}
+_OFFERED = sorted(
+    (of for name, of in METHODS.items() if name not in _ELSEWHERE), key=lambda of: of.likeness != "our own"
 )
+PRESETS: Mapping[str, Callable[[], TrainConfig]] = MappingProxyType(
+    {"Demo": demo_config, **{of.label: of.preset for of in _OFFERED}}
+)
+"""By label: those of our own before the published ones."""
 
 
 def memory_of(family: Facts, label: str) -> Memory:
@@ -66,7 +70,7 @@ def memory_of(family: Facts, label: str) -> Memory:
 
 
 def local_config(preset: str, family: Facts, memory: Memory) -> TrainConfig:
-    """A published algorithm for one GPU. Raises ``ValueError`` when the demo's settings meet another model.
+    """A preset for one GPU. Raises ``ValueError`` when the demo's settings meet another model.
 
     Weights travel with the rewards. Rollouts are decoded as low as the rewards cannot tell.
     """

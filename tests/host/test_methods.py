@@ -11,6 +11,7 @@ from canvas import loaded, policy, prompt_set
 from mixgrpo_pack.mixgrpo_core import train
 from mixgrpo_pack.mixgrpo_core.models.facts import DEMO
 from mixgrpo_pack.mixgrpo_core.models.families.demo import load_demo
+from mixgrpo_pack.mixgrpo_core.objectives.own_step import AUTO
 from mixgrpo_pack.mixgrpo_core.rewards.port import Context
 from mixgrpo_pack.mixgrpo_core.rewards.shapes import ShapeCleanliness, ShapeReward
 from mixgrpo_pack.mixgrpo_core.settings.presets import METHODS
@@ -49,6 +50,8 @@ def small(name):
         count = 12 if name == "pareto_slider" else 4  # three slots
         images = {"images_per_prompt": count, "prompts_per_iteration": 2, "rollout_batch": 8, "update_batch": 8}
         fitted = replace(METHODS[name].config, steps=FAMILY.steps, iterations=1, **images)
+    if fitted.updates == AUTO:  # of four images of each of two prompts
+        fitted = replace(fitted, updates=4)
     return replace(fitted, eval_every=0, guards=(), decode_dtype="float32")  # bfloat16 rounds otherwise in each home
 
 

@@ -1,20 +1,24 @@
 """The Trainer Settings node: published numbers, what every input changes, and what it refuses."""
 
 from dataclasses import fields, replace
+from pathlib import Path
 
 import pytest
 from mixgrpo_pack.mixgrpo_core import FrozenWindow, RandomWindow, SlidingWindow, TrainConfig, WindowPlanner
 from mixgrpo_pack.mixgrpo_core.demo import demo_config
 from mixgrpo_pack.mixgrpo_core.models.facts import FACTS as FAMILIES
 from mixgrpo_pack.mixgrpo_core.objectives import AWM, TMPO, DiffusionNFT
+from mixgrpo_pack.mixgrpo_core.sampling import BranchPlanner, BranchStepPlanner, TreePlanner, WanderingTreePlanner
 from mixgrpo_pack.mixgrpo_core.sampling.kernels import DanceSDE, FlowCPS, FlowSDE
 from mixgrpo_pack.mixgrpo_core.sampling.solvers import DPMpp2M, Euler
+from mixgrpo_pack.mixgrpo_core.settings.presets import METHODS
 from mixgrpo_pack.mixgrpo_core.support.setting import settings_of
-from mixgrpo_pack.mixgrpo_core.training.cost import iteration_cost
+from mixgrpo_pack.mixgrpo_core.training.cost import iteration_cost, method_cost
 from mixgrpo_pack.nodes.settings.inputs import BY_HAND, FROM_PRESET, detail_inputs
 from mixgrpo_pack.nodes.settings.presets import MEMORY, PRESETS, memory_of
 from mixgrpo_pack.nodes.settings.trainer_settings import TrainerSettingsNode
 
+METHODS_PAGE = Path(__file__).resolve().parents[2] / "docs" / "methods.md"
 DETAILS = {item.id for item in detail_inputs()}
 BASE = {"preset": "MixGRPO", "model_family": "FLUX.1-dev", "memory": "plenty"}
 
@@ -90,6 +94,22 @@ def test_the_demo_with_few_images_makes_fewer_updates_and_with_very_few_has_a_fi
     assert "needs 4 of them" in refusal(preset="Demo", model_family="demo", updates=2)
 
 
+@pytest.mark.parametrize("memory", MEMORY)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_quick_look_stays_one_on_every_model_and_card(family, memory):
+    train = settings(preset="Quick look", model_family=family, memory=memory).train
+    usual = FAMILIES[family].steps
+    assert (train.iterations, train.steps, train.eval_steps) == (24, min(10, usual), usual)
+    window = SlidingWindow(size=min(3, FAMILIES[family].window), stride=1, hold=8, last=2)
+    assert train.planner.window == window and train.decode_dtype == "auto"
+    images = train.images_per_prompt * train.prompts_per_iteration
+    assert train.learning_rate == "auto" and train.updates == max(4, min(16, images // 6))
+    by_hand = settings(preset="Quick look", model_family=family, memory=memory, images_per_prompt=4).train
+    assert by_hand.updates == max(4, 4 * train.prompts_per_iteration // 6) and by_hand.learning_rate == "auto"
+    few = settings(preset="Quick look", model_family=family, images_per_prompt=2, prompts_per_iteration=2).train
+    assert few.learning_rate == FAMILIES[family].learning_rate and few.updates == 4
+
+
 def test_few_step_models_get_few_steps_no_cfg_and_no_shortened_tail():
     found = settings(model_family="distilled, 4-8 steps", preset="MixGRPO-Flash")
     assert 4 <= found.train.steps <= 8 and found.cfg == 1.0
@@ -109,7 +129,7 @@ def test_every_preset_fits_every_family(preset, family):
     for iteration in range(0, train.iterations, max(1, train.iterations // 12)):
         plan = train.planner.plan(iteration, 0, train.sigmas())
         assert plan.trained and max(plan.trained) < train.steps - 1 and plan.sigmas[-1] == 0
-    assert train.updates <= train.prompts_per_iteration or family == "demo"
+    assert train.updates <= train.prompts_per_iteration or family == "demo" or preset == "Quick look"
     assert found.cfg >= 1 and found.width % 16 == 0 and train.reward_weights == {}
     if not isinstance(train.objective, TMPO):  # its clip is of a whole path
         assert getattr(train.objective, "clip", None) is None, "a published clip belongs to one size of latents"
@@ -126,6 +146,37 @@ def test_a_tree_fits_the_images_that_memory_allows(preset, memory):
         assert leaves > 1 and train.images_per_prompt % leaves == 0
         assert train.images_per_prompt <= (memory_of(FAMILIES[family], memory).images or 27)
         assert train.shared_noise or train.images_per_prompt > leaves, "several starts, whose branches are compared"
+
+
+TREES = {
+    "branch_grpo": ("Qwen-Image", BranchPlanner),
+    "tree_grpo": ("SD3.5", TreePlanner),
+    "dynamic_tree_rpo": ("SD3.5", TreePlanner),
+    "tmpo": ("distilled, 4-8 steps", WanderingTreePlanner),
+    "tempflow_grpo": ("SD3.5", BranchStepPlanner),
+    "rsm": ("SD3.5", BranchStepPlanner),
+}
+"""With a family of as many steps as published."""
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_a_tree_is_chosen_and_costs_the_rows_that_the_page_of_methods_tells(name):
+    family, planner = TREES[name]
+    train = settings(preset=METHODS[name].label, model_family=family, memory="plenty").train
+    assert type(train.planner) is planner
+    row = next(line for line in METHODS_PAGE.read_text(encoding="utf-8").splitlines() if f"| `{name}` |" in line)
+    rollout, training = (float(cell) for cell in row.split("|")[5:7])
+    found = method_cost(train)  # fewer prompts share the ratio's probe
+    assert found.rollout == pytest.approx(rollout, abs=0.03) and found.training == pytest.approx(training, abs=0.06)
+
+
+def test_a_window_that_is_published_for_as_many_steps_visits_as_many_places():
+    published = METHODS["tree_grpo"].config
+    found = settings(preset="after TreeGRPO", model_family="SD3.5", memory="plenty").train
+    assert found.iterations != published.iterations and found.planner.window.hold == 60
+    for config in (published, found):
+        visited = {config.planner.window.at(iteration, 10).start for iteration in range(config.iterations)}
+        assert visited == {0, 1, 2, 3, 4}
 
 
 def test_a_tree_of_few_images_keeps_the_shape_of_the_published_one():

@@ -1,6 +1,9 @@
-"""The published algorithms as settings. Each is a small function; change it with ``dataclasses.replace``."""
+"""The published algorithms, and a quick look of our own, as settings.
 
-from .listing import ANY_TWO, BATCH_STD, METHODS, PRESETS, Likeness, Method, Preset, published
+Each is a small function; change it with ``dataclasses.replace``.
+"""
+
+from .listing import ANY_TWO, BATCH_STD, METHODS, PRESETS, Likeness, Method, Preset, our_own, published
 
 # The order is that of the lists.
 # isort: off
@@ -34,6 +37,7 @@ from .credits import (
     slas,
     vipo,
 )
+from .looks import quick_look
 
 # isort: on
 
@@ -72,6 +76,7 @@ __all__ = [
     "omninft_routing",
     "otca",
     "otca_time",
+    "our_own",
     "pareto_slider",
     "pcpo",
     "perceptual_entropy",
@@ -79,6 +84,7 @@ __all__ = [
     "precise",
     "precise_dance",
     "published",
+    "quick_look",
     "ram",
     "rsm",
     "slas",

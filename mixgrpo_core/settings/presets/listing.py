@@ -1,4 +1,4 @@
-"""The list of the published algorithms, and what several of them share."""
+"""The list of the presets, published algorithms and our own, and what several of them share."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,16 +9,17 @@ from ...objectives.port import GROUP
 from ..config import TrainConfig
 
 Preset = Callable[[], TrainConfig]
-Likeness = Literal["as published", "after", "inspired by"]
-"""As read in the authors' code; its formula with a stated difference; our own stand-in for one that is not public."""
+Likeness = Literal["as published", "after", "inspired by", "our own"]
+"""As read in the authors' code; its formula with a stated difference; our own stand-in for one that is not public; a
+preset that stands in no publication."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """A published method as settings.
+    """A published method, or a preset of our own, as settings.
 
     Attributes:
-        name: the publication's.
+        name: the publication's, or ours.
         preset: makes the settings; the function's name is the method's in run files.
         likeness: how near it is to the publication.
         source: the paper, the code that was read, or what tells of them.
@@ -37,12 +38,12 @@ class Method:
 
     @property
     def label(self) -> str:
-        """The name with its likeness: ``MixGRPO``, ``after E-GRPO``, ``inspired by PEC``."""
-        return self.name if self.likeness == "as published" else f"{self.likeness} {self.name}"
+        """The name with its likeness to a publication: ``MixGRPO``, ``after E-GRPO``, ``inspired by PEC``."""
+        return self.name if self.likeness in ("as published", "our own") else f"{self.likeness} {self.name}"
 
     @property
     def config(self) -> TrainConfig:
-        """The published settings."""
+        """The settings as published, or as we made them."""
         return self.preset()
 
     @property
@@ -75,20 +76,35 @@ def published(
     """Makes a function one of the presets; the words are those of `Method`."""
 
     def listed(preset: Preset) -> Preset:
-        method = Method(
-            name=name,
-            preset=preset,
-            likeness=likeness,
-            source=source,
-            differs=differs,
-            rewards=rewards,
-            masks=masks,
+        return _listed(
+            Method(
+                name=name,
+                preset=preset,
+                likeness=likeness,
+                source=source,
+                differs=differs,
+                rewards=rewards,
+                masks=masks,
+            )
         )
-        METHODS[preset.__name__] = method
-        PRESETS[preset.__name__] = preset
-        return preset
 
     return listed
+
+
+def our_own(name: str, *, source: str, differs: str) -> Callable[[Preset], Preset]:
+    """Makes a function one of the presets that stand in no publication: ``source`` is what it is made of."""
+
+    def listed(preset: Preset) -> Preset:
+        told = f"our own, not published: {source}"
+        return _listed(Method(name=name, preset=preset, likeness="our own", source=told, differs=differs))
+
+    return listed
+
+
+def _listed(method: Method) -> Preset:
+    METHODS[method.preset.__name__] = method
+    PRESETS[method.preset.__name__] = method.preset
+    return method.preset
 
 
 def _needs(method: Method) -> list[str]:

@@ -17,11 +17,18 @@ def test_no_work_is_listed_twice():
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_says_how_near_it_is_and_what_differs(name):
     method = METHODS[name]
-    beginning = {"as published": method.name, "after": "after ", "inspired by": "inspired by "}[method.likeness]
+    beginnings = {"as published": method.name, "after": "after ", "inspired by": "inspired by ", "our own": method.name}
+    beginning = beginnings[method.likeness]
     assert method.label.startswith(beginning) and method.label.endswith(method.name)
     assert method.source
     if method.likeness != "as published":
         assert method.differs.endswith("."), "the label says that something differs"
+
+
+def test_a_preset_of_our_own_is_no_publication():
+    own = {name for name, method in METHODS.items() if method.likeness == "our own"}
+    assert own == {"quick_look"} and METHODS["quick_look"].label == "Quick look"
+    assert METHODS["quick_look"].source.startswith("our own, not published")
 
 
 def test_the_parts_of_a_method_are_not_nearer_than_the_method():

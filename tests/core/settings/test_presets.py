@@ -1,10 +1,13 @@
-"""The published algorithms have the figures that their papers or their code tell."""
+"""The presets have the figures that their papers or their code tell; our own fits every model."""
 
 import pytest
 
+from mixgrpo_core.models.facts import FACTS
 from mixgrpo_core.objectives import GuardGRPO
 from mixgrpo_core.sampling.kernels import PreciseSDE
 from mixgrpo_core.settings import presets
+from mixgrpo_core.settings.fitted import fitted
+from mixgrpo_core.training.preflight import require_steerable
 
 
 def test_precise_is_as_its_code_has_it():
@@ -25,3 +28,17 @@ def test_forward_presets_sample_by_the_ode_from_noise_of_their_own(name):
     config = presets.PRESETS[name]()
     assert config.plan(0, 0, config.sigmas()).stochastic == () and not config.shared_noise
     assert config.updates == 1 and config.learning_rate == 3e-4
+
+
+@pytest.mark.parametrize("family", FACTS)
+def test_a_quick_look_stays_one_on_every_model(family):
+    config, facts = fitted(presets.quick_look(), FACTS[family]), FACTS[family]
+    assert (config.steps, config.eval_steps) == (min(10, facts.steps), facts.steps)
+    assert config.iterations == 24 and config.prompts_per_iteration == facts.prompts
+    size = min(3, facts.window)
+    for iteration in range(24):
+        plan, start = config.plan(iteration, 0, config.sigmas()), iteration // 8
+        assert plan.trained == tuple(range(start, start + size))
+        assert len(plan.steps) < config.steps or facts.steps < 10
+    assert config.learning_rate == "auto" and config.update_count == min(16, 2 * facts.prompts)
+    require_steerable(config)
