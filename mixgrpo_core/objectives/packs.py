@@ -39,6 +39,12 @@ def waves(groups: Sequence[T], batch: int, prompt: Callable[[T], str] = lambda g
     return collected(groups, batch, lambda group: size_of(prompt(group)))
 
 
+def side_by_side(batch: int, images: int, *, whole: bool) -> int:
+    """Prompts of a wave whose calls have ``batch`` rows: one row of each while its group is one, or, ``whole``, no more
+    than the groups of ``images`` that fill a call, so that there are several waves for what goes on meanwhile."""
+    return max(1, batch // images) if whole else batch
+
+
 def calls(
     pieces: Sequence[Iterable[Piece]],
     kinds: Sequence[Hashable],

@@ -11,7 +11,7 @@ from torch.nn import Parameter
 
 from ..models.lagged import Lagged
 from ..models.port import LoraAbout, LoraState, R, Velocity
-from ..objectives.packs import waves
+from ..objectives.packs import side_by_side, waves
 from ..objectives.pieces import Group
 from ..objectives.update import update_policy
 from ..sampling.planners import Step
@@ -61,11 +61,9 @@ def iteration_cost(config: TrainConfig, iteration: int, *, evaluations_per_call:
     sigmas, count = config.sigmas(model), config.images_per_prompt
     plans = [config.plan(iteration, place, sigmas) for place in range(config.prompts_per_iteration)]
     prompts: list[Prompt[None]] = [Prompt(cond=None, plan=plan, seed=iteration) for plan in plans]
+    most = side_by_side(config.rollout_batch, count, whole=config.decode_beside)
     with clock.phase("rollout"):
-        rolled = [
-            rollout_together(model, w, config.sampling(), group_size=count)
-            for w in waves(prompts, config.rollout_batch)
-        ]
+        rolled = [rollout_together(model, w, config.sampling(), group_size=count) for w in waves(prompts, most)]
     groups = [Group(cond=None, trajectory=t, advantage=torch.zeros(count)) for wave in rolled for t in wave]
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
     lagged = {name: Lagged(lag, model.lora_state()) for name, lag in config.objective.policies.items()}

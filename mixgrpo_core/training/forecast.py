@@ -33,7 +33,7 @@ class Forecast:
 
     Attributes:
         source: where the seconds are from, in words.
-        lacks: what takes time and is not in it, in words; empty where everything is.
+        lacks: what takes time and is not in it, or less than is, in words; empty where everything is.
         done: iterations that are done already.
     """
 
@@ -92,8 +92,10 @@ def foretold(
         return known
     rates = rates_of_a_step(model, prompt, work.config, rewards)
     asked = sum(about(reward).held_out for reward in rewards.values())
-    lacks = "" if asked == len(rewards) > 0 else f"the {'other ' if asked else ''}rewards' time is not in it"
-    return Forecast(work, rates, "by one timed step", lacks, done=done)
+    lacks = [] if asked == len(rewards) > 0 else [f"the {'other ' if asked else ''}rewards' time is not in it"]
+    if work.config.decode_beside:
+        lacks.append("decoding is counted as if it were in turn")
+    return Forecast(work, rates, "by one timed step", ", and ".join(lacks), done=done)
 
 
 def from_earlier(
@@ -150,7 +152,7 @@ def _alike(path: Path, config: TrainConfig, setup: Mapping[str, Any]) -> _Earlie
         rates = replace(work.rates(timed), evaluated=known)
     except (RunError, OSError, KeyError, TypeError, ValueError, AttributeError):
         return None
-    batches = [(one.rollout_batch, one.decode_batch, one.update_batch) for one in (theirs, config)]
+    batches = [(one.rollout_batch, one.decode_batch, one.update_batch, one.decode_beside) for one in (theirs, config)]
     same = run.config["setup"].get("rewards") == setup.get("rewards")
     return _Earlier(path=path, rates=rates, same_rewards=same, same_batches=batches[0] == batches[1])
 

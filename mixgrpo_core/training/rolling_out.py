@@ -13,7 +13,7 @@ from ..advantages.port import ScoredGroup
 from ..evaluation.held_out import Prompted
 from ..models.policy import OLD, REFERENCE
 from ..models.sizes import sized
-from ..objectives.packs import waves
+from ..objectives.packs import side_by_side, waves
 from ..rewards.port import Origin, Reward, RewardBatch, about
 from ..runs.checkpoint import TrainState
 from ..runs.reports import GroupScored, Observer, Progress, Waiting
@@ -164,9 +164,9 @@ class RollingOut:
             self._observer(Waiting(iteration=self._state.iteration, groups=groups))
 
     def _together(self, scoring: Scoring, beside: Beside | None) -> int:
-        """Prompts that are rolled out side by side; where work goes on meanwhile, whole groups that fill a call."""
-        rows = self._config.rollout_batch
-        return max(1, rows // self._config.images_per_prompt) if scoring.aside or beside is not None else rows
+        """Prompts that are rolled out side by side."""
+        whole = scoring.aside or beside is not None
+        return side_by_side(self._config.rollout_batch, self._config.images_per_prompt, whole=whole)
 
     def _seed(self, place: int) -> int:
         return derive_seed(self._config.seed, self._state.iteration, place)

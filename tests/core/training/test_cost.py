@@ -1,5 +1,6 @@
 """What an iteration costs: evaluations by phase, and what of them is differentiated."""
 
+from copy import copy
 from dataclasses import replace
 
 import pytest
@@ -69,8 +70,9 @@ def test_forwards_of_a_cell_are_those_that_the_docstring_tells(objective, cells,
     assert found.differentiated == cells
 
 
+@pytest.mark.parametrize("beside", [False, True])
 @pytest.mark.parametrize(("images", "prompts", "batch"), [(4, 2, 16), (12, 8, 16), (12, 8, 5), (3, 1, 4), (6, 20, 4)])
-def test_calls_and_rows_are_those_of_the_iteration_that_is_trained(images, prompts, batch):
+def test_calls_and_rows_are_those_of_the_iteration_that_is_trained(images, prompts, batch, beside):
     """Counted beforehand, and by the model that trains: rollouts, update, and the images of both."""
     config = TrainConfig(
         iterations=1,
@@ -83,12 +85,11 @@ def test_calls_and_rows_are_those_of_the_iteration_that_is_trained(images, promp
         rollout_batch=batch,
         update_batch=batch,
         decode_batch=batch,
+        decode_beside=beside,
     )
-    calls = []
+    calls, decoded = [], []
 
     class Counted(ToyModel):
-        images = 0
-
         def run(self, conds, body):
             def counted(velocity):
                 def called(x, sigma, rows=None):
@@ -100,8 +101,11 @@ def test_calls_and_rows_are_those_of_the_iteration_that_is_trained(images, promp
             return super().run(conds, counted)
 
         def decode(self, x, *, grad=False):
-            self.images += len(x)
+            decoded.append(len(x))
             return super().decode(x, grad=grad)
+
+        def decoder(self):
+            return copy(self)
 
     model, work = Counted(), Workload(config, shown=0)
     (report,) = train(model, ["a" * n for n in range(1, 30)], {"red": Red()}, config)
@@ -111,7 +115,7 @@ def test_calls_and_rows_are_those_of_the_iteration_that_is_trained(images, promp
         {name: n * count for name, n in report.nfe.items()}
     )
     assert found.calls * count == pytest.approx(sum(calls))
-    assert model.images == work.images == count
+    assert sum(decoded) == work.images == count
     probe = found.nfe.get("probe", 0) * count
     assert work.rows(0, 1) + work.units(0, 1) == pytest.approx(found.units * count - 0.9 * probe)
     assert work.calls(0, 1) == pytest.approx(sum(calls), rel=1e-6 if count <= 128 else 0.1)
