@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
@@ -38,13 +38,14 @@ HEAD = """# Decoding beside the rollouts
 `benchmarks/beside.py`: wall seconds of an iteration on two cores of a CPU, one thread for the rollouts and one for
 the decoder (`OMP_NUM_THREADS=1`), in turns, medians of {rounds} iterations after one that warms up. *Decoding*:
 the seconds that the iteration waited for it. By `rollout_batch` groups are rolled out together: the fewer, the more is
-left to decode beside. Load of the machine before and after, in processes: {load}.
+left to decode beside. *Of the CPU*: the seconds of both threads. Load of the machine before and after, in processes:
+{load}.
 
 * the demo: 8 prompts of 12 images of 64 px, its own settings, so in bfloat16;
 * an SD3 of random weights with a larger autoencoder: 4 prompts of 12 images of 128 px, 10 steps, float32.
 
-| | rollout_batch | rollout, s | decoding, s | iteration, s (range) | / in turn |
-|---|---|---|---|---|---|
+| | rollout_batch | of the CPU, s | rollout, s | decoding, s | iteration, s (range) | / in turn |
+|---|---|---|---|---|---|---|
 """
 Case = tuple[PipelineModel, list[str], Mapping[str, Reward], TrainConfig]
 
@@ -107,23 +108,23 @@ def begun(case: Case, batch: int, beside: bool, rounds: int) -> Iterator[StepRep
 
 def table(name: str, settings: Mapping[tuple[int, bool], Case], rounds: int) -> list[str]:
     runs = {asked: begun(case, *asked, rounds + 1) for asked, case in settings.items()}
-    found: dict[tuple[int, bool], list[tuple[float, StepReport]]] = {asked: [] for asked in runs}
+    found: dict[tuple[int, bool], list[tuple[float, float, StepReport]]] = {asked: [] for asked in runs}
     for number in range(rounds + 1):
         for asked, run in runs.items():
-            start = perf_counter()
+            start, worked = perf_counter(), process_time()
             report = next(run)
             if number:
-                found[asked].append((perf_counter() - start, report))
+                found[asked].append((perf_counter() - start, process_time() - worked, report))
     lines, first = [], 0.0
     for (batch, beside), told in found.items():
-        walls = [wall for wall, _ in told]
-        middle = statistics.median(walls)
+        walls = [wall for wall, _, _ in told]
+        middle, cpu = statistics.median(walls), statistics.median(cpu for _, cpu, _ in told)
         first = first or middle
-        spent = [statistics.median(one.seconds.get(of, 0.0) for _, one in told) for of in ("rollout", "decode")]
-        lines.append(
-            f"| {name}, {'beside' if beside else 'in turn'} | {batch} | {spent[0]:.2f} | {spent[1]:.2f} | {middle:.2f} "
-            f"({min(walls):.2f}-{max(walls):.2f}) | {middle / first:.2f} |"
-        )
+        spent = [statistics.median(one.seconds.get(of, 0.0) for _, _, one in told) for of in ("rollout", "decode")]
+        cells = [f"{name}, {'beside' if beside else 'in turn'}", str(batch), f"{cpu:.2f}"]
+        cells += [f"{each:.2f}" for each in spent]
+        cells += [f"{middle:.2f} ({min(walls):.2f}-{max(walls):.2f})", f"{middle / first:.2f}"]
+        lines.append(f"| {' | '.join(cells)} |")
         print(lines[-1], flush=True)
     return lines
 
