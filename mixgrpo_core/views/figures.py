@@ -56,7 +56,7 @@ def report_figure(
 ) -> None:
     """Reward curves, window, health and seconds of a run, and its before/after grid."""
     others = _other_figures(metrics)
-    ratios = [4, 2, 2, *[2] * -(-len(others) // _ACROSS)]
+    ratios: list[float] = [4, 2, 2, *[2] * -(-len(others) // _ACROSS)]
     ratios += [] if grid is None else [10.2 * grid.height / grid.width]
     figure = _figure(11, sum(ratios))
     panels = figure.add_gridspec(len(ratios), 2 * _ACROSS, height_ratios=ratios)
