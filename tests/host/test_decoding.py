@@ -11,7 +11,7 @@ from comfy.taesd.taesd import TAESD
 from mixgrpo_pack.mixgrpo_core import train
 from mixgrpo_pack.mixgrpo_core.models.diffusers.tiny import load_tiny
 from mixgrpo_pack.mixgrpo_core.models.families.demo import DEMO, load_demo
-from mixgrpo_pack.mixgrpo_core.models.port import DecodesLow, DecodesTiny
+from mixgrpo_pack.mixgrpo_core.models.port import DecodesBeside, DecodesLow, DecodesTiny
 from mixgrpo_pack.mixgrpo_core.rewards.shapes import ShapeReward
 from safetensors.torch import load_file, save_file
 
@@ -112,6 +112,7 @@ def test_the_lower_precision_of_the_hosts_vae_is_chosen_as_headless(parts):
     model, clip, vae = parts
     with policy(model, clip, vae) as here:
         assert isinstance(here, DecodesLow) and here.decode_dtype == torch.float32
+        assert not isinstance(here, DecodesBeside), "the host moves models in and out for one call at a time"
         latents = here.noise(3, 4)
         plain, low, there = here.decode(latents), here.decode_low(latents), load_demo().decode_low(latents)
         assert low.dtype == torch.float32 and 0 < (plain - low).abs().max() < 0.1

@@ -96,6 +96,11 @@ class DecodesByVae:
 
     def decoder(self: M) -> M:
         """The same model to decode with in another thread: see `DecodesBeside`."""
+        if self.device.type not in ("cpu", "cuda"):
+            raise ValueError(
+                f"expected the device cuda or cpu for decode_beside, found {self.device}, which may not serve two "
+                "threads: leave decode_beside out"
+            )
         if self.family.needs_picture or (self.family.reads_pictures and hasattr(self._pipe.vae, "clear_cache")):
             raise ValueError(
                 f"expected a model whose autoencoder is free while prompts are rolled out, found {self.family.name}, "

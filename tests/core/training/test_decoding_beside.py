@@ -230,3 +230,7 @@ def test_models_that_cannot_are_refused_in_one_sentence():
         ValueError, match="found the demo's edit twin, which reads pictures .*: leave decode_beside out"
     ):
         load_demo(edit=True).decoder()
+    demo = load_demo()
+    demo.device = torch.device("mps")
+    with pytest.raises(ValueError, match="expected the device cuda or cpu for decode_beside, found mps, .*: leave"):
+        demo.decoder()
