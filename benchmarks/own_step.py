@@ -147,17 +147,19 @@ def table(seeds: list[int]) -> str:
         "# A learning rate that sets itself",
         "",
         f"`benchmarks/own_step.py` on the demo model, 10 steps, {LENGTH} iterations at most. Held-out reward, a number "
-        f"a seed ({', '.join(map(str, seeds))}); clean: the least share of clean images at any evaluation of any seed; "
-        "move: the largest of any iteration after the first, as a share of the velocity.",
+        "a seed, in the order in which they are named; clean: the least share of clean images at any evaluation of "
+        "any seed; move: the largest of any iteration after the first, as a share of the velocity.",
         "",
-        "| step | start | 8 | 16 | 24 | adherence at the end | clean | move |",
-        "|---|---|---|---|---|---|---|---|",
+        "| step | seeds | start | 8 | 16 | 24 | adherence at the end | clean | move |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for case in CASES:
-        runs = [found for seed in seeds if (found := kept(case, seed))]
-        if not runs:
-            lines.append(f"| {case.name} | not run | | | | | | |")
+        ran = {seed: found for seed in seeds if (found := kept(case, seed))}
+        if not ran:
+            lines.append(f"| {case.name} | not run | | | | | | | |")
             continue
+        runs, missing = list(ran.values()), [str(seed) for seed in seeds if seed not in ran]
+        named = ", ".join(map(str, ran)) + (f" (not run: {', '.join(missing)})" if missing else "")
         points = [{point["iteration"]: point for point in run["evaluations"]} for run in runs]
         cells = [
             ", ".join(f"{point[at]['shape']:.3f}" for point in points if at in point)
@@ -166,7 +168,7 @@ def table(seeds: list[int]) -> str:
         end = ", ".join(f"{run['evaluations'][-1]['adherence']:.2f}" for run in runs)
         clean = min(point["clean"] for run in runs for point in run["evaluations"])
         most = max(move["move"] or 0.0 for run in runs for move in run["moves"][1:])
-        lines.append(f"| {case.name} | {' | '.join(cells)} | {end} | {clean:.2f} | {most:.0%} |")
+        lines.append(f"| {case.name} | {named} | {' | '.join(cells)} | {end} | {clean:.2f} | {most:.0%} |")
     return "\n".join(lines) + "\n"
 
 

@@ -9,13 +9,13 @@ this package, which is measured beside this one. Writes ``startup.md``.
 import argparse
 import os
 import resource
-import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,7 +34,8 @@ HEAD = """# Start-up
 
 `benchmarks/startup.py`: CPU seconds of fresh processes on one thread, medians of {rounds} rounds in turns on a machine
 that may be shared, from the start of Python on. *First picture*: the first file of the run's gallery is there. *First
-iteration*: its line is in `metrics.jsonl`; before it all held-out prompts are evaluated, as in every run that has some.
+iteration*: its line is in `metrics.jsonl`. In it all held-out prompts are evaluated once its pictures are there, as in
+every run that has some, and again after the last iteration: a demo of one iteration evaluates twice in it.
 
 The garbage collector waits while much is imported (`support/collector.py`), the pictures of an entry of the gallery
 share calls of the network, and the step that is timed before a run decodes a few images only. What is left until the
@@ -58,27 +59,54 @@ def whole(tree: Path, code: str, arguments: Sequence[str] = ()) -> Spent:
     return Spent(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
 
 
-def demo(tree: Path) -> list[Spent]:
-    """A demo of two iterations: its first picture, its first line of metrics, its end."""
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "run"
-        command = [sys.executable, "-c", COMMAND, "demo", "--out", str(out), "--iterations", "2"]
-        process = subprocess.Popen(command, cwd=tree, env=_env(tree), **_QUIET)
-        found = []
-        for ready in (_there(out / "gallery/000000/1.png"), _there(out / "metrics.jsonl")):
-            while not ready():
-                if process.poll() is not None:
-                    raise RuntimeError(f"the demo of {tree} ended before it was to")
-                time.sleep(0.005)
-            found.append(Spent(_cpu(process.pid)))
-        _, _, used = os.wait4(process.pid, 0)
-        process.returncode = 0
-        shutil.rmtree(out, ignore_errors=True)
-    return [*found, Spent(used.ru_utime + used.ru_stime, used.ru_maxrss * 1024)]
+FIRST_PICTURE = "`mixgrpo demo`: first picture"
+FIRST_TRAINING = "first iteration of two, which the last evaluation is not in"
+FIRST_AND_LAST = "first iteration of one, which the last evaluation is in, too"
+WHOLE = "all of a demo of one iteration"
+PEAK = "peak memory of that demo, MB"
+ROWS = (*IMPORTS, *HELPS, FIRST_PICTURE, FIRST_TRAINING, FIRST_AND_LAST, WHOLE, PEAK)
 
 
-def _there(path: Path) -> Callable[[], bool]:
-    return lambda: path.exists() and path.stat().st_size > 0
+def one_iteration(tree: Path) -> dict[str, Spent]:
+    """A demo of one iteration: its first picture, its line of metrics, its end."""
+    with tempfile.TemporaryDirectory() as folder, _demo(tree, Path(folder), 1) as process:
+        found = {
+            FIRST_PICTURE: _until(process, Path(folder) / "run/gallery/000000/1.png"),
+            FIRST_AND_LAST: _until(process, Path(folder) / "run/metrics.jsonl"),
+        }
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            raise RuntimeError(f"the demo of {tree} ended with status {process.returncode}")
+    return {**found, WHOLE: Spent(used.ru_utime + used.ru_stime, used.ru_maxrss * 1024)}
+
+
+def first_training(tree: Path) -> dict[str, Spent]:
+    """A demo of two iterations up to its first line of metrics, where it is killed."""
+    with tempfile.TemporaryDirectory() as folder, _demo(tree, Path(folder), 2) as process:
+        return {FIRST_TRAINING: _until(process, Path(folder) / "run/metrics.jsonl")}
+
+
+@contextmanager
+def _demo(tree: Path, folder: Path, iterations: int) -> Iterator["subprocess.Popen[bytes]"]:
+    """A demo in the folder ``run``, which is over behind it."""
+    command = [sys.executable, "-c", COMMAND, "demo", "--out", str(folder / "run"), "--iterations", str(iterations)]
+    process = subprocess.Popen(command, cwd=tree, env=_env(tree), **_QUIET)
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def _until(process: "subprocess.Popen[bytes]", path: Path) -> Spent:
+    """What a process has computed when there is something in a file."""
+    while not (path.exists() and path.stat().st_size):
+        if process.poll() is not None:
+            raise RuntimeError(f"the demo ended before {path.name} was there")
+        time.sleep(0.005)
+    return Spent(_cpu(process.pid))
 
 
 def _cpu(process: int) -> float:
@@ -98,8 +126,14 @@ def measured(tree: Path) -> dict[str, Spent]:
     """One round."""
     found = {name: whole(tree, code) for name, code in IMPORTS.items()}
     found |= {name: whole(tree, COMMAND, arguments) for name, arguments in HELPS.items()}
-    marks = ("`mixgrpo demo`: first picture", "first iteration", "all of a demo of two iterations")
-    return found | dict(zip(marks, demo(tree), strict=True))
+    return found | first_training(tree) | one_iteration(tree)
+
+
+def page(rounds: int, rows: Mapping[str, Sequence[str]], trees: Sequence[str]) -> str:
+    """The page, of cells by row."""
+    lines = [f"| | {' | '.join(f'{name}, s' for name in trees)} |", "|---" * (1 + len(trees)) + "|"]
+    lines += [f"| {name} | {' | '.join(rows[name])} |" for name in ROWS]
+    return "\n".join([HEAD.format(rounds=rounds), *lines, ""])
 
 
 def main() -> None:
@@ -109,13 +143,12 @@ def main() -> None:
     options = parser.parse_args()
     trees = {**({"before": options.before.resolve()} if options.before else {}), "now": ROOT}
     rounds = [{name: measured(tree) for name, tree in trees.items()} for _ in range(options.rounds)]
-    lines = [f"| | {' | '.join(f'{name}, s' for name in trees)} |", "|---" * (1 + len(trees)) + "|"]
-    for row in rounds[0]["now"]:
-        cells = [statistics.median(one[name][row].seconds for one in rounds) for name in trees]
-        lines.append(f"| {row} | {' | '.join(f'{cell:.2f}' for cell in cells)} |")
-    peaks = [max(one[name][row].peak for one in rounds) for name in trees]
-    lines.append(f"| peak memory of that demo, MB | {' | '.join(f'{peak / 1e6:.0f}' for peak in peaks)} |")
-    text = "\n".join([HEAD.format(rounds=options.rounds), *lines, ""])
+    rows = {
+        row: [f"{statistics.median(one[name][row].seconds for one in rounds):.2f}" for name in trees]
+        for row in rounds[0]["now"]
+    }
+    rows[PEAK] = [f"{max(one[name][WHOLE].peak for one in rounds) / 1e6:.0f}" for name in trees]
+    text = page(options.rounds, rows, list(trees))
     PAGE.write_text(text, encoding="utf-8")
     print(text)
 

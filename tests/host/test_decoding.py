@@ -108,6 +108,24 @@ def test_another_familys_tiny_vae_is_refused_in_a_sentence(parts, tiny_files):
         assert not here.tiny
 
 
+def test_latents_with_channels_last_decode_to_the_images_of_the_usual_layout(parts):
+    """Up to the rounding that benchmarks/levers.md names."""
+    model, clip, vae = parts
+    with policy(model, clip, vae) as here:
+        latents, handed, decode = here.noise(3, 5), [], vae.decode
+        vae.decode = lambda x, *args, **more: (handed.append(x), decode(x, *args, **more))[1]
+        try:
+            found = here.decode(latents)
+        finally:
+            del vae.decode
+        (given,) = handed
+        assert given.is_contiguous(memory_format=torch.channels_last) and not given.is_contiguous()
+        with torch.no_grad():
+            expected = decode(given.contiguous())[..., :3].clamp(0, 1)
+    assert expected.std() > 0.01, "pictures of one colour would prove nothing"
+    assert (found - expected).abs().max() <= 1e-5 * expected.max()
+
+
 def test_the_lower_precision_of_the_hosts_vae_is_chosen_as_headless(parts):
     model, clip, vae = parts
     with policy(model, clip, vae) as here:

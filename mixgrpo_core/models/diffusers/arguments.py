@@ -137,7 +137,7 @@ def _embedded(pipe: DiffusionPipeline, family: Family, embedded: float | None) -
 
 
 def place_vae(vae: Any, device: torch.device) -> None:
-    """Move the autoencoder there. Convolutions on a CPU run over twice as fast with channels last; the images differ by
-    rounding."""
+    """Move the autoencoder there, with channels last where it decodes planes: on a CPU its convolutions take less time
+    so (`benchmarks/levers.md`), and the images differ by rounding."""
     flat = all(weight.ndim <= 4 for weight in vae.parameters())
     vae.to(device, **({"memory_format": torch.channels_last} if flat else {}))

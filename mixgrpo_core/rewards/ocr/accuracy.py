@@ -15,6 +15,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from ...support.aside import require_wanted
 from ..port import RewardBatch, RewardInfo, Scores, StatelessReward
 from .rapid_ocr import RapidOCRReader
 
@@ -79,10 +80,10 @@ class TextAccuracy(StatelessReward):
     def __call__(self, batch: RewardBatch) -> Scores:
         pictures = batch.images.detach().float().clamp(0, 1).mul(255).round().to(torch.uint8).cpu().numpy()
         wanted = [wanted_texts(prompt) for prompt in batch.prompts]
-        found = [
-            accuracy("".join(self.reader.read(picture)), texts) if texts else float("nan")
-            for picture, texts in zip(pictures, wanted, strict=True)
-        ]
+        found = []
+        for picture, texts in zip(pictures, wanted, strict=True):
+            require_wanted()  # reading takes a while
+            found.append(accuracy("".join(self.reader.read(picture)), texts) if texts else float("nan"))
         silent = not all(wanted)
         note = "the prompt has no quoted text" if silent else ""
         values = torch.tensor(found)
