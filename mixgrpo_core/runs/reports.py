@@ -30,7 +30,7 @@ class StepReport:
         nfe: network evaluations per image by phase (``rollout``, ``train``, ``probe``, ``reference``,
             ``evaluation``), counted.
         seconds: by phase (``rollout``, ``decode``, ``reward``, ``train``, ``probe``, ``reference``,
-            ``evaluation``).
+            ``evaluation``); of what goes on beside a rollout, the seconds that were waited for it.
         peak_memory: bytes.
         trajectory_bytes: bytes that the iteration's rollouts kept.
         decoded: how its rollouts were decoded: ``dtype``, and by how much of a group's spread a lower one ``moved``

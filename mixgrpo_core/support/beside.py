@@ -23,15 +23,15 @@ Begun: TypeAlias = Task[_Marked]
 
 
 class Beside:
-    """Computes on a device beside the caller, one piece after another; a context, which ends what is left.
+    """Computes on a device beside the caller, one piece after another; a context, which ends what is left, and may be
+    entered again: memory that a GPU's stream has had is kept for that stream.
 
     Gradients, autocast and the GPU's stream are a thread's own: a piece of work sets what it needs.
     """
 
     def __init__(self, device: torch.device) -> None:
-        self._device, self._worker = device, Aside()
+        self._device, self._worker, self._begun = device, Aside(), list[Begun]()
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
-        self._begun: list[Begun] = []
 
     def begin(self, work: Callable[[Tensor], Made], given: Tensor) -> Begun:
         """Ask for ``work(given)``, where ``given`` is what the caller's own stream makes of it."""
@@ -68,6 +68,7 @@ class Beside:
             return _Marked(work(given), self._stream.record_event())
 
     def __enter__(self) -> "Beside":
+        self._worker, self._begun = Aside(), []
         return self
 
     def __exit__(self, *exception: object) -> None:

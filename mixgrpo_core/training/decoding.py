@@ -46,6 +46,7 @@ class Decoding:
     """How one run's rollouts are decoded.
 
     Attributes:
+        beside: where groups are decoded while others are rolled out; None where it is done in turn.
         circumstances: that a choice counts for: rewards, model, device.
 
     Args:
@@ -69,6 +70,7 @@ class Decoding:
         self._chosen: DecodeNotes | None = None  # but not yet told to all ranks
         self._news = False
         self._decoder = model.decoder() if config.decode_beside and isinstance(model, DecodesBeside) else model
+        self.beside = None if self._decoder is model else Beside(model.device)
 
     def known(self, notes: Notes) -> DecodeNotes | None:
         """The precision that was chosen before, where it still counts."""
@@ -89,10 +91,6 @@ class Decoding:
 
     def _decoded(self, prompt: str, low: bool, latents: Tensor) -> tuple[Tensor, Tensor | None]:
         return decode_frames(sized(self._decoder, prompt), latents, self._batch, low=low, tiny=bool(self._tiny))
-
-    def beside(self) -> Beside | None:
-        """Where groups are decoded while others are rolled out; None where it is done in turn."""
-        return None if self._decoder is self._model else Beside(self._model.device)
 
     def told(self, notes: Notes) -> dict[str, Any]:
         """For the report; nothing where the model's own autoencoder in float32 was asked for."""

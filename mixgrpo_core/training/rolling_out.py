@@ -129,7 +129,7 @@ class RollingOut:
 
     def _beside(self) -> AbstractContextManager[Beside | None]:
         """Where groups are decoded while others are rolled out."""
-        return self._decoding.beside() or nullcontext()
+        return self._decoding.beside or nullcontext()
 
     def _rolled_out(
         self,

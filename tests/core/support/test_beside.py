@@ -34,7 +34,7 @@ def told(monkeypatch):
         now.stream = stream
         yield
 
-    monkeypatch.setattr(torch.cuda, "Stream", lambda device: own)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: told.append("a stream is made") or own)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: getattr(now, "stream", main))
     monkeypatch.setattr(torch.cuda, "stream", within)
     keeps = lambda tensor, stream: told.append(f"{stream.name} keeps {tensor.tolist()}")  # noqa: E731
@@ -47,10 +47,14 @@ def test_streams_of_a_gpu_wait_for_each_other(told):
         told.append(f"computed in {torch.cuda.current_stream(x.device).name}")
         return x + 1, None
 
-    with Beside(torch.device("cuda")) as beside:
+    aside = Beside(torch.device("cuda"))
+    with aside as beside:
         images, frames = beside.take(beside.begin(work, torch.zeros(1)))
     assert images.tolist() == [1] and frames is None
-    assert told == [
+    with aside as beside:
+        assert beside.take(beside.begin(work, torch.ones(1)))[0].tolist() == [2]
+    assert told[:1] == ["a stream is made"] and told.count("a stream is made") == 1, "its memory is kept for it alone"
+    assert told[1:8] == [
         "main marks",
         "own waits for the mark of main",
         "own keeps [0.0]",
