@@ -8,6 +8,7 @@ inside, is not seen.
 
 from collections import Counter
 from contextlib import ExitStack, contextmanager
+from types import SimpleNamespace
 from unittest.mock import patch
 
 import torch
@@ -64,13 +65,14 @@ class PretendGpu:
 
     def __init__(self):
         self.waits = Counter()
-        self.pinned = []
+        self.pinned = {}  # by address; they live as long, so that no other tensor gets it
 
     def __enter__(self):
         self._stack = ExitStack()
         for name in ("synchronize", "mem_get_info"):
             self._stack.enter_context(patch.object(torch.cuda, name, self._waiting(name)))
-        self._stack.enter_context(patch.object(torch.cuda, "current_stream", lambda device: None))
+        stream = SimpleNamespace(synchronize=self._waiting("synchronize"))
+        self._stack.enter_context(patch.object(torch.cuda, "current_stream", lambda device: stream))
         self._stack.enter_context(patch.object(torch.cuda, "Stream", lambda device: None))
         self._stack.enter_context(patch.object(torch.cuda, "Event", lambda **named: _Event(self)))
         self._stack.enter_context(patch.object(Tensor, "pin_memory", lambda tensor: self._pin(tensor)))
@@ -100,7 +102,7 @@ class PretendGpu:
 
     def _pin(self, tensor):
         made = tensor.clone()
-        self.pinned.append(made)
+        self.pinned[made.data_ptr()] = made
         return made
 
 
@@ -164,8 +166,10 @@ class _Dispatched(TorchDispatchMode):
         self._look(func.overloadpacket, args, kwargs, tensors, ours, there)
         if asked is not None:
             kwargs["device"] = torch.device("cpu")
-        kwargs.pop("pin_memory", None)
+        pinned = kwargs.pop("pin_memory", None)
         made = func(*map(_held, args), **{name: _held(value) for name, value in kwargs.items()})
+        if pinned:
+            self.gpu.pinned[made.data_ptr()] = made
         known = {id(tensor.held): tensor for tensor in ours}
 
         def answer(value):
@@ -183,7 +187,8 @@ class _Dispatched(TorchDispatchMode):
             source = args[1] if packet is aten.copy_ else args[0]
             there = isinstance(args[0], OnGpu) if packet is aten.copy_ else there
             queued = kwargs.get("non_blocking") or (len(args) > 2 and args[2])
-            if isinstance(source, OnGpu) != there and not (queued and self._is_pinned(source)):
+            pinned = any(one.data_ptr() in self.gpu.pinned for one in args[:2] if type(one) is Tensor)
+            if isinstance(source, OnGpu) != there and not (queued and pinned):
                 waits["from the GPU" if not there else "to the GPU"] += 1
         elif packet in _READS and ours:
             waits[packet.__name__] += 1
@@ -196,6 +201,3 @@ class _Dispatched(TorchDispatchMode):
         elif ours:
             strange = [tensor for tensor in tensors if not isinstance(tensor, OnGpu) and tensor.dim()]
             assert not strange, f"{packet}: a tensor of the CPU {tuple(strange[0].shape)} among those of the GPU"
-
-    def _is_pinned(self, source):
-        return any(source is pinned for pinned in self.gpu.pinned)

@@ -14,18 +14,27 @@ class Packer:
 
     Tensors are copied to main memory: into those of ``buffers`` where one fits, else into new ones, which are left
     there for the next time. What is copied from a GPU lies in pinned memory, to which it is copied several times as
-    fast.
+    fast, and one tensor after another: it is waited for once, where ``tensors`` are asked for.
     """
 
     def __init__(self, buffers: MutableMapping[str, Tensor] | None = None) -> None:
-        self.tensors: dict[str, Tensor] = {}
+        self._tensors: dict[str, Tensor] = {}
         self._buffers = {} if buffers is None else buffers
+        self._queued: set[torch.device] = set()
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """The copies, by path."""
+        for device in self._queued:
+            torch.cuda.current_stream(device).synchronize()
+        self._queued.clear()
+        return self._tensors
 
     def pack(self, path: str, value: Any) -> Any:
         if isinstance(value, Tensor):
-            while path in self.tensors:  # "a.b" of one mapping and "b" within "a" of another
+            while path in self._tensors:  # "a.b" of one mapping and "b" within "a" of another
                 path += "'"
-            self.tensors[path] = self._copied(path, value.detach())
+            self._tensors[path] = self._copied(path, value.detach())
             return {"tensor": path}
         if isinstance(value, Mapping):
             return {"map": {str(key): self.pack(f"{path}.{key}", item) for key, item in value.items()}}
@@ -38,7 +47,9 @@ class Packer:
         if buffer is None or buffer.shape != tensor.shape or buffer.dtype != tensor.dtype:
             buffer = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
             self._buffers[path] = buffer
-        return buffer.copy_(tensor)
+        if tensor.is_cuda:
+            self._queued.add(tensor.device)
+        return buffer.copy_(tensor, non_blocking=tensor.is_cuda)
 
 
 def unpack(packed: Any, tensors: Mapping[str, Tensor], copied: bool) -> Any:

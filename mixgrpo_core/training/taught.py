@@ -10,6 +10,7 @@ from ..objectives.pieces import Elsewhere, Group
 from ..rewards.port import Scores
 from ..rewards.scoring import Failure
 from ..settings.config import TrainConfig
+from ..support.queued import sent
 from ..support.ranks import Ranks
 
 
@@ -63,7 +64,7 @@ def taught(
             group = Group(
                 cond=one.cond,
                 trajectory=one.group.trajectory,
-                advantage=credit.values.to(one.group.trajectory.final.device),
+                advantage=sent(credit.values, one.group.trajectory.final.device),
                 prompt=one.group.prompt,
                 place=one.group.place,
                 parts=credit.parts,

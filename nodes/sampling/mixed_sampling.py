@@ -16,6 +16,7 @@ from ...mixgrpo_core.sampling.kernels import Kernel
 from ...mixgrpo_core.sampling.schedule import check_sigmas
 from ...mixgrpo_core.sampling.solvers import Solver
 from ...mixgrpo_core.sampling.windows import Window
+from ...mixgrpo_core.support.queued import sent
 from ...mixgrpo_core.support.seeds import derive_seed, seeded_noise
 from ..host.diffusion import in_its_own_scale, noises_of
 
@@ -145,4 +146,4 @@ def batch_noise(seed: int, step: int, x: Tensor) -> Tensor:
     """Standard normal noise like ``x [B, *L]``: row k is a function of (seed, step, k), the same on every device and in
     every batch."""
     rows = [seeded_noise(derive_seed(seed, step, k), tuple(x.shape[1:])) for k in range(len(x))]
-    return torch.stack(rows).to(x)
+    return sent(torch.stack(rows).to(x.dtype), x.device)
