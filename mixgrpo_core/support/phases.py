@@ -34,8 +34,8 @@ def _seconds(begun: _Mark, ended: _Mark) -> float:
 class PhaseClock:
     """Splits time and network evaluations among phases; an inner phase is not counted in the outer one.
 
-    A GPU's queue is waited for where an outermost phase begins and ends, so that each pays its own. Borders inside of
-    it are events in the queue, read at its end: inner phases are entered for every piece of an update.
+    A GPU's queue (its current stream) is waited for where an outermost phase begins and ends, so that each pays its
+    own. Borders inside of it are events in the queue, read at its end: an update enters inner phases for every piece.
 
     Args:
         evaluations: the model's own counter of rows through the network.
@@ -80,7 +80,7 @@ class PhaseClock:
 
     def _wait(self) -> None:
         if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
+            torch.cuda.current_stream(self._device).synchronize()  # what is decoded beside it goes on
         self.most_held = max(self.most_held, held_memory(self._device))
 
     def _read(self) -> None:

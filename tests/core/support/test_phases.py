@@ -22,7 +22,7 @@ class Queue:
         self.now += 0.001
         self.done = max(self.done, self.now) + seconds
 
-    def wait(self, device):
+    def synchronize(self):
         self.waits += 1
         self.now = max(self.now, self.done)
 
@@ -37,7 +37,8 @@ class Event:
     when: float | None = None
 
     def record(self, stream):
-        self.when = max(self.queue.now, self.queue.done)
+        assert stream is self.queue
+        self.when = max(stream.now, stream.done)
 
     def elapsed_time(self, later):
         assert later.when <= self.queue.now, "asked for before the GPU came to it"
@@ -47,9 +48,9 @@ class Event:
 @pytest.fixture
 def queue(monkeypatch):
     made = Queue()
-    monkeypatch.setattr(torch.cuda, "synchronize", made.wait)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: pytest.fail("other streams are waited for, too"))
     monkeypatch.setattr(torch.cuda, "Event", made.event)
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: made)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (0, 0))
     monkeypatch.setattr(phases.time, "perf_counter", lambda: made.now)
     return made
