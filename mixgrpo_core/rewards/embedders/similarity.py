@@ -23,6 +23,7 @@ from ..clip.towers import ImageTower
 from ..networks.known_files import expect
 from ..networks.places import Placement, Precision, Resident
 from ..networks.reference_picture import PictureSource, chosen
+from ..networks.text_image import ImageEmbedder, Preprocessing
 from ..networks.tower import memory_of
 from ..port import DifferentiableReward, RewardBatch, RewardInfo
 
@@ -75,19 +76,19 @@ class ClipImages:
     activation: Activation = "auto"
     licence = "that of the CLIP file (OpenAI's and laion's: MIT)"
 
-    def opened(self, *, precision: Precision, place: Placement, batch: int) -> "ClipEncoder":
+    def opened(self, *, precision: Precision, place: Placement, batch: int) -> "TowerEncoder":
         """Raises WeightsError where the file is missing or holds something else."""
         expect(self.file, CLIP_SCORE_FILES)
-        return ClipEncoder(
-            ImageTower(self.file, activation=self.activation, precision=precision, place=place, batch=batch)
-        )
+        tower = ImageTower(self.file, activation=self.activation, precision=precision, place=place, batch=batch)
+        return TowerEncoder(tower, cropped)
 
 
 @dataclass(frozen=True)
-class ClipEncoder:
-    """CLIP's image tower with the preprocessing that it was trained with."""
+class TowerEncoder:
+    """An image tower with the preprocessing that it was trained with."""
 
-    tower: ImageTower
+    tower: ImageEmbedder
+    preprocessing: Preprocessing
 
     @property
     def memory(self) -> int:
@@ -97,7 +98,7 @@ class ClipEncoder:
         self.tower.check()
 
     def embed(self, images: Tensor) -> Tensor:
-        return self.tower.embed(images, cropped)
+        return self.tower.embed(images, self.preprocessing)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from ..embedders.similarity import ImageEncoder, OpenedEncoder
+from ..embedders.similarity import ImageEncoder, OpenedEncoder, TowerEncoder
 from ..networks.known_files import expect
 from ..networks.places import Placement, Precision, Resident
 from ..networks.tower import unit
@@ -52,27 +52,11 @@ class SiglipImages(ImageEncoder):
     file: str
     licence = SIGLIP_FILES[0].licence
 
-    def opened(self, *, precision: Precision, place: Placement, batch: int) -> "SiglipEncoder":
+    def opened(self, *, precision: Precision, place: Placement, batch: int) -> TowerEncoder:
         """Raises WeightsError where the file is missing or holds something else."""
         expect(self.file, SIGLIP_FILES)
-        return SiglipEncoder(SiglipImageTower(self.file, precision=precision, place=place, batch=batch))
-
-
-@dataclass(frozen=True)
-class SiglipEncoder:
-    """SigLIP's image tower with the preprocessing that it was trained with."""
-
-    tower: SiglipImageTower
-
-    @property
-    def memory(self) -> int:
-        return self.tower.memory
-
-    def check(self) -> None:
-        self.tower.check()
-
-    def embed(self, images: Tensor) -> Tensor:
-        return self.tower.embed(images, as_siglip)
+        tower = SiglipImageTower(self.file, precision=precision, place=place, batch=batch)
+        return TowerEncoder(tower, as_siglip)
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,6 +24,7 @@ from mixgrpo_core.rewards.port import RewardBatch, about
 from mixgrpo_core.rewards.siglip.scores import SigLIPScore
 from mixgrpo_core.rewards.siglip.tokenizer import SiglipTokens
 from mixgrpo_core.rewards.siglip.towers import SiglipCheckpoint, SiglipImageTower
+from mixgrpo_core.rewards.taste.looks import Look, SiglipImages
 
 CPU = Resident("cpu")
 NEAR = 1e-5
@@ -63,6 +64,16 @@ def test_logits_are_those_of_transformers(folder, expected):
     found = scores(SigLIPScore(str(folder), place=CPU), pictures())
     assert (found.values - expected).abs().max() < NEAR * math.exp(2.0)
     assert expected.std() > 0.01
+
+
+def test_a_taste_sees_the_pictures_as_transformers_does(folder):
+    from transformers import SiglipModel
+
+    model = SiglipModel.from_pretrained(folder, local_files_only=True).eval()
+    with torch.no_grad():
+        seen = model.vision_model(pixel_values=(pictures().movedim(-1, 1) - 0.5) / 0.5).pooler_output
+    found = Look(SiglipImages(str(folder)), place=CPU).features(pictures())
+    assert (found - seen / seen.norm(dim=-1, keepdim=True)).abs().max() < NEAR
 
 
 def test_a_single_file_scores_as_its_folder(folder, expected, tmp_path):
