@@ -46,9 +46,9 @@ def too_large(run: Evidence) -> Finding | None:
     words = [] if most is None else [f"up to {most:.0%} of the ratios are clipped, {clipped:.0%} lately"]
     words += [f"the gradient grew to {growth:.1f} times that of the beginning"] if norms else []
     words += ["the training reward fell far below its start"] if fallen or told else []
-    move = max(run.figures("move"), default=0.0)
-    words += [_moved(run)] if move > _FAR else []
-    signs = (move > _FAR, most is not None and most > _CLIPPED, growth > _GRADIENT, fallen or told)
+    far = any(map(_far, run.reports))
+    words += [_moved(run)] if far else []
+    signs = (far, most is not None and most > _CLIPPED, growth > _GRADIENT, fallen or told)
     found = ", ".join(words)
     limit = _limit(run, LOWEST)
     if not any(signs):
@@ -105,6 +105,12 @@ def stands_still(run: Evidence) -> bool:
     """Whether updates hardly change the policy."""
     moved, moves = run.figures("ratio_max"), run.figures("move")
     return max(moves) < _STILL if moves else bool(moved) and max(moved) <= _MOVES
+
+
+def _far(report: Mapping[str, Any]) -> bool:
+    """Whether an iteration moved farther than is well, and farther than noise where the trainer asked for much."""
+    update = report["update"]
+    return (update.get("move") or 0.0) > max(_FAR, 2 * (update.get("move_target") or 0.0))
 
 
 def _moved(run: Evidence) -> str:

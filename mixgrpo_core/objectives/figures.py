@@ -50,7 +50,7 @@ class UpdateStats:
         return {"steps": self.steps, **figures, "ratio_noise": self.ratio_noise, "recomputed": self.recomputed}
 
 
-_OF_STEPS = {RATIO_DEVIATION, "move", "move_target", "rate"}
+_OF_STEPS = {RATIO_DEVIATION, "move", "move_target", "rate", "signal", "signal_cells"}
 RESERVED = frozenset({*UpdateStats(steps=0).to_json(), *_OF_STEPS}) - {
     "clip_low",
     "clip_high",

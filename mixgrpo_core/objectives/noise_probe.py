@@ -15,8 +15,9 @@ import torch
 from ..models.policy import Policy
 from ..models.port import FlowModel, Velocity, alike
 from ..models.sizes import sized
+from ..support.ranks import Ranks
 from .packs import calls, waves
-from .pieces import Group, transition_pieces
+from .pieces import Elsewhere, Group, transition_pieces
 from .port import OLD_MEAN, TRANSITIONS, Objective, RatioObjective
 
 
@@ -89,3 +90,21 @@ class NoiseProbe:
             replace(group, trajectory=replace(group.trajectory, transitions=tuple(its)))
             for group, its in zip(groups, transitions, strict=True)
         ]
+
+
+def without_noise(
+    probe: NoiseProbe | None, chunks: Sequence[Sequence[Group | Elsewhere]], ranks: Ranks
+) -> tuple[float | None, bool, Sequence[Sequence[Group]]]:
+    """The noise between rollout and update, whether it is too much, and this rank's groups, then without it.
+
+    Args:
+        probe: None where it is not looked at.
+        chunks: the updates' groups.
+    """
+    own = [[group for group in chunk if isinstance(group, Group)] for chunk in chunks]
+    most = None if probe is None else noise_allowed(probe.objective, probe.model.latent_shape)
+    if probe is None or most is None:
+        return None, False, own
+    first = chunks[0][0]
+    (noise,) = ranks.sum_numbers(probe.deviation(first) if isinstance(first, Group) else 0.0)
+    return noise, noise > most, own if noise <= most else [probe.rescored(chunk) for chunk in own]

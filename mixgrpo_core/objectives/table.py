@@ -23,7 +23,7 @@ def cells_of(
     if all(column.step is not None for column in columns):
         edges = torch.stack([trajectory.transitions[step].edge[its] for step in steps], 1)
     return Cells(
-        advantages=_advantages(group.advantage[its], columns, steps),
+        advantages=advantages_of(group, columns, its),
         columns=columns,
         members=group.numbers[members],
         edges=edges,
@@ -41,14 +41,20 @@ def _values(scores: Scores) -> Tensor:
     return torch.where(scores.valid, scores.values, torch.nan)
 
 
-def _advantages(advantage: Tensor, columns: Sequence[Column], steps: list[int]) -> Tensor:
+def advantages_of(group: Group, columns: Sequence[Column], members: Tensor | slice) -> Tensor:
+    """``[g]``, ``[g, C]`` or ``[g, C, *latent]`` of ``members [g]``, indices where the advantages are.
+
+    Raises:
+        ValueError: they are one per step, and the columns are none.
+    """
+    advantage = group.advantage[members]
     if advantage.ndim == 1:
         return advantage
     if any(column.step is None for column in columns):
         raise ValueError(
             f"an advantage per step, {list(advantage.shape)}, needs an objective that trains on transitions"
         )
-    return advantage[:, steps]
+    return advantage[:, [column.index for column in columns]]
 
 
 def one_pass(

@@ -20,13 +20,14 @@ from ..models.policy import OLD, REFERENCE, Policy
 from ..models.port import FlowModel, LoraState, Velocity, alike
 from ..models.sizes import sized
 from ..support.phases import PhaseClock
+from ..support.queued import index_on
 from ..support.ranks import ALONE, Ranks
 from ..support.seeds import derive_seed
 from ..support.sized import Size, size_of
 from .chunks import split_into_chunks
 from .figures import Figures, Step, UpdateStats, finite, joined, summary
-from .noise_probe import NoiseProbe, noise_allowed
-from .own_step import Steering
+from .look_back import LookBack
+from .noise_probe import NoiseProbe, noise_allowed, without_noise
 from .packs import Asked, calls, waves
 from .pieces import (
     Column,
@@ -43,7 +44,8 @@ from .pieces import (
 )
 from .port import COLUMNS, GROUP, TRANSITIONS, DrawRequest, Objective
 from .regularisers import Regulariser
-from .table import cells_of, coefficients, fill, one_pass, second_pass
+from .steering import Steering, tells
+from .table import advantages_of, cells_of, coefficients, fill, one_pass, second_pass
 
 
 class NonFiniteLoss(RuntimeError):
@@ -58,6 +60,7 @@ class UpdateSettings:
         updates: optimizer steps per pass over the groups.
         probe: the noise between rollout and update is looked at before the first step.
         move: share of the velocity that the learning rate steers to (`own_step`); None where it is fixed.
+        look_back: a move that no update can tell of another is looked at after the last one.
         epochs: passes over the groups.
         batch: rows per forward and backward; more than one piece is gradient accumulation.
         max_grad_norm: the gradient's norm is clipped to it.
@@ -69,6 +72,7 @@ class UpdateSettings:
     updates: int = 4
     probe: bool = True
     move: float | None = None
+    look_back: bool = False
     epochs: int = 1
     batch: int = 16
     max_grad_norm: float = 1.0
@@ -113,7 +117,11 @@ def update_policy(
     states = _states(model, objective, updating.regularisers, lagged)
     steering = Steering(optimizer, len(chunks), updating.move, ranks)
     run = _Updater(model, objective, optimizer, updating, clock, states, steering, ranks)
-    noise, own = run.without_noise(chunks)
+    probe = NoiseProbe(model, objective, updating.batch, run.policy) if updating.probe else None
+    with clock.phase("probe"):
+        noise, recomputed, own = without_noise(probe, chunks, ranks)
+    told = (run.by_step and tells(chunks)) or not updating.look_back
+    look = None if told else LookBack(model, _copy(model.lora_state()), updating.batch)
     figures: list[Step] = []
     total = len(chunks) * updating.epochs
     for _ in range(updating.epochs):
@@ -125,13 +133,16 @@ def update_policy(
             for policy in lagged.values():
                 policy.passed("update", trained)
             on_update(len(figures), total)
-    told = {**summary(figures), **steering.figures}
+    if look is not None:
+        with clock.phase("look back"):
+            first = own[0][0] if isinstance(chunks[0][0], Group) else None
+            steering.settle(*((0.0, 0.0) if first is None else look.sums(first, moment)))
     return UpdateStats(
         steps=len(figures),
-        figures=told,
+        figures={**summary(figures), **steering.figures},
         ratio_noise=noise,
         noise_allowed=noise_allowed(objective, model.latent_shape),
-        recomputed=run.recomputed,
+        recomputed=recomputed,
     )
 
 
@@ -142,8 +153,12 @@ def _states(
     states: dict[str, LoraState | None] = {REFERENCE: None}
     asked = {name for regulariser in (*objective.regularisers, *regularisers) for name in regulariser.policies}
     if OLD in objective.needs or OLD in asked:
-        states[OLD] = {name: tensor.clone() for name, tensor in model.lora_state().items()}
+        states[OLD] = _copy(model.lora_state())
     return states | {name: policy.weights for name, policy in lagged.items()}
+
+
+def _copy(weights: LoraState) -> LoraState:
+    return {name: tensor.clone() for name, tensor in weights.items()}
 
 
 @dataclass(frozen=True)
@@ -171,7 +186,6 @@ class _Updater:
     states: Mapping[str, LoraState | None]
     steering: Steering
     ranks: Ranks
-    recomputed: bool = False
 
     def __post_init__(self) -> None:
         self.regularisers = (*self.objective.regularisers, *self.updating.regularisers)
@@ -242,7 +256,7 @@ class _Updater:
                 candidates = self.updating.candidates_of(group.prompt)
                 cells = cells_of(group, [piece.column], piece.members, candidates, share.moment)
                 loss, report = one_pass(self.objective, self.regularisers, policy, piece, cells)
-                self._hear(policy, piece)
+                self._hear(policy, piece, cells.advantages, group.place)
                 part = len(piece.members) / share.total
                 losses.append(loss * part)
                 share.figures.add(report, part)
@@ -265,33 +279,20 @@ class _Updater:
             share.figures.add(report, whole)
             slopes.append({name: slope * whole for name, slope in found.items()})
         for call in self._calls(share, velocity):
-            surrogates = [self._second_pass(share, slopes[number], policy, piece) for number, policy, piece in call]
+            surrogates = []
+            for number, policy, piece in call:
+                surrogates.append(self._second_pass(share, slopes[number], policy, piece))
+                group, chosen = share.work[number][0], index_on(piece.final.device, piece.members)
+                self._hear(policy, piece, advantages_of(group, [piece.column], chosen), group.place)
             sum(surrogates[1:], surrogates[0]).backward()
 
     def _second_pass(self, share: _Share, slopes: Mapping[str, Tensor], policy: Policy, piece: Piece) -> Tensor:
         part = len(piece.members) / share.total
         surrogate, means = second_pass(self.objective, self.regularisers, policy, piece, slopes, part)
-        self._hear(policy, piece)
         share.figures.add_means(means, part)
         share.figures.add_to_loss([(r.weight, means[r.figure]) for r in self.regularisers], part)
         return surrogate
 
-    def _hear(self, policy: Policy, piece: Piece) -> None:
+    def _hear(self, policy: Policy, piece: Piece, advantages: Tensor, place: int) -> None:
         if self.by_step:
-            self.steering.hear(policy, piece)
-
-    def without_noise(
-        self, chunks: Sequence[Sequence[Group | Elsewhere]]
-    ) -> tuple[float | None, Sequence[Sequence[Group]]]:
-        """The noise between rollout and update, and this rank's groups without it where it is too much."""
-        own = [[group for group in chunk if isinstance(group, Group)] for chunk in chunks]
-        most, first = noise_allowed(self.objective, self.model.latent_shape), chunks[0][0]
-        if most is None or not self.updating.probe:
-            return None, own
-        probe = NoiseProbe(self.model, self.objective, self.updating.batch, self.policy)
-        with self.clock.phase("probe"):
-            (noise,) = self.ranks.sum_numbers(probe.deviation(first) if isinstance(first, Group) else 0.0)
-            if noise <= most:
-                return noise, own
-            self.recomputed = True
-            return noise, [probe.rescored(chunk) for chunk in own]
+            self.steering.hear(policy, piece, advantages, place)

@@ -95,11 +95,13 @@ class StepNotes(TypedDict, total=False):
         share: of the usual move.
         best: the best held-out reward and its standard error.
         harm: the memory of what looks for harm.
+        signal: the sums of `own_step.Signal`.
     """
 
     share: float
     best: list[float]
     harm: dict[str, Any]
+    signal: list[float]
 
 
 class Notes(GuardNotes, total=False):

@@ -1,4 +1,4 @@
-"""A step that sets itself becomes smaller where it does harm, and as large again as it was where it helps.
+"""How large a step that sets itself is: larger where updates are seen to be right, smaller where they do harm.
 
 The share of the usual move is halved after an iteration in which the held-out reward is below its best by more than two
 standard errors, or in which the training reward fell below its start or images tear (the guard `Collapse`, which looks
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..evaluation.guards import Alarm, Collapse, IterationView
 from ..evaluation.held_out import Evaluation
-from ..objectives.own_step import AUTO
+from ..objectives.own_step import AUTO, Signal, target
 from ..runs.checkpoint import StepNotes
 from ..settings.config import TrainConfig
 from ..support.ranks import ALONE, Ranks
@@ -36,6 +36,10 @@ class BackingOff:
         self.own, self._weights, self._ranks = config.learning_rate == AUTO, weights, ranks
         self._measured: list[Mapping[str, Sequence[float]]] = []
 
+    def move(self, iteration: int, notes: StepNotes) -> float:
+        """The move that the updates of iteration ``iteration`` should end at, by what was remembered until then."""
+        return target(iteration, notes.get("share", 1.0), Signal(*notes.get("signal", ())))
+
     def look(self, images: Tensor) -> None:
         """Measure the rolled out images ``[G, H, W, 3]`` of this rank's next prompt."""
         if self.own:
@@ -55,6 +59,9 @@ class BackingOff:
                 measured.setdefault(name, []).extend(values)
         alarm, memory = _HARM.hear(replace(heard, measured=measured), notes.get("harm", {}))
         notes["harm"], self._measured = dict(memory), []
+        if "signal" in heard.figures:
+            signal = Signal(*notes.get("signal", ())).after(heard.figures["signal"], heard.figures["signal_cells"])
+            notes["signal"] = [signal.total, signal.cells, signal.squares]
         harm, share = ([] if alarm is None else [alarm.sentence.partition(":")[0]]), before
         for evaluation in evaluations:
             found = _held_out(evaluation, self._weights)

@@ -13,6 +13,7 @@ from ..models.lagged import Lagged
 from ..models.port import LoraAbout, LoraState, R, Velocity
 from ..objectives.packs import side_by_side, waves
 from ..objectives.pieces import Group
+from ..objectives.port import TRANSITIONS
 from ..objectives.update import update_policy
 from ..sampling.planners import Step
 from ..sampling.rollouts import Prompt, rollout_together
@@ -67,8 +68,9 @@ def iteration_cost(config: TrainConfig, iteration: int, *, evaluations_per_call:
     groups = [Group(cond=None, trajectory=t, advantage=torch.zeros(count)) for wave in rolled for t in wave]
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
     lagged = {name: Lagged(lag, model.lora_state()) for name, lag in config.objective.policies.items()}
+    updating = replace(config.updating(sigmas), look_back=True)
     with clock.phase("train"):
-        update_policy(model, groups, config.objective, optimizer, config.updating(sigmas), clock=clock, lagged=lagged)
+        update_policy(model, groups, config.objective, optimizer, updating, clock=clock, lagged=lagged)
     images = config.prompts_per_iteration * config.images_per_prompt
     return IterationCost(
         nfe={phase: count / images for phase, count in clock.evaluations.items() if count},
@@ -107,7 +109,8 @@ def method_cost(config: TrainConfig, looks: int = 100) -> MethodCost:
     """The mean over ``looks`` at iterations spread evenly over a run, the first and the last among them.
 
     A look is at one prompt and one update: more would cost the same per image where each update has prompts of its own,
-    but for the probe of the ratio, which looks at one group in every tenth iteration and counts by its share.
+    but for the probe of the ratio, which looks at one group in every tenth iteration and counts by its share, and the
+    look back at one group, where updates cannot tell each other's moves.
     """
     found, dance = _looked_at(config, looks), _looked_at(_dance_like(config), looks)
     rollout = sum(cost.nfe["rollout"] for cost in found) / looks
@@ -121,13 +124,14 @@ def method_cost(config: TrainConfig, looks: int = 100) -> MethodCost:
 def _looked_at(config: TrainConfig, looks: int) -> list[IterationCost]:
     """The costs of iterations spread over a run; what has the same rows is counted once."""
     one, sigmas = replace(config, prompts_per_iteration=1, updates=1), config.sigmas()
+    shares = {"probe": 1 / (config.prompts_per_iteration * EVERY), "look back": look_back_share(config, one)}
     counted: dict[Hashable, IterationCost] = {}
     found = []
     for look in range(looks):
         iteration = (config.foreseen - 1) * look // max(1, looks - 1)
         rows = _rows(one.plan(iteration, 0, sigmas).steps)
         if rows not in counted:
-            counted[rows] = probed_in(iteration_cost(one, iteration), 1 / (config.prompts_per_iteration * EVERY))
+            counted[rows] = in_part(iteration_cost(one, iteration), shares)
         found.append(counted[rows])
     return found
 
@@ -141,9 +145,18 @@ def _rows(steps: Sequence[Step]) -> Hashable:
     return tuple(rolled), tuple(rows for rows, step in zip(rolled, steps, strict=True) if step.trained)
 
 
-def probed_in(cost: IterationCost, share: float) -> IterationCost:
-    """The cost with ``share`` of its probe."""
-    return replace(cost, nfe={phase: count * (share if phase == "probe" else 1) for phase, count in cost.nfe.items()})
+def look_back_share(config: TrainConfig, counted: TrainConfig) -> float:
+    """How much of the look back per image in ``counted``, which has one update for some prompts, ``config`` has."""
+    if counted is config:
+        return 1.0
+    looks = config.update_count == 1 or TRANSITIONS not in config.objective.needs
+    return looks * counted.prompts_per_iteration / config.prompts_per_iteration
+
+
+def in_part(cost: IterationCost, shares: Mapping[str, float]) -> IterationCost:
+    """The cost with a share of some phases, by name."""
+    nfe = {phase: count * shares.get(phase, 1.0) for phase, count in cost.nfe.items()}
+    return replace(cost, nfe={phase: count for phase, count in nfe.items() if count})
 
 
 def stretches(config: TrainConfig) -> list[tuple[int, int, tuple[int, ...]]]:

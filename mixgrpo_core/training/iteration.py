@@ -9,7 +9,6 @@ from ..evaluation.guards import Alarm, IterationView
 from ..evaluation.guards.watch import Watch
 from ..evaluation.held_out import Evaluation, HeldOut, Prompted, evaluate
 from ..objectives.figures import UpdateStats
-from ..objectives.own_step import target
 from ..objectives.pieces import Elsewhere, Group, Moment
 from ..objectives.update import UpdateSettings, update_policy
 from ..rewards.port import figures_of
@@ -134,7 +133,7 @@ class Iteration:
                 groups,
                 self.config.objective,
                 self.state.optimizer,
-                replace(self._updating, probe=due(probed, now, number)),
+                replace(self._updating, probe=due(probed, now, number), look_back=True),
                 clock=self.clock,
                 moment=Moment(seed=self.config.seed, iteration=number),
                 ema=self.state.ema,
@@ -154,8 +153,9 @@ class Iteration:
         """How groups become steps; where the step sets itself, as large as it should be now."""
         if not self.backing_off.own:
             return self.updating
-        share = self.state.notes.get("steps", {}).get("share", 1.0)
-        return replace(self.updating, move=target(self.state.iteration, share))
+        return replace(
+            self.updating, move=self.backing_off.move(self.state.iteration, self.state.notes.get("steps", {}))
+        )
 
     def _back_off(self, heard: IterationView, evaluations: Sequence[Evaluation]) -> None:
         """Where the step sets itself: by how much the next ones are smaller is among the run's notes."""

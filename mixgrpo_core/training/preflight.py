@@ -9,7 +9,6 @@ from ..advantages.port import WIDTHS, Width, widest_of, width_of
 from ..models.policy import OLD, REFERENCE
 from ..models.port import DecodesBeside, DecodesLow, FlowModel
 from ..models.sizes import require_sizes
-from ..objectives.own_step import AUTO, LEAST_UPDATES, most_count
 from ..objectives.port import GROUP, TRANSITIONS
 from ..rewards.port import Context, Reward, about
 from ..sampling.planners import StepPlan
@@ -153,8 +152,6 @@ def _check_objective(model: FlowModel, config: TrainConfig) -> None:
             f"{name} needs whole groups, and {groups} groups make no {updates} updates: lower updates to {groups}, or "
             "take more prompts per iteration"
         )
-    if config.learning_rate == AUTO:
-        require_steerable(config)
     kept = {REFERENCE, OLD, *objective.policies}
     sampler = objective.sampled_by(0)
     if sampler is not None and sampler not in kept:
@@ -166,34 +163,6 @@ def _check_objective(model: FlowModel, config: TrainConfig) -> None:
                 f"{type(regulariser).__name__} pulls to {sorted(unknown)}, but the policies of this run are "
                 f"{sorted(kept)}: name one of them"
             )
-
-
-def require_steerable(config: TrainConfig) -> None:
-    """Raise ``ValueError`` where a rate that sets itself has nothing to steer by, or too few updates to do it."""
-    name, count = type(config.objective).__name__, config.update_count
-    if TRANSITIONS not in config.objective.needs:
-        raise ValueError(
-            f"learning_rate = {AUTO!r} measures how far the velocity of recorded steps moves, and {name} has none: "
-            "give learning_rate a number, such as 3e-4"
-        )
-    if count < LEAST_UPDATES:
-        mend = (
-            "take more images"
-            if config.updates == AUTO
-            else f"set updates to {AUTO!r} or to 8 to 16, or take more images"
-        )
-        raise ValueError(
-            f"learning_rate = {AUTO!r} is set from update to update and needs {LEAST_UPDATES} of them an iteration at "
-            f"least, found {count}: {mend}"
-        )
-    images, prompts = config.images_per_prompt, config.prompts_per_iteration
-    if GROUP not in config.objective.needs and count > (most := most_count(prompts, images)):
-        raise ValueError(
-            f"learning_rate = {AUTO!r} is measured on two images of a prompt or more in every update, and {count} "
-            f"updates leave fewer of {images} images of each of {prompts} prompts: "
-            + (f"lower updates to {most}, take more images" if most >= LEAST_UPDATES else "take more images")
-            + ", or give learning_rate a number, such as 3e-4"
-        )
 
 
 def _check_rewards(rewards: Mapping[str, Reward], config: TrainConfig, bare: str | None) -> None:

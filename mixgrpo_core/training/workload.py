@@ -8,7 +8,7 @@ from typing import Any
 from ..evaluation.shown import IMAGES, PROMPTS, shown_prompts
 from ..runs.reports import StepReport
 from ..settings.config import TrainConfig
-from .cost import iteration_cost, probed_in, stretches
+from .cost import in_part, iteration_cost, look_back_share, stretches
 from .gallery import spacing
 from .probing import EVERY
 
@@ -137,9 +137,10 @@ class Workload:
     @cached_property
     def _counted(self) -> list[tuple[range, float, float, float]]:
         """Stretches of iterations, each with the rows that one of them rolls out, its units of training, its calls."""
-        found = []
+        found, smaller = [], _smaller(self.config)
+        shares = {"probe": 1 / EVERY, "look back": look_back_share(self.config, smaller)}
         for first, last, _ in stretches(self.config):
-            cost = probed_in(iteration_cost(_smaller(self.config), first), 1 / EVERY)
+            cost = in_part(iteration_cost(smaller, first), shares)
             rows = cost.nfe.get(_SAMPLING, 0.0)
             trained = self._dealt.trained * self.config.images_per_prompt
             counts = (rows * self.images, (cost.units - rows) * trained, cost.calls * self.images)

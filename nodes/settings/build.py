@@ -12,13 +12,13 @@ from ...mixgrpo_core.models.facts import FACTS
 from ...mixgrpo_core.models.lora_layers import USUAL
 from ...mixgrpo_core.objectives import Objective
 from ...mixgrpo_core.objectives.own_step import AUTO as OWN_RATE
-from ...mixgrpo_core.objectives.own_step import LEAST_UPDATES, most_count
+from ...mixgrpo_core.objectives.own_step import own_count
+from ...mixgrpo_core.objectives.port import TRANSITIONS
 from ...mixgrpo_core.sampling.kernels import Kernel
 from ...mixgrpo_core.sampling.planners import Planner, WindowPlanner
 from ...mixgrpo_core.sampling.solvers import Solver
 from ...mixgrpo_core.sampling.windows import Window
 from ...mixgrpo_core.support.setting import changed, fields_of
-from ...mixgrpo_core.training.preflight import require_steerable
 from ..checks import defaults_of
 from ..sockets import TrainerSettings
 from .choices import choices
@@ -124,8 +124,6 @@ def _built(asked: _Asked, name: str) -> TrainerSettings:
     more = read_settings(asked["more_settings"], elsewhere=asked.plain)
     _require_once({line.name: line for line in more}, asked)
     config = with_settings(config, more)
-    if config.learning_rate == OWN_RATE:
-        require_steerable(config)
     side = min(family.side, memory.side or family.side)
     rank = asked["rank"] or memory.rank
     checkpointing = asked["checkpointing"]
@@ -159,30 +157,31 @@ def _given(asked: _Asked) -> dict[str, Any]:
 
 
 def _steps(asked: _Asked, preset: TrainConfig, usual: float) -> dict[str, Any]:
-    """Learning rate and updates where the choice of step_size decides them; ``usual`` is the family's rate."""
+    """Learning rate and updates: the trainer's own, unless they are set by hand or fixed; ``usual`` is the family's
+    rate."""
     by_hand = {name for name in ("learning_rate", "updates") if asked[name] != unset(name)}
-    if asked["step_size"] == SETS_ITSELF:
-        if "learning_rate" in by_hand:
-            raise ValueError(
-                f"learning_rate is set by hand ({asked['learning_rate']:g}), and step_size says that it sets itself: "
-                "put learning_rate back to 0, or choose step_size fixed"
-            )
-        return {"learning_rate": OWN_RATE} | ({} if "updates" in by_hand else {"updates": OWN_RATE})
-    if preset.learning_rate != OWN_RATE or "learning_rate" in by_hand:
+    choice = asked["step_size"]
+    if choice == SETS_ITSELF and "learning_rate" in by_hand:
+        raise ValueError(
+            f"learning_rate is set by hand ({asked['learning_rate']:g}), and step_size says that it sets itself: "
+            "put learning_rate back to 0, or choose step_size fixed"
+        )
+    if "learning_rate" in by_hand:
         return {}
-    if asked["step_size"] == FIXED:
-        return {"learning_rate": usual}
-    return {} if "updates" in by_hand else _with_few_images(asked, preset, usual)
+    if choice == FIXED:
+        return {"learning_rate": usual} if preset.learning_rate == OWN_RATE else {}
+    if "updates" in by_hand or TRANSITIONS not in _objective(preset.objective, asked).needs:
+        return {"learning_rate": OWN_RATE}
+    return {"learning_rate": OWN_RATE, "updates": _own_updates(asked, preset)}
 
 
-def _with_few_images(asked: _Asked, preset: TrainConfig, usual: float) -> dict[str, Any]:
-    """A preset's own rate needs two images of a prompt in each of some updates: fewer updates, or else a fixed rate."""
-    given = {name: asked[name] for name in ("prompts_per_iteration", "images_per_prompt") if asked[name]}
-    config = replace(preset, **given)
-    most = most_count(config.prompts_per_iteration, config.images_per_prompt)
-    if most < LEAST_UPDATES:
-        return {"learning_rate": usual, "updates": LEAST_UPDATES}
-    return {"updates": min(max(config.update_count, LEAST_UPDATES), most)}
+def _own_updates(asked: _Asked, preset: TrainConfig) -> Any:
+    """The trainer's, but no more than of a preset that sets its own step and says how many it wants."""
+    if preset.learning_rate != OWN_RATE or preset.updates == OWN_RATE:
+        return OWN_RATE
+    prompts = asked["prompts_per_iteration"] or preset.prompts_per_iteration
+    images = asked["images_per_prompt"] or preset.images_per_prompt
+    return min(preset.update_count, own_count(prompts, images, whole=False))
 
 
 def _planner(preset: Planner, asked: _Asked) -> Planner:

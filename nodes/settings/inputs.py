@@ -63,9 +63,10 @@ def settings_inputs() -> list[io.Input]:
         _choice(
             "step_size",
             (SETS_ITSELF, FIXED),
-            "sets itself: the trainer measures how far an iteration moves the model, and steers the learning rate so "
-            "that it is 5 % of the velocity, less as the run goes on, and half as much where rewards fall or images "
-            "tear; it makes up to 16 updates of an iteration's images. fixed: learning_rate and updates as they stand.",
+            "sets itself, as from preset: the trainer measures how far an iteration moves the model, and steers the "
+            "learning rate so that it is 5 % of the velocity, less as the run goes on, more where updates are seen to "
+            "be right, half as much where rewards fall or images tear; it makes up to 16 updates of an iteration's "
+            "images. fixed: the preset's learning_rate and updates as they stand.",
         ),
         io.Combo.Input(
             "layers",

@@ -48,7 +48,8 @@ def test_mixgrpo_on_flux_is_the_paper_but_for_the_prompts():
     train = found.train
     assert (train.steps, train.images_per_prompt, train.iterations) == (25, 12, 300)
     assert train.planner == WindowPlanner(window=SlidingWindow(size=4, stride=1, hold=25))
-    assert train.kernel == FlowSDE(eta=0.7) and train.learning_rate == 3e-4 and train.objective.kl == 0
+    assert train.kernel == FlowSDE(eta=0.7) and train.learning_rate == "auto" and train.objective.kl == 0
+    assert (settings(step_size="fixed").train.learning_rate, settings(step_size="fixed").train.updates) == (3e-4, 2)
     assert train.planner.window.at(299, 25) == range(11, 15)
     assert (found.width, found.height, found.cfg, found.guidance, found.model_shift) == (720, 720, 1.0, 3.5, True)
     assert train.prompts_per_iteration == 2
@@ -81,17 +82,17 @@ def test_the_demo_is_the_command_lines_demo():
     assert (found.width, found.height, found.cfg, found.rank, found.alpha) == (64, 64, 1.0, 8, 16.0)
 
 
-def test_the_demo_with_few_images_makes_fewer_updates_and_with_very_few_has_a_fixed_rate():
+def test_the_demo_with_few_images_makes_fewer_updates():
     def found(**choices):
         train = settings(preset="Demo", model_family="demo", **choices).train
         return train.learning_rate, train.updates
 
     assert found() == ("auto", 8)
-    assert found(images_per_prompt=6, prompts_per_iteration=2) == ("auto", 6)
-    assert found(images_per_prompt=4, prompts_per_iteration=2) == ("auto", 4)
-    assert found(images_per_prompt=6, prompts_per_iteration=1) == (5e-4, 4)
+    assert found(images_per_prompt=6, prompts_per_iteration=2) == ("auto", 2)
+    assert found(images_per_prompt=4, prompts_per_iteration=1) == ("auto", 1)
+    assert found(images_per_prompt=6, updates=2) == ("auto", 2)
     assert found(images_per_prompt=6, prompts_per_iteration=1, updates=2, learning_rate=1e-3) == (1e-3, 2)
-    assert "needs 4 of them" in refusal(preset="Demo", model_family="demo", updates=2)
+    assert found(step_size="fixed") == (5e-4, 8)
 
 
 @pytest.mark.parametrize("memory", MEMORY)
@@ -129,7 +130,9 @@ def test_every_preset_fits_every_family(preset, family):
     for iteration in range(0, train.iterations, max(1, train.iterations // 12)):
         plan = train.planner.plan(iteration, 0, train.sigmas())
         assert plan.trained and max(plan.trained) < train.steps - 1 and plan.sigmas[-1] == 0
-    assert train.updates <= train.prompts_per_iteration or family == "demo" or preset == "Quick look"
+    assert train.learning_rate == "auto" and train.update_count <= max(train.prompts_per_iteration, 16)
+    fixed = settings(preset=preset, model_family=family, memory="16 GB", step_size="fixed").train
+    assert fixed.update_count <= fixed.prompts_per_iteration or family == "demo" or preset == "Quick look"
     assert found.cfg >= 1 and found.width % 16 == 0 and train.reward_weights == {}
     if not isinstance(train.objective, TMPO):  # its clip is of a whole path
         assert getattr(train.objective, "clip", None) is None, "a published clip belongs to one size of latents"
@@ -249,11 +252,11 @@ CHANGES = {
     "checkpoint_every": (50, "checkpoint_every"),
     "checkpoint_minutes": (5.0, "checkpoint_minutes"),
     "keep": (1, "keep"),
-    "step_size": ("sets itself", "learning_rate"),
+    "step_size": ("fixed", "learning_rate"),
     "layers": ("attention", "layers"),
     "more_settings": ('credit = "WeightedRewards()"', "credit"),
 }
-FOLLOWS = {"rank": {"alpha"}, "step_size": {"updates"}, "shift": {"model_shift"}}
+FOLLOWS = {"rank": {"alpha"}, "step_size": {"updates"}, "learning_rate": {"updates"}, "shift": {"model_shift"}}
 
 
 def flat(found):
@@ -321,16 +324,19 @@ def test_a_window_by_wire_replaces_the_presets():
         TrainerSettingsNode.execute(window=RandomWindow(size=25), **BASE)
 
 
-def test_a_step_that_sets_itself_takes_rate_and_updates_and_says_what_does_not_go_with_it():
-    own = settings(step_size="sets itself").train
-    assert (own.learning_rate, own.updates, own.update_count) == ("auto", "auto", 4)
-    assert settings(step_size="sets itself", updates=8).train.updates == 8
+def test_a_step_that_sets_itself_takes_rate_and_updates_unless_they_are_set_by_hand():
+    own, usual = settings(step_size="sets itself").train, settings().train
+    assert own == usual and (own.learning_rate, own.updates, own.update_count) == ("auto", "auto", 4)
+    assert settings(updates=8).train == replace(usual, updates=8)
     fixed = settings(step_size="fixed").train
-    assert fixed == settings().train and fixed.learning_rate == 3e-4
+    assert (fixed.learning_rate, fixed.updates) == (3e-4, 2)
+    assert settings(learning_rate=1e-3).train == replace(fixed, learning_rate=1e-3)
     assert "learning_rate is set by hand (0.001)" in refusal(step_size="sets itself", learning_rate=1e-3)
-    assert "found 2: take more images" in refusal(step_size="sets itself", memory="8 GB")
-    assert "AWM has none" in refusal(step_size="sets itself", objective="AWM", cfg=1.0)
-    told = TrainerSettingsNode.execute(**nested({**BASE, "step_size": "sets itself"})).args[1]
+    few = settings(memory="8 GB").train
+    assert (few.learning_rate, few.update_count) == ("auto", 2)
+    final = settings(objective="AWM", cfg=1.0).train
+    assert (final.learning_rate, final.updates) == ("auto", 2), "its number of updates is part of the method"
+    told = TrainerSettingsNode.execute(**nested(BASE)).args[1]
     assert "a rate that sets itself, 4 updates per iteration" in told
 
 

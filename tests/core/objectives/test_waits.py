@@ -104,8 +104,8 @@ def test_a_rollout_waits_for_nothing_and_what_an_update_needs_is_counted():
         assert dict(waits) == {
             "synchronize": 2,
             "mem_get_info": 2,
-            "from the GPU": 2 * updates,  # of figures in float64 and in float32
-            "_local_scalar_dense": 3 * updates,
+            "from the GPU": 3 * updates,  # of figures in float64 and in float32, and of the move
+            "_local_scalar_dense": updates,
         }
 
 

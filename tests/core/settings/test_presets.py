@@ -7,7 +7,6 @@ from mixgrpo_core.objectives import GuardGRPO
 from mixgrpo_core.sampling.kernels import PreciseSDE
 from mixgrpo_core.settings import presets
 from mixgrpo_core.settings.fitted import fitted
-from mixgrpo_core.training.preflight import require_steerable
 
 
 def test_precise_is_as_its_code_has_it():
@@ -41,4 +40,3 @@ def test_a_quick_look_stays_one_on_every_model(family):
         assert plan.trained == tuple(range(start, start + size))
         assert len(plan.steps) < config.steps or facts.steps < 10
     assert config.learning_rate == "auto" and config.update_count == min(16, 2 * facts.prompts)
-    require_steerable(config)

@@ -10,7 +10,7 @@ from toy import Red, ToyModel
 from mixgrpo_core import FrozenWindow, RunFolder, TrainConfig, WindowPlanner, load_lora, train
 from mixgrpo_core.evaluation.guards import IterationView
 from mixgrpo_core.evaluation.held_out import Evaluation
-from mixgrpo_core.objectives.own_step import target
+from mixgrpo_core.objectives.own_step import Signal, target
 from mixgrpo_core.rewards.port import RewardBatch, Scores
 from mixgrpo_core.rewards.stats import RewardStats
 from mixgrpo_core.training.backing_off import LEAST_SHARE, BackingOff
@@ -107,8 +107,13 @@ def test_a_run_that_backed_off_goes_on_so_bit_for_bit(tmp_path):
     whole, reports = run("whole", 5)
     run("parts", 3)
     again, reports_again = run("parts", 5)
-    targets = [report["update"]["move_target"] / target(number) for number, report in enumerate(reports)]
+    signal, usual = Signal(), []
+    for number, report in enumerate(reports):
+        usual.append(target(number, signal=signal))
+        signal = signal.after(report["update"]["signal"], report["update"]["signal_cells"])
+    targets = [report["update"]["move_target"] / full for report, full in zip(reports, usual, strict=True)]
     assert targets == pytest.approx([1, 1, 1 / 2, 1 / 4, LEAST_SHARE])
+    assert usual[1] > target(1), "where it is seen to be right it is larger"
     assert [alarm["guard"] for alarm in reports[1]["warnings"]] == ["StepSize"]
     assert [one["update"]["rate"] for one in reports_again] == [one["update"]["rate"] for one in reports]
     assert all(torch.equal(whole[name], again[name]) for name in whole)

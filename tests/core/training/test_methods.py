@@ -11,7 +11,7 @@ from toy import ToyModel
 from mixgrpo_core import RunFolder, train
 from mixgrpo_core.cli.settings import read_toml
 from mixgrpo_core.settings.presets import METHODS
-from mixgrpo_core.training.cost import iteration_cost, method_cost, probed_in
+from mixgrpo_core.training.cost import in_part, iteration_cost, method_cost
 from mixgrpo_core.training.probing import EVERY
 
 FIGURES = {
@@ -108,7 +108,7 @@ def test_its_own_figures_are_written_down(name, whole):
 @pytest.mark.parametrize("name", ["mixgrpo", "mixgrpo_sd35", "tree_grpo", "dgpo"])
 def test_the_cost_that_is_told_is_that_of_all_prompts(name):
     config = replace(METHODS[name].config, iterations=1, prompts_per_iteration=8)
-    counted, told = probed_in(iteration_cost(config, 0), 1 / EVERY), method_cost(config, looks=1)
+    counted, told = in_part(iteration_cost(config, 0), {"probe": 1 / EVERY}), method_cost(config, looks=1)
     assert told.rollout == pytest.approx(counted.nfe["rollout"])
     assert told.rollout + told.training == pytest.approx(sum(counted.nfe.values()))
 

@@ -216,3 +216,5 @@ def test_a_move_of_more_than_a_tenth_is_told_and_the_advice_fits_who_sets_the_ra
     assert "start again with a tenth of it" in fixed.sentence
     own, _ = Collapse().hear(heard(1, [0.5] * 8, move=0.13, move_target=0.05), memory)
     assert "sets itself" in own.sentence and "tenth" not in own.sentence
+    asked, _ = Collapse().hear(heard(1, [0.5] * 8, move=0.13, move_target=0.08), memory)
+    assert asked is None, "so much was asked for, and a measured move is noisy"
