@@ -71,6 +71,9 @@ class PretendGpu:
         self._stack = ExitStack()
         for name in ("synchronize", "mem_get_info"):
             self._stack.enter_context(patch.object(torch.cuda, name, self._waiting(name)))
+        self._stack.enter_context(patch.object(torch.cuda, "reset_peak_memory_stats", lambda device: None))
+        self._stack.enter_context(patch.object(torch.cuda, "max_memory_reserved", lambda device: 0))
+        self._stack.enter_context(patch.object(torch.cuda, "get_device_name", lambda device: "pretended"))
         stream = SimpleNamespace(synchronize=self._waiting("synchronize"))
         self._stack.enter_context(patch.object(torch.cuda, "current_stream", lambda device: stream))
         self._stack.enter_context(patch.object(torch.cuda, "Stream", lambda device: None))

@@ -9,7 +9,6 @@ from core.objectives.toys import Script, direction, flat, shift, weights_of
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.distributions import Normal
-from torch.utils._python_dispatch import TorchDispatchMode
 from toy import Dark, Red, ToyModel
 
 import mixgrpo_core.training.rolling_out as rolling_out_module
@@ -690,30 +689,3 @@ def test_an_iteration_that_breaks_after_its_first_update_is_undone():
         next(reports)
     assert [event.done for event in heard if getattr(event, "phase", None) == "train"] == [0, 1]  # one update was made
     assert torch.equal(weights_of(model), after_one)
-
-
-class Reads(TorchDispatchMode):
-    """Counts the numbers that are read of tensors, but for those of ``levels``, which are on the CPU everywhere."""
-
-    def __init__(self, levels):
-        super().__init__()
-        self.count, self._levels = 0, levels.untyped_storage().data_ptr()
-
-    def __torch_dispatch__(self, function, types, arguments=(), named=None):
-        if function is torch.ops.aten._local_scalar_dense.default:
-            self.count += arguments[0].untyped_storage().data_ptr() != self._levels
-        return function(*arguments, **(named or {}))
-
-
-@pytest.mark.parametrize("objective", [GRPO(kl=0.01), GuardGRPO()], ids=lambda o: type(o).__name__)
-def test_numbers_are_read_once_an_update_and_not_once_a_piece(objective):
-    """Each of them is a wait on a GPU."""
-    model = Toy(dtype=torch.float32)
-    groups = make_groups(model, count=1, size=12, keep_mean=True)
-    found = []
-    for batch in (12, 1):
-        with Reads(groups[0].trajectory.sigmas) as reads:
-            stats, _ = update(model, groups, objective, updates=1, batch=batch, probe=False)
-        assert stats.figures["ratio_first"] < 1e-5
-        found.append(reads.count)
-    assert found[0] == found[1] < 6

@@ -48,7 +48,8 @@ class Placed(ToyModel):
             v = level * flat - cond[:, None]
             if self.weights is not None:
                 features = torch.cat([flat, level.expand(len(x), 1), x.new_ones(len(x), 1)], 1)
-                v = v + features @ self.weights["net.lora_A.weight"].T @ self.weights["net.lora_B.weight"].T
+                down, up = self.weights["net.lora_A.weight"], self.weights["net.lora_B.weight"]
+                v = v + features.to(down.dtype) @ down.T @ up.T
             return v.view_as(x)
 
         return body(velocity)
