@@ -26,10 +26,10 @@ def parts():
 
 
 def queue(parts, name):
-    """One group fills a call of the network."""
+    """Fewer rows in a call than there are groups: were these scored in turn, not all would be made before the first."""
     model, clip, vae = parts
     train = short_config(
-        iterations=1, eval_every=0, prompts_per_iteration=GROUPS, rollout_batch=4, steps=STEPS, updates=1
+        iterations=1, eval_every=0, prompts_per_iteration=GROUPS, rollout_batch=2, steps=STEPS, updates=1
     )
     settings = TrainerSettings(train=train, width=64, height=64, rank=2, alpha=4, checkpointing=False)
     rewards = JudgeNode.execute("endpoint: lamp", YES_NO, "", 0, 1.0).args[0]
@@ -44,7 +44,7 @@ def steps_done(name):
     return None if progress is None else progress["done"]
 
 
-def within(true, seconds=20):
+def within(true, seconds=10):
     stop = time.monotonic() + seconds
     while not true() and time.monotonic() < stop:
         time.sleep(0.01)
