@@ -155,13 +155,16 @@ def reached(values: Sequence[float | None], digits: int = 0) -> str:
 
 
 def plot(runs: Mapping[str, Sequence[dict[str, Any]]], path: Path, clock: str = "CPU seconds of training") -> None:
-    """Reward, cleanliness and diversity of all runs, a colour a name."""
-    figure = Figure(figsize=(12, 8), layout="constrained")
+    """Reward, cleanliness and diversity of all runs, a colour a preset; runs at a fixed rate are dashed."""
+    figure = Figure(figsize=(12, 9), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(2, 2)
-    for colour, name in enumerate(runs):
+    colours = {preset: f"C{place}" for place, preset in enumerate(dict.fromkeys(n.partition(FIXED)[0] for n in runs))}
+    for name in runs:
+        preset, fixed, _ = name.partition(FIXED)
         for seed, run in enumerate(runs[name]):
-            style = {"color": f"C{colour}", "linewidth": 1.2, "label": name if seed == 0 else None}
+            style = {"color": colours[preset], "linewidth": 1.0, "linestyle": "--" if fixed else "-"}
+            style |= {"label": name if seed == 0 else None}
             xs = [point["seconds"] for point in run["curve"]]
             panels[0, 0].plot(xs, [point["shape"] for point in run["curve"]], **style)
             panels[1, 0].plot(xs, [point["clean"] for point in run["curve"]], **style)
@@ -175,7 +178,7 @@ def plot(runs: Mapping[str, Sequence[dict[str, Any]]], path: Path, clock: str = 
         axes.set_xlabel(x)
         axes.set_ylabel(y)
         axes.grid(alpha=0.25)
-    panels[0, 0].legend(fontsize=8)
+    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=9)
     figure.savefig(path, dpi=110)
 
 
