@@ -1,9 +1,9 @@
-"""What decoding a group beside the rollout of the next one saves: wall seconds of an iteration on two cores.
+"""What decoding a group beside the rollout of the next one takes off the thread that rolls out, and what it costs.
 
     OMP_NUM_THREADS=1 .venv/bin/python benchmarks/beside.py [--rounds 4]
 
-One process, one thread for each kind of work, settings in turns, medians after an iteration that warms up. Needs two
-cores with nothing else to do: seconds of the processor tell nothing of it. Writes ``beside.md``.
+One process, one thread for each kind of work, settings in turns, medians after an iteration that warms up. Seconds of
+the clock on the wall want two cores with nothing else to do. Writes ``beside.md``.
 """
 
 # ruff: noqa: E402
@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from time import perf_counter, process_time
+from time import perf_counter, process_time, thread_time
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
@@ -33,25 +33,29 @@ from mixgrpo_core.rewards import Reward, ShapeReward
 from mixgrpo_core.rewards.pixels.measures import Brightness, More, PixelReward
 
 PAGE = Path(__file__).with_suffix(".md")
+CLOCKS = (thread_time, process_time, perf_counter)
+"""Of this thread, of all of them, on the wall."""
 HEAD = """# Decoding beside the rollouts
 
-`benchmarks/beside.py`: wall seconds of an iteration on two cores of a CPU, one thread for the rollouts and one for
-the decoder (`OMP_NUM_THREADS=1`), in turns, medians of {rounds} iterations after one that warms up. *Decoding*:
-the seconds that the iteration waited for it. By `rollout_batch` groups are rolled out together: the fewer, the more is
-left to decode beside. *Of the CPU*: the seconds of both threads. Load of the machine before and after, in processes:
-{load}.
+`benchmarks/beside.py`: seconds of an iteration on a CPU of two cores, one thread for the rollouts and all else, one for
+the decoder (`OMP_NUM_THREADS=1`), settings in turns, medians of {rounds} iterations after one that warms up. By
+`rollout_batch` groups are rolled out together: the fewer, the more is left to decode beside.
+
+* *main thread*: CPU seconds without what was decoded beside: with two cores to itself an iteration takes no less;
+* *both*: what all of it costs, smaller calls of the network included;
+* *wall*: on a machine whose load, in processes, was {load}.
 
 * the demo: 8 prompts of 12 images of 64 px, its own settings, so in bfloat16;
 * an SD3 of random weights with a larger autoencoder: 4 prompts of 8 images of 128 px, 10 steps, float32.
 
-| | rollout_batch | of the CPU, s | rollout, s | decoding, s | iteration, s (range) | / in turn |
+| | rollout_batch | main thread, s | both, s | wall, s (range) | main / in turn | both / in turn |
 |---|---|---|---|---|---|---|
 """
 Case = tuple[PipelineModel, list[str], Mapping[str, Reward], TrainConfig]
 
 
 def sd3_folder(path: Path) -> Path:
-    """A pipeline whose decoder takes about as long as a rollout of ten steps."""
+    """A pipeline whose decoder takes a fifth of an iteration."""
     tiny_folder(path)
     torch.manual_seed(0)
     SD3Transformer2DModel(
@@ -107,22 +111,20 @@ def begun(case: Case, batch: int, beside: bool, rounds: int) -> Iterator[StepRep
 
 def table(name: str, settings: Mapping[tuple[int, bool], Case], rounds: int) -> list[str]:
     runs = {asked: begun(case, *asked, rounds + 1) for asked, case in settings.items()}
-    found: dict[tuple[int, bool], list[tuple[float, float, StepReport]]] = {asked: [] for asked in runs}
+    found: dict[tuple[int, bool], list[tuple[float, ...]]] = {asked: [] for asked in runs}
     for number in range(rounds + 1):
         for asked, run in runs.items():
-            start, worked = perf_counter(), process_time()
-            report = next(run)
+            before = [clock() for clock in CLOCKS]
+            next(run)
             if number:
-                found[asked].append((perf_counter() - start, process_time() - worked, report))
-    lines, first = [], 0.0
+                found[asked].append(tuple(clock() - start for clock, start in zip(CLOCKS, before, strict=True)))
+    lines, first = [], (0.0, 0.0)
     for (batch, beside), told in found.items():
-        walls = [wall for wall, _, _ in told]
-        middle, cpu = statistics.median(walls), statistics.median(cpu for _, cpu, _ in told)
-        first = first or middle
-        spent = [statistics.median(one.seconds.get(of, 0.0) for _, _, one in told) for of in ("rollout", "decode")]
-        cells = [f"{name}, {'beside' if beside else 'in turn'}", str(batch), f"{cpu:.2f}"]
-        cells += [f"{each:.2f}" for each in spent]
-        cells += [f"{middle:.2f} ({min(walls):.2f}-{max(walls):.2f})", f"{middle / first:.2f}"]
+        main, both, wall = (statistics.median(column) for column in zip(*told, strict=True))
+        first = first if any(first) else (main, both)
+        walls = [one[-1] for one in told]
+        cells = [f"{name}, {'beside' if beside else 'in turn'}", str(batch), f"{main:.2f}", f"{both:.2f}"]
+        cells += [f"{wall:.2f} ({min(walls):.2f}-{max(walls):.2f})", f"{main / first[0]:.2f}", f"{both / first[1]:.2f}"]
         lines.append(f"| {' | '.join(cells)} |")
         print(lines[-1], flush=True)
     return lines
@@ -142,7 +144,7 @@ def main() -> None:
         folder = sd3_folder(Path(place) / "sd3")
         lines = table("an SD3", {asked: sd3(folder) for asked in ((32, False), (8, True), (16, True))}, rounds)
         lines += table("the demo", {asked: demo() for asked in ((96, False), (24, True), (48, True))}, rounds)
-    head = HEAD.format(rounds=rounds, load=f"{before}, {load()}")
+    head = HEAD.format(rounds=rounds, load=f"{before} before and {load()} after")
     after = PAGE.read_text(encoding="utf-8").partition("\n## ")[2] if PAGE.exists() else ""
     PAGE.write_text(head + "\n".join([*lines, "", *([f"## {after}"] if after else [])]), encoding="utf-8")
 
