@@ -17,7 +17,7 @@ from playwright.sync_api import Page
 sys.path[:0] = [str(Path(__file__).resolve().parent.parent)]
 
 from workflows.page import EXAMPLES, open_page, show  # noqa: E402
-from workflows.stories import MODEL_FILES, STORIES  # noqa: E402
+from workflows.stories import MODEL_FILES, NAMED_FILES, STORIES, VOTED_RUN  # noqa: E402
 from workflows.story import Story  # noqa: E402
 
 SIZE = (512, 288)
@@ -25,7 +25,12 @@ PICTURES = {"1": "grid", "5": "compare", "6": "score", "7": "show"}
 """By a story's number the node whose images are shown."""
 ASKS = {"2": "train", "8": "train"}
 """The trainer that waits for votes."""
-PARTS = {"3": ("trained", "watched"), "4": ("trained", "watched")}
+PARTS = {
+    "3": ("trained", "watched"),
+    "4": ("trained", "watched"),
+    "9": ("align",),
+    "10": ("first", "taste", "merge"),
+}
 """Nodes that are shown as they are."""
 _PAPER = (255, 255, 255)
 _PLACE = """([clear, ids]) => {
@@ -46,28 +51,37 @@ _CLEAR = {"x": 70, "y": 100, "width": 1510, "height": 820}
 def main(arguments: list[str]) -> None:
     addresses = [each for each in arguments if "://" in each]
     numbers = [each for each in arguments if "://" not in each]
+    wanted = [story for story in STORIES if not numbers or number_of(story) in numbers]
     with open_page(*addresses, files=MODEL_FILES) as page:
-        show(page, vue=True)
-        page.wait_for_timeout(3000)  # the page opens a workflow of its own
-        page.keyboard.press("Escape")  # and the templates
-        for story in STORIES:
-            if numbers and story.name[0] not in numbers:
-                continue
-            workflow = (EXAMPLES / f"{story.name}.json").read_text(encoding="utf-8")
-            page.evaluate("(workflow) => app.loadGraphData(workflow)", json.loads(workflow))
-            page.wait_for_timeout(1500)
-            picture = pictured(page, story)
-            thumbnail = ImageOps.pad(picture, SIZE, Image.Resampling.LANCZOS, color=picture.getpixel((0, 0)))
-            thumbnail.save(EXAMPLES / f"{story.name}.jpg", quality=88, optimize=True)
+        take(page, [story for story in wanted if number_of(story) not in PARTS])
+    with open_page(*addresses, files=NAMED_FILES, voted=VOTED_RUN) as page:
+        take(page, [story for story in wanted if number_of(story) in PARTS])
+
+
+def take(page: Page, stories: list[Story]) -> None:
+    show(page, vue=True)
+    page.wait_for_timeout(3000)  # the page opens a workflow of its own
+    page.keyboard.press("Escape")  # and the templates
+    for story in stories:
+        workflow = (EXAMPLES / f"{story.name}.json").read_text(encoding="utf-8")
+        page.evaluate("(workflow) => app.loadGraphData(workflow)", json.loads(workflow))
+        page.wait_for_timeout(1500)
+        picture = pictured(page, story)
+        thumbnail = ImageOps.pad(picture, SIZE, Image.Resampling.LANCZOS, color=picture.getpixel((0, 0)))
+        thumbnail.save(EXAMPLES / f"{story.name}.jpg", quality=88, optimize=True)
 
 
 def pictured(page: Page, story: Story) -> Image.Image:
-    number = story.name[0]
+    number = number_of(story)
     if number in PICTURES:
         return made(page, story, PICTURES[number])
     if number in ASKS:
         return asked(page, story, ASKS[number])
     return parts(page, story, PARTS[number])
+
+
+def number_of(story: Story) -> str:
+    return story.name.partition("_")[0]
 
 
 def ids(story: Story) -> dict[str, int]:

@@ -15,14 +15,14 @@ from playwright.sync_api import Page
 sys.path[:0] = [str(Path(__file__).resolve().parent.parent)]
 
 from workflows.page import EXAMPLES, open_page, show  # noqa: E402
-from workflows.stories import DEMO_LORA, MODEL_FILES, STORIES  # noqa: E402
+from workflows.stories import NAMED_FILES, STORIES, VOTED_RUN  # noqa: E402
 from workflows.story import Story  # noqa: E402
 
 BUILD = (Path(__file__).parent / "workflows" / "build.js").read_text(encoding="utf-8")
 
 
 def main(addresses: list[str]) -> None:
-    with open_page(*addresses, files=[*MODEL_FILES, f"loras/{DEMO_LORA}"]) as page:
+    with open_page(*addresses, files=NAMED_FILES, voted=VOTED_RUN) as page:
         for story in STORIES:
             show(page, vue=True)
             path = EXAMPLES / f"{story.name}.json"

@@ -5,6 +5,9 @@ from .story import Story
 
 DEMO_LORA = "mixgrpo/demo-lora-last.safetensors"
 """Made by the first story."""
+VOTED_RUN = "my-taste"
+"""Made by the second one."""
+TASTE_LORA = f"mixgrpo/{VOTED_RUN}-last.safetensors"
 _DEMO = {"preset": "Demo", "model_family": "demo", "memory": "plenty"}
 _FEW_IMAGES = _DEMO | {"learning_rate": 5e-4}
 """At a fixed rate, where people score a few images an iteration."""
@@ -52,7 +55,7 @@ def your_taste() -> Story:
     values = {"iterations": 12, "images_per_prompt": 9, "prompts_per_iteration": 2}
     story.node("settings", "MixGRPO_TrainerSettings", _FEW_IMAGES | values)
     story.column(520)
-    _trainer(story, "my-taste", "both.rewards")
+    _trainer(story, VOTED_RUN, "both.rewards")
     _results(story)
     return story
 
@@ -78,6 +81,65 @@ def learnt_taste() -> Story:
     story.column(520)
     _trainer(story, "learnt-taste", "both.rewards")
     _results(story)
+    return story
+
+
+def align_on_votes() -> Story:
+    story = Story("9_align_on_votes")
+    story.column(320)
+    story.node("demo", "MixGRPO_DemoModel")
+    story.note(
+        290,
+        "## The same votes, another LoRA\n\nRun **2 train by your votes** before and vote on a few groups: this one "
+        f"learns from the votes of its run, **{VOTED_RUN}**. Press **R** if *run* does not list it yet.\n\nNo images "
+        "are made and nobody is asked, so it takes seconds, and you can try another *form* or *learning_rate* at once. "
+        "The report says how many pairs of images it tells apart that it was not trained on, and whether it draws "
+        "what you like worse than before.",
+    )
+    story.column(420, _LANE)
+    story.node(
+        "align",
+        "MixGRPO_AlignOnVotes",
+        {"run": VOTED_RUN, "updates": 60, "rank": 8},
+        model="demo.model",
+        clip="demo.clip",
+        vae="demo.vae",
+    )
+    story.column(520)
+    story.node("grid", "PreviewImage", height=440, images="align.grid", title="before and after")
+    story.node("report", "PreviewAny", height=260, source="align.report", title="how it went")
+    return story
+
+
+def merge_loras() -> Story:
+    story = Story("10_merge_two_loras")
+    story.column(320)
+    story.node("demo", "MixGRPO_DemoModel")
+    story.node("settings", "MixGRPO_TrainerSettings", _DEMO)
+    story.note(
+        330,
+        "## One LoRA of two\n\nRun **1 first lora** and **2 train by your votes** before: this one takes their LoRAs, "
+        f"**output/loras/{DEMO_LORA}** and\n**output/loras/{TASTE_LORA}**, or choose two others.\n\nA LoRA is for "
+        "the captions beside it: here the first for figures on the left and right, yours for those at the top and "
+        "bottom. The merged one does on each caption what the LoRA for it does; the report says how far it still is "
+        "from each.\n\n*exact sum* needs no training: both LoRAs then act on every caption.",
+    )
+    story.column(340, 2 * _LANE + 10)  # below the wires of model, VAE and settings
+    for key, places in (("first", ("on the left", "on the right")), ("taste", ("at the top", "at the bottom"))):
+        prompts, title = demo_prompts(*places), " and ".join(places)
+        story.node(f"prompts {key}", "MixGRPO_PromptSet", prompts, height=260, clip="demo.clip", title=title)
+    story.column(330, 2 * _LANE + 10)
+    for key, file in (("first", DEMO_LORA), ("taste", TASTE_LORA)):
+        story.node(key, "MixGRPO_LoraTeacher", {"lora_file": file}, prompts=f"prompts {key}.prompts")
+    story.column(400)
+    wires = {"model": "demo.model", "vae": "demo.vae", "settings": "settings.settings"}
+    story.node("merge", "MixGRPO_MergeLoras", {"how.updates": 60, "how.rank": 8, "name": "merged-demo"}, **wires)
+    story.wires += [
+        (key, "teacher", "merge", f"teachers.teacher{place}") for place, key in enumerate(("first", "taste"))
+    ]
+    story.column(480)
+    story.node("grid", "PreviewImage", height=520, images="merge.grid", title="base model, each LoRA, merged")
+    story.node("report", "PreviewAny", height=240, source="merge.report", title="how far it is from each")
     return story
 
 

@@ -16,13 +16,16 @@ READY = "window.app?.graph && Object.keys(window.LiteGraph.registered_node_types
 
 
 @contextmanager
-def open_page(address: str = "", *, files: Iterable[str]) -> Iterator[Page]:
-    """A page at ``address``, or at a ComfyUI that is started for it with ``files`` by name; :func:`show` fills it."""
+def open_page(address: str = "", *, files: Iterable[str], voted: str = "") -> Iterator[Page]:
+    """A page at ``address``, or at a ComfyUI that is started for it; :func:`show` fills it.
+
+    That ComfyUI has ``files`` by name, and a run ``voted`` with votes, by its name, too.
+    """
     with ExitStack() as stack:
         page = (
             stack.enter_context(sync_playwright())
             .chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-            .new_page(viewport={"width": 1600, "height": 1000}, base_url=address or _own_host(stack, files))
+            .new_page(viewport={"width": 1600, "height": 1000}, base_url=address or _own_host(stack, files, voted))
         )
         stack.callback(page.context.browser.close)
         yield page
@@ -42,9 +45,16 @@ def place_files(models: Path, files: Iterable[str]) -> None:
         (models / name).touch()
 
 
-def _own_host(stack: ExitStack, files: Iterable[str]) -> str:
+def place_voted(base: Path, name: str) -> None:
+    """A run with a ballot, by their names, so that *Align on Votes* offers it."""
+    place_files(base / "output" / "mixgrpo" / name, ["config.json", "votes/000000-000-00000000.json"])
+
+
+def _own_host(stack: ExitStack, files: Iterable[str], voted: str) -> str:
     base = base_folder(Path(stack.enter_context(TemporaryDirectory())))
     place_files(base / "models", files)
+    if voted:
+        place_voted(base, voted)
     host = Host(ROOT / ".host" / "ComfyUI-0.30.0", base, python=sys.executable, environment={"OMP_NUM_THREADS": "1"})
     stack.callback(host.stop)
     return host.start().address

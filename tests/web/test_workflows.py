@@ -10,7 +10,7 @@ from functools import partial
 from itertools import pairwise
 
 import pytest
-from comfy_client import Client
+from comfy_client import Client, Refused
 from frontend import load
 from PIL import Image
 from workflows.page import EXAMPLES, place_files
@@ -18,9 +18,13 @@ from workflows.stories import (
     DEMO_LORA,
     MODEL_FILES,
     STORIES,
+    TASTE_LORA,
+    VOTED_RUN,
+    align_on_votes,
     compare,
     first_lora,
     flux,
+    merge_loras,
     score_and_rank,
     sd35,
     window_sampling,
@@ -198,6 +202,44 @@ def test_the_second_story_waits_for_votes_and_can_be_left(sent, client):
     assert ballot["run"] == "my-taste"
     client.interrupt(run)
     assert run.wait().end == "interrupted"
+
+
+@pytest.mark.long("hour")
+def test_the_ninth_and_the_tenth_story_go_on_from_the_first_two(first, sent, client):
+    story = align_on_votes()
+    number, aligning = ids(story), sent(story)
+    aligning[number["align"]]["inputs"] |= {"run": "voted", "updates": 1, "levels": 1}
+    with pytest.raises(Refused, match="run: expected a run with votes, and 'voted' is none"):
+        client.queue(aligning)
+    vote(sent(your_taste()), client, name="voted")
+    run = client.queue(aligning)
+    assert run.left_out == {}
+    assert run.wait(120).end == "success", run.error
+    assert "8 votes" in run.outputs[number["report"]]["text"][0] and pictures(run, client, number["grid"])
+    story = merge_loras()
+    number, merging = ids(story), sent(story)
+    merging[number["merge"]]["inputs"] |= {"how.updates": 1, "how.images": 1, "how.steps": 4}
+    merging[number["taste"]]["inputs"]["lora_file"] = TASTE_LORA.replace(VOTED_RUN, "voted")
+    run = client.queue(merging)
+    assert run.left_out == {}
+    assert run.wait(120).end == "success", run.error
+    report = run.outputs[number["report"]]["text"][0]
+    assert "demo-lora" in report and "voted" in report and pictures(run, client, number["grid"])
+
+
+def vote(graph, client, *, name):
+    """Train by the second story in one iteration, whose two groups are voted on."""
+    number = ids(your_taste())
+    graph = quick(graph, number)
+    graph[number["settings"]]["inputs"]["iterations"] = 1
+    graph[number["train"]]["inputs"]["run_name"] = name
+    run, voted = client.queue(graph), set()
+    for _ in range(QUICK["prompts_per_iteration"]):
+        ballot = run.wait_for("mixgrpo.ballot", lambda told: told["state"] == "open" and told["id"] not in voted)
+        votes = {"0": 1, "1": 1, "2": -1, "3": -1}
+        client.post(f"/mixgrpo/runs/{name}/ballots/{ballot['id']}/votes", {"votes": votes, "end": "done"})
+        voted.add(ballot["id"])
+    assert run.wait(120).end == "success", run.error
 
 
 def pixels(run, client, node):
