@@ -70,7 +70,7 @@ class Case:
 
 CASES = (
     Case(name="auto", rate=AUTO, updates=AUTO),
-    Case(name="5e-4, 4 updates (the demo's)", rate=5e-4, updates=4),
+    Case(name="5e-4, 4 updates", rate=5e-4, updates=4),
     Case(name="1e-3, 16 updates", rate=1e-3, updates=16),
     Case(name="auto, rank 32", rate=AUTO, updates=AUTO, rank=32, length=16),
     Case(name="1e-3, 16 updates, rank 32", rate=1e-3, updates=16, rank=32, length=16),
