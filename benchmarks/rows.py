@@ -28,7 +28,7 @@ from demo_runs import fixed_rate_demo
 from tiny_pipelines import make_folder, opened
 from torch import Tensor
 
-from mixgrpo_core.demo import train_prompts
+from mixgrpo_core.demo import demo_config, train_prompts
 from mixgrpo_core.models.diffusers.model import PipelineModel
 from mixgrpo_core.models.families.demo import load_demo
 from mixgrpo_core.rewards.port import RewardBatch, Scores
@@ -197,6 +197,7 @@ def main() -> None:
     model = load_demo()
     demo = replace(fixed_rate_demo(iterations=1), eval_every=0, reward_weights={})
     cases = {
+        "the demo": replace(demo_config(iterations=1), eval_every=0, reward_weights={}),
         "Flash at the demo's size, 8 prompts x 12": demo,
         "16 updates, 48 rows a call": replace(demo, updates=16, rollout_batch=48, update_batch=48),
     }
