@@ -100,6 +100,10 @@ class Recorded:
         self.again.append(lambda: self._model.decode(x))
         return self._model.decode(x)
 
+    def decode_low(self, x: Tensor) -> Tensor:
+        self.again.append(lambda: self._model.decode_low(x))
+        return self._model.decode_low(x)
+
     def prepare(self, prompts: Sequence[str]) -> None:
         self._model.prepare(prompts)
 

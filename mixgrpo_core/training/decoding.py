@@ -42,6 +42,16 @@ COMPARED = 16
 FLOAT32, BFLOAT16 = "float32", "bfloat16"
 
 
+def may_be_lower(config: TrainConfig, model: FlowModel, rewards: Mapping[str, Reward]) -> bool:
+    """Whether rollouts are decoded in a lower precision as soon as ``rewards`` turn out not to tell."""
+    own = model.decode_dtype if isinstance(model, DecodesLow) else torch.float32
+    return config.decode_dtype == "auto" and _scored_twice(rewards) and own == torch.float32
+
+
+def _scored_twice(rewards: Mapping[str, Reward]) -> bool:
+    return all(about(reward).held_out for reward in rewards.values())
+
+
 class Decoding:
     """How one run's rollouts are decoded.
 
@@ -58,13 +68,13 @@ class Decoding:
         self, config: TrainConfig, model: FlowModel, rewards: Mapping[str, Reward], ranks: Ranks = ALONE
     ) -> None:
         self._batch, self._model, self._rewards = config.decode_batch, model, rewards
-        twice = all(about(reward).held_out for reward in rewards.values())
+        twice = _scored_twice(rewards)
         self._tiny = model.tiny if isinstance(model, DecodesTiny) else ""
         self._ranks, self._compares = ranks, bool(self._tiny) and twice and ranks.is_first
         self._auto = config.decode_dtype == "auto"
         own = model.decode_dtype if isinstance(model, DecodesLow) else torch.float32
         self._own = str(own).removeprefix("torch.")
-        self._lower = self._auto and twice and own == torch.float32
+        self._lower = may_be_lower(config, model, rewards)
         self._tries = self._lower and ranks.is_first
         self.circumstances = ranks.from_first(lambda: _circumstances(model, rewards, self._tiny))
         self._chosen: DecodeNotes | None = None  # but not yet told to all ranks

@@ -14,6 +14,7 @@ from ..runs.errors import RunError
 from ..runs.folder import RunFolder
 from ..settings.config import TrainConfig
 from ..support.durations import duration
+from .decoding import may_be_lower
 from .timed_step import rates_of_a_step
 from .workload import Rates, Timed, Workload
 
@@ -90,9 +91,12 @@ def foretold(
     known = from_earlier(work, earlier, setup, done=done)
     if known is not None:
         return known
-    rates = rates_of_a_step(model, prompt, work.config, rewards)
+    low = may_be_lower(work.config, model, rewards)
+    rates = rates_of_a_step(model, prompt, work.config, rewards, low=low)
     asked = sum(about(reward).held_out for reward in rewards.values())
     lacks = [] if asked == len(rewards) > 0 else [f"the {'other ' if asked else ''}rewards' time is not in it"]
+    if low:
+        lacks.append("rollouts are counted as decoded in bfloat16, which their first group has to allow")
     if work.config.decode_beside:
         lacks.append("decoding is counted as if it were in turn")
     return Forecast(work, rates, "by one timed step", ", and ".join(lacks), done=done)

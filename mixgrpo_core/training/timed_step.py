@@ -43,8 +43,8 @@ def rates_of_a_step(
     with torch.no_grad():
         one, many, count = model.run(conds, lambda v: _one_and_many(model, lambda x: v(x, sigma), config.rollout_batch))
         decoded, images, together = _decoded(model, min(count, config.decode_batch), low, tiny=True)
-        has_tiny = isinstance(model, DecodesTiny) and bool(model.tiny)
-        shown = _decoded(model, together, False, tiny=False)[0] if has_tiny else None
+        otherwise = low or (isinstance(model, DecodesTiny) and bool(model.tiny))
+        shown = _decoded(model, together, False, tiny=False)[0] if otherwise else None
     with torch.inference_mode(False), torch.enable_grad():
         trained = model.run(
             conds, lambda v: _one_and_many(model, lambda x: _descend(v, x, sigma), min(count, config.update_batch))

@@ -261,3 +261,26 @@ def test_where_decoding_takes_long_one_image_tells_its_time():
 )
 def test_seconds_in_words(seconds, words):
     assert duration(seconds) == words
+
+
+class TwoPrecisions(ToyModel):
+    """A model that decodes ten times faster in bfloat16."""
+
+    decode_dtype = torch.float32
+
+    def decode(self, x, *, grad=False):
+        sleep(0.05 * len(x))
+        return super().decode(x)
+
+    def decode_low(self, x):
+        sleep(0.005 * len(x))
+        return super().decode(x)
+
+
+def test_rollouts_are_counted_in_the_precision_that_they_will_have_and_held_out_images_in_theirs():
+    auto, red = replace(CONFIG, decode_dtype="auto"), {"red": Red()}
+    low = foretold(of(auto), TwoPrecisions(), "a prompt", [], SETUP, rewards=red)
+    assert low.rates.decoded < 0.03 < low.rates.shown
+    assert "as decoded in bfloat16, which their first group has to allow" in low.words
+    own = foretold(of(replace(CONFIG, decode_dtype="float32")), TwoPrecisions(), "a prompt", [], SETUP, rewards=red)
+    assert own.rates.decoded > 0.03 and own.rates.shown is None and own.lacks == ""
