@@ -66,7 +66,7 @@ def settings_inputs() -> list[io.Input]:
             "sets itself, as from preset: the trainer measures how far an iteration moves the model, and steers the "
             "learning rate so that it is 5 % of the velocity, less as the run goes on, more where updates are seen to "
             "be right, half as much where rewards fall or images tear; it makes up to 16 updates of an iteration's "
-            "images. fixed: the preset's learning_rate and updates as they stand.",
+            "images. fixed: learning_rate and updates as they then stand in the details.",
         ),
         io.Combo.Input(
             "layers",
