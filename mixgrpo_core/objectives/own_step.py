@@ -4,13 +4,14 @@ The rule, ``k`` of ``n`` updates done in iteration t, steers to a move (`steerin
 
     rate *= clamp(sqrt(wanted * (k / n) / move), 1 / 2, 2)
 
-What is wanted is `TARGET` of the velocity at first, and less as the run goes on, where noise is what is left to be
-learned from; more where the updates are seen to be right. The members that they have not used yet tell that for
-nothing: the correlation of a member's advantage with its log-ratio is what a move of one standard deviation gains, in
-standard deviations of the reward. Of a move that is mostly noise it is near 0 (.04 on the demo model), on a toy of 12
-numbers .4. With c for what is certain of it over the last iterations (its mean less a standard error):
+What is wanted is `TARGET` of the velocity at first; less as the run goes on, where noise is what is left to be learned
+from, and where an iteration has fewer than `IMAGES`, which leaves more noise; more where the updates are seen to be
+right. The members that they have not used yet tell that for nothing: the correlation of a member's advantage with its
+log-ratio is what a move of one standard deviation gains, in standard deviations of the reward. Of a move that is mostly
+noise it is near 0 (.04 on the demo model), on a toy of 12 numbers .4. With c for what is certain of it over the last
+iterations (its mean less a standard error):
 
-    wanted = max(TARGET / sqrt(1 + t / FALL), min(MOST, GAIN * c))
+    wanted = max(TARGET * sqrt(min(1, images / IMAGES)) / sqrt(1 + t / FALL), min(MOST, GAIN * c))
 
 Label: our own; the first part was found on the demo model, the second on toys of 12, 192 and 1728 numbers
 (`benchmarks/`); not published.
@@ -22,8 +23,9 @@ from typing import Final, Literal
 
 AUTO: Final = "auto"
 Auto = Literal["auto"]
-TARGET, FALL = 0.05, 6
-"""Share of the velocity that the first iteration moves it by; iterations after which it is 1 / sqrt(2) of that."""
+TARGET, IMAGES, FALL = 0.05, 96, 6
+"""Share of the velocity that the first iteration moves it by; the images that it has then at least; iterations after
+which it is 1 / sqrt(2) of that."""
 MOST, GAIN, MEMORY = 0.1, 0.6, 7 / 8
 """The largest share that is ever asked for (runs broke at .12 and more); the share that a correlation of 1 would give;
 what remains of a correlation after each iteration."""
@@ -58,9 +60,13 @@ class Signal:
         return max(0.0, (self.total - sqrt(self.squares)) / self.cells) if self.cells else 0.0
 
 
-def target(iteration: int, share: float = 1.0, signal: Signal = Signal()) -> float:
-    """The move that iteration ``iteration`` (from 0) should end at; ``share`` is less than 1 where that did harm."""
-    return share * max(TARGET / sqrt(1 + iteration / FALL), min(MOST, GAIN * signal.certain))
+def target(iteration: int, images: int, share: float = 1.0, signal: Signal = Signal()) -> float:
+    """The move that iteration ``iteration`` (from 0) should end at, which rolls out ``images`` in all.
+
+    ``share`` is less than 1 where that did harm; ``signal`` is what was seen until then.
+    """
+    unsure = TARGET * sqrt(min(1.0, images / IMAGES)) / sqrt(1 + iteration / FALL)
+    return share * max(unsure, min(MOST, GAIN * signal.certain))
 
 
 def steered(rate: float, move: float, wanted: float) -> float:

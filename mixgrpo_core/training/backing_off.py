@@ -34,11 +34,12 @@ class BackingOff:
 
     def __init__(self, config: TrainConfig, weights: Mapping[str, float], ranks: Ranks = ALONE) -> None:
         self.own, self._weights, self._ranks = config.learning_rate == AUTO, weights, ranks
+        self._images = config.prompts_per_iteration * config.images_per_prompt
         self._measured: list[Mapping[str, Sequence[float]]] = []
 
     def move(self, iteration: int, notes: StepNotes) -> float:
         """The move that the updates of iteration ``iteration`` should end at, by what was remembered until then."""
-        return target(iteration, notes.get("share", 1.0), Signal(*notes.get("signal", ())))
+        return target(iteration, self._images, notes.get("share", 1.0), Signal(*notes.get("signal", ())))
 
     def look(self, images: Tensor) -> None:
         """Measure the rolled out images ``[G, H, W, 3]`` of this rank's next prompt."""

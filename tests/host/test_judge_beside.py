@@ -88,5 +88,6 @@ def test_stop_gives_up_what_the_judge_was_asked_and_the_run_can_be_queued_again(
         assert not (output / "mixgrpo" / "given up" / "metrics.jsonl").exists() or not metrics(output, "given up")
         time.sleep(0.3)
         assert len(server.asked) == asked, "and nothing more is asked"
+        comfy.model_management.interrupt_current_processing(False)  # as the host does before a prompt
         queue(parts, "given up")
     assert metrics(output, "given up")[0]["rewards"]["lamp"]["valid"] == 4 * GROUPS

@@ -55,7 +55,7 @@ def settings(request, on_screen, host):
 
 @IN_BOTH
 def test_widgets_show_what_the_choices_come_to_and_what_is_set_by_hand(settings, request):
-    settings.shows("learning_rate", 3e-4)
+    settings.shows("learning_rate", 0, "learning_rate (sets itself)")
     settings.shows("rank", 32)
     settings.shows("prompts_per_iteration", 0, "prompts_per_iteration (the model's)")
     low = settings.height()

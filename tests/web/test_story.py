@@ -119,7 +119,7 @@ def test_its_lora_is_loaded_by_a_node_that_a_click_adds(reloaded, story, view):
     page.evaluate(PLACE, {"x": X, "y": Y, "scale": 1})
     if not view.locator(".mg-pictures").is_visible():
         view.locator("[data-section=pictures]").click()
-    view.get_by_text("Before and after").click()
+    view.get_by_text("Before and after", exact=True).click()
     expect(view.locator("img.mg-shot")).to_be_visible()
 
 

@@ -45,13 +45,14 @@ AUTO = TrainConfig(
 
 
 def test_the_rule_in_numbers():
-    assert target(0) == TARGET == 0.05
-    assert target(FALL) == pytest.approx(0.05 / math.sqrt(2))
+    assert target(0, 96) == target(0, 200) == TARGET == 0.05
+    assert target(0, 24) == pytest.approx(0.025), "a quarter of the images, twice the noise"
+    assert target(FALL, 96) == pytest.approx(0.05 / math.sqrt(2))
     clear = Signal().after(0.3, 100)
     assert clear.certain == pytest.approx(0.2), "a standard error is a tenth"
-    assert target(90, signal=clear) == MOST == 0.1
-    assert target(90, 1 / 2, Signal().after(0.2, 100)) == pytest.approx(0.6 * 0.1 / 2)
-    assert target(0, signal=Signal().after(0.1, 100)) == TARGET, "a start that is sure of nothing"
+    assert target(90, 4, signal=clear) == MOST == 0.1
+    assert target(90, 96, 1 / 2, Signal().after(0.2, 100)) == pytest.approx(0.6 * 0.1 / 2)
+    assert target(0, 96, signal=Signal().after(0.1, 100)) == TARGET, "a start that is sure of nothing"
     assert steered(1e-3, 0.04, 0.01) == pytest.approx(5e-4)  # the root of a quarter
     assert steered(1e-3, 0.01, 0.0144) == pytest.approx(1.2e-3)
     assert steered(1e-3, 0.0, 0.01) == 2e-3  # no more than twice at once
@@ -100,7 +101,7 @@ class Chance(Red):
 
 def test_where_there_is_nothing_to_learn_it_moves_ever_less():
     found = moves(replace(AUTO, iterations=10), reward=Chance())
-    assert found[9]["move_target"] == pytest.approx(TARGET / math.sqrt(1 + 9 / FALL))
+    assert found[9]["move_target"] == pytest.approx(TARGET / math.sqrt(2) / math.sqrt(1 + 9 / FALL)), "48 images"
     assert sum(figures["signal"] for figures in found) / 10 == pytest.approx(0, abs=3 / math.sqrt(10 * 126))
 
 

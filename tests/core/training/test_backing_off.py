@@ -55,7 +55,7 @@ def test_a_held_out_fall_halves_the_step_and_a_new_best_doubles_it_again():
     assert shares == [1, 1, 1, 1 / 2, 1 / 4, 1 / 2, 1, 1 / 2, 1 / 4, LEAST_SHARE, LEAST_SHARE]
     assert told[0] == "the held-out reward fell (0.55, was 0.6): from now on an iteration takes 0.5 of its usual step"
     assert len(told) == 5, "at its least it is told no more"
-    assert target(3, 1 / 4) == target(3) / 4
+    assert target(3, 24, 1 / 4) == target(3, 24) / 4
 
 
 @pytest.mark.parametrize(("broken", "words"), [(PICTURES * 0 + 0.5, "becoming empty"), (PICTURES * torch.nan, "NaN")])
@@ -109,11 +109,11 @@ def test_a_run_that_backed_off_goes_on_so_bit_for_bit(tmp_path):
     again, reports_again = run("parts", 5)
     signal, usual = Signal(), []
     for number, report in enumerate(reports):
-        usual.append(target(number, signal=signal))
+        usual.append(target(number, 24, signal=signal))
         signal = signal.after(report["update"]["signal"], report["update"]["signal_cells"])
     targets = [report["update"]["move_target"] / full for report, full in zip(reports, usual, strict=True)]
     assert targets == pytest.approx([1, 1, 1 / 2, 1 / 4, LEAST_SHARE])
-    assert usual[1] > target(1), "where it is seen to be right it is larger"
+    assert usual[1] > target(1, 24), "where it is seen to be right it is larger"
     assert [alarm["guard"] for alarm in reports[1]["warnings"]] == ["StepSize"]
     assert [one["update"]["rate"] for one in reports_again] == [one["update"]["rate"] for one in reports]
     assert all(torch.equal(whole[name], again[name]) for name in whole)
