@@ -24,7 +24,7 @@ from typing import Final, Literal
 AUTO: Final = "auto"
 Auto = Literal["auto"]
 TARGET, IMAGES, FALL = 0.05, 96, 6
-"""Share of the velocity that the first iteration moves it by; the images that it has then at least; iterations after
+"""Share of the velocity that the first iteration moves it by; the images that it takes for so much; iterations after
 which it is 1 / sqrt(2) of that."""
 MOST, GAIN, MEMORY = 0.1, 0.6, 7 / 8
 """The largest share that is ever asked for (runs broke at .12 and more); the share that a correlation of 1 would give;
