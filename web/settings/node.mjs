@@ -46,6 +46,7 @@ export class SettingsNode {
   /** A value or a wire changed: what depends on it is asked for. */
   changed() {
     queueMicrotask(() => this.follow()); // the details come and go behind their callback
+    this.serial++; // an answer that is under way is about other values
     clearTimeout(this.timer);
     this.timer = setTimeout(() => this.ask(), PAUSE);
   }
