@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from frontend import load
+from frontend import load, until
 from live_page import RENDERINGS, View, store, workflow
 from PIL import Image
 from playwright.sync_api import expect
@@ -68,7 +68,8 @@ def shows(view, place, iteration):
     sources = [image.get_attribute("src") for image in side(view, place).locator("img").all()]
     assert len(sources) == 4 and all(f"{iteration:06}" in source for source in sources)
     drawn = "(image) => image.complete && image.naturalWidth === 64"
-    assert all(image.evaluate(drawn) for image in side(view, place).locator("img").all())
+    images = side(view, place).locator("img").all()
+    until(lambda: all(image.evaluate(drawn) for image in images), lambda: "not all pictures are drawn")
 
 
 @RENDERINGS
